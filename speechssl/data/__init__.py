@@ -1,0 +1,1 @@
+"""The way of the data: manifests, preparation, loading, batching, distortion."""

@@ -1,0 +1,113 @@
+"""What the scripts in data_prep share: their command line, and downloads that are verified."""
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import urllib.request
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from speechssl.data.layouts import Recording
+from speechssl.data.prepare import PrepareConfig, prepare
+
+Reader = Callable[..., Iterable[Recording]]
+"""``recordings(source)``, or ``recordings(source, parts)`` for a corpus in parts."""
+Downloader = Callable[..., None]
+
+
+def main(
+    description: str,
+    recordings: Reader,
+    download: Downloader,
+    argv: list[str] | None = None,
+    *,
+    parts: Sequence[str] = (),
+) -> int:
+    """``NAME.py SOURCE --out DIR [--download]``: 0 done, 2 the input was wrong (one sentence).
+
+    `parts` are the names that ``--parts`` allows, for a corpus that is published in parts.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", type=Path, help="the folder of the corpus, as it is published")
+    parser.add_argument("--out", type=Path, required=True, help="where the manifests are written")
+    parser.add_argument(
+        "--download", action="store_true", help="fetch the corpus into SOURCE first, verified"
+    )
+    parser.add_argument("--seed", type=int, default=PrepareConfig.seed, help="chooses a split")
+    if parts:
+        parser.add_argument("--parts", nargs="+", choices=parts, help="only these parts")
+    args = parser.parse_args(argv)
+    chosen = [args.parts] if parts and args.parts else []
+    try:
+        if args.download:
+            download(args.source, *chosen)
+        if not args.source.is_dir():
+            raise FileNotFoundError(f"No such folder: {args.source}.")
+        summary = prepare(recordings(args.source, *chosen), args.out, PrepareConfig(seed=args.seed))
+    except (ValueError, OSError) as error:
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        return 2
+    print(summary.describe())
+    return 0
+
+
+def fetch(url: str, path: Path, *, md5: str) -> None:
+    """Download `url` to `path` unless it is there; ValueError when the MD5 is another.
+
+    MD5 is what the publishers of the corpora give: it guards against damage, not against malice.
+    """
+    if path.is_file() and _md5(path) == md5:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    try:
+        print(f"fetching {url}", file=sys.stderr)
+        with urllib.request.urlopen(url, timeout=60) as response, part.open("wb") as file:
+            shutil.copyfileobj(response, file, 1 << 20)
+        found = _md5(part)
+        if found != md5:
+            raise ValueError(f"{url} is damaged: its MD5 is {found}, it should be {md5}.")
+        os.replace(part, path)
+    except OSError as error:
+        raise OSError(f"{url} cannot be fetched ({error}).") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a tar; members that would land outside of `folder` are refused (PEP 706)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
+    except tarfile.TarError as error:
+        raise ValueError(f"{archive} cannot be unpacked ({error}).") from error
+
+
+def clone(url: str, commit: str, folder: Path) -> None:
+    """A git repository at one commit in `folder`; git checks files against its hash."""
+    if shutil.which("git") is None:
+        raise ValueError(f"git is needed to fetch {url}; or unpack it yourself into {folder}.")
+    if not (folder / ".git").is_dir():
+        if folder.exists() and any(folder.iterdir()):
+            raise ValueError(f"{folder} is not empty; --download needs an empty or a new folder.")
+        _git("clone", "--no-checkout", url, str(folder))
+    _git("-C", str(folder), "checkout", "--detach", commit)
+
+
+def _git(*arguments: str) -> None:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        reason = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
+        raise ValueError(f"`git {' '.join(arguments)}` failed: {reason[0]}.")

@@ -1,0 +1,712 @@
+"""Distortions of a wave: noise, rooms, other speakers, cheap channels. Pure numpy, time-aligned.
+
+``distort`` sends a wave through one fixed chain, in the order in which the world does it: another
+speaker, the room, the noise, the microphone's gain and clipping, the channel's band, rate and
+coding, and lost packets. Each distortion is switched on with its own probability and draws from its
+own random stream, so changing one leaves the others as they were. The samples keep their places:
+filters are zero-phase and a room's direct path stays at 0, so targets taken from the clean wave fit.
+
+The functions below `distort` apply one distortion with one stated severity each.
+
+Where the severities come from: PASE+ (arXiv:2001.09239, section 3.2: reverberation, additive noise,
+frequency mask, temporal mask, clipping, overlapping speech; the probabilities are those of its
+released configuration) and WavLM (arXiv:2110.13900, section III-B: utterance mixing).
+S is a number of samples, F of frequency bins; waves are float32 in about [-1, 1].
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.fft
+
+from speechssl import audio
+
+NOISE_KINDS = ("white", "pink", "brown", "babble", "hum")
+
+Range = tuple[float, float]
+
+
+def _check_p(config: object, name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{type(config).__name__}.{name} is {value}; a probability is 0 to 1")
+
+
+def _check_range(config: object, name: str, value: Range, low: float, high: float) -> None:
+    where = f"{type(config).__name__}.{name}"
+    if len(value) != 2 or not low <= value[0] <= value[1] <= high:
+        raise ValueError(f"{where} is {value}; give (lowest, highest) within {low:g} to {high:g}")
+
+
+@dataclass(frozen=True)
+class OverlapConfig:
+    """Another speaker over a part of the utterance (WavLM, arXiv:2110.13900, section III-B)."""
+
+    p: float = 0.0
+    """Probability; nothing happens without a pool that has speech."""
+    snr_db: Range = (-5.0, 5.0)
+    """This utterance over the other, both measured whole; WavLM draws from (-5, 5) dB."""
+    max_share: float = 0.5
+    """The longest part that is covered. Above one half the model cannot tell who is the speaker."""
+
+    def __post_init__(self) -> None:
+        _check_p(self, "p", self.p)
+        _check_range(self, "snr_db", self.snr_db, -60, 100)
+        if not 0 < self.max_share <= 0.5:
+            raise ValueError(f"OverlapConfig.max_share is {self.max_share}; give 0 to 0.5")
+
+
+@dataclass(frozen=True)
+class ReverbConfig:
+    """A room: convolution with an impulse response, from the pool's folder or generated."""
+
+    p: float = 0.0
+    """Probability."""
+    rt60_s: Range = (0.1, 0.7)
+    """Generated rooms: seconds until the sound has fallen by 60 dB. Above 1 s is a church."""
+    direct_db: Range = (-6.0, 12.0)
+    """Generated rooms: energy of the direct path over that of all reflections."""
+    files_p: float = 0.5
+    """Share of rooms taken from the pool's folder where it has any."""
+
+    def __post_init__(self) -> None:
+        _check_p(self, "p", self.p)
+        _check_range(self, "rt60_s", self.rt60_s, 0.01, 5)
+        _check_range(self, "direct_db", self.direct_db, -40, 60)
+        _check_p(self, "files_p", self.files_p)
+
+
+@dataclass(frozen=True)
+class NoiseConfig:
+    """Additive noise over the whole utterance, from the pool's folder or generated."""
+
+    p: float = 0.0
+    """Probability."""
+    snr_db: Range = (0.0, 20.0)
+    """Power of the utterance over that of the noise. PASE+ draws from 0, 5, 10 dB."""
+    kinds: tuple[str, ...] = NOISE_KINDS
+    """Generated noises, one is drawn: white, pink, brown, babble (speech-shaped, with the rhythm of
+    syllables), hum (mains and its harmonics)."""
+    files_p: float = 0.7
+    """Share of noises taken from the pool's folder where it has any."""
+
+    def __post_init__(self) -> None:
+        _check_p(self, "p", self.p)
+        _check_range(self, "snr_db", self.snr_db, -60, 100)
+        _check_p(self, "files_p", self.files_p)
+        if not self.kinds or not set(self.kinds) <= set(NOISE_KINDS):
+            raise ValueError(
+                f"NoiseConfig.kinds is {self.kinds}; name at least one of {', '.join(NOISE_KINDS)}"
+            )
+
+
+@dataclass(frozen=True)
+class GainConfig:
+    """Loudness of the whole utterance."""
+
+    p: float = 0.0
+    """Probability."""
+    gain_db: Range = (-12.0, 6.0)
+    """Positive gains may leave [-1, 1]; nothing is clipped here."""
+
+    def __post_init__(self) -> None:
+        _check_p(self, "p", self.p)
+        _check_range(self, "gain_db", self.gain_db, -80, 40)
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """An overdriven microphone."""
+
+    p: float = 0.0
+    """Probability."""
+    level: Range = (0.1, 0.5)
+    """What is left of the highest peak; PASE+ draws from 0.1, 0.3, 0.5."""
+
+    def __post_init__(self) -> None:
+        _check_p(self, "p", self.p)
+        _check_range(self, "level", self.level, 0.001, 1)
+
+
+@dataclass(frozen=True)
+class BandLimitConfig:
+    """A channel that carries a part of the spectrum: low-pass, high-pass or band-stop, one drawn."""
+
+    p: float = 0.0
+    """Probability."""
+    low_pass_hz: Range = (2000.0, 6000.0)
+    """Cut-off of the low-pass; consonants are lost below 3 kHz."""
+    high_pass_hz: Range = (100.0, 600.0)
+    """Cut-off of the high-pass."""
+    stop_hz: Range = (300.0, 6000.0)
+    """Where the centre of the band-stop may lie."""
+    stop_octaves: Range = (0.3, 1.0)
+    """Width of the band-stop."""
+
+    def __post_init__(self) -> None:
+        _check_p(self, "p", self.p)
+        for name in ("low_pass_hz", "high_pass_hz", "stop_hz"):
+            _check_range(self, name, getattr(self, name), 10, 96_000)
+        _check_range(self, "stop_octaves", self.stop_octaves, 0.05, 4)
+
+
+@dataclass(frozen=True)
+class ResampleConfig:
+    """Down to a lower sampling rate and up again."""
+
+    p: float = 0.0
+    """Probability."""
+    rates: tuple[int, ...] = (8000,)
+    """Hertz, one is drawn; those not below the wave's own rate do nothing. PASE+ has 8000."""
+    alias_p: float = 0.3
+    """Share that is done without a filter, as cheap devices do: higher tones fold down."""
+
+    def __post_init__(self) -> None:
+        _check_p(self, "p", self.p)
+        _check_p(self, "alias_p", self.alias_p)
+        if not self.rates or min(self.rates) < 1000:
+            raise ValueError(f"ResampleConfig.rates is {self.rates}; give rates of 1000 Hz or more")
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """Coarse companding quantisation, the sound of a telephone line (mu-law, ITU-T G.711)."""
+
+    p: float = 0.0
+    """Probability."""
+    bits: tuple[int, int] = (4, 8)
+    """Bits a sample, (fewest, most). 8 is hardly heard, 4 is harsh."""
+
+    def __post_init__(self) -> None:
+        _check_p(self, "p", self.p)
+        _check_range(self, "bits", self.bits, 2, 16)
+
+
+@dataclass(frozen=True)
+class DropConfig:
+    """Lost packets: chunks of zeros."""
+
+    p: float = 0.0
+    """Probability."""
+    share: Range = (0.02, 0.1)
+    """Part of the utterance that is lost, all chunks together."""
+    chunk_s: Range = (0.02, 0.1)
+    """Length of a chunk; PASE+ draws from 25 and 50 ms around 50 and 100 ms. Chunks well above
+    0.1 s take whole phones, which CTC is then asked to guess."""
+
+    def __post_init__(self) -> None:
+        _check_p(self, "p", self.p)
+        _check_range(self, "share", self.share, 0, 0.9)
+        _check_range(self, "chunk_s", self.chunk_s, 0.001, 10)
+
+
+@dataclass(frozen=True)
+class DistortionConfig:
+    """The whole chain, in its order. The default distorts nothing."""
+
+    overlap: OverlapConfig = field(default_factory=OverlapConfig)
+    """Another speaker."""
+    reverb: ReverbConfig = field(default_factory=ReverbConfig)
+    """The room, which both speakers share."""
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    """Additive noise."""
+    gain: GainConfig = field(default_factory=GainConfig)
+    """Loudness."""
+    clip: ClipConfig = field(default_factory=ClipConfig)
+    """Clipping."""
+    band_limit: BandLimitConfig = field(default_factory=BandLimitConfig)
+    """Lost parts of the spectrum."""
+    resample: ResampleConfig = field(default_factory=ResampleConfig)
+    """A lower sampling rate."""
+    codec: CodecConfig = field(default_factory=CodecConfig)
+    """Coarse quantisation."""
+    drop: DropConfig = field(default_factory=DropConfig)
+    """Lost chunks."""
+
+
+def none() -> DistortionConfig:
+    """No distortion."""
+    return DistortionConfig()
+
+
+def light() -> DistortionConfig:
+    """Clean recordings by another microphone in another room: for fine-tuning and small models."""
+    return DistortionConfig(
+        reverb=ReverbConfig(p=0.15, rt60_s=(0.1, 0.4), direct_db=(3.0, 15.0)),
+        noise=NoiseConfig(p=0.3, snr_db=(10.0, 30.0)),
+        gain=GainConfig(p=0.5),
+        band_limit=BandLimitConfig(p=0.1, low_pass_hz=(3400.0, 7000.0)),
+    )
+
+
+def full() -> DistortionConfig:
+    """The probabilities of PASE+ (its configuration ``distortions/overlap.cfg``), wider ranges.
+
+    Overlap follows WavLM instead, whose signal-to-noise ratios are lower (p 0.2; PASE+ 0.1 at 5 to
+    10 dB): a masked prediction task learns from it which speaker is meant.
+    """
+    return DistortionConfig(
+        overlap=OverlapConfig(p=0.2),
+        reverb=ReverbConfig(p=0.5),
+        noise=NoiseConfig(p=0.4),
+        gain=GainConfig(p=0.5),
+        clip=ClipConfig(p=0.2),
+        band_limit=BandLimitConfig(p=0.35),
+        resample=ResampleConfig(p=0.25),
+        codec=CodecConfig(p=0.1),
+        drop=DropConfig(p=0.2),
+    )
+
+
+# -- what waves are taken from ------------------------------------------------------------------
+
+
+class WaveFolder:
+    """The recordings of a folder, cut into windows, decoded when first asked for.
+
+    Keeps at most `max_bytes` of decoded waves, dropping those not used for longest.
+    """
+
+    def __init__(
+        self, folder: str | Path, sample_rate: int, *, window_s: float = 20.0, max_bytes: int
+    ) -> None:
+        """FileNotFoundError without such a folder, ValueError if it holds no sound."""
+        if not Path(folder).is_dir():
+            raise FileNotFoundError(f"there is no folder {folder}")
+        self._sample_rate, self._window_s, self._max_bytes = sample_rate, window_s, max_bytes
+        self._windows: list[tuple[Path, float]] = []
+        for path in audio.list_audio(Path(folder)):
+            num_windows = max(math.ceil(audio.probe(path).duration_s / window_s - 1e-6), 1)
+            self._windows += [(path, i * window_s) for i in range(num_windows)]
+        if not self._windows:
+            raise ValueError(f"the folder {folder} holds no sound file")
+        self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._num_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Window `index` as (S,) float32; not to be written to."""
+        if index in self._kept:
+            self._kept.move_to_end(index)
+            return self._kept[index]
+        path, start_s = self._windows[index]
+        wave = audio.read(
+            path, sample_rate=self._sample_rate, start_s=start_s, duration_s=self._window_s
+        )
+        wave.setflags(write=False)
+        self._kept[index] = wave
+        self._num_bytes += wave.nbytes
+        while self._num_bytes > self._max_bytes and len(self._kept) > 1:
+            self._num_bytes -= self._kept.popitem(last=False)[1].nbytes
+        return wave
+
+
+@dataclass(frozen=True)
+class DistortionPool:
+    """The recordings that distortions may draw from. Without one, noise and rooms are generated."""
+
+    noises: WaveFolder | None = None
+    """Noise at the rate of the waves to distort."""
+    rirs: WaveFolder | None = None
+    """Room impulse responses at that rate."""
+    speech: Callable[[int], np.ndarray] | None = None
+    """Item -> (S,) float32, another utterance; called with 0 to `num_speech` - 1."""
+    num_speech: int = 0
+    """How many items `speech` knows."""
+
+    @classmethod
+    def open(
+        cls,
+        *,
+        noise_dir: str | Path | None = None,
+        rir_dir: str | Path | None = None,
+        speech: Callable[[int], np.ndarray] | None = None,
+        num_speech: int = 0,
+        sample_rate: int = 16_000,
+        max_bytes: int = 128 * 2**20,
+    ) -> "DistortionPool":
+        """A pool over folders. `max_bytes` of memory bound the decoded noise, as much the rooms."""
+        noises, rirs = (
+            None if folder is None else WaveFolder(folder, sample_rate, max_bytes=max_bytes)
+            for folder in (noise_dir, rir_dir)
+        )
+        return cls(noises, rirs, speech, num_speech)
+
+
+# -- the chain ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Distorted:
+    """A distorted wave and what was done to it."""
+
+    wave: np.ndarray
+    """(S,) float32."""
+    applied: tuple[str, ...]
+    """Names of `DistortionConfig`'s fields, in the order in which they were applied."""
+
+
+def distort(
+    wave: np.ndarray,
+    sample_rate: int,
+    config: DistortionConfig,
+    generator: np.random.Generator,
+    pool: DistortionPool | None = None,
+) -> np.ndarray:
+    """(S,) float32 -> a new (S,) float32; see :func:`distort_named`."""
+    return distort_named(wave, sample_rate, config, generator, pool).wave
+
+
+def distort_named(
+    wave: np.ndarray,
+    sample_rate: int,
+    config: DistortionConfig,
+    generator: np.random.Generator,
+    pool: DistortionPool | None = None,
+) -> Distorted:
+    """Draw distortions by their probabilities and apply them to a copy of `wave` (S,) float32.
+
+    A pure function of its arguments and the state of `generator`. The result has the length of
+    `wave` and is finite where `wave` is, for any S >= 1 and for silence.
+    """
+    if wave.ndim != 1 or len(wave) == 0:
+        raise ValueError(f"the wave has shape {wave.shape}; give (S,) with at least one sample")
+    coins = generator.random(len(_CHAIN))
+    seeds = generator.integers(2**63, size=len(_CHAIN))
+    result, applied = np.array(wave, dtype=np.float32), []
+    for (name, step), coin, seed in zip(_CHAIN.items(), coins, seeds, strict=True):
+        chosen = getattr(config, name)
+        if coin < chosen.p:
+            own_stream = np.random.Generator(np.random.SFC64(int(seed)))
+            changed = step(result, chosen, _Draw(sample_rate, own_stream, pool or DistortionPool()))
+            if changed is not None:
+                result = changed
+                applied.append(name)
+    return Distorted(result, tuple(applied))
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """What a step of the chain draws its severity from."""
+
+    sample_rate: int
+    generator: np.random.Generator
+    pool: DistortionPool
+
+    def uniform(self, limits: Range) -> float:
+        return float(self.generator.uniform(*limits))
+
+    def log_uniform(self, limits: Range) -> float:
+        return math.exp(self.uniform((math.log(limits[0]), math.log(limits[1]))))
+
+    def below(self, stop: int) -> int:
+        return int(self.generator.integers(stop))
+
+
+def _overlap(wave: np.ndarray, config: OverlapConfig, draw: _Draw) -> np.ndarray | None:
+    if draw.pool.speech is None or draw.pool.num_speech == 0:
+        return None
+    other = draw.pool.speech(draw.below(draw.pool.num_speech))
+    longest = min(int(config.max_share * len(wave)), len(other))
+    if longest == 0:
+        return None
+    length = 1 + draw.below(longest)
+    start, other_start = draw.below(len(wave) - length + 1), draw.below(len(other) - length + 1)
+    return overlap(
+        wave,
+        other,
+        draw.uniform(config.snr_db),
+        start=start,
+        other_start=other_start,
+        length=length,
+    )
+
+
+def _reverb(wave: np.ndarray, config: ReverbConfig, draw: _Draw) -> np.ndarray:
+    rirs = draw.pool.rirs
+    if rirs is not None and draw.generator.random() < config.files_p:
+        return reverberate(wave, rirs[draw.below(len(rirs))])
+    rt60_s, direct_db = draw.uniform(config.rt60_s), draw.uniform(config.direct_db)
+    return reverberate(wave, make_rir(rt60_s, direct_db, draw.sample_rate, draw.generator))
+
+
+def _noise(wave: np.ndarray, config: NoiseConfig, draw: _Draw) -> np.ndarray:
+    snr_db, noises = draw.uniform(config.snr_db), draw.pool.noises
+    if noises is not None and draw.generator.random() < config.files_p:
+        source = noises[draw.below(len(noises))]
+        first = draw.below(max(len(source) - len(wave), 0) + 1)
+        noise = np.resize(source[first : first + len(wave)], len(wave))  # short ones are repeated
+    else:
+        kind = config.kinds[draw.below(len(config.kinds))]
+        noise = make_noise(kind, len(wave), draw.sample_rate, draw.generator)
+    return add_noise(wave, noise, snr_db)
+
+
+def _gain(wave: np.ndarray, config: GainConfig, draw: _Draw) -> np.ndarray:
+    return amplify(wave, draw.uniform(config.gain_db))
+
+
+def _clip(wave: np.ndarray, config: ClipConfig, draw: _Draw) -> np.ndarray:
+    return clip(wave, draw.uniform(config.level))
+
+
+def _band_limit(wave: np.ndarray, config: BandLimitConfig, draw: _Draw) -> np.ndarray:
+    kind, rate = draw.below(3), draw.sample_rate
+    if kind == 0:
+        return low_pass(wave, draw.log_uniform(config.low_pass_hz), rate)
+    if kind == 1:
+        return high_pass(wave, draw.log_uniform(config.high_pass_hz), rate)
+    centre_hz, half = draw.log_uniform(config.stop_hz), 2 ** (draw.uniform(config.stop_octaves) / 2)
+    return band_stop(wave, centre_hz / half, centre_hz * half, rate)
+
+
+def _resample(wave: np.ndarray, config: ResampleConfig, draw: _Draw) -> np.ndarray | None:
+    rate = config.rates[draw.below(len(config.rates))]
+    if rate >= draw.sample_rate:
+        return None
+    aliased = draw.generator.random() < config.alias_p
+    return hold(wave, rate, draw.sample_rate) if aliased else down_up(wave, rate, draw.sample_rate)
+
+
+def _codec(wave: np.ndarray, config: CodecConfig, draw: _Draw) -> np.ndarray:
+    return compand(wave, config.bits[0] + draw.below(config.bits[1] - config.bits[0] + 1))
+
+
+def _drop(wave: np.ndarray, config: DropConfig, draw: _Draw) -> np.ndarray:
+    low, high = (max(round(limit * draw.sample_rate), 1) for limit in config.chunk_s)
+    num_lost = round(draw.uniform(config.share) * len(wave))
+    return drop(wave, choose_chunks(len(wave), num_lost, (low, high), draw.generator))
+
+
+_CHAIN: dict[str, Callable[[np.ndarray, Any, _Draw], np.ndarray | None]] = {
+    "overlap": _overlap,
+    "reverb": _reverb,
+    "noise": _noise,
+    "gain": _gain,
+    "clip": _clip,
+    "band_limit": _band_limit,
+    "resample": _resample,
+    "codec": _codec,
+    "drop": _drop,
+}
+
+
+# -- one distortion each, with its severity given; none changes its input -------------------------
+
+
+def overlap(
+    wave: np.ndarray,
+    other: np.ndarray,
+    snr_db: float,
+    *,
+    start: int,
+    other_start: int,
+    length: int,
+) -> np.ndarray:
+    """Add `length` samples of `other` from `other_start` on to `wave` from `start` on.
+
+    `snr_db` compares the whole utterances, as in WavLM's utterance mixing (arXiv:2110.13900,
+    algorithm 1): a pause that is cut out of `other` stays quiet.
+    """
+    result = wave.copy()
+    scale = _scale_to(wave, other, snr_db)
+    result[start : start + length] += scale * other[other_start : other_start + length]
+    return result
+
+
+def add_noise(wave: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
+    """`wave` + `noise`, both (S,), with the powers ``snr_db`` apart; silence stays silence."""
+    return np.asarray(wave + _scale_to(wave, noise, snr_db) * noise, dtype=np.float32)
+
+
+def _scale_to(wave: np.ndarray, noise: np.ndarray, snr_db: float) -> np.float32:
+    """The factor for `noise` that puts it `snr_db` under `wave`; 0 where one of them is silent."""
+    power, noise_power = _power(wave), _power(noise)
+    if noise_power == 0:
+        return np.float32(0)
+    return np.float32(math.sqrt(power / noise_power) * 10 ** (-snr_db / 20))
+
+
+def _power(wave: np.ndarray) -> float:
+    return float(np.dot(wave, wave)) / max(len(wave), 1)
+
+
+def make_noise(
+    kind: str, num_samples: int, sample_rate: int, generator: np.random.Generator
+) -> np.ndarray:
+    """(S,) float32 noise of one of `NOISE_KINDS`, at no particular level."""
+    if kind == "hum":
+        return _hum(num_samples, sample_rate, generator)
+    size = scipy.fft.next_fast_len(num_samples, real=True)
+    num_bins = size // 2 + 1
+    hertz = np.arange(num_bins, dtype=np.float32) * np.float32(sample_rate / size)  # (F,)
+    spectrum = generator.standard_normal(2 * num_bins, dtype=np.float32).view(np.complex64)  # (F,)
+    if kind == "pink":  # power falls with f; level below 50 Hz, where nothing is heard
+        spectrum /= np.sqrt(np.maximum(hertz, 50))
+    elif kind == "brown":  # with f squared
+        spectrum /= np.maximum(hertz, 50)
+    elif kind == "babble":  # the long-term spectrum of speech: level to 500 Hz, then falling
+        spectrum *= np.minimum(hertz, 100) / np.maximum(hertz, 500)
+    noise = np.asarray(scipy.fft.irfft(spectrum, size)[:num_samples], dtype=np.float32)
+    if kind == "babble":
+        noise *= _syllables(num_samples, sample_rate, generator)
+    return noise
+
+
+def _hum(num_samples: int, sample_rate: int, generator: np.random.Generator) -> np.ndarray:
+    """(S,) mains hum: 50 or 60 Hz with ten harmonics of random strength, read from one period."""
+    phase = np.arange(1024, dtype=np.float32) / np.float32(1024)
+    period = np.zeros(1024, dtype=np.float32)
+    for harmonic in range(1, 11):
+        shift, strength = generator.random(2)
+        period += np.float32(strength / harmonic) * np.sin(
+            np.float32(2 * math.pi) * (harmonic * phase + np.float32(shift))
+        )
+    step = generator.choice((50, 60)) / sample_rate * 1024
+    position = (np.arange(num_samples) * step + generator.uniform(0, 1024)).astype(np.int64)
+    return period[position & 1023]
+
+
+def _syllables(num_samples: int, sample_rate: int, generator: np.random.Generator) -> np.ndarray:
+    """(S,) positive envelope that rises and falls about four times a second."""
+    every = max(sample_rate // 8, 1)
+    points = np.exp(0.6 * generator.standard_normal(num_samples // every + 2))
+    times = np.arange(num_samples) / every
+    return np.interp(times, np.arange(len(points)), points).astype(np.float32)
+
+
+def make_rir(
+    rt60_s: float, direct_db: float, sample_rate: int, generator: np.random.Generator
+) -> np.ndarray:
+    """(R,) float32 room impulse response: the direct path, 1 at sample 0, and decaying noise.
+
+    Polack's statistical model: reflections are Gaussian noise that falls by 60 dB in `rt60_s`; they
+    set in after 0.5 to 5 ms, and the direct path has `direct_db` more energy than all of them.
+    """
+    gap = max(round(generator.uniform(0.0005, 0.005) * sample_rate), 1)
+    length = max(round(rt60_s * sample_rate), gap + 1)
+    rir = generator.standard_normal(length, dtype=np.float32)
+    rir *= np.exp(np.linspace(0, -3 * math.log(10), length, dtype=np.float32))
+    rir[:gap] = 0
+    rir *= np.float32(math.sqrt(10 ** (-direct_db / 10) / float(np.dot(rir, rir))))
+    rir[0] = 1
+    return rir
+
+
+def reverberate(wave: np.ndarray, rir: np.ndarray) -> np.ndarray:
+    """`wave` (S,) in the room of `rir` (R,), with the power of `wave`.
+
+    The strongest sample of `rir` is the direct path: what comes before it is cut off and its sign is
+    made positive, so the speech stays where it was. The echo after S is cut off.
+    """
+    direct = int(np.argmax(np.abs(rir)))
+    room = np.sign(rir[direct]) * rir[direct : direct + len(wave)]
+    size = scipy.fft.next_fast_len(len(wave) + len(room) - 1, real=True)
+    spectrum = scipy.fft.rfft(wave, size) * scipy.fft.rfft(room, size)
+    result = np.asarray(scipy.fft.irfft(spectrum, size)[: len(wave)], dtype=np.float32)
+    power = _power(result)
+    if power == 0:
+        return wave.copy()
+    return result * np.float32(math.sqrt(_power(wave) / power))
+
+
+def amplify(wave: np.ndarray, gain_db: float) -> np.ndarray:
+    """`wave` louder by `gain_db`."""
+    return wave * np.float32(10 ** (gain_db / 20))
+
+
+def clip(wave: np.ndarray, level: float) -> np.ndarray:
+    """Cut off what exceeds `level` of the highest peak."""
+    limit = np.float32(level) * np.abs(wave).max()
+    return np.clip(wave, -limit, limit)
+
+
+def low_pass(wave: np.ndarray, cutoff_hz: float, sample_rate: int) -> np.ndarray:
+    """Remove what is above `cutoff_hz`."""
+    return _filter(wave, sample_rate, lambda hertz: 1 - _step(hertz, cutoff_hz))
+
+
+def high_pass(wave: np.ndarray, cutoff_hz: float, sample_rate: int) -> np.ndarray:
+    """Remove what is below `cutoff_hz`."""
+    return _filter(wave, sample_rate, lambda hertz: _step(hertz, cutoff_hz))
+
+
+def band_stop(wave: np.ndarray, low_hz: float, high_hz: float, sample_rate: int) -> np.ndarray:
+    """Remove what is between `low_hz` and `high_hz`."""
+    return _filter(
+        wave, sample_rate, lambda hertz: 1 - _step(hertz, low_hz) + _step(hertz, high_hz)
+    )
+
+
+def _step(hertz: np.ndarray, edge_hz: float) -> np.ndarray:
+    """0 below the edge, 1 above it, rising over a tenth of it or at least 40 Hz, without corners."""
+    width_hz = max(0.1 * edge_hz, 40.0)
+    ramp = np.clip((hertz - np.float32(edge_hz)) / np.float32(width_hz) + np.float32(0.5), 0, 1)
+    return np.asarray(ramp * ramp * (3 - 2 * ramp))
+
+
+def _filter(
+    wave: np.ndarray, sample_rate: int, gain: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Zero-phase filter: `gain` maps hertz (F,) to factors (F,). 50 ms of zeros keep the ends apart."""
+    size = scipy.fft.next_fast_len(len(wave) + sample_rate // 20, real=True)
+    spectrum = scipy.fft.rfft(wave, size)  # (F,)
+    spectrum *= gain(np.arange(len(spectrum), dtype=np.float32) * np.float32(sample_rate / size))
+    return np.asarray(scipy.fft.irfft(spectrum, size)[: len(wave)], dtype=np.float32)
+
+
+def down_up(wave: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
+    """To `rate` hertz and back by good converters: nothing is left above half of `rate`."""
+    return low_pass(wave, 0.5 * rate / 1.05, sample_rate)  # the slope ends at half the rate
+
+
+def hold(wave: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
+    """To `rate` hertz and back by bad converters: each sample is held until the next is taken."""
+    taken = np.arange(len(wave)) * rate // sample_rate  # number of the latest low-rate sample
+    return wave[-(-taken * sample_rate // rate)]
+
+
+def compand(wave: np.ndarray, bits: int) -> np.ndarray:
+    """Quantise to `bits` a sample on the mu-law scale (mu 255, ITU-T G.711), full scale at the peak.
+
+    Zero is a level of its own, so silence stays silent.
+    """
+    peak = np.abs(wave).max()
+    if peak == 0:
+        return wave.copy()
+    top = 2 ** (bits - 1) - 1
+    loudness = np.log1p(np.abs(wave) * np.float32(255 / peak)) * np.float32(top / math.log(256))
+    levels = (np.expm1(np.arange(top + 1) * (math.log(256) / top)) * (peak / 255)).astype(
+        np.float32
+    )
+    return np.copysign(levels[np.rint(loudness).astype(np.int32)], wave)
+
+
+def choose_chunks(
+    num_samples: int, num_lost: int, lengths: tuple[int, int], generator: np.random.Generator
+) -> list[tuple[int, int]]:
+    """(first, stop) of chunks that do not overlap and hold `num_lost` samples together.
+
+    Their lengths are drawn from ``lengths`` (shortest, longest); the last is cut to fit.
+    """
+    sizes: list[int] = []
+    while (missing := num_lost - sum(sizes)) > 0:
+        sizes.append(min(int(generator.integers(lengths[0], lengths[1] + 1)), missing))
+    # Places among the samples that are kept, in order, then moved by the chunks before each.
+    places = np.sort(generator.integers(num_samples - num_lost + 1, size=len(sizes)))
+    firsts = places + np.cumsum([0, *sizes[:-1]])[: len(sizes)]
+    return [(int(first), int(first) + size) for first, size in zip(firsts, sizes, strict=True)]
+
+
+def drop(wave: np.ndarray, chunks: list[tuple[int, int]]) -> np.ndarray:
+    """Zeros in each chunk (first, stop)."""
+    result = wave.copy()
+    for first, stop in chunks:
+        result[first:stop] = 0
+    return result

@@ -1,0 +1,172 @@
+"""The manifest: JSON lines, one utterance a line, the only list of speech that training reads.
+
+``{"id": "abiayi_102", "audio": "rel/or/abs/path.wav", "start_s": 0.0, "duration_s": 2.95,
+"sample_rate": 16000, "speaker": "abiayi", "text": "wó twεrε ya poo"}``. Paths are relative to the
+folder of the manifest; `text` and `speaker` may be missing.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from speechssl.audio import AudioInfo, probe
+from speechssl.data.layouts import read_layout
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """A stretch of one recording."""
+
+    id: str
+    audio: Path
+    """Absolute after :func:`read_manifest`."""
+    start_s: float
+    duration_s: float
+    sample_rate: int
+    """Of the file, not of what training reads."""
+    speaker: str | None = None
+    text: str | None = None
+
+
+def read_manifest(path: str | Path) -> list[Utterance]:
+    """The utterances of a manifest, in its order.
+
+    `.jsonl` is ours. Fairseq manifests, Kaldi data folders and tables with a header are read too
+    (see `layouts`); as they do not say how long a recording is, each header is read.
+
+    Raises FileNotFoundError when there is no such file, and ValueError, naming the file and the
+    line, when a line is broken, an id is there twice or there is no utterance at all.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"No such manifest: {path}.")
+    if path.suffix == ".jsonl" and path.is_file():
+        utterances = list(_read_jsonl(path))
+    else:
+        utterances = list(_read_foreign(path))
+    if not utterances:
+        raise ValueError(f"The manifest {path} is empty: it names no utterance.")
+    return utterances
+
+
+def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
+    """Write a manifest in one step, its paths relative to its folder."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    root = os.path.abspath(path.parent)
+    with part.open("w", encoding="utf-8", newline="\n") as file:
+        for utterance in utterances:
+            file.write(json.dumps(_to_dict(utterance, root), ensure_ascii=False) + "\n")
+    os.replace(part, path)
+
+
+def relative_path(path: Path, root: str) -> str:
+    """`path` from the absolute folder `root`, with forward slashes; absolute on another drive."""
+    absolute = os.path.abspath(path)
+    try:
+        return Path(os.path.relpath(absolute, root)).as_posix()
+    except ValueError:  # another drive
+        return absolute
+
+
+def _to_dict(utterance: Utterance, root: str) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "id": utterance.id,
+        "audio": relative_path(utterance.audio, root),
+        "start_s": round(utterance.start_s, 6),
+        "duration_s": round(utterance.duration_s, 6),
+        "sample_rate": utterance.sample_rate,
+    }
+    if utterance.speaker is not None:
+        fields["speaker"] = utterance.speaker
+    if utterance.text is not None:
+        fields["text"] = utterance.text
+    return fields
+
+
+def _read_jsonl(path: Path) -> Iterator[Utterance]:
+    root = os.path.abspath(path.parent)
+    lines: dict[str, int] = {}
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            where = f"{path}, line {number}"
+            utterance = _parse(line, where, root)
+            if utterance.id in lines:
+                raise ValueError(
+                    f"{where}: id {utterance.id!r} is there already, in line {lines[utterance.id]}."
+                )
+            lines[utterance.id] = number
+            yield utterance
+
+
+def _parse(line: bytes, where: str, root: str) -> Utterance:
+    try:
+        fields = json.loads(line)
+    except UnicodeDecodeError:
+        raise ValueError(f"{where}: not UTF-8 text.") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where}: not JSON ({error.msg} at column {error.colno}).") from None
+    if not isinstance(fields, dict):
+        raise ValueError(f"{where}: not a JSON object in braces.")
+    sample_rate = fields.get("sample_rate")
+    if not isinstance(sample_rate, int) or isinstance(sample_rate, bool) or sample_rate <= 0:
+        raise ValueError(f"{where}: sample_rate must be a positive whole number.")
+    audio = _string(fields, "audio", where)
+    return Utterance(
+        id=_string(fields, "id", where),
+        audio=Path(os.path.normpath(os.path.join(root, audio))),
+        start_s=_seconds({"start_s": 0.0, **fields}, "start_s", where),
+        duration_s=_seconds(fields, "duration_s", where),
+        sample_rate=sample_rate,
+        speaker=_string(fields, "speaker", where) if fields.get("speaker") is not None else None,
+        text=_string(fields, "text", where, empty=True) if fields.get("text") is not None else None,
+    )
+
+
+def _string(fields: dict[str, Any], name: str, where: str, empty: bool = False) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str) or not (value or empty):
+        raise ValueError(
+            f"{where}: {name} must be a string{'' if empty else ' that is not empty'}."
+        )
+    return value
+
+
+def _seconds(fields: dict[str, Any], name: str, where: str) -> float:
+    value = fields.get(name)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value < 0:  # type: ignore[arg-type, operator]
+        raise ValueError(f"{where}: {name} must be a number of seconds, 0 or more.")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _read_foreign(path: Path) -> Iterator[Utterance]:
+    infos: dict[Path, AudioInfo] = {}
+    seen: set[str] = set()
+    for record in read_layout(path):
+        if record.id in seen:
+            raise ValueError(f"{path}: id {record.id!r} is there twice.")
+        seen.add(record.id)
+        if record.audio not in infos:
+            infos[record.audio] = probe(record.audio)
+        info = infos[record.audio]
+        duration_s = record.duration_s
+        if duration_s is None:
+            duration_s = max(info.duration_s - record.start_s, 0.0)
+        audio = Path(os.path.abspath(record.audio))
+        yield Utterance(
+            record.id,
+            audio,
+            record.start_s,
+            duration_s,
+            info.sample_rate,
+            record.speaker,
+            record.text,
+        )

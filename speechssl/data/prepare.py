@@ -1,0 +1,746 @@
+"""From recordings as they are found to manifests that training can trust.
+
+``prepare(read_layout("my_folder"), "out")`` decodes every recording once, in threads and in bounded
+memory; cuts long ones without a transcript at their quietest moments; drops what cannot be used and
+writes down why; splits without leaking a speaker or a sentence; and writes ``train.jsonl``,
+``dev.jsonl``, ``test.jsonl`` (those that are not empty), ``summary.json`` and ``dropped.jsonl``.
+What was seen in each file is kept in ``probe_cache.jsonl`` (by path, size and time of change), so a
+second run is quick; it gives the same bytes.
+
+Reasons in ``dropped.jsonl``, by their first words: `missing`, `unreadable` (not sound, cut off,
+does not decode, NaN samples), `too short`, `silent`, `clipped`, `too long` (with a transcript),
+`empty transcript` (given and empty; where the source gives none, the recording stays, unlabeled),
+`transcript too long` (CTC cannot align it), `duplicate` (the same sound), `shared sentence` (see
+:func:`_drop_shared_sentences`).
+"""
+
+import json
+import os
+import sys
+import unicodedata
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from hashlib import blake2b
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from speechssl.audio import AudioError, mix, stream
+from speechssl.data.layouts import Recording, Split
+from speechssl.data.manifest import Utterance, relative_path, write_manifest
+from speechssl.rng import rng
+
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+
+FULL_SCALE = 0.99
+"""Samples at or beyond this count as clipped; the largest 8-bit sample is 0.992."""
+
+NARROW_BAND_HZ = 4000
+NARROW_BAND_SHARE = 1e-6
+"""Less of its energy than this above 4 kHz means that a recording once was narrow band."""
+
+SMOOTHING_S = 0.3
+"""Cuts are made where the mean energy over this time is least."""
+
+MAX_SHARED_SHARE = 0.25
+"""More of train or dev than this is not dropped for sentences that are in dev or test as well."""
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """What is kept, cut and held out."""
+
+    max_duration_s: float = 30.0
+    """Recordings without a transcript are cut at quiet moments into parts no longer than this."""
+    max_labeled_duration_s: float = 60.0
+    """Recordings with a transcript cannot be cut and are dropped above this; more costs memory."""
+    min_duration_s: float = 0.1
+    """Shorter recordings are dropped: less than four frames of 20 ms."""
+    silence_dbfs: float = -60.0
+    """A recording whose largest sample is below this is silent and dropped."""
+    max_clipped_share: float = 0.05
+    """A recording with a larger share of its samples at full scale is dropped."""
+    dev_share: float = 0.1
+    """Share of the hours for dev, where the source has no split of its own; 0 for none."""
+    test_share: float = 0.1
+    """Share of the hours for test, where the source has no split of its own; 0 for none."""
+    seed: int = 0
+    """Chooses what is held out; the same seed and source give the same files."""
+
+    def __post_init__(self) -> None:
+        if (
+            not 0 <= self.dev_share + self.test_share < 1
+            or min(self.dev_share, self.test_share) < 0
+        ):
+            raise ValueError(
+                f"dev_share ({self.dev_share}) and test_share ({self.test_share}) must be 0 or "
+                "more and together less than 1."
+            )
+        if not 0 < self.min_duration_s < self.max_duration_s <= self.max_labeled_duration_s:
+            raise ValueError(
+                "Durations must be 0 < min_duration_s < max_duration_s <= max_labeled_duration_s, "
+                f"got {self.min_duration_s}, {self.max_duration_s}, {self.max_labeled_duration_s}."
+            )
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A recording that is in no manifest, and why."""
+
+    id: str
+    audio: Path
+    reason: str
+
+    @property
+    def category(self) -> str:
+        """The reason without its particulars: what the summary counts."""
+        return self.reason.split(":")[0]
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """What one manifest holds."""
+
+    utterances: int
+    hours: float
+    speakers: int
+    labeled_utterances: int
+    labeled_hours: float
+
+
+@dataclass(frozen=True)
+class PrepareSummary:
+    """What `prepare` found; ``summary.json`` holds the same."""
+
+    split_by: str
+    """source, speaker, text or recording: what was kept together."""
+    splits: dict[str, SplitSummary]
+    utterances: int
+    hours: float
+    speakers: int
+    characters: dict[str, int]
+    """Every character of the transcripts, most frequent first."""
+    sample_rates: dict[str, int]
+    """Utterances by the rate of their file, in Hz."""
+    sliced_recordings: int
+    """Recordings cut into parts because they were too long."""
+    dropped: dict[str, int]
+    warnings: dict[str, int]
+    """`low_rate` (file below 16 kHz), `narrow_band` (nothing above 4 kHz), `shared_speakers` and
+    `shared_sentences` (in more than one split): how many of each, the zeros left out."""
+    config: PrepareConfig
+
+    def describe(self) -> str:
+        """A few lines for a person."""
+        lines = [
+            f"{self.hours:.2f} h in {self.utterances} utterances, {self.speakers or 'unknown'} "
+            f"speakers, {len(self.characters)} characters; split by {self.split_by}"
+        ]
+        for name, split in self.splits.items():
+            lines.append(
+                f"  {name:5} {split.utterances:7} utterances {split.hours:8.2f} h, transcribed "
+                f"{split.labeled_utterances} ({split.labeled_hours:.2f} h), "
+                f"{split.speakers or 'unknown'} speakers"
+            )
+        if self.sliced_recordings:
+            lines.append(f"  cut at quiet moments: {self.sliced_recordings} long recordings")
+        for category, count in self.dropped.items():
+            lines.append(f"  dropped {count}: {category}")
+        for name, count in self.warnings.items():
+            lines.append(f"  note: {_WARNINGS[name].format(count)}")
+        return "\n".join(lines)
+
+
+_WARNINGS = {
+    "low_rate": "{} utterances come from files below 16 kHz",
+    "narrow_band": "{} utterances hold nothing above 4 kHz though their files could",
+    "shared_speakers": "{} speakers are in more than one split",
+    "shared_sentences": "{} sentences are in more than one split",
+}
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """An utterance on its way into a manifest, with what the manifest does not hold."""
+
+    utterance: Utterance
+    split: Split | None
+    narrow_band: bool
+
+
+def prepare(
+    recordings: Iterable[Recording],
+    out: str | Path,
+    config: PrepareConfig | None = None,
+    *,
+    progress: bool | None = None,
+    num_threads: int | None = None,
+) -> PrepareSummary:
+    """Check, cut, drop and split `recordings`, and write manifests to the folder `out`.
+
+    `progress` None shows a bar when stderr is a terminal. `num_threads` None takes one per core.
+    Raises ValueError when there is no recording, or when none can be used; ``dropped.jsonl`` is
+    written in the latter case as well.
+    """
+    config = config or PrepareConfig()
+    records = list(recordings)
+    if not records:
+        raise ValueError("There are no recordings in the source.")
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    usable: list[tuple[Recording, Inspection]] = []
+    dropped: list[Dropped] = []
+    inspections = _inspect_all(records, out, config, progress, num_threads)
+    for record, seen in zip(records, inspections, strict=True):
+        reason = _reason_to_drop(record, seen, config)
+        if reason is None:
+            usable.append((record, seen))
+        else:
+            dropped.append(Dropped(record.id, record.audio, reason))
+    usable, duplicates = _drop_duplicates(usable)
+    kept, silent = _utterances(usable)
+    dropped += duplicates + silent
+    if not kept:
+        _write_dropped(out, dropped)
+        counts = ", ".join(f"{name} {count}" for name, count in _categories(dropped).items())
+        raise ValueError(f"No recording can be used ({counts}); see {out / 'dropped.jsonl'}.")
+    split_by, kept = _split(kept, config)
+    if split_by == "speaker":
+        kept, shared = _drop_shared_sentences(kept)
+        dropped += shared
+    kept = _unique_ids(kept)
+    sliced = sum(len(seen.cuts) > 0 for _, seen in usable)
+    summary = _summarize(kept, dropped, split_by, sliced, config)
+    _write(out, kept, dropped, summary)
+    return summary
+
+
+# ---- looking at sound ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What decoding a recording once tells, enough to decide about it later."""
+
+    error: str | None = None
+    sample_rate: int = 0
+    duration_s: float = 0.0
+    peak: float = 0.0
+    """The largest absolute sample of any channel."""
+    clipped_share: float = 0.0
+    high_share: float = 0.0
+    """Share of the energy above 4 kHz in frames across the first block."""
+    digest: str = ""
+    """Of the mono samples at the source rate: equal for equal sound in any lossless format."""
+    cuts: list[tuple[float, float, bool]] = field(default_factory=list)
+    """(start_s, duration_s, silent) of each part of a long recording, in the file."""
+
+
+def inspect(record: Recording, config: PrepareConfig) -> Inspection:
+    """Decode `record` once, block by block; trouble with the file becomes `error`."""
+    try:
+        return _decode(record, config)
+    except FileNotFoundError:
+        return Inspection(error="missing: there is no such file")
+    except (AudioError, OSError, ValueError) as error:
+        return Inspection(error=f"unreadable: {error}")
+
+
+def _decode(record: Recording, config: PrepareConfig) -> Inspection:
+    info, blocks = stream(record.audio, start_s=record.start_s, duration_s=record.duration_s)
+    expected_s = record.duration_s or info.duration_s - record.start_s
+    hop = max(info.sample_rate // 100, 1)  # 10 ms
+    envelope = _Envelope(hop) if not record.text and expected_s > config.max_duration_s else None
+    digest = blake2b(str(info.sample_rate).encode(), digest_size=16)
+    num_samples, clipped, peak, high_share = 0, 0, 0.0, 0.0
+    for block in blocks:  # (S, C)
+        level = np.abs(block)
+        peak = max(peak, float(level.max()))
+        if peak >= FULL_SCALE:
+            clipped += int(np.count_nonzero(level >= FULL_SCALE))
+        mono = mix(block)  # (S,)
+        if num_samples == 0:
+            high_share = _high_share(mono, info.sample_rate)
+        digest.update(mono.data)
+        if envelope is not None:
+            envelope.add(mono)
+        num_samples += len(block)
+    duration_s = num_samples / info.sample_rate
+    cuts: list[tuple[float, float, bool]] = []
+    if envelope is not None and duration_s > config.max_duration_s:
+        rms = envelope.values()
+        cuts = _cut_parts(rms, hop / info.sample_rate, duration_s, record.start_s, config)
+    return Inspection(
+        None,
+        info.sample_rate,
+        round(duration_s, 6),
+        round(peak, 6),
+        round(clipped / max(num_samples * info.channels, 1), 6),
+        float(f"{high_share:.3g}"),
+        digest.hexdigest(),
+        cuts,
+    )
+
+
+@lru_cache(maxsize=8)
+def _hann(size: int) -> np.ndarray:
+    return np.hanning(size).astype(np.float32)
+
+
+def _high_share(mono: np.ndarray, sample_rate: int) -> float:
+    """Share of the energy of (S,) above 4 kHz, in up to 16 Hann frames of 32 ms, evenly spread."""
+    size = round(0.032 * sample_rate)
+    if sample_rate <= 2 * NARROW_BAND_HZ or len(mono) < size:
+        return 0.0
+    starts = np.linspace(0, len(mono) - size, min(16, len(mono) // size)).astype(int)
+    frames = mono[starts[:, None] + np.arange(size)] * _hann(size)  # (N, size)
+    power = (np.abs(np.fft.rfft(frames)) ** 2).sum(axis=0)  # (size // 2 + 1,)
+    total = float(power.sum())
+    first = int(NARROW_BAND_HZ * size / sample_rate) + 2  # past the skirt of the window
+    return float(power[first:].sum()) / total if total > 0 else 0.0
+
+
+class _Envelope:
+    """The RMS of frames of `hop` samples, collected over blocks of any length."""
+
+    def __init__(self, hop: int) -> None:
+        self.hop = hop
+        self.rest = np.zeros(0, np.float32)
+        self.parts: list[np.ndarray] = []
+
+    def add(self, mono: np.ndarray) -> None:
+        import librosa
+
+        mono = np.concatenate([self.rest, mono])
+        whole = len(mono) // self.hop * self.hop
+        self.rest = mono[whole:]
+        if whole:
+            self.parts.append(
+                librosa.feature.rms(
+                    y=mono[:whole], frame_length=self.hop, hop_length=self.hop, center=False
+                )[0]
+            )
+
+    def values(self) -> np.ndarray:
+        """(F,) float32"""
+        return np.concatenate(self.parts)
+
+
+def cut_times(rms: np.ndarray, hop_s: float, duration_s: float, max_s: float) -> list[float]:
+    """Where to cut `duration_s` so that no part is longer than `max_s` and each cut is quiet.
+
+    `rms` (F,) is the level of frames of `hop_s`. Each cut is the quietest moment between half of
+    `max_s` and `max_s` after the one before, but leaves at least a quarter of `max_s` to the end.
+    Returns the inner boundaries in seconds, rising.
+    """
+    width = max(round(SMOOTHING_S / hop_s), 1)
+    smooth = np.convolve(rms.astype(np.float64) ** 2, np.ones(width) / width, mode="same")
+    cuts: list[float] = []
+    start = 0.0
+    while duration_s - start > max_s:
+        low = int((start + max_s / 2) / hop_s) + 1
+        high = int(min(start + max_s, duration_s - max_s / 4) / hop_s)
+        quietest = low + int(np.argmin(smooth[low:high]))
+        start = quietest * hop_s
+        cuts.append(start)
+    return cuts
+
+
+def _cut_parts(
+    rms: np.ndarray, hop_s: float, duration_s: float, start_s: float, config: PrepareConfig
+) -> list[tuple[float, float, bool]]:
+    edges = [0.0, *cut_times(rms, hop_s, duration_s, config.max_duration_s), duration_s]
+    floor = 10 ** (config.silence_dbfs / 20)
+    parts = []
+    for begin, end in pairwise(edges):
+        level = rms[round(begin / hop_s) : max(round(end / hop_s), round(begin / hop_s) + 1)]
+        silent = bool(level.max(initial=0.0) < floor)
+        parts.append((round(start_s + begin, 6), round(end - begin, 6), silent))
+    return parts
+
+
+# ---- inspecting many, with a cache --------------------------------------------------------------
+
+_CACHE_VERSION = 1
+_CHUNK = 32
+
+
+def _inspect_all(
+    records: Sequence[Recording],
+    out: Path,
+    config: PrepareConfig,
+    progress: bool | None,
+    num_threads: int | None,
+) -> Iterator[Inspection]:
+    """Inspections in the order of `records`; new ones are appended to the cache as they come."""
+    from tqdm import tqdm
+
+    path = out / "probe_cache.jsonl"
+    cache = _load_cache(path)
+
+    def work(chunk: Sequence[Recording]) -> list[tuple[str, Inspection, bool]]:
+        results = []
+        for record in chunk:
+            key = _cache_key(record, config)
+            known = cache.get(key)
+            results.append((key, known or inspect(record, config), known is None))
+        return results
+
+    chunks = [records[first : first + _CHUNK] for first in range(0, len(records), _CHUNK)]
+    num_threads = num_threads or os.cpu_count() or 1
+    # tqdm's own None means: a bar only where the stream is a terminal.
+    disable = None if progress is None else not progress
+    with (
+        path.open("a", encoding="utf-8") as file,
+        ThreadPoolExecutor(num_threads) as threads,
+        tqdm(
+            total=len(records), desc="reading", unit="rec", disable=disable, file=sys.stderr
+        ) as bar,
+    ):
+        waiting: deque[Future[list[tuple[str, Inspection, bool]]]] = deque()
+        for chunk in [*chunks, *[None] * (2 * num_threads)]:
+            if chunk is not None:
+                waiting.append(threads.submit(work, chunk))
+            if waiting and (chunk is None or len(waiting) > 2 * num_threads):
+                for key, seen, new in waiting.popleft().result():
+                    if new and seen.error is None:
+                        file.write(json.dumps([key, *_fields(seen)]) + "\n")
+                    bar.update()
+                    yield seen
+
+
+def _fields(seen: Inspection) -> list[Any]:
+    return [getattr(seen, name) for name in Inspection.__slots__[1:]]
+
+
+def _cache_key(record: Recording, config: PrepareConfig) -> str:
+    """Changes with the file, the part of it, and how it would be cut. Empty: a missing file."""
+    try:
+        stat = os.stat(record.audio)
+    except OSError:
+        return ""
+    cut = 0.0 if record.text else (config.max_duration_s, config.silence_dbfs)
+    part = (record.start_s, record.duration_s, cut)
+    return f"{os.path.abspath(record.audio)}|{stat.st_size}|{stat.st_mtime_ns}|{part}"
+
+
+def _load_cache(path: Path) -> dict[str, Inspection]:
+    """The inspections of earlier runs; another version or a torn last line is cut away."""
+    cache: dict[str, Inspection] = {}
+    header = json.dumps({"version": _CACHE_VERSION}) + "\n"
+    good = 0
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.readline().decode(errors="replace") == header:
+                good = len(header)
+                for line in file:
+                    try:
+                        key, *fields = json.loads(line)
+                        fields[-1] = [tuple(cut) for cut in fields[-1]]
+                        cache[key] = Inspection(None, *fields)
+                    except (ValueError, TypeError):
+                        break
+                    good += len(line)
+    with path.open("ab") as file:
+        file.truncate(good)
+        if not good:
+            file.write(header.encode())
+    return cache
+
+
+# ---- keeping and dropping -----------------------------------------------------------------------
+
+
+def _reason_to_drop(record: Recording, seen: Inspection, config: PrepareConfig) -> str | None:
+    if seen.error is not None:
+        return seen.error
+    text = None if record.text is None else clean_text(record.text)
+    peak_dbfs = 20 * np.log10(max(seen.peak, 1e-9))
+    if seen.duration_s < config.min_duration_s:
+        return f"too short: {seen.duration_s:.3f} s, at least {config.min_duration_s} s are needed"
+    if peak_dbfs < config.silence_dbfs:
+        level = "all samples are zero" if seen.peak == 0 else f"the peak is {peak_dbfs:.0f} dBFS"
+        return f"silent: {level}"
+    if seen.clipped_share > config.max_clipped_share:
+        return f"clipped: {100 * seen.clipped_share:.1f} % of the samples are at full scale"
+    if text == "":
+        return "empty transcript: the source gives one and it is empty"
+    if text is not None and seen.duration_s > config.max_labeled_duration_s:
+        return (
+            f"too long: {seen.duration_s:.1f} s with a transcript, at most "
+            f"{config.max_labeled_duration_s} s"
+        )
+    if text is not None and ctc_frames_needed(text) > ctc_frames(seen.duration_s):
+        return (
+            f"transcript too long: {len(text)} characters need {ctc_frames_needed(text)} frames of "
+            f"20 ms, {seen.duration_s:.2f} s have {ctc_frames(seen.duration_s)}"
+        )
+    return None
+
+
+def clean_text(text: str) -> str:
+    """NFC, white space collapsed; nothing else about a transcript is changed here."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def ctc_frames_needed(text: str) -> int:
+    """Frames that CTC needs for `text`: one a character and one between equal neighbours."""
+    return len(text) + sum(a == b for a, b in pairwise(text))
+
+
+def ctc_frames(duration_s: float) -> int:
+    """Frames of the wav2vec 2.0 encoder: windows of 25 ms every 20 ms (arXiv:2006.11477, 4.2)."""
+    return max(int((round(duration_s * 16000) - 400) // 320) + 1, 0)
+
+
+def _drop_duplicates(
+    usable: list[tuple[Recording, Inspection]],
+) -> tuple[list[tuple[Recording, Inspection]], list[Dropped]]:
+    """One of each sound: first the one held out for test or dev, then one with a transcript."""
+    rank = {"test": 0, "dev": 1, "train": 2, None: 3}
+    order = sorted(
+        range(len(usable)),
+        key=lambda i: (rank[usable[i][0].split], usable[i][0].text is None, i),
+    )
+    first: dict[str, int] = {}
+    for index in order:
+        first.setdefault(usable[index][1].digest, index)
+    unique, dropped = [], []
+    for index, (record, seen) in enumerate(usable):
+        if first[seen.digest] == index:
+            unique.append((record, seen))
+        else:
+            original = usable[first[seen.digest]][0]
+            reason = f"duplicate: the same sound as {original.id}"
+            dropped.append(Dropped(record.id, record.audio, reason))
+    return unique, dropped
+
+
+def _utterances(
+    usable: list[tuple[Recording, Inspection]],
+) -> tuple[list[_Kept], list[Dropped]]:
+    """One utterance a recording, or those of a long one, whose silent parts are dropped."""
+    kept, dropped = [], []
+    for record, seen in usable:
+        narrow = seen.sample_rate > 2 * NARROW_BAND_HZ and seen.high_share < NARROW_BAND_SHARE
+        text = None if record.text is None else clean_text(record.text)
+        whole = Utterance(
+            record.id,
+            record.audio,
+            record.start_s,
+            seen.duration_s,
+            seen.sample_rate,
+            record.speaker,
+            text,
+        )
+        if not seen.cuts:
+            kept.append(_Kept(whole, record.split, narrow))
+        for number, (start_s, duration_s, silent) in enumerate(seen.cuts):
+            name = f"{record.id}-{number:03d}"
+            if silent:
+                reason = f"silent: the part from {start_s:.2f} s, {duration_s:.2f} s long"
+                dropped.append(Dropped(name, record.audio, reason))
+            else:
+                part = replace(whole, id=name, start_s=start_s, duration_s=duration_s)
+                kept.append(_Kept(part, record.split, narrow))
+    return kept, dropped
+
+
+def _unique_ids(kept: list[_Kept]) -> list[_Kept]:
+    """A second `x` becomes `x_2`: sources repeat names, manifests must not."""
+    taken = {item.utterance.id for item in kept}
+    seen: set[str] = set()
+    result = []
+    for item in kept:
+        name, number = item.utterance.id, 2
+        while name in seen or (name != item.utterance.id and name in taken):
+            name, number = f"{item.utterance.id}_{number}", number + 1
+        seen.add(name)
+        result.append(replace(item, utterance=replace(item.utterance, id=name)))
+    return result
+
+
+# ---- splitting ----------------------------------------------------------------------------------
+
+
+def _split(kept: list[_Kept], config: PrepareConfig) -> tuple[str, list[_Kept]]:
+    """Give each utterance a split, and say what was kept together.
+
+    The split of the source where it has one (what it leaves open goes to train); else by speaker
+    when three or more are known (the unknown go to train); else, where there are transcripts, by
+    sentence (recordings without go to train: held-out speech is for scoring); else by recording.
+    """
+    if any(item.split for item in kept):
+        return "source", [replace(item, split=item.split or "train") for item in kept]
+    labeled = any(item.utterance.text for item in kept)
+    if len({item.utterance.speaker for item in kept} - {None}) >= 3:
+        split_by = "speaker"
+        groups = [item.utterance.speaker for item in kept]
+    elif labeled:
+        split_by = "text"
+        texts = (item.utterance.text for item in kept)
+        groups = [None if text is None else sentence_key(text) for text in texts]
+    else:
+        split_by = "recording"
+        groups = [str(item.utterance.audio) for item in kept]
+    hours: dict[str, float] = {}
+    for group, item in zip(groups, kept, strict=True):
+        if group is not None and (item.utterance.text or not labeled):
+            hours[group] = hours.get(group, 0.0) + item.utterance.duration_s
+    chosen = hold_out(hours, config.dev_share, config.test_share, config.seed)
+    return split_by, [
+        replace(item, split=chosen.get(group, "train") if group is not None else "train")
+        for group, item in zip(groups, kept, strict=True)
+    ]
+
+
+def hold_out(
+    sizes: dict[str, float], dev_share: float, test_share: float, seed: int
+) -> dict[str, Split]:
+    """``{group: "dev" | "test"}`` so that each split has about its share of the total size.
+
+    Groups are taken whole, in an order drawn from `seed`; where even one is more than the share,
+    the smallest is taken. One group at least stays for train, and dev comes before test.
+    """
+    names = sorted(sizes)
+    names = [names[i] for i in rng(seed, "split").permutation(len(names))]
+    total = sum(sizes.values())
+    chosen: dict[str, Split] = {}
+    shares: tuple[tuple[Split, float], ...] = (("dev", dev_share), ("test", test_share))
+    for split, share in shares:
+        filled = 0.0
+        for name in names:
+            fits = filled + sizes[name] <= 1.1 * share * total
+            if name not in chosen and fits and len(chosen) < len(names) - 1:
+                chosen[name] = split
+                filled += sizes[name]
+            if filled >= share * total:
+                break
+        left = [name for name in names if name not in chosen]
+        if share > 0 and filled == 0 and len(left) > 1:
+            chosen[min(left, key=lambda name: sizes[name])] = split
+    return chosen
+
+
+@lru_cache(maxsize=4096)
+def _is_letter(character: str) -> bool:
+    return unicodedata.category(character)[0] in "LMN"
+
+
+def sentence_key(text: str) -> str:
+    """What makes two sentences the same: letters, marks and digits, whatever their case."""
+    folded = "".join(c if _is_letter(c) else " " for c in text.casefold())
+    return " ".join(folded.split()) or text
+
+
+def _drop_shared_sentences(kept: list[_Kept]) -> tuple[list[_Kept], list[Dropped]]:
+    """Take sentences of test out of dev and train, and those of dev out of train.
+
+    Other speakers may have read them too. Where that would cost more than a quarter of train or
+    dev (digits or commands: everyone says the same) they stay, and the summary counts them.
+    """
+    keys = {split: _sentences(kept, split) for split in SPLITS}
+    held: dict[str, set[str]] = {"train": keys["dev"] | keys["test"], "dev": keys["test"]}
+    result, dropped = [], []
+    for item in kept:
+        text, where = item.utterance.text, "test" if item.split == "dev" else "dev or test"
+        if text and sentence_key(text) in held.get(item.split or "", ()):
+            reason = f"shared sentence: it is in {where} too"
+            dropped.append(Dropped(item.utterance.id, item.utterance.audio, reason))
+        else:
+            result.append(item)
+    sizes = Counter(item.split for item in kept)
+    left = Counter(item.split for item in result)
+    if any(sizes[split] - left[split] > MAX_SHARED_SHARE * sizes[split] for split in SPLITS[:2]):
+        return kept, []
+    return result, dropped
+
+
+def _sentences(kept: list[_Kept], split: Split) -> set[str]:
+    return {sentence_key(k.utterance.text) for k in kept if k.split == split and k.utterance.text}
+
+
+# ---- writing ------------------------------------------------------------------------------------
+
+
+def _summarize(
+    kept: list[_Kept],
+    dropped: list[Dropped],
+    split_by: str,
+    sliced: int,
+    config: PrepareConfig,
+) -> PrepareSummary:
+    characters = Counter("".join(item.utterance.text or "" for item in kept))
+    rates = Counter(item.utterance.sample_rate for item in kept)
+    per_split = {split: [k.utterance for k in kept if k.split == split] for split in SPLITS}
+    speakers = {split: {u.speaker for u in us} - {None} for split, us in per_split.items()}
+    sentences = {split: _sentences(kept, split) for split in SPLITS}
+    warnings = {
+        "low_rate": sum(item.utterance.sample_rate < 16000 for item in kept),
+        "narrow_band": sum(item.narrow_band for item in kept),
+        "shared_speakers": _count_shared(list(speakers.values())),
+        "shared_sentences": _count_shared(list(sentences.values())),
+    }
+    return PrepareSummary(
+        split_by=split_by,
+        splits={split: _summarize_split(us) for split, us in per_split.items() if us},
+        utterances=len(kept),
+        hours=_hours(item.utterance for item in kept),
+        speakers=len(set().union(*speakers.values())),
+        characters=dict(sorted(characters.items(), key=lambda item: (-item[1], item[0]))),
+        sample_rates={str(rate): rates[rate] for rate in sorted(rates)},
+        sliced_recordings=sliced,
+        dropped=_categories(dropped),
+        warnings={name: count for name, count in warnings.items() if count},
+        config=config,
+    )
+
+
+def _count_shared(sets: list[set[Any]]) -> int:
+    return sum(count > 1 for count in Counter(x for s in sets for x in s).values())
+
+
+def _summarize_split(utterances: list[Utterance]) -> SplitSummary:
+    labeled = [utterance for utterance in utterances if utterance.text]
+    return SplitSummary(
+        len(utterances),
+        _hours(utterances),
+        len({utterance.speaker for utterance in utterances} - {None}),
+        len(labeled),
+        _hours(labeled),
+    )
+
+
+def _hours(utterances: Iterable[Utterance]) -> float:
+    return round(sum(utterance.duration_s for utterance in utterances) / 3600, 4)
+
+
+def _categories(dropped: list[Dropped]) -> dict[str, int]:
+    return dict(sorted(Counter(item.category for item in dropped).items()))
+
+
+def _write(out: Path, kept: list[_Kept], dropped: list[Dropped], summary: PrepareSummary) -> None:
+    _write_dropped(out, dropped)
+    for split in SPLITS:
+        path = out / f"{split}.jsonl"
+        utterances = [item.utterance for item in kept if item.split == split]
+        if utterances:
+            write_manifest(path, utterances)
+        else:
+            path.unlink(missing_ok=True)  # of an earlier run with other settings
+    text = json.dumps(asdict(summary), ensure_ascii=False, indent=2)
+    (out / "summary.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _write_dropped(out: Path, dropped: list[Dropped]) -> None:
+    root = os.path.abspath(out)
+    with (out / "dropped.jsonl").open("w", encoding="utf-8", newline="\n") as file:
+        for item in dropped:
+            audio = relative_path(item.audio, root)
+            row = {"audio": audio, "reason": item.reason, "id": item.id}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -1,0 +1,1 @@
+"""From CTC logits to text: greedy decoding and forced alignment."""

@@ -1,0 +1,1 @@
+"""The model: pure tensor code."""

@@ -1,0 +1,305 @@
+"""What a model is made of: frozen dataclasses, and the published sizes as functions.
+
+A config is data only. Every field is checked when it is made, so a config that exists can be built.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+ContextKind = Literal["transformer", "conformer"]
+NormOrder = Literal["pre", "post"]
+EncoderNorm = Literal["group", "layer"]
+
+
+@dataclass(frozen=True)
+class ConvEncoderConfig:
+    """Convolutions on the raw wave (wav2vec 2.0, arXiv:2006.11477, section 2)."""
+
+    dims: tuple[int, ...] = (512,) * 7
+    """Channels of each layer."""
+    kernels: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
+    """Kernel of each layer, in frames of the layer below."""
+    strides: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
+    """Stride of each layer; their product is the hop in samples (320 = 20 ms at 16 kHz)."""
+    norm: EncoderNorm = "group"
+    """``group``: one group per channel over time, after the first layer only (BASE). ``layer``: over
+    channels, after every layer (LARGE). With ``layer`` the loudness is lost in the first layers, which
+    narrow encoders cannot afford."""
+    bias: bool = False
+    """Bias in the convolutions (LARGE has it)."""
+
+    def __post_init__(self) -> None:
+        if not len(self.dims) == len(self.kernels) == len(self.strides) > 0:
+            raise ValueError(
+                "encoder: dims, kernels and strides must have the same number of layers, got "
+                f"{len(self.dims)}, {len(self.kernels)} and {len(self.strides)}."
+            )
+        for name in ("dims", "kernels", "strides"):
+            if min(getattr(self, name)) < 1:
+                raise ValueError(f"encoder.{name} must all be at least 1, got {getattr(self, name)}.")
+        _check_choice("encoder.norm", self.norm, get_args(EncoderNorm))
+
+
+@dataclass(frozen=True)
+class FilterbankEncoderConfig:
+    """A learnable time-domain filterbank (arXiv:1711.01161; LEAF, arXiv:2101.08596).
+
+    It starts as a mel filterbank and learns from the first minute, which a deep stack of
+    convolutions does not with the few updates that a CPU affords.
+    """
+
+    num_filters: int = 80
+    """Pairs of filters (a real and an imaginary part), one pair per output channel."""
+    kernel_samples: int = 400
+    """Length of each filter (400 = 25 ms at 16 kHz)."""
+    hop_samples: int = 160
+    """Samples between two pooled energies (160 = 10 ms)."""
+    stack: int = 4
+    """Energies stacked into one latent frame; ``hop_samples * stack`` is the hop of the model.
+    Half of wav2vec 2.0's frame rate or less is what makes the context network cheap (arXiv:2109.06870)."""
+    min_hz: float = 50.0
+    """Centre of the lowest filter's lower neighbour."""
+    max_hz: float = 7800.0
+    """Centre of the highest filter's upper neighbour."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_filters", "kernel_samples", "hop_samples", "stack"):
+            _check_at_least(f"encoder.{name}", getattr(self, name), 1)
+        if self.hop_samples % 2:
+            raise ValueError(f"encoder.hop_samples must be even, got {self.hop_samples}.")
+        if not 0 <= self.min_hz < self.max_hz:
+            raise ValueError(
+                f"encoder.min_hz must be below encoder.max_hz, got {self.min_hz} and {self.max_hz}."
+            )
+
+
+EncoderConfig = ConvEncoderConfig | FilterbankEncoderConfig
+
+
+@dataclass(frozen=True)
+class ContextConfig:
+    """The network that sees the whole utterance."""
+
+    kind: ContextKind = "transformer"
+    """``transformer`` (wav2vec 2.0) or ``conformer`` (arXiv:2005.08100)."""
+    dim: int = 768
+    """Width D of the frames."""
+    num_layers: int = 12
+    num_heads: int = 12
+    ffn_dim: int = 3072
+    """Inner width of the feed-forward parts."""
+    norm_order: NormOrder = "post"
+    """``post``: norm after each residual sum (BASE). ``pre``: before each part, and once at the end
+    (LARGE). The conformer is always ``pre``."""
+    conv_kernel: int = 9
+    """Kernel of the conformer's depthwise convolution, odd; no effect in a transformer."""
+    pos_kernel: int = 128
+    """Kernel of the convolution that tells frames their position."""
+    pos_groups: int = 16
+    pos_norm: bool = False
+    """A LayerNorm after the positional convolution. The published pre-norm form has none, and in small
+    pre-norm models the residual stream then grows until the layers above hardly take part."""
+    dropout: float = 0.1
+    """After each part, and on the input of the first layer."""
+    attention_dropout: float = 0.1
+    activation_dropout: float = 0.0
+    """Inside the feed-forward parts."""
+    layerdrop: float = 0.05
+    """Probability with which a whole layer is left out in training (arXiv:1909.11556)."""
+    norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        _check_choice("context.kind", self.kind, get_args(ContextKind))
+        _check_choice("context.norm_order", self.norm_order, get_args(NormOrder))
+        for name in ("dim", "num_layers", "num_heads", "ffn_dim", "pos_kernel", "pos_groups"):
+            _check_at_least(f"context.{name}", getattr(self, name), 1)
+        for name in ("dropout", "attention_dropout", "activation_dropout", "layerdrop"):
+            _check_probability(f"context.{name}", getattr(self, name))
+        if self.dim % self.num_heads:
+            raise ValueError(
+                f"context.dim must be a multiple of context.num_heads, got {self.dim} and {self.num_heads}."
+            )
+        if self.dim % self.pos_groups:
+            raise ValueError(
+                f"context.dim must be a multiple of context.pos_groups, got {self.dim} and {self.pos_groups}."
+            )
+        if self.conv_kernel % 2 == 0:
+            raise ValueError(f"context.conv_kernel must be odd, got {self.conv_kernel}.")
+        if self.kind == "conformer" and self.norm_order != "pre":
+            raise ValueError("context.norm_order must be 'pre' for a conformer, got 'post'.")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Encoder and context: the thing that is pretrained, fine-tuned and reused."""
+
+    encoder: EncoderConfig = ConvEncoderConfig()
+    context: ContextConfig = ContextConfig()
+    sample_rate: int = 16000
+    """Hz of the waves that the model hears."""
+    normalize_wave: bool = False
+    """Zero mean and unit variance for each utterance before the encoder (LARGE)."""
+    latent_dropout: float = 0.0
+    """On the projected latents (``dropout_input`` of wav2vec 2.0)."""
+
+    def __post_init__(self) -> None:
+        _check_at_least("sample_rate", self.sample_rate, 1)
+        _check_probability("latent_dropout", self.latent_dropout)
+
+    @property
+    def latent_dim(self) -> int:
+        """C, the width of the encoder's output."""
+        encoder = self.encoder
+        if isinstance(encoder, ConvEncoderConfig):
+            return encoder.dims[-1]
+        return encoder.num_filters * encoder.stack
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples between two frames."""
+        encoder = self.encoder
+        if isinstance(encoder, FilterbankEncoderConfig):
+            return encoder.hop_samples * encoder.stack
+        hop = 1
+        for stride in encoder.strides:
+            hop *= stride
+        return hop
+
+
+def tiny() -> ModelConfig:
+    """About 5 M parameters, 40 ms frames: learns on a laptop's CPU."""
+    return ModelConfig(
+        encoder=FilterbankEncoderConfig(),
+        context=ContextConfig(
+            kind="conformer",
+            dim=192,
+            num_layers=6,
+            num_heads=4,
+            ffn_dim=768,
+            norm_order="pre",
+            pos_kernel=31,
+            pos_norm=True,
+            attention_dropout=0.0,
+            layerdrop=0.0,
+        ),
+    )
+
+
+def small() -> ModelConfig:
+    """About 20 M parameters, 40 ms frames: a good CPU or a small GPU."""
+    return ModelConfig(
+        encoder=FilterbankEncoderConfig(),
+        context=ContextConfig(
+            kind="conformer",
+            dim=320,
+            num_layers=9,
+            num_heads=5,
+            ffn_dim=1280,
+            norm_order="pre",
+            pos_kernel=31,
+            pos_groups=16,
+            pos_norm=True,
+            attention_dropout=0.0,
+            layerdrop=0.05,
+        ),
+    )
+
+
+def base() -> ModelConfig:
+    """wav2vec 2.0 BASE, 95 M parameters (arXiv:2006.11477, section 4.2)."""
+    return ModelConfig(latent_dropout=0.1)
+
+
+def large() -> ModelConfig:
+    """wav2vec 2.0 LARGE in the LV-60k form, 317 M parameters."""
+    return ModelConfig(
+        encoder=ConvEncoderConfig(norm="layer", bias=True),
+        context=ContextConfig(
+            dim=1024,
+            num_layers=24,
+            num_heads=16,
+            ffn_dim=4096,
+            norm_order="pre",
+            dropout=0.0,
+            attention_dropout=0.0,
+            layerdrop=0.0,
+        ),
+        normalize_wave=True,
+        latent_dropout=0.1,
+    )
+
+
+def tiny_conv() -> ModelConfig:
+    """A wav2vec 2.0 in small (about 6 M parameters), in the published form that other tools open."""
+    return ModelConfig(
+        encoder=ConvEncoderConfig(dims=(64, 64, 128, 128, 256, 256, 256)),
+        context=ContextConfig(
+            dim=256, num_layers=6, num_heads=4, ffn_dim=1024, attention_dropout=0.0, layerdrop=0.0
+        ),
+    )
+
+
+SIZES = {"tiny": tiny, "tiny-conv": tiny_conv, "small": small, "base": base, "large": large}
+"""The sizes that ``--size`` knows."""
+
+
+def size(name: str) -> ModelConfig:
+    """The config of a named size; ValueError names the sizes that exist."""
+    _check_choice("size", name, tuple(SIZES))
+    return SIZES[name]()
+
+
+def to_dict(config: ModelConfig) -> dict[str, Any]:
+    """Plain JSON types; the encoder's class is told by its ``kind``."""
+    data = dataclasses.asdict(config)
+    is_conv = isinstance(config.encoder, ConvEncoderConfig)
+    data["encoder"] = {"kind": "conv" if is_conv else "filterbank", **data["encoder"]}
+    return data
+
+
+def from_dict(data: dict[str, Any]) -> ModelConfig:
+    """The config that :func:`to_dict` wrote; missing keys take their defaults.
+
+    Raises ValueError for an unknown encoder kind or an unknown key, naming it.
+    """
+    data = dict(data)
+    encoder = dict(data.pop("encoder", {"kind": "conv"}))
+    kind = encoder.pop("kind", "conv")
+    kinds = {"conv": ConvEncoderConfig, "filterbank": FilterbankEncoderConfig}
+    _check_choice("encoder.kind", kind, tuple(kinds))
+    for name in ("dims", "kernels", "strides"):
+        if name in encoder:
+            encoder[name] = tuple(encoder[name])
+    return _build(
+        ModelConfig,
+        "model",
+        {
+            **data,
+            "encoder": _build(kinds[kind], "encoder", encoder),
+            "context": _build(ContextConfig, "context", data.get("context", {})),
+        },
+    )
+
+
+def _build(cls: Any, name: str, fields: dict[str, Any]) -> Any:
+    known = [f.name for f in dataclasses.fields(cls)]
+    unknown = sorted(set(fields) - set(known))
+    if unknown:
+        raise ValueError(f"{name} config has unknown fields {unknown}; known are {known}.")
+    return cls(**fields)
+
+
+def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
+
+
+def _check_at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}.")
+
+
+def _check_probability(name: str, value: float) -> None:
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be in [0, 1), got {value}.")

@@ -1,0 +1,1 @@
+"""Pretext tasks, one a file: a loss, its heads, its numbers."""

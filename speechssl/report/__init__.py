@@ -1,0 +1,1 @@
+"""A run folder made into one static HTML page."""

@@ -1,0 +1,1 @@
+"""Training runs: the loop, its parts, pretraining and fine-tuning."""

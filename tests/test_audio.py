@@ -1,0 +1,339 @@
+"""speechssl.audio: what is read, what is refused, and the cache of waves."""
+
+import multiprocessing
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechssl import audio
+from speechssl.audio import AudioError, WaveCache
+
+RATE = 16000
+
+
+def tone(duration_s: float = 0.5, rate: int = RATE, frequency: float = 440.0) -> np.ndarray:
+    """A tone with a slow change of level, so that no two stretches are the same."""
+    t = np.arange(round(duration_s * rate)) / rate
+    return (0.4 * np.sin(2 * np.pi * frequency * t) * (0.5 + 0.5 * np.sin(3 * t))).astype("f4")
+
+
+CODINGS = [
+    ("wav", "WAV", "PCM_16", 1e-4),
+    ("wav", "WAV", "PCM_U8", 2e-2),
+    ("wav", "WAV", "PCM_24", 1e-6),
+    ("wav", "WAV", "FLOAT", 1e-7),
+    ("wav", "WAV", "DOUBLE", 1e-7),
+    ("flac", "FLAC", "PCM_16", 1e-4),
+    ("aiff", "AIFF", "PCM_16", 1e-4),
+    ("ogg", "OGG", "VORBIS", 0.1),
+    ("opus", "OGG", "OPUS", 0.1),
+    ("mp3", "MP3", "MPEG_LAYER_III", 0.1),
+]
+
+
+@pytest.mark.parametrize(("suffix", "container", "coding", "error"), CODINGS)
+def test_reads_every_coding(
+    tmp_path: Path, suffix: str, container: str, coding: str, error: float
+) -> None:
+    path = tmp_path / f"x.{suffix}"
+    wave = tone()
+    soundfile.write(path, wave, RATE, format=container, subtype=coding)
+    info = audio.probe(path)
+    assert (info.sample_rate, info.channels, info.subtype) == (RATE, 1, coding)
+    assert info.duration_s == pytest.approx(0.5)
+    found = audio.read(path)
+    assert found.shape == (8000,)
+    assert found.dtype == np.float32
+    assert np.sqrt(np.mean((found - wave) ** 2)) < error
+    assert np.array_equal(audio.read_bytes(path.read_bytes()), found)
+
+
+@pytest.mark.parametrize(("suffix", "container", "coding"), [c[:3] for c in CODINGS])
+def test_a_part_is_the_same_samples_as_in_the_whole(
+    tmp_path: Path, suffix: str, container: str, coding: str
+) -> None:
+    path = tmp_path / f"x.{suffix}"
+    soundfile.write(path, tone(3.0), RATE, format=container, subtype=coding)
+    whole = audio.read(path)
+    part = audio.read(path, start_s=1.7, duration_s=0.5)
+    assert np.allclose(part, whole[27200:35200], atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100, 48000, 96000])
+def test_resamples_to_the_length_and_the_tone(tmp_path: Path, rate: int) -> None:
+    path = tmp_path / "x.wav"
+    soundfile.write(path, tone(0.3, rate), rate, subtype="FLOAT")
+    found = audio.read(path)
+    assert len(found) == round(round(0.3 * rate) * RATE / rate)
+    middle = slice(800, 4000)  # away from the edges, where a resampler sees the silence outside
+    assert np.abs(found[middle] - tone(0.3)[middle]).max() < 1e-3
+    assert np.array_equal(audio.read_bytes(path.read_bytes()), found)
+
+
+@pytest.mark.parametrize(("suffix", "container", "coding"), [c[:3] for c in CODINGS])
+@pytest.mark.parametrize("rate", [16000, 48000])
+def test_nothing_depends_on_the_blocks(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    suffix: str,
+    container: str,
+    coding: str,
+    rate: int,
+) -> None:
+    path = tmp_path / f"x.{suffix}"
+    soundfile.write(path, tone(0.5, rate), rate, format=container, subtype=coding)
+    whole = audio.read(path)
+    monkeypatch.setattr(audio, "BLOCK_SAMPLES", 777)
+    assert np.allclose(audio.read(path), whole, atol=1e-6)
+
+
+def test_channels_are_averaged(tmp_path: Path) -> None:
+    path = tmp_path / "x.wav"
+    left, right = tone(), tone(frequency=300)
+    soundfile.write(path, np.stack([left, right], axis=1), RATE, subtype="FLOAT")
+    assert np.allclose(audio.read(path), (left + right) / 2, atol=1e-7)
+
+
+def test_samples_stay_in_range(tmp_path: Path) -> None:
+    path = tmp_path / "x.wav"
+    soundfile.write(path, 3 * tone(), RATE, subtype="FLOAT")
+    assert np.abs(audio.read(path)).max() == 1.0
+
+
+def test_sixteen_bit_samples_survive_writing_and_reading(tmp_path: Path) -> None:
+    samples = np.arange(-32768, 32768, 7).astype(np.float32) / 32768
+    audio.write(tmp_path / "new" / "x.flac", samples, RATE)
+    assert np.array_equal(audio.read(tmp_path / "new" / "x.flac"), samples)
+
+
+def test_writing_an_unknown_format_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="x.docx"):
+        audio.write(tmp_path / "x.docx", tone(), RATE)
+
+
+def test_three_samples_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.wav"
+    audio.write(path, np.array([0.1, 0.2, 0.3], np.float32), RATE)
+    assert audio.read(path) == pytest.approx([0.1, 0.2, 0.3], abs=1e-4)
+    assert audio.read(path, sample_rate=48000).shape == (9,)
+    assert audio.read(path, sample_rate=1000).shape == (0,)
+
+
+def test_part_of_no_length_is_empty(tmp_path: Path) -> None:
+    path = tmp_path / "x.wav"
+    audio.write(path, tone(), RATE)
+    assert audio.read(path, start_s=0.1, duration_s=0.0).shape == (0,)
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    for function in (audio.read, audio.probe):
+        with pytest.raises(FileNotFoundError, match=r"nowhere\.wav"):
+            function(tmp_path / "nowhere.wav")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", "empty"), (b"this is a text, not sound\n" * 50, "cannot be opened as sound")],
+)
+def test_a_file_that_is_not_sound_is_named(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "x.wav"
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match=rf"x\.wav.*{words}"):
+        audio.read(path)
+    with pytest.raises(AudioError, match="cannot be opened as sound"):
+        audio.read_bytes(content)
+
+
+def test_a_folder_is_not_a_recording(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="is a folder"):
+        audio.read(tmp_path)
+
+
+def test_no_samples_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "x.wav"
+    audio.write(path, np.zeros(0, np.float32), RATE)
+    with pytest.raises(AudioError, match="holds no samples"):
+        audio.read(path)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_bad_samples_are_an_error(tmp_path: Path, bad: float) -> None:
+    path = tmp_path / "x.wav"
+    wave = tone()
+    wave[7999] = bad
+    soundfile.write(path, wave, RATE, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"x\.wav holds NaN"):
+        audio.read(path)
+    assert audio.read(path, duration_s=0.25).shape == (4000,)  # the part before it is good
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "aiff"])
+@pytest.mark.parametrize("share", [0.5, 0.95])
+def test_a_file_that_is_cut_off_is_an_error(tmp_path: Path, suffix: str, share: float) -> None:
+    path = tmp_path / f"x.{suffix}"
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 4 * RATE)
+    soundfile.write(path, noise, RATE)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: round(share * len(whole))])
+    with pytest.raises(AudioError, match=r"cut off|decoded"):
+        audio.read(path)
+
+
+def test_a_wav_written_into_a_pipe_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.wav"
+    audio.write(path, tone(), RATE)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"data") + 4
+    content[at : at + 4] = b"\xff\xff\xff\xff"  # the length was not known when the header was
+    path.write_bytes(content)
+    assert audio.read(path).shape == (8000,)
+
+
+def test_asking_beyond_the_end_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "x.wav"
+    audio.write(path, tone(), RATE)
+    with pytest.raises(AudioError, match=r"ends at 0\.500 s, before 0\.700 s"):
+        audio.read(path, start_s=0.2, duration_s=0.5)
+    with pytest.raises(AudioError, match=r"ends at 0\.500 s, before 2\.000 s"):
+        audio.read(path, start_s=2.0)
+    with pytest.raises(ValueError, match="must be 0 or more"):
+        audio.read(path, start_s=-1.0)
+
+
+def test_lists_recordings_sorted_and_not_hidden_ones(tmp_path: Path) -> None:
+    for name in ("b.WAV", "a/c.opus", "a/.hidden.wav", ".git/x.wav", "a/notes.txt", "d.m4a"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    found = [path.relative_to(tmp_path).as_posix() for path in audio.list_audio(tmp_path)]
+    assert found == ["a/c.opus", "b.WAV", "d.m4a"]
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        audio.list_audio(tmp_path / "nowhere")
+
+
+# ---- the cache ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def items(tmp_path: Path) -> list[audio.CacheItem]:
+    audio.write(tmp_path / "a.wav", tone(0.3), RATE)
+    audio.write(tmp_path / "b.wav", tone(0.5, 44100), 44100)
+    return [
+        (tmp_path / "a.wav", 0.0, 0.3),
+        (tmp_path / "b.wav", 0.1, 0.2),
+        (tmp_path / "b.wav", 0.0, None),
+    ]
+
+
+def same(cache: WaveCache, items: list[audio.CacheItem]) -> bool:
+    pairs = [
+        (cache.get(i), audio.read(path, start_s=start, duration_s=duration))
+        for i, (path, start, duration) in enumerate(items)
+    ]
+    return len(cache) == len(items) and all(
+        a.shape == b.shape and a.dtype == np.float32 and np.abs(a - b).max() < 2**-15
+        for a, b in pairs
+    )
+
+
+def test_cache_gives_what_read_gives(tmp_path: Path, items: list[audio.CacheItem]) -> None:
+    cache = WaveCache.build(tmp_path / "cache", items)
+    assert same(cache, items)
+    assert same(pickle.loads(pickle.dumps(cache)), items)
+    with pytest.raises(IndexError):
+        cache.get(3)
+    wave = cache.get(0)
+    wave *= 0  # a copy: the caller may distort it in place
+    assert same(cache, items)
+
+
+def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("the file was decoded again")
+
+    monkeypatch.setattr(audio, "read", fail)
+
+
+def test_cache_is_used_again(
+    tmp_path: Path, items: list[audio.CacheItem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    WaveCache.build(tmp_path / "cache", items)
+    forbid_reading(monkeypatch)
+    assert len(WaveCache.build(tmp_path / "cache", items).get(0)) == 4800
+
+
+def test_cache_follows_changes(tmp_path: Path, items: list[audio.CacheItem]) -> None:
+    folder = tmp_path / "cache"
+    WaveCache.build(folder, items)
+    audio.write(tmp_path / "a.wav", tone(0.4), RATE)
+    longer = [(tmp_path / "a.wav", 0.0, 0.4), *items[1:]]
+    assert same(WaveCache.build(folder, longer), longer)
+    assert WaveCache.build(folder, items[1:2], 8000).get(0).shape == (1600,)
+
+
+@pytest.mark.parametrize("damage", ["no index", "half an index", "half the samples"])
+def test_half_a_cache_is_built_again(
+    tmp_path: Path, items: list[audio.CacheItem], damage: str
+) -> None:
+    folder = tmp_path / "cache"
+    WaveCache.build(folder, items)
+    (data,), (index,) = folder.glob("*.i16"), folder.glob("*.json")
+    if damage == "no index":
+        index.unlink()
+    elif damage == "half an index":
+        index.write_text(index.read_text()[:20])
+    else:
+        data.write_bytes(data.read_bytes()[:1000])
+    (folder / f"{data.stem}.999999.part").write_bytes(b"left by a killed process")
+    assert same(WaveCache.build(folder, items), items)
+    assert not list(folder.glob("*.part"))
+
+
+def test_full_disk_decodes_on_read(
+    tmp_path: Path, items: list[audio.CacheItem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = type("Usage", (), {"free": 10})
+    monkeypatch.setattr(audio.shutil, "disk_usage", lambda _: full)
+    with pytest.warns(UserWarning, match=r"No wave cache in .*decoded on each read"):
+        cache = WaveCache.build(tmp_path / "cache", items)
+    assert same(cache, items)
+    assert same(pickle.loads(pickle.dumps(cache)), items)
+
+
+def test_disk_that_fills_up_leaves_nothing_behind(
+    tmp_path: Path, items: list[audio.CacheItem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(audio.os, "fsync", no_space)
+    with pytest.warns(UserWarning, match="No space left"):
+        cache = WaveCache.build(tmp_path / "cache", items)
+    assert same(cache, items)
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.suffix != ".lock"]
+
+
+def test_cache_names_a_missing_or_damaged_recording(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"gone\.wav"):
+        WaveCache.build(tmp_path / "cache", [(tmp_path / "gone.wav", 0.0, None)])
+    (tmp_path / "x.wav").write_text("text")
+    with pytest.raises(AudioError, match=r"x\.wav"):
+        WaveCache.build(tmp_path / "cache", [(tmp_path / "x.wav", 0.0, None)])
+
+
+def test_empty_cache(tmp_path: Path) -> None:
+    assert len(WaveCache.build(tmp_path / "cache", [])) == 0
+
+
+def _build(folder: Path, items: list[audio.CacheItem]) -> float:
+    return float(np.abs(WaveCache.build(folder, items).get(0)).sum())
+
+
+@pytest.mark.slow
+def test_processes_build_one_cache_together(tmp_path: Path, items: list[audio.CacheItem]) -> None:
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        sums = pool.starmap(_build, [(tmp_path / "cache", items)] * 6)
+    assert len(set(sums)) == 1
+    assert len(list((tmp_path / "cache").glob("*.i16"))) == 1

@@ -1,0 +1,346 @@
+"""Normalisers keep what a language needs; tokenizers lose nothing they have seen."""
+
+import json
+import pickle
+import subprocess
+import sys
+import unicodedata
+from itertools import pairwise
+
+import pytest
+
+from speechssl.text import (
+    BLANK_ID,
+    NORMALIZERS,
+    UNKNOWN,
+    UNKNOWN_ID,
+    CharTokenizer,
+    SentencePieceTokenizer,
+    Tokenizer,
+    TokenWord,
+    count_unknown,
+    ctc_min_frames,
+    load_tokenizer,
+    normalize,
+    train_tokenizer,
+)
+
+TEXTS = [
+    "wó twεrε ya poo",
+    "á-ba la mwǎsi",
+    "moro wa di o mbóka",
+    "ngá nyεi mbóka",
+    "wa lá o mbóka",
+]
+
+
+@pytest.fixture(scope="module")
+def spm() -> SentencePieceTokenizer:
+    return SentencePieceTokenizer.train(TEXTS, 28)
+
+
+@pytest.fixture(scope="module", params=["char", "spm:28"])
+def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
+    return train_tokenizer(request.param, TEXTS)
+
+
+# --- normalisers
+
+
+@pytest.mark.parametrize("name", NORMALIZERS)
+def test_every_normaliser_keeps_tone_marks_and_gives_nfc(name: str) -> None:
+    for text in ("ά έ ώ ó wá", "mɔ́ ɛ̀ ŋ̀", "tiếng việt", "नमस्ते", "你好 吗", "שָׁלוֹם", "ꦗꦮ"):
+        decomposed = unicodedata.normalize("NFD", text)
+        assert normalize(decomposed, name) == unicodedata.normalize("NFC", text)
+
+
+@pytest.mark.parametrize("name", NORMALIZERS)
+def test_every_normaliser_is_idempotent_on_every_character(name: str) -> None:
+    for code in range(0x3000):
+        once = normalize(f"a{chr(code)}b'{chr(code)} -", name)
+        assert normalize(once, name) == once, hex(code)
+
+
+def test_oxia_and_tonos_are_the_same_letter() -> None:
+    assert normalize("\u1f71", "none") == normalize("\u03ac", "none") == "ά"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("none", "  A\u00a0b\t\n C ", "A b C"),
+        ("none", "What’s, THIS?", "What’s, THIS?"),
+        ("lower", "ÁBA Straße ΟΔΟΣ", "ába straße οδος"),
+        ("basic", "Don’t stop, (now)!", "don't stop now"),
+        ("basic", "á-ba 'bla' rock 'n' - roll--over", "á-ba bla rock n roll over"),
+        ("basic", "l‘été à 3,5 $ 😀", "l'été à 3 5"),
+        ("basic", "¿qué? «oui» 。你好！", "qué oui 你好"),
+        ("basic", "ma˥˩ ʻokina pa꞉", "ma˥˩ ʻokina pa꞉"),
+        ("basic", "col·lega · fin", "col·lega fin"),
+        ("basic", "می\u200cخواهم \ufeffa\u200bb", "می\u200cخواهم a b"),
+        ("basic", "?!…", ""),
+    ],
+)
+def test_normalisers(name: str, text: str, expected: str) -> None:
+    assert normalize(text, name) == expected
+
+
+def test_an_unknown_normaliser_lists_those_that_exist() -> None:
+    with pytest.raises(ValueError, match='"whisper"; choose one of: none, lower, basic'):
+        normalize("a", "whisper")
+
+
+# --- both tokenizers
+
+
+def test_blank_and_unknown_have_their_places(tokenizer: Tokenizer) -> None:
+    assert tokenizer.symbols[:2] == ("<blank>", UNKNOWN)
+    assert tokenizer.vocab_size == len(tokenizer.symbols) == len(set(tokenizer.symbols))
+
+
+def test_round_trip_of_what_was_seen(tokenizer: Tokenizer) -> None:
+    for text in [*TEXTS, "poo", ""]:
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode(ids) == text
+        assert all(UNKNOWN_ID < i < tokenizer.vocab_size for i in ids)
+        assert tokenizer.unknown_characters(text) == []
+
+
+def test_encode_brings_text_to_one_form(tokenizer: Tokenizer) -> None:
+    decomposed = unicodedata.normalize("NFD", TEXTS[0])
+    assert decomposed != TEXTS[0]
+    assert tokenizer.encode(f" {decomposed.replace(' ', '  ')}\n") == tokenizer.encode(TEXTS[0])
+
+
+def test_words_cover_the_decoded_text(tokenizer: Tokenizer) -> None:
+    for text in TEXTS:
+        ids = tokenizer.encode(text)
+        words = tokenizer.words(ids)
+        assert [w.text for w in words] == text.split()
+        assert all(0 <= w.start < w.end <= len(ids) for w in words)
+        assert all(a.end <= b.start for a, b in pairwise(words))
+        assert [tokenizer.decode(ids[w.start : w.end]) for w in words] == text.split()
+
+
+def test_any_ids_decode_to_single_spaced_text(tokenizer: Tokenizer) -> None:
+    everything = [*range(1, tokenizer.vocab_size), *range(tokenizer.vocab_size - 1, 0, -1)]
+    text = tokenizer.decode(everything)
+    assert text == normalize(text, "none")
+    assert text.count(UNKNOWN) == 2
+
+
+def test_characters_unseen_in_training_are_unknown_and_counted(tokenizer: Tokenizer) -> None:
+    assert UNKNOWN_ID in tokenizer.encode("poo8")
+    assert tokenizer.decode(tokenizer.encode("poo8 wa")) == f"poo{UNKNOWN} wa"
+    assert tokenizer.unknown_characters("8 poo 7 8") == ["8", "7", "8"]
+    assert list(count_unknown(tokenizer, ["7 wa", "8 8", ""]).items()) == [("8", 2), ("7", 1)]
+
+
+def test_text_cannot_spell_the_special_symbols(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode(f"a<blank>{UNKNOWN}<unk>")
+    assert BLANK_ID not in ids
+    assert UNKNOWN in tokenizer.unknown_characters(f"a{UNKNOWN}")
+
+
+@pytest.mark.parametrize("bad", [BLANK_ID, -1, 10_000])
+def test_ids_that_spell_nothing_are_an_error(tokenizer: Tokenizer, bad: int) -> None:
+    with pytest.raises(ValueError, match=rf"The id {bad} spells no text.*blank"):
+        tokenizer.decode([2, bad])
+
+
+def test_save_and_load_give_the_same_tokenizer(tokenizer: Tokenizer, tmp_path) -> None:
+    tokenizer.save(tmp_path / "model")
+    again = load_tokenizer(tmp_path / "model")
+    assert type(again) is type(tokenizer)
+    assert again.symbols == tokenizer.symbols
+    assert [again.encode(t) for t in TEXTS] == [tokenizer.encode(t) for t in TEXTS]
+    assert {p.name for p in (tmp_path / "model").iterdir()} <= {"tokenizer.json", "tokenizer.model"}
+    tokenizer.save(tmp_path / "model")  # over an old one
+
+
+def test_training_and_saving_are_deterministic(tokenizer: Tokenizer, tmp_path) -> None:
+    spec = "char" if isinstance(tokenizer, CharTokenizer) else "spm:28"
+    train_tokenizer(spec, iter(TEXTS)).save(tmp_path / "a")
+    tokenizer.save(tmp_path / "b")
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_a_tokenizer_travels_to_a_worker(tokenizer: Tokenizer) -> None:
+    again = pickle.loads(pickle.dumps(tokenizer))
+    assert again.encode(TEXTS[1]) == tokenizer.encode(TEXTS[1])
+
+
+@pytest.mark.parametrize("spec", ["char", "spm:28"])
+@pytest.mark.parametrize("texts", [[], ["", " \n"], [UNKNOWN]])
+def test_no_text_is_a_sentence(spec: str, texts: list[str]) -> None:
+    with pytest.raises(ValueError, match="the transcripts are empty"):
+        train_tokenizer(spec, texts)
+
+
+@pytest.mark.parametrize("spec", ["", "bpe:30", "spm", "spm:", "spm:-3", "spm:3.5", "char:30"])
+def test_an_unknown_spec_says_what_is_allowed(spec: str) -> None:
+    with pytest.raises(ValueError, match=r'is not a tokenizer; write "char", or "spm:SIZE"'):
+        train_tokenizer(spec, TEXTS)
+
+
+# --- char
+
+
+def test_char_symbols_are_sorted_and_hold_the_space() -> None:
+    assert CharTokenizer.train(["ba", "ć"]).symbols == ("<blank>", UNKNOWN, " ", "a", "b", "ć")
+
+
+def test_char_words_leave_the_spaces_out() -> None:
+    tokenizer = CharTokenizer.train(["ab c"])
+    space, a, b, c = (tokenizer.encode(f"x{s}")[1] for s in (" a", "a", "b", "c"))
+    assert tokenizer.words([space, a, b, space, space, c, space]) == [
+        TokenWord("ab", 1, 3),
+        TokenWord("c", 5, 6),
+    ]
+    assert tokenizer.words([]) == tokenizer.words([space]) == []
+
+
+@pytest.mark.parametrize(
+    ("symbols", "reason"),
+    [
+        (["a", "b"], "do not begin with"),
+        (["<blank>", UNKNOWN, "a", "a"], '"a" occurs twice'),
+        (["<blank>", UNKNOWN, ""], "non-empty strings"),
+        (["<blank>", UNKNOWN, 3], "non-empty strings"),
+        (None, "non-empty strings"),
+        ("ab", "non-empty strings"),
+    ],
+)
+def test_a_list_that_is_no_vocabulary(symbols: object, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        CharTokenizer(symbols)  # type: ignore[arg-type]
+
+
+# --- SentencePiece
+
+
+def test_spm_words_leave_lone_marks_out(spm: SentencePieceTokenizer) -> None:
+    mark, o, w = (spm.symbols.index(s) for s in ("▁", "o", "w"))
+    start = next(i for i, s in enumerate(spm.symbols) if s.startswith("▁") and len(s) > 1)
+    words = spm.words([mark, o, w, start, o, mark, mark, w])
+    assert [(word.start, word.end) for word in words] == [(1, 3), (3, 5), (7, 8)]
+    assert [w.text for w in words] == ["ow", spm.symbols[start][1:] + "o", "w"]
+
+
+def test_spm_decodes_as_sentencepiece_does(spm: SentencePieceTokenizer) -> None:
+    sentencepiece = pytest.importorskip("sentencepiece")
+    reference = sentencepiece.SentencePieceProcessor(model_proto=spm._model)
+    for text in TEXTS:
+        assert spm.encode(text) == reference.encode(text)
+        assert spm.decode(spm.encode(text)) == reference.decode(spm.encode(text))
+
+
+def test_spm_pieces_may_mix_scripts() -> None:
+    tokenizer = SentencePieceTokenizer.train(["twεrε"] * 5 + ["twεra"] * 5, 9, allow_smaller=True)
+    assert any("w" in s and "ε" in s for s in tokenizer.symbols)
+
+
+def test_spm_too_large_names_the_largest_and_the_largest_works() -> None:
+    with pytest.raises(ValueError, match=r"of 5000 is more .* largest possible is \d+") as caught:
+        train_tokenizer("spm:5000", TEXTS)
+    largest = int(str(caught.value).rstrip(".").rsplit(" ", 1)[1])
+    assert train_tokenizer(f"spm:{largest}", TEXTS).vocab_size == largest
+    assert train_tokenizer("spm:5000", TEXTS, allow_smaller=True).vocab_size == largest
+
+
+def test_spm_too_small_names_the_smallest_and_the_smallest_works() -> None:
+    with pytest.raises(ValueError, match=r"of 5 cannot hold .* at least \d+") as caught:
+        train_tokenizer("spm:5", TEXTS, allow_smaller=True)
+    smallest = int(str(caught.value).rstrip(".").rsplit(" ", 1)[1])
+    assert train_tokenizer(f"spm:{smallest}", TEXTS).vocab_size == smallest
+    with pytest.raises(ValueError, match="at least"):
+        train_tokenizer(f"spm:{smallest - 1}", TEXTS)
+
+
+@pytest.mark.parametrize("texts", [["a"], ["ab", "ba"], ["你好", "好"], ["a " + "x" * 9000]])
+def test_spm_works_on_a_tiny_corpus(texts: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    tokenizer = train_tokenizer("spm:64", texts, allow_smaller=True)
+    assert [tokenizer.decode(tokenizer.encode(t)) for t in texts] == texts
+    assert capfd.readouterr().err == ""  # no trainer log in a person's terminal
+
+
+# --- damaged folders
+
+
+def test_a_folder_without_a_tokenizer(tmp_path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"tokenizer\.json is missing.*fine-tuned"):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b'{"type": "char", "symb', "is damaged: it is not JSON"),
+        (b"\xff\xfe\x00", "is damaged: it is not JSON"),
+        (b"[1, 2]", "neither"),
+        (b'{"type": "wordpiece", "version": 1}', 'neither "char" nor "spm"'),
+        (b'{"type": "char", "version": 2, "symbols": []}', "format version 2"),
+        (b'{"type": "char", "version": 1}', "is damaged: its symbols are not a list"),
+        (b'{"type": "char", "version": 1, "symbols": ["a"]}', "is damaged: its symbols do not"),
+    ],
+)
+def test_a_damaged_description_is_named(tmp_path, content: bytes, reason: str) -> None:
+    (tmp_path / "tokenizer.json").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"tokenizer\.json .*{reason}"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_damaged_or_missing_sentencepiece_model_is_named(spm, tmp_path) -> None:
+    spm.save(tmp_path)
+    model = tmp_path / "tokenizer.model"
+    model.write_bytes(model.read_bytes()[:-10])
+    with pytest.raises(ValueError, match=r"tokenizer\.model is damaged: its checksum"):
+        load_tokenizer(tmp_path)
+    model.unlink()
+    with pytest.raises(FileNotFoundError, match=r"tokenizer\.model is missing"):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage"])
+def test_bytes_that_are_no_sentencepiece_model(content: bytes) -> None:
+    with pytest.raises(ValueError, match=r"not a SentencePiece model|do not begin with"):
+        SentencePieceTokenizer(content)
+
+
+def test_the_file_is_plain_readable_json(tmp_path) -> None:
+    CharTokenizer.train(["wó"]).save(tmp_path)
+    text = (tmp_path / "tokenizer.json").read_text(encoding="utf-8")
+    assert "ó" in text
+    assert json.loads(text)["type"] == "char"
+
+
+# --- CTC
+
+
+@pytest.mark.parametrize(
+    ("ids", "frames"), [([], 0), ([3], 1), ([3, 4], 2), ([3, 3], 3), ([3, 3, 3, 4, 3], 7)]
+)
+def test_ctc_min_frames(ids: list[int], frames: int) -> None:
+    assert ctc_min_frames(ids) == frames
+
+
+def test_ctc_min_frames_is_where_the_ctc_loss_becomes_finite() -> None:
+    torch = pytest.importorskip("torch")
+    ids = [1, 1, 2, 3, 3]
+    for frames in range(5, 9):
+        loss = torch.nn.functional.ctc_loss(
+            torch.zeros(frames, 1, 4).log_softmax(-1),
+            torch.tensor([ids]),
+            torch.tensor([frames]),
+            torch.tensor([len(ids)]),
+        )
+        assert bool(torch.isfinite(loss)) == (frames >= ctc_min_frames(ids))
+
+
+def test_sentencepiece_is_imported_only_when_used() -> None:
+    code = (
+        "import sys, speechssl.text as t; t.CharTokenizer.train(['a']); "
+        "sys.exit(any(m in sys.modules for m in ('sentencepiece', 'torch', 'numpy')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
