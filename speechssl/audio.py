@@ -207,6 +207,10 @@ def _blocks(
 ) -> Iterator[np.ndarray]:
     """Blocks (S, C) float32 of ``[first, first + wanted)``; the file is closed at the end."""
     with file:
+        if not 1000 <= info.sample_rate <= 1_000_000:
+            raise AudioError(
+                f"{name} claims {info.sample_rate} samples a second: its header is wrong."
+            )
         _check_header(file, name)
         tolerance = _tolerance(info)
         available = max(info.num_samples - first, 0)

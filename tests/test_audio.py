@@ -110,7 +110,7 @@ def test_sixteen_bit_samples_survive_writing_and_reading(tmp_path: Path) -> None
 
 
 def test_writing_an_unknown_format_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(AudioError, match="x.docx"):
+    with pytest.raises(AudioError, match=r"x\.docx"):
         audio.write(tmp_path / "x.docx", tone(), RATE)
 
 
@@ -190,6 +190,14 @@ def test_a_wav_written_into_a_pipe_is_read(tmp_path: Path) -> None:
     content[at : at + 4] = b"\xff\xff\xff\xff"  # the length was not known when the header was
     path.write_bytes(content)
     assert audio.read(path).shape == (8000,)
+
+
+@pytest.mark.parametrize("rate", [1, 999, 1_000_001])
+def test_a_rate_that_cannot_be_is_an_error(tmp_path: Path, rate: int) -> None:
+    path = tmp_path / "x.wav"
+    audio.write(path, tone(0.01), rate)
+    with pytest.raises(AudioError, match=rf"x\.wav claims {rate} samples a second"):
+        audio.read(path)
 
 
 def test_asking_beyond_the_end_is_an_error(tmp_path: Path) -> None:
@@ -331,7 +339,7 @@ def _build(folder: Path, items: list[audio.CacheItem]) -> float:
     return float(np.abs(WaveCache.build(folder, items).get(0)).sum())
 
 
-@pytest.mark.slow
+@pytest.mark.distributed
 def test_processes_build_one_cache_together(tmp_path: Path, items: list[audio.CacheItem]) -> None:
     with multiprocessing.get_context("spawn").Pool(3) as pool:
         sums = pool.starmap(_build, [(tmp_path / "cache", items)] * 6)

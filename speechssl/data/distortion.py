@@ -8,9 +8,9 @@ filters are zero-phase and a room's direct path stays at 0, so targets taken fro
 
 The functions below `distort` apply one distortion with one stated severity each.
 
-Where the severities come from: PASE+ (arXiv:2001.09239, section 3.2: reverberation, additive noise,
-frequency mask, temporal mask, clipping, overlapping speech; the probabilities are those of its
-released configuration) and WavLM (arXiv:2110.13900, section III-B: utterance mixing).
+Where the severities come from: PASE+ (arXiv:2001.09239, its speech contamination: reverberation,
+additive noise, frequency mask, temporal mask, clipping, overlapping speech; numbers from its
+released ``cfg/distortions/pase+.cfg``) and WavLM (arXiv:2110.13900, its utterance mixing).
 S is a number of samples, F of frequency bins; waves are float32 in about [-1, 1].
 """
 
@@ -44,7 +44,7 @@ def _check_range(config: object, name: str, value: Range, low: float, high: floa
 
 @dataclass(frozen=True)
 class OverlapConfig:
-    """Another speaker over a part of the utterance (WavLM, arXiv:2110.13900, section III-B)."""
+    """Another speaker over a part of the utterance (WavLM, arXiv:2110.13900, utterance mixing)."""
 
     p: float = 0.0
     """Probability; nothing happens without a pool that has speech."""
@@ -134,7 +134,7 @@ class ClipConfig:
 
 @dataclass(frozen=True)
 class BandLimitConfig:
-    """A channel that carries a part of the spectrum: low-pass, high-pass or band-stop, one drawn."""
+    """A channel that loses a part of the spectrum: low-pass, high-pass or band-stop."""
 
     p: float = 0.0
     """Probability."""
@@ -244,7 +244,7 @@ def light() -> DistortionConfig:
 
 
 def full() -> DistortionConfig:
-    """The probabilities of PASE+ (its configuration ``distortions/overlap.cfg``), wider ranges.
+    """The probabilities of PASE+ (``cfg/distortions/pase+.cfg``), ranges for its values.
 
     Overlap follows WavLM instead, whose signal-to-noise ratios are lower (p 0.2; PASE+ 0.1 at 5 to
     10 dB): a masked prediction task learns from it which speaker is meant.
@@ -511,8 +511,8 @@ def overlap(
 ) -> np.ndarray:
     """Add `length` samples of `other` from `other_start` on to `wave` from `start` on.
 
-    `snr_db` compares the whole utterances, as in WavLM's utterance mixing (arXiv:2110.13900,
-    algorithm 1): a pause that is cut out of `other` stays quiet.
+    `snr_db` compares the whole utterances, as in WavLM's utterance mixing (arXiv:2110.13900):
+    a pause that is cut out of `other` stays quiet.
     """
     result = wave.copy()
     scale = _scale_to(wave, other, snr_db)
@@ -570,7 +570,7 @@ def _hum(num_samples: int, sample_rate: int, generator: np.random.Generator) -> 
         )
     step = generator.choice((50, 60)) / sample_rate * 1024
     position = (np.arange(num_samples) * step + generator.uniform(0, 1024)).astype(np.int64)
-    return period[position & 1023]
+    return np.asarray(period[position & 1023])
 
 
 def _syllables(num_samples: int, sample_rate: int, generator: np.random.Generator) -> np.ndarray:
@@ -602,8 +602,8 @@ def make_rir(
 def reverberate(wave: np.ndarray, rir: np.ndarray) -> np.ndarray:
     """`wave` (S,) in the room of `rir` (R,), with the power of `wave`.
 
-    The strongest sample of `rir` is the direct path: what comes before it is cut off and its sign is
-    made positive, so the speech stays where it was. The echo after S is cut off.
+    The strongest sample of `rir` is the direct path: what comes before it is cut off and its sign
+    is made positive, so the speech stays where it was. The echo after S is cut off.
     """
     direct = int(np.argmax(np.abs(rir)))
     room = np.sign(rir[direct]) * rir[direct : direct + len(wave)]
@@ -623,7 +623,7 @@ def amplify(wave: np.ndarray, gain_db: float) -> np.ndarray:
 
 def clip(wave: np.ndarray, level: float) -> np.ndarray:
     """Cut off what exceeds `level` of the highest peak."""
-    limit = np.float32(level) * np.abs(wave).max()
+    limit = np.float32(level) * np.max(np.abs(wave))
     return np.clip(wave, -limit, limit)
 
 
@@ -654,7 +654,7 @@ def _step(hertz: np.ndarray, edge_hz: float) -> np.ndarray:
 def _filter(
     wave: np.ndarray, sample_rate: int, gain: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """Zero-phase filter: `gain` maps hertz (F,) to factors (F,). 50 ms of zeros keep the ends apart."""
+    """Zero-phase: `gain` maps hertz (F,) to factors (F,). 50 ms of zeros keep the ends apart."""
     size = scipy.fft.next_fast_len(len(wave) + sample_rate // 20, real=True)
     spectrum = scipy.fft.rfft(wave, size)  # (F,)
     spectrum *= gain(np.arange(len(spectrum), dtype=np.float32) * np.float32(sample_rate / size))
@@ -682,10 +682,8 @@ def compand(wave: np.ndarray, bits: int) -> np.ndarray:
         return wave.copy()
     top = 2 ** (bits - 1) - 1
     loudness = np.log1p(np.abs(wave) * np.float32(255 / peak)) * np.float32(top / math.log(256))
-    levels = (np.expm1(np.arange(top + 1) * (math.log(256) / top)) * (peak / 255)).astype(
-        np.float32
-    )
-    return np.copysign(levels[np.rint(loudness).astype(np.int32)], wave)
+    levels = np.expm1(np.arange(top + 1) * (math.log(256) / top)) * (peak / 255)  # (top + 1,)
+    return np.copysign(levels.astype(np.float32)[np.rint(loudness).astype(np.int32)], wave)
 
 
 def choose_chunks(

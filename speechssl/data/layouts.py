@@ -94,25 +94,29 @@ def split_name(name: str) -> Split | None:
     return next((split for split, names in SPLIT_NAMES.items() if first in names), None)
 
 
+def _splits_by_name(names: list[str]) -> list[Split | None]:
+    """The splits that `names` mean, when all mean one and not all the same; else None for each."""
+    splits = [split_name(name) for name in names]
+    return splits if all(splits) and len(set(splits)) > 1 else [None] * len(names)
+
+
 # ---- a bare folder ------------------------------------------------------------------------------
 
 
 def read_folder(folder: Path) -> Iterator[Recording]:
     """Every recording below `folder`; `x.txt` beside `x.wav` is its transcript.
 
-    When all recordings lie in folders named train, dev and test, those are the split. Below that,
-    when all of them lie in two or more sub-folders, the first sub-folder is taken as the speaker
-    (or the session: what must not be torn apart by a split); otherwise speakers are unknown.
+    When all recordings lie in folders named such as train, dev and test, those are the split.
+    Below that, when all of them lie in two or more sub-folders, the first sub-folder is taken as
+    the speaker (or the session: what a split must not tear apart); else speakers are unknown.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder.")
     paths = list_audio(folder)
     parts = [path.relative_to(folder).parts for path in paths]
-    splits: list[Split | None] = [split_name(part[0]) if len(part) > 1 else None for part in parts]
-    if all(splits):
+    splits = _splits_by_name([part[0] if len(part) > 1 else "" for part in parts])
+    if any(splits):
         parts = [part[1:] for part in parts]
-    else:
-        splits = [None] * len(paths)
     by_speaker = all(len(part) > 1 for part in parts) and len({part[0] for part in parts}) > 1
     ids = _file_ids(paths, folder)
     for path, identifier, part, split in zip(paths, ids, parts, splits, strict=True):
@@ -160,7 +164,7 @@ def read_tables(source: Path) -> Iterator[Recording]:
             f"{source} holds no .tsv or .csv with a header that names a column of paths "
             f"({', '.join(PATH_COLUMNS)})."
         )
-    splits = [split_name(table.stem) for table in tables]
+    splits = _splits_by_name([table.stem for table in tables])
     if len(tables) > 1 and not all(splits):
         names = ", ".join(table.name for table in tables)
         raise ValueError(f"{source} holds several tables ({names}); name the one that is meant.")
@@ -310,13 +314,12 @@ def read_fairseq(source: Path) -> Iterator[Recording]:
     )
     if not paths:
         raise ValueError(f"{source} holds no fairseq manifest (.tsv whose first line is a folder).")
-    for path in paths:
-        yield from _read_fairseq_file(path)
+    for path, split in zip(paths, _splits_by_name([path.stem for path in paths]), strict=True):
+        yield from _read_fairseq_file(path, split)
 
 
-def _read_fairseq_file(path: Path) -> Iterator[Recording]:
+def _read_fairseq_file(path: Path, split: Split | None) -> Iterator[Recording]:
     texts = _fairseq_texts(path)
-    split = split_name(path.stem)
     with _lines(path) as lines:
         root = Path(next(lines, "").strip())
         root = root if root.is_absolute() else path.parent / root
@@ -366,8 +369,9 @@ def read_kaldi(source: Path) -> Iterator[Recording]:
     folders = _kaldi_folders(source.parent if source.is_file() else source)
     if not folders:
         raise ValueError(f"{source} is not a Kaldi data folder: it holds no wav.scp.")
-    for folder in folders:
-        yield from _read_kaldi_folder(folder, split_name(folder.name))
+    splits = _splits_by_name([folder.name for folder in folders])
+    for folder, split in zip(folders, splits, strict=True):
+        yield from _read_kaldi_folder(folder, split)
 
 
 def _read_kaldi_folder(folder: Path, split: Split | None) -> Iterator[Recording]:

@@ -614,9 +614,10 @@ def hold_out(
     shares: tuple[tuple[Split, float], ...] = (("dev", dev_share), ("test", test_share))
     for split, share in shares:
         filled = 0.0
+        spare = 2 if split == "dev" and test_share > 0 else 1  # groups left for what comes after
         for name in names:
             fits = filled + sizes[name] <= 1.1 * share * total
-            if name not in chosen and fits and len(chosen) < len(names) - 1:
+            if name not in chosen and fits and len(chosen) < len(names) - spare:
                 chosen[name] = split
                 filled += sizes[name]
             if filled >= share * total:

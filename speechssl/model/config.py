@@ -7,9 +7,23 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-ContextKind = Literal["transformer", "conformer"]
 NormOrder = Literal["pre", "post"]
 EncoderNorm = Literal["group", "layer"]
+
+
+def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
+
+
+def _check_at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}.")
+
+
+def _check_probability(name: str, value: float) -> None:
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be in [0, 1), got {value}.")
 
 
 @dataclass(frozen=True)
@@ -37,7 +51,9 @@ class ConvEncoderConfig:
             )
         for name in ("dims", "kernels", "strides"):
             if min(getattr(self, name)) < 1:
-                raise ValueError(f"encoder.{name} must all be at least 1, got {getattr(self, name)}.")
+                raise ValueError(
+                    f"encoder.{name} must all be at least 1, got {getattr(self, name)}."
+                )
         _check_choice("encoder.norm", self.norm, get_args(EncoderNorm))
 
 
@@ -79,10 +95,8 @@ EncoderConfig = ConvEncoderConfig | FilterbankEncoderConfig
 
 @dataclass(frozen=True)
 class ContextConfig:
-    """The network that sees the whole utterance."""
+    """The transformer that sees the whole utterance (arXiv:2006.11477, section 2)."""
 
-    kind: ContextKind = "transformer"
-    """``transformer`` (wav2vec 2.0) or ``conformer`` (arXiv:2005.08100)."""
     dim: int = 768
     """Width D of the frames."""
     num_layers: int = 12
@@ -91,9 +105,7 @@ class ContextConfig:
     """Inner width of the feed-forward parts."""
     norm_order: NormOrder = "post"
     """``post``: norm after each residual sum (BASE). ``pre``: before each part, and once at the end
-    (LARGE). The conformer is always ``pre``."""
-    conv_kernel: int = 9
-    """Kernel of the conformer's depthwise convolution, odd; no effect in a transformer."""
+    (LARGE)."""
     pos_kernel: int = 128
     """Kernel of the convolution that tells frames their position."""
     pos_groups: int = 16
@@ -110,7 +122,6 @@ class ContextConfig:
     norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
-        _check_choice("context.kind", self.kind, get_args(ContextKind))
         _check_choice("context.norm_order", self.norm_order, get_args(NormOrder))
         for name in ("dim", "num_layers", "num_heads", "ffn_dim", "pos_kernel", "pos_groups"):
             _check_at_least(f"context.{name}", getattr(self, name), 1)
@@ -124,10 +135,6 @@ class ContextConfig:
             raise ValueError(
                 f"context.dim must be a multiple of context.pos_groups, got {self.dim} and {self.pos_groups}."
             )
-        if self.conv_kernel % 2 == 0:
-            raise ValueError(f"context.conv_kernel must be odd, got {self.conv_kernel}.")
-        if self.kind == "conformer" and self.norm_order != "pre":
-            raise ValueError("context.norm_order must be 'pre' for a conformer, got 'post'.")
 
 
 @dataclass(frozen=True)
@@ -172,11 +179,10 @@ def tiny() -> ModelConfig:
     return ModelConfig(
         encoder=FilterbankEncoderConfig(),
         context=ContextConfig(
-            kind="conformer",
-            dim=192,
+            dim=256,
             num_layers=6,
             num_heads=4,
-            ffn_dim=768,
+            ffn_dim=1024,
             norm_order="pre",
             pos_kernel=31,
             pos_norm=True,
@@ -191,14 +197,12 @@ def small() -> ModelConfig:
     return ModelConfig(
         encoder=FilterbankEncoderConfig(),
         context=ContextConfig(
-            kind="conformer",
-            dim=320,
-            num_layers=9,
-            num_heads=5,
-            ffn_dim=1280,
+            dim=384,
+            num_layers=12,
+            num_heads=6,
+            ffn_dim=1536,
             norm_order="pre",
             pos_kernel=31,
-            pos_groups=16,
             pos_norm=True,
             attention_dropout=0.0,
             layerdrop=0.05,
@@ -288,18 +292,3 @@ def _build(cls: Any, name: str, fields: dict[str, Any]) -> Any:
     if unknown:
         raise ValueError(f"{name} config has unknown fields {unknown}; known are {known}.")
     return cls(**fields)
-
-
-def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
-
-
-def _check_at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}.")
-
-
-def _check_probability(name: str, value: float) -> None:
-    if not 0 <= value < 1:
-        raise ValueError(f"{name} must be in [0, 1), got {value}.")

@@ -66,6 +66,11 @@ def test_folders_named_after_splits_are_the_split(tmp_path: Path) -> None:
     assert found == [("train", "ann"), ("train", "ben"), ("dev", "cy")]
 
 
+def test_one_folder_named_after_a_split_is_to_be_split(tmp_path: Path) -> None:
+    fill(tmp_path, test_recordings__1_dot_wav="", test_more__2_dot_wav="")
+    assert [r.split for r in read(tmp_path)] == [None, None]
+
+
 def test_equal_stems_keep_different_ids(tmp_path: Path) -> None:
     fill(tmp_path, a_dot_wav="", a_dot_mp3="", b_dot_wav="")
     assert [r.id for r in read(tmp_path)] == ["a.mp3", "a.wav", "b"]
@@ -169,7 +174,7 @@ def test_folders_with_tables(tmp_path: Path) -> None:
     fill(tmp_path, validated_dot_tsv="path\nb.wav\n")
     with pytest.raises(ValueError, match=r"several tables \(dev.tsv, train.tsv, validated.tsv\)"):
         read(tmp_path)
-    with pytest.raises(ValueError, match="holds no .tsv or .csv"):
+    with pytest.raises(ValueError, match=r"holds no \.tsv or \.csv"):
         read(fill(tmp_path / "x", a_dot_wav=""), "tsv")
 
 
@@ -191,7 +196,10 @@ def test_fairseq_words_before_letters(tmp_path: Path) -> None:
         Recording("2", Path("/data/2.flac"), text="", split="train"),
     ]
     fill(tmp_path, train_dot_wrd="HE SAYS\nYES\n")
-    assert [r.text for r in read(tmp_path / "train.tsv")] == ["HE SAYS", "YES"]
+    assert [(r.text, r.split) for r in read(tmp_path / "train.tsv")] == [
+        ("HE SAYS", None),  # one manifest alone is to be split
+        ("YES", None),
+    ]
     (tmp_path / "train.wrd").unlink()
     (tmp_path / "train.ltr").unlink()
     assert [r.text for r in read(tmp_path)] == [None, None]

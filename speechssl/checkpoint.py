@@ -1,0 +1,184 @@
+"""A model folder that explains itself: config.json, model.safetensors, tokenizer, meta.json.
+
+Loading needs the folder and nothing else, and runs no code from it. A folder is written beside its
+place and moved there whole, so a full disk or a crash leaves the old one as it was.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from speechssl import __version__, text
+from speechssl.model import config as model_config
+from speechssl.model.heads import CTCHead
+from speechssl.model.speech_model import CTCModel, SpeechModel
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model and all that came with it."""
+
+    model: SpeechModel | CTCModel
+    tokenizer: text.Tokenizer | None = None
+    """Present exactly where the model has a CTC head."""
+    meta: dict[str, Any] = field(default_factory=dict)
+    """Recipe, data, steps, seeds, scores: what the run knew."""
+    folder: Path | None = None
+    """Where it was read from."""
+
+    @property
+    def speech(self) -> SpeechModel:
+        """The model without its head."""
+        return self.model.speech if isinstance(self.model, CTCModel) else self.model
+
+    def require_ctc(self) -> tuple[CTCModel, text.Tokenizer]:
+        """The CTC model and its tokenizer; ValueError where the model was only pretrained."""
+        if isinstance(self.model, CTCModel) and self.tokenizer is not None:
+            return self.model, self.tokenizer
+        raise ValueError(
+            f"The model in {self.folder} has no transcription head: it was pretrained but not "
+            "fine-tuned. Run `speechssl finetune --init` on it first."
+        )
+
+
+def save_model(folder: str | Path, checkpoint: Checkpoint) -> Path:
+    """Write a model folder, whole or not at all; an older one in its place is replaced.
+
+    OSError (a full disk, no permission) is raised with the old folder untouched.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = folder.with_name(f".{folder.name}.new-{os.getpid()}")
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        fresh.mkdir()
+        save_file(
+            {name: value.contiguous() for name, value in checkpoint.model.state_dict().items()},
+            fresh / "model.safetensors",
+        )
+        if checkpoint.tokenizer is not None:
+            checkpoint.tokenizer.save(fresh)
+        _write_json(fresh / "config.json", _describe(checkpoint.model))
+        _write_json(fresh / "meta.json", {"speechssl": __version__, **checkpoint.meta})
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    replace_folder(fresh, folder)
+    return folder
+
+
+def replace_folder(fresh: Path, folder: Path) -> None:
+    """Move `fresh` to `folder`; at every moment the old or the new one is whole, or aside as .old."""
+    old = folder.with_name(f".{folder.name}.old")
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_model(folder: str | Path) -> Checkpoint:
+    """Read a model folder, or the best (else the latest) model of a run folder.
+
+    Raises FileNotFoundError naming what is missing, ValueError naming what is damaged.
+    """
+    folder = find_model(Path(folder))
+    description = _read_json(folder / "config.json")
+    if "model" not in description:
+        raise ValueError(f"{folder / 'config.json'} describes no model: it has no field 'model'.")
+    if description.get("version", 1) > FORMAT_VERSION:
+        raise ValueError(
+            f"{folder} was written by a newer speechssl (format {description['version']}, this one "
+            f"reads up to {FORMAT_VERSION}): upgrade speechssl."
+        )
+    speech = SpeechModel(model_config.from_dict(description["model"]))
+    model: SpeechModel | CTCModel = speech
+    tokenizer = None
+    if head := description.get("head"):
+        width = speech.config.context.dim
+        model = CTCModel(speech, CTCHead(width, head["vocab_size"], head.get("upsample", 1)))
+        tokenizer = text.load_tokenizer(folder)
+        if tokenizer.vocab_size != head["vocab_size"]:
+            raise ValueError(
+                f"{folder}: the tokenizer has {tokenizer.vocab_size} symbols but the head writes "
+                f"{head['vocab_size']}; these files do not belong together."
+            )
+    _load_tensors(model, folder / "model.safetensors")
+    model.eval()
+    meta_path = folder / "meta.json"
+    meta = _read_json(meta_path) if meta_path.exists() else {}
+    return Checkpoint(model, tokenizer, meta, folder)
+
+
+def find_model(folder: Path) -> Path:
+    """The model folder meant by `folder`: itself, or `best/` or `model/` of a run folder."""
+    if not folder.exists():
+        raise FileNotFoundError(f"There is no model folder {folder}.")
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is a file; a model is a folder with config.json in it.")
+    for place in (folder, folder / "best", folder / "model"):
+        if (place / "model.safetensors").exists():
+            return place
+        if (old := place.with_name(f".{place.name}.old")).is_dir() and not place.exists():
+            return old  # a save was killed between its two moves
+    if not (folder / "config.json").exists():
+        raise FileNotFoundError(f"{folder} is not a model folder: it has no config.json.")
+    raise FileNotFoundError(f"{folder} is not a whole model folder: it has no model.safetensors.")
+
+
+def _describe(model: SpeechModel | CTCModel) -> dict[str, Any]:
+    speech = model.speech if isinstance(model, CTCModel) else model
+    head = None
+    if isinstance(model, CTCModel):
+        head = {"vocab_size": model.head.vocab_size, "upsample": model.head.upsample}
+    return {
+        "format": "speechssl",
+        "version": FORMAT_VERSION,
+        "model": model_config.to_dict(speech.config),
+        "head": head,
+    }
+
+
+def _load_tensors(model: nn.Module, path: Path) -> None:
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is damaged or not a safetensors file ({error}).") from error
+    own = model.state_dict()
+    missing, extra = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    if missing or extra:
+        raise ValueError(
+            f"{path} does not fit its config.json: missing tensors {missing}, unexpected {extra}."
+        )
+    for name, value in own.items():
+        if tensors[name].shape != value.shape:
+            raise ValueError(
+                f"{path}: {name} has shape {tuple(tensors[name].shape)}, config.json asks for "
+                f"{tuple(value.shape)}."
+            )
+    model.load_state_dict(tensors)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} is missing.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged: {error}.") from error
+    if not isinstance(data, dict):
+        raise ValueError(f"{path} must hold a JSON object.")
+    return data
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,139 @@
+"""From manifest to batches: crop, distort, pad. All of it a function of (seed, epoch, utterance).
+
+Shapes: B batch, S samples.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from speechssl import shapes
+from speechssl.audio import WaveCache
+from speechssl.data.batching import BatchPlan
+from speechssl.data.distortion import DistortionConfig, DistortionPool, distort
+from speechssl.data.manifest import Utterance
+from speechssl.rng import rng
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some utterances, padded."""
+
+    index: int
+    """The micro-batch's number in the run: the key of its masks and negatives."""
+    ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    """Empty strings where there is no transcript."""
+    heard: Tensor
+    """(B, S) float32, perhaps distorted."""
+    clean: Tensor
+    """(B, S) float32; the same tensor as `heard` where nothing is distorted."""
+    lengths: Tensor
+    """(B,) int64 samples."""
+
+    @property
+    def audio_s(self) -> float:
+        """Valid seconds, at 16 kHz counted by the caller's rate."""
+        return float(self.lengths.sum())
+
+
+@dataclass(frozen=True)
+class Waves:
+    """The sound of some utterances, cached."""
+
+    utterances: Sequence[Utterance]
+    cache: WaveCache
+    sample_rate: int
+
+    @classmethod
+    def open(
+        cls,
+        utterances: Sequence[Utterance],
+        cache_dir: str | Path,
+        sample_rate: int,
+        progress: bool,
+    ) -> "Waves":
+        """Decode every utterance into the cache, or find it there."""
+        items = [(u.audio, u.start_s, u.duration_s) for u in utterances]
+        cache = WaveCache.build(cache_dir, items, sample_rate, progress=progress)
+        return cls(utterances, cache, sample_rate)
+
+    def lengths_s(self) -> np.ndarray:
+        """(N,) seconds."""
+        return np.array([u.duration_s for u in self.utterances])
+
+
+class PlannedBatches(Dataset[Batch]):
+    """Batch k of a run, for any k: what a loader's worker makes."""
+
+    def __init__(
+        self,
+        waves: Waves,
+        plan: BatchPlan,
+        *,
+        seed: int,
+        max_crop_s: float | None = None,
+        distortion: DistortionConfig | None = None,
+        pool: DistortionPool | None = None,
+    ) -> None:
+        self.waves, self.plan, self.seed = waves, plan, seed
+        self.max_crop = round(max_crop_s * waves.sample_rate) if max_crop_s else None
+        self.distortion, self.pool = distortion, pool
+
+    def __getitem__(self, index: int) -> Batch:
+        members = self.plan.batch(index).tolist()
+        epoch = index // self.plan.num_batches
+        clean = [self._crop(self.waves.cache.get(i), epoch, i) for i in members]
+        padded, lengths = shapes.pad_waves(clean)
+        heard = padded
+        if self.distortion is not None:
+            heard, _ = shapes.pad_waves(
+                [self._distort(w, epoch, i) for w, i in zip(clean, members, strict=True)]
+            )
+        chosen = [self.waves.utterances[i] for i in members]
+        return Batch(
+            index=index,
+            ids=tuple(u.id for u in chosen),
+            texts=tuple(u.text or "" for u in chosen),
+            heard=heard,
+            clean=padded,
+            lengths=lengths,
+        )
+
+    def _crop(self, wave: np.ndarray, epoch: int, item: int) -> np.ndarray:
+        if self.max_crop is None or len(wave) <= self.max_crop:
+            return wave
+        start = int(rng(self.seed, "crop", epoch, item).integers(len(wave) - self.max_crop + 1))
+        return wave[start : start + self.max_crop]
+
+    def _distort(self, wave: np.ndarray, epoch: int, item: int) -> np.ndarray:
+        assert self.distortion is not None
+        generator = rng(self.seed, "distortion", epoch, item)
+        return distort(wave, self.waves.sample_rate, self.distortion, generator, self.pool)
+
+
+def load_batches(
+    dataset: PlannedBatches, first: int, last: int, *, num_workers: int
+) -> Iterator[Batch]:
+    """Batches `first` to `last` - 1 in order, made ahead by `num_workers` processes (0: in this one)."""
+    context = "fork" if num_workers else None
+    loader = DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=range(first, last),
+        num_workers=num_workers,
+        multiprocessing_context=context,
+        prefetch_factor=4 if num_workers else None,
+        worker_init_fn=_one_thread if num_workers else None,
+    )
+    yield from loader
+
+
+def _one_thread(worker: int) -> None:  # noqa: ARG001
+    """A worker that multiplies with every core takes them from the training step."""
+    torch.set_num_threads(1)

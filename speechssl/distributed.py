@@ -1,0 +1,63 @@
+"""What several processes share; in a single process every function here does nothing.
+
+Started by `torchrun`, which sets RANK, WORLD_SIZE and the address of the first process.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+def rank() -> int:
+    """This process's number, 0 in a single process."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    """How many processes work together, 1 in a single process."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def all_reduce_sum(values: Tensor) -> Tensor:
+    """The sum over all processes of a tensor, in place and returned."""
+    if world() > 1:
+        dist.all_reduce(values)
+    return values
+
+
+def average_gradients(module: nn.Module) -> None:
+    """Replace each gradient by its mean over all processes; a missing one counts as zero."""
+    if world() == 1:
+        return
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    flat = torch.cat(
+        [(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in parameters]
+    )
+    all_reduce_sum(flat).div_(world())
+    for parameter, part in zip(
+        parameters, flat.split([p.numel() for p in parameters]), strict=True
+    ):
+        parameter.grad = part.view_as(parameter).clone()
+
+
+def barrier() -> None:
+    """Wait until every process is here."""
+    if world() > 1:
+        dist.barrier()
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[None]:
+    """Join the other processes that `torchrun` started, and leave them cleanly; else nothing."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,196 @@
+"""Encoders: wave (B, S) -> latents (B, T, C).
+
+Shapes: B batch, S samples, T frames, C channels, K samples of a filter, F filters. Frames at and after
+an utterance's length are zero, and no valid frame depends on them.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from speechssl import shapes
+from speechssl.model.config import (
+    ConvEncoderConfig,
+    EncoderConfig,
+    FilterbankEncoderConfig,
+)
+
+
+class ConvEncoder(nn.Module):
+    """The convolutional feature encoder of wav2vec 2.0, in both published forms.
+
+    (arXiv:2006.11477, section 2 and 4.2; BASE: group norm in the first layer, LARGE: layer norm in
+    every layer and biases.)
+    """
+
+    def __init__(self, config: ConvEncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        layers = []
+        in_dim = 1
+        for index, dim in enumerate(config.dims):
+            norm = "layer" if config.norm == "layer" else "group" if index == 0 else "none"
+            kernel, stride = config.kernels[index], config.strides[index]
+            layers.append(ConvLayer(in_dim, dim, kernel, stride, config.bias, norm))
+            in_dim = dim
+        self.layers = nn.ModuleList(layers)
+        self.min_samples, self.hop_samples = shapes.receptive_field(config.kernels, config.strides)
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        """Samples -> frames, (B,) int64."""
+        for kernel, stride in zip(self.config.kernels, self.config.strides, strict=True):
+            lengths = shapes.conv_output_lengths(lengths, kernel, stride)
+        return lengths
+
+    def forward(self, wave: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, S) float, (B,) samples -> latents (B, T, C), (B,) frames."""
+        latents = wave[:, None, :]  # (B, 1, S)
+        for layer in self.layers:
+            latents, lengths = layer(latents, lengths)  # (B, C, T)
+        return shapes.zero_padding(latents.transpose(1, 2), lengths), lengths  # (B, T, C)
+
+
+class ConvLayer(nn.Module):
+    """One strided convolution, its norm, GELU."""
+
+    def __init__(
+        self, in_dim: int, out_dim: int, kernel: int, stride: int, bias: bool, norm: str
+    ) -> None:
+        super().__init__()
+        self.kernel, self.stride = kernel, stride
+        self.conv = nn.Conv1d(in_dim, out_dim, kernel, stride, bias=bias)
+        nn.init.kaiming_normal_(self.conv.weight)
+        self.norm: nn.Module | None = None
+        if norm == "layer":
+            self.norm = nn.LayerNorm(out_dim)
+        elif norm == "group":
+            self.norm = MaskedGroupNorm(out_dim)
+
+    def forward(self, values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C_in, T_in), (B,) -> (B, C_out, T_out), (B,)."""
+        values = self.conv(values)  # (B, C_out, T_out)
+        lengths = shapes.conv_output_lengths(lengths, self.kernel, self.stride)
+        if isinstance(self.norm, MaskedGroupNorm):
+            values = self.norm(values, lengths)
+        elif self.norm is not None:
+            values = self.norm(values.transpose(1, 2)).transpose(1, 2)
+        return F.gelu(values), lengths
+
+
+class MaskedGroupNorm(nn.Module):
+    """Group norm with one group per channel, over the valid frames only.
+
+    The published form takes its statistics over the padding too, so that an utterance's features
+    depend on what it is batched with; without padding both are the same.
+    """
+
+    def __init__(self, dim: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.bias = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, values: Tensor, lengths: Tensor) -> Tensor:
+        """(B, C, T), (B,) frames -> (B, C, T) in the input's dtype; padding is left as it falls."""
+        valid = shapes.length_mask(lengths, values.shape[2])[:, None, :]  # (B, 1, T)
+        count = lengths.clamp_min(1)[:, None, None]  # (B, 1, 1)
+        x = values.float().masked_fill(~valid, 0)
+        mean = x.sum(2, keepdim=True) / count  # (B, C, 1)
+        variance = ((x - mean).masked_fill(~valid, 0) ** 2).sum(2, keepdim=True) / count
+        x = (x - mean) * torch.rsqrt(variance + self.eps)
+        return (x * self.weight[:, None] + self.bias[:, None]).to(values.dtype)
+
+
+class FilterbankEncoder(nn.Module):
+    """A learnable time-domain filterbank: FIR pairs, squared modulus, low-pass, log, normalised.
+
+    80 complex Gabor filters at mel-spaced centres, learned with everything else (arXiv:1711.01161,
+    section 2; LEAF, arXiv:2101.08596, section 3). Where we differ: the filters are free after their
+    Gabor start, compression is a logarithm, and each channel is normalised to zero mean and unit
+    variance over the utterance's valid frames. Computed in float32 whatever the autocast, since the
+    weak high bands of speech lie below the rounding noise of a bfloat16 wave.
+    """
+
+    pool: Tensor
+
+    def __init__(self, config: FilterbankEncoderConfig, sample_rate: int) -> None:
+        super().__init__()
+        self.config = config
+        self.filters = nn.Parameter(gabor_filters(config, sample_rate))  # (2F, K)
+        self.hop_samples = config.hop_samples * config.stack
+        self.min_samples = self.hop_samples
+        # Low-pass: energies at half the hop, a Hann window over two hops.
+        pool = torch.hann_window(5, periodic=False)[1:-1]
+        self.register_buffer("pool", pool / pool.sum(), persistent=False)  # (3,)
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        """Samples -> frames, (B,) int64: whole hops only."""
+        return torch.div(lengths, self.hop_samples, rounding_mode="floor")
+
+    def forward(self, wave: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, S) float, (B,) samples -> latents (B, T, F * stack), (B,) frames."""
+        with torch.autocast(wave.device.type, enabled=False):
+            energies = self.energies(wave.float(), lengths)  # (B, T * stack, F)
+        frames = self.output_lengths(lengths)
+        energies = normalize_over_time(energies, frames * self.config.stack)
+        return energies.unflatten(1, (-1, self.config.stack)).flatten(2), frames
+
+    def energies(self, wave: Tensor, lengths: Tensor) -> Tensor:
+        """(B, S) -> log energies (B, max T * stack, F) every ``hop_samples``, float32."""
+        config = self.config
+        num = int(wave.shape[1]) // self.hop_samples * config.stack
+        half = config.hop_samples // 2
+        # Filter j is centred on sample j * half; the wave is zero outside.
+        left = config.kernel_samples // 2
+        need = 2 * num * half + config.kernel_samples
+        wave = F.pad(wave, (left, max(need - left - wave.shape[1], 0)))
+        windows = wave.unfold(1, config.kernel_samples, half)[:, : 2 * num + 1]  # (B, 2N+1, K)
+        real, imag = (windows @ self.filters.T).chunk(2, dim=2)  # (B, 2N+1, F)
+        power = real.square() + imag.square()
+        low = self.pool  # energy i is centred on the middle of hop i, sample (2i + 1) * half
+        power = low[0] * power[:, :-1:2] + low[1] * power[:, 1::2] + low[2] * power[:, 2::2]
+        return (power + 1e-7).log()  # (B, N, F)
+
+
+def gabor_filters(config: FilterbankEncoderConfig, sample_rate: int) -> Tensor:
+    """(2F, K) float32: cosine parts, then sine parts, of Gabor filters at mel-spaced centres.
+
+    Each has the full width at half maximum of the mel triangle it replaces (arXiv:1711.01161, eq. 5)
+    and unit gain for a sinusoid at its centre.
+    """
+    limits = torch.tensor([config.min_hz, min(config.max_hz, sample_rate / 2)], dtype=torch.float64)
+    mel = 2595 * torch.log10(1 + limits / 700)  # O'Shaughnessy
+    points = torch.linspace(
+        float(mel[0]), float(mel[1]), config.num_filters + 2, dtype=torch.float64
+    )
+    hertz = 700 * (10 ** (points / 2595) - 1)  # (F + 2,)
+    centre, width = hertz[1:-1], (hertz[2:] - hertz[:-2]) / 2  # (F,)
+    # A Gaussian of width sigma in time has 2 sqrt(2 ln 2) / (2 pi sigma) Hz at half maximum of its
+    # amplitude; no wider than a Hann window of the kernel's length, or the ends are cut.
+    sigma_s = math.sqrt(2 * math.log(2)) / (math.pi * width)
+    sigma_s = sigma_s.clamp_max(config.kernel_samples / sample_rate / 5)
+    times = torch.arange(config.kernel_samples, dtype=torch.float64)
+    times = (times - (config.kernel_samples - 1) / 2) / sample_rate  # (K,)
+    envelope = torch.exp(-0.5 * (times / sigma_s[:, None]) ** 2)  # (F, K)
+    envelope = 2 * envelope / envelope.sum(1, keepdim=True)
+    phase = 2 * math.pi * centre[:, None] * times
+    return torch.cat([envelope * phase.cos(), envelope * phase.sin()]).float()
+
+
+def normalize_over_time(values: Tensor, lengths: Tensor) -> Tensor:
+    """(B, T, C): zero mean, unit variance per channel over the valid frames; zeros elsewhere."""
+    count = lengths.clamp_min(1)[:, None, None]
+    mean = shapes.zero_padding(values, lengths).sum(1, keepdim=True) / count  # (B, 1, C)
+    centred = shapes.zero_padding(values - mean, lengths)
+    deviation = (centred.square().sum(1, keepdim=True) / count + 1e-6).sqrt()
+    # A constant channel (silence) stays near zero instead of blowing up its rounding noise.
+    return centred / (deviation + 1e-2)
+
+
+def build_encoder(config: EncoderConfig, sample_rate: int) -> ConvEncoder | FilterbankEncoder:
+    """The encoder that a config describes."""
+    if isinstance(config, ConvEncoderConfig):
+        return ConvEncoder(config)
+    return FilterbankEncoder(config, sample_rate)

@@ -1,0 +1,144 @@
+"""Quantizers: continuous frames (N, C) -> codes and their vectors.
+
+Shapes: N frames, C channels in, G groups, V entries of a group, E width of a code's vector.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """Frames and the codes they fell on."""
+
+    vectors: Tensor
+    """(N, G * E) the chosen entries, groups side by side; carries the gradient."""
+    codes: Tensor
+    """(N, G) int64."""
+    perplexity: Tensor
+    """Scalar: sum over groups of exp(entropy of the mean softmax), from G (collapse) to G * V."""
+
+
+class GumbelQuantizer(nn.Module):
+    """Product quantization with a straight-through Gumbel softmax (arXiv:2006.11477, section 2).
+
+    In training one entry per group is drawn, with the gradient of the softmax at the present
+    temperature; in evaluation the likeliest is taken.
+    """
+
+    def __init__(self, in_dim: int, *, groups: int, entries: int, dim: int) -> None:
+        """`dim` is the width of the whole vector, G * E."""
+        super().__init__()
+        if dim % groups:
+            raise ValueError(
+                f"quantizer dim must be a multiple of its groups, got {dim} and {groups}."
+            )
+        self.groups, self.entries = groups, entries
+        self.logits = nn.Linear(in_dim, groups * entries)
+        nn.init.normal_(self.logits.weight)
+        nn.init.zeros_(self.logits.bias)
+        self.codebook = nn.Parameter(torch.rand(groups, entries, dim // groups))  # U(0, 1)
+        self.temperature = 2.0
+
+    @property
+    def max_perplexity(self) -> int:
+        """The perplexity when every entry is used alike."""
+        return self.groups * self.entries
+
+    def forward(self, frames: Tensor) -> Quantized:
+        """(N, C) float -> :class:`Quantized`; float32 whatever the autocast."""
+        logits = self.logits(frames).float().unflatten(1, (self.groups, self.entries))  # (N, G, V)
+        # Perplexity is of the plain softmax, without noise and temperature (arXiv:2006.11477, eq. 4).
+        mean = logits.softmax(2).mean(0)  # (G, V)
+        perplexity = torch.exp(-(mean * torch.log(mean + 1e-7)).sum(1)).sum()
+        if self.training:
+            chosen = F.gumbel_softmax(logits, tau=self.temperature, hard=True, dim=2)  # (N, G, V)
+        else:
+            chosen = F.one_hot(logits.argmax(2), self.entries).to(logits.dtype)
+        vectors = torch.einsum("ngv,gve->nge", chosen, self.codebook.float()).flatten(1)  # (N, G*E)
+        return Quantized(vectors, chosen.argmax(2), perplexity)
+
+
+def temperature_at(update: int, *, start: float, end: float, decay: float) -> float:
+    """``max(start * decay ** update, end)``: 2, 0.5 and 0.999995 in BASE."""
+    return max(start * decay**update, end)
+
+
+class KMeansQuantizer(nn.Module):
+    """Nearest centroid of standardised frames; the centroids are fitted once and stay.
+
+    Fixed targets cannot collapse, and a small model learns from them many times faster than from a
+    codebook that moves with it (HuBERT, arXiv:2106.07447, section 3.1).
+    """
+
+    centroids: Tensor
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, in_dim: int, entries: int) -> None:
+        super().__init__()
+        self.entries = entries
+        self.register_buffer("centroids", torch.zeros(entries, in_dim))
+        self.register_buffer("mean", torch.zeros(in_dim))
+        self.register_buffer("scale", torch.ones(in_dim))
+
+    @torch.no_grad()
+    def fit(self, frames: Tensor, seed: int, *, num_rounds: int = 25) -> None:
+        """Set mean, scale and centroids from (N, C) frames: Lloyd's algorithm from N random frames.
+
+        Raises ValueError where there are fewer frames than entries. Deterministic in `seed`.
+        """
+        if len(frames) < self.entries:
+            raise ValueError(
+                f"{self.entries} codes need at least as many frames to be fitted on, got {len(frames)}: "
+                "give more audio or fewer codes."
+            )
+        self.mean.copy_(frames.mean(0))
+        self.scale.copy_(frames.std(0) + 1e-5)
+        x = ((frames - self.mean) / self.scale).float()  # (N, C)
+        generator = torch.Generator().manual_seed(seed)
+        self.centroids.copy_(x[torch.randperm(len(x), generator=generator)[: self.entries]])
+        for _ in range(num_rounds):
+            codes = self._nearest(x)
+            count = torch.bincount(codes, minlength=self.entries)  # (V,)
+            sums = torch.zeros_like(self.centroids).index_add_(0, codes, x)
+            moved = sums / count.clamp_min(1)[:, None]
+            again = x[torch.randint(len(x), (self.entries,), generator=generator)]
+            self.centroids.copy_(torch.where(count[:, None] > 0, moved, again))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(N, C) -> codes (N,) int64."""
+        return self._nearest(((frames - self.mean) / self.scale).float())
+
+    def _nearest(self, x: Tensor) -> Tensor:
+        # |x - c|^2 without |x|^2, in pieces so that memory stays bounded.
+        bias = self.centroids.square().sum(1) / 2  # (V,)
+        pieces = [(p @ self.centroids.T - bias).argmax(1) for p in x.split(65536)]
+        return torch.cat(pieces) if pieces else x.new_zeros(0, dtype=torch.long)
+
+
+class RandomProjectionQuantizer(nn.Module):
+    """BEST-RQ's targets: a fixed random projection, a fixed random codebook (arXiv:2202.01855, 3.1)."""
+
+    projection: Tensor
+    codebook: Tensor
+
+    def __init__(self, in_dim: int, entries: int, *, dim: int = 16, seed: int = 0) -> None:
+        super().__init__()
+        self.entries = entries
+        generator = torch.Generator().manual_seed(seed)
+        bound = math.sqrt(6 / (in_dim + dim))  # Xavier
+        projection = (torch.rand(in_dim, dim, generator=generator) * 2 - 1) * bound
+        codebook = torch.randn(entries, dim, generator=generator)
+        self.register_buffer("projection", projection)
+        self.register_buffer("codebook", F.normalize(codebook, dim=1))
+
+    @torch.no_grad()
+    def forward(self, frames: Tensor) -> Tensor:
+        """(N, C) normalised frames -> codes (N,) int64."""
+        projected = F.normalize(frames.float() @ self.projection, dim=1)  # (N, 16)
+        return (projected @ self.codebook.T).argmax(1)

@@ -1,0 +1,248 @@
+"""Contrastive prediction of quantized targets (wav2vec 2.0, arXiv:2006.11477).
+
+At every masked frame the context must tell the true target from others. Two kinds of targets:
+
+- ``gumbel``: the encoder's own latents, quantized by a learned product codebook; the others are the
+  targets of other masked frames of the same utterance (section 3.2). The published form.
+- ``kmeans``: codes of the clean wave's cepstra, from centroids fitted once before training; the others
+  are all other codes (HuBERT, arXiv:2106.07447, section 3). Fixed targets learn from few updates.
+
+Shapes: M masked frames of the batch, N negatives, D width, E width of a target, V codes.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from speechssl import shapes
+from speechssl.model.quantizer import GumbelQuantizer, KMeansQuantizer, temperature_at
+from speechssl.model.speech_model import SpeechModel, SpeechOutput
+from speechssl.objectives.features import FEATURE_DIMS, HOP_S, frame_features
+from speechssl.objectives.loss import LossTerm, TaskLoss
+
+QuantizerKind = Literal["gumbel", "kmeans"]
+
+
+@dataclass(frozen=True)
+class ContrastiveConfig:
+    """What is predicted, and how hard it is."""
+
+    quantizer: QuantizerKind = "gumbel"
+    weight: float = 1.0
+    target_dim: int = 256
+    """E, the width in which predictions and targets are compared."""
+    num_negatives: int = 100
+    """Others per masked frame, drawn from the same utterance; ``kmeans`` contrasts with all codes."""
+    temperature: float = 0.1
+    """The cosine similarities are divided by this."""
+    groups: int = 2
+    """Codebook groups of ``gumbel``."""
+    entries: int = 320
+    """Codes per group; the number of centroids for ``kmeans``."""
+    diversity_weight: float = 0.1
+    feature_penalty: float = 10.0
+    """Weight of the encoder output's mean square; ``gumbel`` only."""
+    gumbel_start: float = 2.0
+    gumbel_end: float = 0.5
+    gumbel_decay: float = 0.999995
+    """Factor per update from the start towards the end temperature."""
+
+    def __post_init__(self) -> None:
+        if self.quantizer not in get_args(QuantizerKind):
+            raise ValueError(
+                f"contrastive.quantizer must be one of {', '.join(get_args(QuantizerKind))}, got "
+                f"{self.quantizer!r}."
+            )
+        for name in ("target_dim", "num_negatives", "groups", "entries"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"contrastive.{name} must be at least 1, got {getattr(self, name)}."
+                )
+        for name in ("weight", "diversity_weight", "feature_penalty"):
+            if getattr(self, name) < 0:
+                raise ValueError(
+                    f"contrastive.{name} must not be negative, got {getattr(self, name)}."
+                )
+        if not 0 < self.gumbel_end <= self.gumbel_start:
+            raise ValueError(
+                "contrastive.gumbel_end must be above 0 and at most contrastive.gumbel_start, got "
+                f"{self.gumbel_end} and {self.gumbel_start}."
+            )
+        if self.temperature <= 0:
+            raise ValueError(f"contrastive.temperature must be above 0, got {self.temperature}.")
+
+
+class GumbelContrastive(nn.Module):
+    """Targets from the model's own latents."""
+
+    def __init__(self, config: ContrastiveConfig, model: SpeechModel) -> None:
+        super().__init__()
+        self.config = config
+        self.quantizer = GumbelQuantizer(
+            model.config.latent_dim,
+            groups=config.groups,
+            entries=config.entries,
+            dim=config.target_dim,
+        )
+        self.project_target = nn.Linear(config.target_dim, config.target_dim)
+        self.project_context = nn.Linear(model.config.context.dim, config.target_dim)
+
+    def set_update(self, update: int) -> None:
+        """Lower the Gumbel temperature to that of an update."""
+        c = self.config
+        self.quantizer.temperature = temperature_at(
+            update, start=c.gumbel_start, end=c.gumbel_end, decay=c.gumbel_decay
+        )
+
+    def forward(self, output: SpeechOutput, mask: Tensor, negatives: Tensor) -> TaskLoss:
+        """The loss over a batch's masked frames.
+
+        Args:
+            output: of the model, with the mask applied.
+            mask: (B, T) bool.
+            negatives: (M, N) int64 from :func:`draw_negatives`.
+        """
+        quantized = self.quantizer(output.latents[mask])
+        with torch.autocast(mask.device.type, enabled=False):
+            targets = self.project_target(quantized.vectors)  # (M, E)
+            predictions = self.project_context(output.context[mask].float())  # (M, E)
+            logits = contrastive_logits(predictions, targets, quantized.codes, negatives)
+            logits = logits / self.config.temperature  # (M, 1 + N)
+            total = F.cross_entropy(
+                logits,
+                torch.zeros(len(logits), dtype=torch.long, device=mask.device),
+                reduction="sum",
+            )
+            penalty = mean_square(output.raw_latents, output.lengths)
+        num = len(logits)
+        most = self.quantizer.max_perplexity
+        diversity = (most - quantized.perplexity) / most
+        terms = {
+            "contrastive": LossTerm(total, "masked", self.config.weight),
+            "diversity": LossTerm(num * diversity, "masked", self.config.diversity_weight),
+            "feature_penalty": LossTerm(num * penalty, "masked", self.config.feature_penalty),
+        }
+        if not self.config.feature_penalty:
+            del terms["feature_penalty"]
+        metrics = {
+            "contrastive/accuracy": accuracy(logits),
+            "quantizer/perplexity": quantized.perplexity.detach(),
+            "quantizer/codes_used": _codes_used(quantized.codes),
+        }
+        return TaskLoss(terms, metrics)
+
+
+class KMeansContrastive(nn.Module):
+    """Targets from centroids of the clean wave's cepstra."""
+
+    def __init__(self, config: ContrastiveConfig, model: SpeechModel) -> None:
+        super().__init__()
+        self.config = config
+        self.hop_samples = model.config.hop_samples
+        self.sample_rate = model.config.sample_rate
+        hops = self.hop_samples // round(HOP_S * self.sample_rate)
+        self.quantizer = KMeansQuantizer(FEATURE_DIMS["mfcc"] * hops, config.entries)
+        self.project_context = nn.Linear(model.config.context.dim, config.target_dim)
+        self.codebook = nn.Parameter(torch.randn(config.entries, config.target_dim))
+
+    def features(self, wave: Tensor, frames: Tensor) -> Tensor:
+        """(B, S) clean wave, (B,) frames -> (B, T, F) what the codes are of."""
+        return frame_features("mfcc", wave, frames, self.hop_samples, self.sample_rate)
+
+    def fit(self, frames: Tensor, seed: int) -> None:
+        """Find the centroids, from (N, F) frames of :meth:`features`."""
+        self.quantizer.fit(frames, seed)
+
+    def forward(self, output: SpeechOutput, mask: Tensor, clean: Tensor) -> TaskLoss:
+        """The loss over masked frames; `clean` is the undamaged wave (B, S)."""
+        codes = self.quantizer(self.features(clean, output.lengths)[mask])  # (M,)
+        with torch.autocast(mask.device.type, enabled=False):
+            predictions = F.normalize(self.project_context(output.context[mask].float()), dim=1)
+            logits = predictions @ F.normalize(self.codebook, dim=1).T / self.config.temperature
+            total = F.cross_entropy(logits, codes, reduction="sum")
+        right = (logits.argmax(1) == codes).float().mean() if len(codes) else logits.new_zeros(())
+        share = torch.bincount(codes, minlength=self.quantizer.entries) / max(len(codes), 1)
+        metrics = {
+            "contrastive/accuracy": right,
+            "quantizer/perplexity": torch.exp(-(share * torch.log(share + 1e-7)).sum()),
+        }
+        return TaskLoss({"contrastive": LossTerm(total, "masked", self.config.weight)}, metrics)
+
+
+ContrastiveTask = GumbelContrastive | KMeansContrastive
+
+
+def build_contrastive(config: ContrastiveConfig, model: SpeechModel) -> ContrastiveTask:
+    """The task that a config describes."""
+    if config.quantizer == "gumbel":
+        return GumbelContrastive(config, model)
+    return KMeansContrastive(config, model)
+
+
+def draw_negatives(mask: np.ndarray, num: int, generator: np.random.Generator) -> np.ndarray:
+    """For each masked frame, `num` others of the same utterance, uniform with replacement.
+
+    `mask` is (B, T) bool with M true entries; returns (M, num) int64, indices into those M in row
+    order, never the frame itself. A frame alone in its utterance gets -1: it has no negatives.
+    """
+    parts, offset = [np.zeros((0, num), dtype=np.int64)], 0
+    for count in mask.sum(1).tolist():
+        if count == 1:
+            parts.append(np.full((1, num), -1, dtype=np.int64))
+        elif count > 1:
+            drawn = generator.integers(0, count - 1, (count, num))
+            drawn += drawn >= np.arange(count)[:, None]  # skip the frame itself
+            parts.append(drawn + offset)
+        offset += count
+    return np.concatenate(parts)
+
+
+def contrastive_logits(
+    predictions: Tensor, targets: Tensor, codes: Tensor, negatives: Tensor
+) -> Tensor:
+    """Cosine similarities of each prediction with its target and its negatives.
+
+    One (M, M) product and a gather of its entries: the same numbers as gathering N target vectors per
+    frame, without the (M, N, E) tensor. A negative that carries the positive's code counts as
+    -inf (as in wav2vec 2.0's code), and so does a missing one.
+
+    Args:
+        predictions, targets: (M, E) float32.
+        codes: (M, G) int64 of the targets.
+        negatives: (M, N) int64, -1 = none.
+
+    Returns:
+        (M, 1 + N) float32, the true target first.
+    """
+    predictions, targets = F.normalize(predictions, dim=1), F.normalize(targets, dim=1)
+    scores = predictions @ targets.T  # (M, M)
+    index = negatives.clamp_min(0)
+    same = (codes[index] == codes[:, None]).all(2)  # (M, N)
+    wrong = scores.gather(1, index).masked_fill(same | (negatives < 0), float("-inf"))
+    return torch.cat([scores.diagonal()[:, None], wrong], dim=1)
+
+
+def accuracy(logits: Tensor) -> Tensor:
+    """Share of rows whose first logit is the largest; a row of equal logits is wrong (collapse)."""
+    if not len(logits):
+        return logits.new_zeros(())
+    best = (logits.argmax(1) == 0) & (logits[:, 0] > logits.amin(1))
+    alone = torch.isinf(logits[:, 1:]).all(1)  # nothing to tell it from
+    return (best & ~alone).float().sum() / (~alone).sum().clamp_min(1)
+
+
+def mean_square(latents: Tensor, lengths: Tensor) -> Tensor:
+    """Mean square of valid latents (B, T, C): the feature penalty."""
+    valid = shapes.length_mask(lengths, latents.shape[1])
+    return latents[valid].float().square().mean()
+
+
+def _codes_used(codes: Tensor) -> Tensor:
+    """Distinct codes per group, mean over groups."""
+    groups = codes.shape[1]
+    used = sum(len(torch.unique(codes[:, g])) for g in range(groups))
+    return torch.tensor(used / groups)

@@ -1,0 +1,144 @@
+"""Features of the clean wave: what is to be reconstructed, and what codes are made of.
+
+Shapes: B batch, S samples, T frames of the model, H hops of 10 ms (H = T * hops per frame), M mel bands.
+All float32. Features come at 100 Hz and are stacked to the model's frame rate, so that nothing of the
+time between two frames is lost.
+"""
+
+import functools
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from speechssl import shapes
+
+FeatureName = Literal["logmel", "mfcc", "prosody", "wave"]
+HOP_S = 0.01
+NUM_MELS = 80
+NUM_MFCC = 13
+FEATURE_DIMS: dict[str, int] = {"logmel": NUM_MELS, "mfcc": 3 * NUM_MFCC, "prosody": 3, "wave": 160}
+"""Width of each feature per 10 ms; the wave's is that of a 16 kHz recording."""
+
+
+def frame_features(
+    name: FeatureName, wave: Tensor, frames: Tensor, hop_samples: int, sample_rate: int
+) -> Tensor:
+    """Targets aligned with the model's frames.
+
+    Args:
+        name: which feature.
+        wave: (B, S) clean, zero behind each utterance's end.
+        frames: (B,) valid frames of the model.
+        hop_samples: hop of the model, a multiple of 10 ms.
+        sample_rate: of the wave, Hz.
+
+    Returns:
+        (B, T, dim * hops per frame) with T = max frames; each dimension at 100 Hz has zero mean and
+        unit variance over the utterance (the wave: unit variance only); zero in the padding.
+    """
+    hop = round(HOP_S * sample_rate)
+    if hop_samples % hop:
+        raise ValueError(f"The model's hop of {hop_samples} samples is not a multiple of 10 ms.")
+    per_frame = hop_samples // hop
+    num = int(frames.max()) * per_frame  # H
+    with torch.no_grad():
+        if name == "wave":
+            values = _fit(wave, num * hop).unflatten(1, (num, hop))  # (B, H, 160)
+            level = shapes.zero_padding(values.square().mean(2), frames * per_frame)
+            level = level.sum(1) / (frames * per_frame).clamp_min(1)
+            values = values / (level.sqrt() + 1e-3)[:, None, None]
+        else:
+            power = power_spectrum(wave, num, sample_rate)  # (B, H, 257)
+            if name == "prosody":
+                values = prosody(wave, power, num, sample_rate)
+            else:
+                values = log_mel(power, sample_rate)  # (B, H, M)
+                if name == "mfcc":
+                    values = mfcc(values)
+            values = _normalize(values, frames * per_frame)
+        values = shapes.zero_padding(values, frames * per_frame)
+        return values.unflatten(1, (-1, per_frame)).flatten(2)
+
+
+def power_spectrum(wave: Tensor, num_hops: int, sample_rate: int) -> Tensor:
+    """(B, S) -> (B, H, bins): Hann windows of 25 ms, each centred on its hop of 10 ms."""
+    hop, window = round(HOP_S * sample_rate), round(0.025 * sample_rate)
+    size = 1 << (window - 1).bit_length()
+    left = (window - hop) // 2
+    wave = F.pad(wave, (left, 0))
+    wave = _fit(wave, (num_hops - 1) * hop + window)
+    windows = wave.unfold(1, window, hop) * torch.hann_window(window, device=wave.device)
+    return torch.fft.rfft(windows, size).abs().square()
+
+
+def log_mel(power: Tensor, sample_rate: int) -> Tensor:
+    """(B, H, bins) -> (B, H, 80) natural log of Slaney mel energies."""
+    bands = _mel_bands(sample_rate, 2 * (power.shape[2] - 1)).to(power.device)  # (bins, M)
+    return (power @ bands + 1e-7).log()
+
+
+def mfcc(log_mels: Tensor) -> Tensor:
+    """(B, H, M) -> (B, H, 39): 13 cepstra, their first and second differences over time."""
+    num = log_mels.shape[2]
+    grid = torch.arange(num, device=log_mels.device) + 0.5
+    rows = torch.arange(NUM_MFCC, device=log_mels.device)
+    basis = torch.cos(math.pi / num * rows[:, None] * grid) * math.sqrt(2 / num)  # DCT-II, (13, M)
+    basis[0] /= math.sqrt(2)
+    cepstra = log_mels @ basis.T  # (B, H, 13)
+    first = _difference(cepstra)
+    return torch.cat([cepstra, first, _difference(first)], dim=2)
+
+
+def prosody(wave: Tensor, power: Tensor, num_hops: int, sample_rate: int) -> Tensor:
+    """(B, H, 3): log pitch, log energy, voicing.
+
+    Pitch is the lag of the highest normalised autocorrelation between 60 and 400 Hz in a window of
+    50 ms; voicing is that height. Where voicing is low the pitch says little, as in every such tracker.
+    """
+    hop, window = round(HOP_S * sample_rate), round(0.05 * sample_rate)
+    left = (window - hop) // 2
+    padded = _fit(F.pad(wave, (left, 0)), (num_hops - 1) * hop + window)
+    taper = torch.hann_window(window, device=wave.device)
+    size = 1 << (2 * window - 1).bit_length()
+    windows = padded.unfold(1, window, hop) * taper  # (B, H, W)
+    correlation = torch.fft.irfft(torch.fft.rfft(windows, size).abs().square(), size)[:, :, :window]
+    decay = torch.fft.irfft(torch.fft.rfft(taper, size).abs().square(), size)[:window]
+    lags = slice(sample_rate // 400, sample_rate // 60 + 1)
+    # The taper's own autocorrelation is divided out (Boersma 1993, section 2).
+    normal = correlation[:, :, lags] / (correlation[:, :, :1] + 1e-5) / (decay[lags] / decay[0])
+    voicing, best = normal.max(2)  # (B, H)
+    pitch = torch.log(sample_rate / (best + lags.start).float())
+    energy = torch.log(power.mean(2) + 1e-7)
+    return torch.stack([pitch, energy, voicing.clamp(0, 1)], dim=2)
+
+
+def _normalize(values: Tensor, lengths: Tensor) -> Tensor:
+    """(B, H, K): zero mean and unit variance over the valid hops."""
+    count = lengths.clamp_min(1)[:, None, None]
+    mean = shapes.zero_padding(values, lengths).sum(1, keepdim=True) / count
+    centred = shapes.zero_padding(values - mean, lengths)
+    return centred / ((centred.square().sum(1, keepdim=True) / count).sqrt() + 1e-2)
+
+
+def _difference(values: Tensor) -> Tensor:
+    """Central difference over time, (B, H, K), the ends repeated."""
+    padded = torch.cat([values[:, :1], values, values[:, -1:]], dim=1)
+    return (padded[:, 2:] - padded[:, :-2]) / 2
+
+
+def _fit(wave: Tensor, num_samples: int) -> Tensor:
+    """(B, S) -> (B, num_samples), cut or padded with zeros."""
+    return F.pad(wave, (0, max(num_samples - wave.shape[1], 0)))[:, :num_samples]
+
+
+@functools.cache
+def _mel_bands(sample_rate: int, fft_size: int) -> Tensor:
+    """(bins, 80) triangular bands."""
+    import librosa
+
+    bands = librosa.filters.mel(sr=sample_rate, n_fft=fft_size, n_mels=NUM_MELS)
+    return torch.from_numpy(np.ascontiguousarray(bands.T))

@@ -1,0 +1,76 @@
+"""What a run says while it works: metrics.jsonl, a progress bar, lines for the person."""
+
+import json
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tqdm import tqdm
+
+
+class RunLog:
+    """Appends to ``metrics.jsonl``, one object a line, and draws the progress bar on stderr."""
+
+    def __init__(self, folder: Path, *, resume_step: int = 0, quiet: bool = False) -> None:
+        """Open `folder`'s metrics; lines of steps after `resume_step` are cut off, as they will be
+        made again."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / "metrics.jsonl"
+        kept = [m for m in read_metrics(folder) if m["step"] <= resume_step] if resume_step else []
+        self._file = self.path.open("w", encoding="utf-8")
+        for record in kept:
+            self._write(record)
+        self._bar = tqdm(
+            disable=quiet or not sys.stderr.isatty(),
+            unit="step",
+            file=sys.stderr,
+            dynamic_ncols=True,
+        )
+        self._quiet = quiet
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.close()
+        self._file.close()
+
+    def metrics(self, step: int, time_s: float, values: dict[str, float]) -> None:
+        """Write one line: the step, the run's seconds, and slash names."""
+        self._write({"step": step, "time_s": round(time_s, 3), **values})
+
+    def progress(self, step: int, max_steps: int, shown: dict[str, str]) -> None:
+        """Move the bar."""
+        self._bar.total = max_steps
+        self._bar.n = step
+        self._bar.set_postfix(shown, refresh=False)
+        self._bar.refresh()
+
+    def say(self, line: str) -> None:
+        """A line for the person, above the bar."""
+        if not self._quiet:
+            self._bar.write(line, file=sys.stderr)
+            sys.stderr.flush()
+
+    def _write(self, record: dict[str, Any]) -> None:
+        self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        self._file.flush()
+
+
+def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
+    """The records of a run folder's metrics.jsonl; a last line cut off by a kill is left out."""
+    path = Path(folder) / "metrics.jsonl"
+    records = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+    return records

@@ -1,0 +1,439 @@
+"""CTC fine-tuning: a pretrained (or fresh) model learns to write from transcribed speech."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from speechssl import distributed
+from speechssl.checkpoint import Checkpoint, load_model, save_model
+from speechssl.data.batching import BatchPlan
+from speechssl.data.dataset import Batch, PlannedBatches, Waves, load_batches
+from speechssl.data.distortion import DistortionConfig, DistortionPool
+from speechssl.data.distortion import none as no_distortion
+from speechssl.data.manifest import Utterance
+from speechssl.decoding.greedy import Hypothesis, blank_rate, greedy_decode
+from speechssl.model import config as model_config
+from speechssl.model.config import FilterbankEncoderConfig, ModelConfig
+from speechssl.model.heads import CTCHead
+from speechssl.model.masking import channel_mask, span_mask
+from speechssl.model.speech_model import CTCModel, SpeechModel
+from speechssl.rng import rng, torch_seed
+from speechssl.scoring.wer import EvalResult, score
+from speechssl.text import Tokenizer, count_unknown, ctc_min_frames, train_tokenizer
+from speechssl.training.device import Precision, autocast, keep_freed_memory, pick_device
+from speechssl.training.loop import LoopConfig, Outcome, train
+from speechssl.training.optim import OptimConfig, Part, build_optimizer
+from speechssl.training.runfolder import write_config
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """A fine-tuning run."""
+
+    model: ModelConfig = field(default_factory=model_config.tiny)
+    """Of a model from scratch; one that is given decides itself."""
+    tokenizer: str = "char"
+    """``char`` or ``spm:SIZE``, learned from the training text."""
+    upsample: int = 1
+    """Rows of output per frame: 2 where people speak faster than the frames allow."""
+    head_only_steps: int = 0
+    """Updates in which only the head learns, so that its noise does not spoil what was pretrained."""
+    freeze_encoder_share: float = 1.0
+    """Share of the run in which a pretrained encoder is frozen; one from scratch never is."""
+    fresh_layers: int = 0
+    """Upper layers that are initialised anew: their last pretraining job was another one."""
+    layer_lr_decay: float = 1.0
+    """Factor on the learning rate from each layer to the one below it."""
+    mask_share: float = 0.3
+    """Time masks, as in pretraining (SpecAugment, arXiv:1904.08779)."""
+    mask_span: int = 3
+    """Frames."""
+    channel_share: float = 0.2
+    channel_span: int = 12
+    """Channels of the latents."""
+    mask_from_share: float = 0.1
+    """Share of the run without masks at its begin: a model from scratch must first leave the plateau on
+    which it writes only blanks."""
+    distortion: DistortionConfig = field(default_factory=no_distortion)
+    batch_s: float = 15.0
+    max_valid: int = 300
+    """Utterances that a validation during the run hears, at most; a fixed choice."""
+    optim: OptimConfig = OptimConfig(
+        lr=1e-3,
+        schedule="tri_stage",
+        warmup_steps=300,
+        hold_share=0.3,
+        final_share=0.02,
+        clip_norm=1.0,
+    )
+    loop: LoopConfig = LoopConfig(max_steps=8000, num_validations=12, patience=6)
+    precision: Precision = "auto"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("freeze_encoder_share", "mask_share", "channel_share", "mask_from_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}.")
+        for name in ("upsample", "mask_span", "channel_span", "max_valid"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        for name in ("head_only_steps", "fresh_layers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+        if not 0 < self.layer_lr_decay <= 1:
+            raise ValueError(f"layer_lr_decay must be in (0, 1], got {self.layer_lr_decay}.")
+        if self.batch_s <= 0:
+            raise ValueError(f"batch_s must be above 0, got {self.batch_s}.")
+
+
+def preset(size: str) -> FinetuneConfig:
+    """The run for a model size: for the published ones what wav2vec 2.0 was fine-tuned with on 10 h
+    (fairseq's base_10h), for the CPU sizes what was measured here."""
+    config = FinetuneConfig(model=model_config.size(size))
+    if size not in ("base", "large"):
+        return config
+    return replace(
+        config,
+        head_only_steps=10_000,
+        mask_share=0.65,
+        mask_span=10,
+        channel_share=0.5,
+        channel_span=64,
+        mask_from_share=0.0,
+        batch_s=200.0,
+        optim=OptimConfig(lr=5e-5, schedule="tri_stage", warmup_steps=2000, eps=1e-8),
+        loop=LoopConfig(max_steps=20_000, num_validations=40),
+    )
+
+
+def finetune(
+    config: FinetuneConfig,
+    train_set: Sequence[Utterance],
+    valid_set: Sequence[Utterance],
+    run: Path,
+    *,
+    init: Checkpoint | None = None,
+    resume: bool = True,
+) -> Outcome:
+    """Run it: `run/best` is the model with the lowest validation CER afterwards.
+
+    Args:
+        config: the run.
+        train_set: utterances with transcripts; those without are left out and counted.
+        valid_set: the same, never trained on.
+        run: folder; a run that lies there is gone on with, unless `resume` is False.
+        init: a pretrained model; None starts from scratch.
+
+    Raises ValueError where there is nothing to train or validate on.
+    """
+    started = time.monotonic()
+    keep_freed_memory()
+    device = pick_device(config.device)
+    with distributed.process_group(device):
+        quiet = distributed.rank() > 0
+        train_set, valid_set = (
+            _transcribed(train_set, "training"),
+            _transcribed(valid_set, "validation"),
+        )
+        tokenizer = train_tokenizer(
+            config.tokenizer, [u.text or "" for u in train_set], allow_smaller=True
+        )
+        torch.manual_seed(torch_seed(config.loop.seed, "weights"))
+        speech = build_speech(config, init)
+        head = CTCHead(speech.config.context.dim, tokenizer.vocab_size, config.upsample)
+        model = CTCModel(speech, head)
+        train_set, dropped = fitting(train_set, model, tokenizer)
+        if not train_set:
+            raise ValueError(
+                "Every training transcript is longer than CTC can write in its recording's frames: "
+                "raise --upsample, or look at the transcripts."
+            )
+        rate = speech.config.sample_rate
+        train_waves = Waves.open(train_set, run / "cache", rate, not quiet)
+        valid_waves = Waves.open(choose_valid(valid_set, config), run / "cache", rate, not quiet)
+        work = FinetuneWork(config, model, tokenizer, valid_waves, device, init is not None)
+        work.notes = describe_data(train_set, valid_set, dropped, tokenizer)
+        optimizer = build_optimizer(config.optim, learning_parts(model, config.layer_lr_decay))
+        resolved = write_config(run, config, quiet=quiet)
+        plan = BatchPlan(
+            train_waves.lengths_s(),
+            batch_s=config.batch_s,
+            seed=config.loop.seed,
+            rank=distributed.rank(),
+            world=distributed.world(),
+        )
+        distorts = config.distortion != no_distortion()
+        dataset = PlannedBatches(
+            train_waves,
+            plan,
+            seed=config.loop.seed,
+            distortion=config.distortion if distorts else None,
+            pool=DistortionPool.open() if distorts else None,
+        )
+
+        def batches(first: int, last: int) -> Iterator[Batch]:
+            return load_batches(dataset, first, last, num_workers=config.loop.num_workers)
+
+        return train(
+            run,
+            work,
+            optimizer,
+            batches,
+            loop=config.loop,
+            optim=config.optim,
+            config=resolved,
+            sample_rate=rate,
+            started=started,
+            resume=resume,
+        )
+
+
+def build_speech(config: FinetuneConfig, init: Checkpoint | None) -> SpeechModel:
+    """A fresh model, or the given one with its upper `fresh_layers` (and final norm) made anew."""
+    if init is None:
+        return SpeechModel(config.model)
+    speech = init.speech
+    num_layers = speech.config.context.num_layers
+    if config.fresh_layers > num_layers:
+        raise ValueError(
+            f"fresh_layers must be at most the model's {num_layers} layers, got {config.fresh_layers}."
+        )
+    if config.fresh_layers:
+        fresh = SpeechModel(speech.config)
+        first = num_layers - config.fresh_layers
+        speech.context.layers[first:].load_state_dict(fresh.context.layers[first:].state_dict())
+        if speech.config.context.norm_order == "pre":
+            speech.context.norm.load_state_dict(fresh.context.norm.state_dict())
+    return speech
+
+
+def learning_parts(model: CTCModel, layer_lr_decay: float) -> list[Part]:
+    """Head, layers from the top down, and the rest, each with its learning-rate factor."""
+    speech, context = model.speech, model.speech.context
+    parts = [Part((model.head,)), Part((context.norm,))]
+    num = len(context.layers)
+    for number, layer in enumerate(context.layers):
+        parts.append(Part((layer,), layer_lr_decay ** (num - number)))
+    lowest = layer_lr_decay ** (num + 1)
+    below = (speech.encoder, speech.latent_norm, speech.project, context.position)
+    return [*parts, Part((*below, context.position_norm), lowest)]
+
+
+def choose_valid(utterances: Sequence[Utterance], config: FinetuneConfig) -> Sequence[Utterance]:
+    """At most `max_valid` of them, always the same."""
+    if len(utterances) <= config.max_valid:
+        return utterances
+    chosen = rng(0, "choose-valid").permutation(len(utterances))[: config.max_valid]
+    return [utterances[i] for i in sorted(chosen.tolist())]
+
+
+def take_minutes(utterances: Sequence[Utterance], minutes: float, seed: int) -> list[Utterance]:
+    """A random choice of transcribed utterances that adds up to `minutes` (at least one utterance)."""
+    chosen: list[Utterance] = []
+    spent = 0.0
+    transcribed = [u for u in utterances if u.text]
+    for index in rng(seed, "label-minutes").permutation(len(transcribed)).tolist():
+        if spent >= 60 * minutes:
+            break
+        chosen.append(transcribed[index])
+        spent += transcribed[index].duration_s
+    return chosen
+
+
+def fitting(
+    utterances: Sequence[Utterance], model: CTCModel, tokenizer: Tokenizer
+) -> tuple[list[Utterance], list[str]]:
+    """Those whose frames can hold their transcript, and the ids of the others (FACTS: CTC's length
+    condition: frames >= symbols + adjacent repeats)."""
+    rate = model.speech.config.sample_rate
+    kept, dropped = [], []
+    samples = torch.tensor([round(u.duration_s * rate) for u in utterances])
+    for utterance, rows in zip(utterances, model.output_lengths(samples).tolist(), strict=True):
+        fits = ctc_min_frames(tokenizer.encode(utterance.text or "")) <= rows
+        if fits:
+            kept.append(utterance)
+        else:
+            dropped.append(utterance.id)
+    return kept, dropped
+
+
+def describe_data(
+    train_set: Sequence[Utterance],
+    valid_set: Sequence[Utterance],
+    dropped: Sequence[str],
+    tokenizer: Tokenizer,
+) -> dict[str, Any]:
+    """What the model was trained on, for meta.json; unwritable characters and dropped ids by name."""
+    unknown = count_unknown(tokenizer, [u.text or "" for u in valid_set])
+    return {
+        "train_utterances": len(train_set),
+        "train_minutes": round(sum(u.duration_s for u in train_set) / 60, 2),
+        "valid_utterances": len(valid_set),
+        "dropped_too_many_symbols": list(dropped),
+        "valid_characters_unseen_in_training": unknown,
+    }
+
+
+def _transcribed(utterances: Sequence[Utterance], what: str) -> list[Utterance]:
+    kept = [u for u in utterances if u.text]
+    if not kept:
+        raise ValueError(f"No utterance of the {what} set has a transcript.")
+    return kept
+
+
+class FinetuneWork:
+    """The CTC loss of a step, and the validation."""
+
+    def __init__(
+        self,
+        config: FinetuneConfig,
+        model: CTCModel,
+        tokenizer: Tokenizer,
+        valid_waves: Waves,
+        device: torch.device,
+        pretrained: bool,
+    ) -> None:
+        self.config, self.tokenizer, self.device = config, tokenizer, device
+        self.pretrained = pretrained
+        self.model = model.to(device).train()
+        self.modules: torch.nn.Module = self.model
+        self.notes: dict[str, Any] = {}
+        self._sample = ("", "")
+        plan = BatchPlan(valid_waves.lengths_s(), batch_s=60.0, seed=0, shuffle=False)
+        self.valid_batches = PlannedBatches(valid_waves, plan, seed=0)
+
+    def backward(self, step: int, max_steps: int, batches: Sequence[Batch]) -> dict[str, Tensor]:
+        """Gradients of one update: the mean over all utterances' symbols."""
+        targets = [[self.tokenizer.encode(text) for text in batch.texts] for batch in batches]
+        num = torch.tensor(float(sum(len(ids) for rows in targets for ids in rows)))
+        num = distributed.all_reduce_sum(num.to(self.device)).clamp_min(1)
+        self._freeze(step)
+        done = step / max_steps
+        total = torch.zeros((), device=self.device)
+        for batch, ids in zip(batches, targets, strict=True):
+            with autocast(self.device, self.config.precision):
+                log_probs, lengths = self.model(
+                    batch.heard.to(self.device),
+                    batch.lengths.to(self.device),
+                    encoder_grad_scale=0.0 if self._encoder_frozen(done) else 1.0,
+                    **self._masks(done, batch),
+                )
+            loss = ctc_loss(log_probs, lengths, ids) / num
+            (loss * distributed.world()).backward()
+            total += loss.detach()
+        return {"loss/ctc": total}
+
+    def _encoder_frozen(self, done: float) -> bool:
+        return self.pretrained and done < self.config.freeze_encoder_share
+
+    def _freeze(self, step: int) -> None:
+        """Only the head learns at first."""
+        learns = not self.pretrained or step >= self.config.head_only_steps
+        for parameter in self.model.speech.parameters():
+            parameter.requires_grad_(learns)
+
+    def _masks(self, done: float, batch: Batch) -> dict[str, Tensor]:
+        """Time and channel masks of a training batch; none at the run's begin (`done` in [0, 1])."""
+        config, speech = self.config, self.model.speech
+        if done < config.mask_from_share:
+            return {}
+        masks = {}
+        if config.mask_share:
+            frames = speech.frame_lengths(batch.lengths)
+            generator = rng(config.loop.seed, "time-mask", batch.index)
+            drawn = span_mask(
+                frames.tolist(),
+                int(frames.max()),
+                share=config.mask_share,
+                span=config.mask_span,
+                generator=generator,
+            )
+            masks["mask"] = torch.from_numpy(drawn).to(self.device)
+        if config.channel_share:
+            encoder = speech.config.encoder
+            num = (
+                encoder.num_filters
+                if isinstance(encoder, FilterbankEncoderConfig)
+                else speech.config.latent_dim
+            )
+            drawn = channel_mask(
+                len(batch.ids),
+                num,
+                share=config.channel_share,
+                span=config.channel_span,
+                generator=rng(config.loop.seed, "channel-mask", batch.index),
+            )
+            masks["channel_mask"] = torch.from_numpy(drawn).to(self.device)
+        return masks
+
+    @torch.no_grad()
+    def validate(self, step: int) -> tuple[float, dict[str, float]]:  # noqa: ARG002
+        """Greedy CER (the score) and WER, loss, blank rate; keeps a sample transcript."""
+        hypotheses: list[Hypothesis] = []
+        ids: list[str] = []
+        references: list[str] = []
+        loss, num = 0.0, 0
+        for index in range(self.valid_batches.plan.num_batches):
+            batch = self.valid_batches[index]
+            with autocast(self.device, self.config.precision):
+                log_probs, lengths = self.model(
+                    batch.heard.to(self.device), batch.lengths.to(self.device)
+                )
+            targets = [self.tokenizer.encode(text) for text in batch.texts]
+            loss += float(ctc_loss(log_probs, lengths, targets))
+            num += sum(len(t) for t in targets)
+            hypotheses += greedy_decode(log_probs, lengths)
+            references += batch.texts
+            ids += batch.ids
+        written = [h.text(self.tokenizer) for h in hypotheses]
+        self.result: EvalResult = score(references, written, ids=ids)
+        middle = len(ids) // 2
+        self._sample = (references[middle], written[middle])
+        metrics = {
+            "cer": self.result.cer,
+            "wer": self.result.wer,
+            "loss": loss / max(num, 1),
+            "blank_rate": blank_rate(hypotheses),
+        }
+        return self.result.cer, metrics
+
+    def sample(self) -> str:
+        """What was said and what was written in one utterance of the last validation."""
+        said, written = self._sample
+        return f"    said:    {said}\n    written: {written}"
+
+    def save(self, folder: Path, step: int, metrics: dict[str, float]) -> None:
+        """Write the model folder with its tokenizer."""
+        meta = {
+            "task": "finetune",
+            "steps": step,
+            "seed": self.config.loop.seed,
+            "pretrained": self.pretrained,
+            "valid": metrics,
+            **self.notes,
+        }
+        save_model(folder, Checkpoint(self.model, self.tokenizer, meta))
+
+
+def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]]) -> Tensor:
+    """Sum over the batch of -log p(transcript | speech), float32 (Graves et al. 2006).
+
+    `log_probs` (B, T, V), `lengths` (B,) rows; a transcript that does not fit counts as zero.
+    """
+    device = log_probs.device
+    flat = torch.tensor([i for ids in targets for i in ids], dtype=torch.long, device=device)
+    sizes = torch.tensor([len(ids) for ids in targets], device=device)
+    return F.ctc_loss(
+        log_probs.float().transpose(0, 1), flat, lengths, sizes, reduction="sum", zero_infinity=True
+    )
+
+
+def load_init(model: str) -> Checkpoint | None:
+    """The checkpoint that `--init` names; None for ``scratch``."""
+    return None if model == "scratch" else load_model(model)

@@ -1,0 +1,386 @@
+"""THE loop: pretraining and fine-tuning run through it, from top to bottom.
+
+Set the learning rate, fetch, forward and backward, clip, check, step, log, perhaps validate, perhaps
+save. Everything random is drawn from (seed, purpose, step), so that a run that was stopped goes on to the
+same numbers.
+"""
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from speechssl import distributed
+from speechssl.data.dataset import Batch
+from speechssl.rng import torch_seed
+from speechssl.runlog import RunLog
+from speechssl.training.optim import OptimConfig, lr_at, set_lr
+from speechssl.training.resume import Progress, load_state, save_state
+
+_MEASURED_STEPS = 20
+_FIRST_STEPS = 5
+"""Not measured: they compile, allocate and fill caches."""
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long a run goes, and what it writes on the way."""
+
+    max_steps: int = 100_000
+    """Updates; with a budget, the fewer of both."""
+    budget_minutes: float | None = None
+    """Wall time of the whole run; the schedule is laid out to end inside it."""
+    accumulate: int = 1
+    """Micro-batches per update."""
+    log_every: int = 20
+    num_validations: int = 12
+    """Validations over the run, evenly spread, the last at its end."""
+    checkpoint_every: int = 500
+    keep_checkpoints: int = 2
+    patience: int = 0
+    """Validations without a better score after which the run ends; 0: never."""
+    num_workers: int = 1
+    """Loader processes."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = {"max_steps": 1, "accumulate": 1, "log_every": 1, "num_validations": 1}
+        least |= {"checkpoint_every": 1, "keep_checkpoints": 1, "patience": 0, "num_workers": 0}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise ValueError(
+                    f"loop.{name} must be at least {value}, got {getattr(self, name)}."
+                )
+        if self.budget_minutes is not None and self.budget_minutes <= 0:
+            raise ValueError(f"loop.budget_minutes must be above 0, got {self.budget_minutes}.")
+
+
+class Work(Protocol):
+    """What is trained: a loss, a validation, a model to write."""
+
+    @property
+    def modules(self) -> nn.Module:
+        """Everything with parameters or buffers, the heads of the objectives too."""
+        ...
+
+    def backward(
+        self, step: int, max_steps: int, batches: Sequence[Batch]
+    ) -> dict[str, torch.Tensor]:
+        """Accumulate the gradients of update `step` of `max_steps`; the named scalars to log."""
+        ...
+
+    def validate(self, step: int) -> tuple[float, dict[str, float]]:
+        """``(score, metrics)``; a lower score is better."""
+        ...
+
+    def sample(self) -> str:
+        """Something of the last validation for a person to look at; may be empty."""
+        ...
+
+    def save(self, folder: Path, step: int, metrics: dict[str, float]) -> None:
+        """Write the model folder."""
+        ...
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss or gradient of an update was NaN or infinite; nothing was changed by it."""
+
+
+class InterruptedRunError(Exception):
+    """The run was told to stop and has saved its state."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    steps: int
+    elapsed_s: float
+    best_step: int
+    best_score: float | None
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Of the last validation."""
+
+
+def train(
+    run: Path,
+    work: Work,
+    optimizer: torch.optim.Optimizer,
+    batches: Callable[[int, int], Iterator[Batch]],
+    *,
+    loop: LoopConfig,
+    optim: OptimConfig,
+    config: dict[str, Any],
+    sample_rate: int,
+    started: float,
+    resume: bool = True,
+) -> Outcome:
+    """Train until the steps or the minutes are used up.
+
+    Args:
+        run: folder of the run.
+        work: what is trained.
+        optimizer: over its parameters.
+        batches: ``batches(first, last)`` gives micro-batches `first` to `last` - 1.
+        loop, optim: how.
+        config: the resolved config; a state saved under another one is refused.
+        sample_rate: Hz, to count audio seconds.
+        started: ``time.monotonic()`` when the command began, from which the budget is counted.
+        resume: go on from the newest checkpoint of `run`, if there is one.
+
+    Raises:
+        NonFiniteLossError: before the update, naming the utterances.
+        InterruptedRunError: on SIGINT or SIGTERM, after saving.
+    """
+    progress = load_state(run, work.modules, optimizer) if resume else None
+    if progress is not None and progress.config != config:
+        raise ValueError(
+            f"{run} holds a run with other settings ({_differences(progress.config, config)}): give "
+            "those settings, another --out, or --resume never to begin anew."
+        )
+    if progress is None:
+        progress = Progress(max_steps=loop.max_steps, config=config)
+    clock = _Clock(progress.elapsed_s, started)
+    budget = _Budget(loop, clock)
+    metrics: dict[str, float] = {}
+    window = _Window()
+    with (
+        RunLog(run, resume_step=progress.step, quiet=distributed.rank() > 0) as log,
+        _stop_signals() as stop,
+    ):
+        if progress.step:
+            log.say(f"Going on from step {progress.step} of {progress.max_steps}.")
+        fetched = batches(progress.step * loop.accumulate, loop.max_steps * loop.accumulate)
+        while progress.step < progress.max_steps:
+            step = progress.step
+            lr = lr_at(optim, step, progress.max_steps)
+            set_lr(optimizer, lr)
+            waiting = time.monotonic()
+            micro_batches = [next(fetched) for _ in range(loop.accumulate)]
+            waiting = time.monotonic() - waiting
+
+            torch.manual_seed(torch_seed(loop.seed, "step", step, distributed.rank()))
+            optimizer.zero_grad(set_to_none=True)
+            losses = work.backward(step, progress.max_steps, micro_batches)
+            distributed.average_gradients(work.modules)
+            norm = nn.utils.clip_grad_norm_(work.modules.parameters(), optim.clip_norm)
+            losses["grad_norm"] = norm
+            _check_finite(losses, micro_batches, step)
+            optimizer.step()
+
+            progress.step += 1
+            audio_s = sum(b.audio_s for b in micro_batches) / sample_rate * distributed.world()
+            progress.audio_s += audio_s
+            window.add(
+                losses, audio_s, waiting, sum(_padding(b) for b in micro_batches) / loop.accumulate
+            )
+            progress.max_steps = budget.plan(progress.step, progress.max_steps)
+            if progress.step % loop.log_every == 0:
+                means = window.close()
+                log.metrics(progress.step, clock.elapsed_s, {**means, "lr": lr})
+                log.progress(progress.step, progress.max_steps, _shown(means, clock, progress))
+            last = progress.step >= progress.max_steps or stop.asked
+            if last or _due(progress, loop):
+                score, metrics = _validate(work, progress, run, log, clock)
+                if loop.patience and _stale(progress, loop):
+                    log.say(f"No better score in {loop.patience} validations: the run ends here.")
+                    progress.max_steps = progress.step
+            if (
+                stop.asked
+                or progress.step % loop.checkpoint_every == 0
+                or progress.step >= progress.max_steps
+            ):
+                progress.elapsed_s = clock.elapsed_s
+                if distributed.rank() == 0:
+                    save_state(run, work.modules, optimizer, progress, loop.keep_checkpoints)
+                distributed.barrier()
+            if stop.asked and progress.step < progress.max_steps:
+                raise InterruptedRunError(
+                    f"Stopped at step {progress.step} of {progress.max_steps}; the state is saved in {run}. "
+                    "The same command goes on from there."
+                )
+    return Outcome(progress.step, clock.elapsed_s, progress.best_step, progress.best_score, metrics)
+
+
+def _validate(
+    work: Work, progress: Progress, run: Path, log: RunLog, clock: "_Clock"
+) -> tuple[float, dict[str, float]]:
+    """Score the model, keep it as the latest and perhaps as the best."""
+    work.modules.eval()
+    score, metrics = work.validate(progress.step)
+    work.modules.train()
+    if distributed.rank() > 0:
+        return score, metrics
+    log.metrics(progress.step, clock.elapsed_s, {f"valid/{k}": v for k, v in metrics.items()})
+    listed = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    log.say(
+        f"[{clock.elapsed_s / 60:6.1f} min] step {progress.step}/{progress.max_steps}: {listed}"
+    )
+    if sample := work.sample():
+        log.say(sample)
+    work.save(run / "model", progress.step, metrics)
+    if progress.best_score is None or score < progress.best_score:
+        progress.best_score, progress.best_step = score, progress.step
+        work.save(run / "best", progress.step, metrics)
+    return score, metrics
+
+
+def _due(progress: Progress, loop: LoopConfig) -> bool:
+    """Whether a share of the run that ends with a validation has just been completed."""
+    share = loop.num_validations / progress.max_steps
+    return math.floor(progress.step * share) > math.floor((progress.step - 1) * share)
+
+
+def _stale(progress: Progress, loop: LoopConfig) -> bool:
+    apart = progress.max_steps / loop.num_validations
+    return progress.step - progress.best_step >= loop.patience * apart
+
+
+class _Clock:
+    """Seconds of the run, over all its sessions."""
+
+    def __init__(self, before_s: float, started: float) -> None:
+        self._origin = started - before_s
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self._origin
+
+
+class _Budget:
+    """Turns minutes into steps, by measuring."""
+
+    def __init__(self, loop: LoopConfig, clock: _Clock) -> None:
+        self._limit_s = None if loop.budget_minutes is None else 60 * loop.budget_minutes
+        self._most = loop.max_steps
+        self._clock = clock
+        self._begun: tuple[int, float] | None = None
+        self._seen = 0
+
+    def plan(self, step: int, max_steps: int) -> int:
+        """The number of steps that fits; called after each step.
+
+        Laid out once after the first measured steps, with a margin for validations; after that it is
+        lowered if the machine got slower, and raised by a tenth or more only in the first half.
+        """
+        if self._limit_s is None:
+            return max_steps
+        self._seen += 1
+        now = self._clock.elapsed_s
+        if self._seen == _FIRST_STEPS:
+            self._begun = (step, now)
+        if now >= self._limit_s:
+            return step
+        if self._begun is None or self._seen < _FIRST_STEPS + _MEASURED_STEPS:
+            return max_steps
+        first = self._seen == _FIRST_STEPS + _MEASURED_STEPS
+        if not first and self._seen % 50:
+            return max_steps
+        rate = (now - self._begun[1]) / (step - self._begun[0])
+        margin = 0.88 if first else 0.94
+        fits = min(step + max(int((self._limit_s * margin - now) / rate), 1), self._most)
+        if first and max_steps == self._most:
+            return fits
+        if fits < max_steps or (fits > 1.1 * max_steps and step < max_steps / 2):
+            return fits
+        return max_steps
+
+
+class _Window:
+    """Means of what was logged since the last line."""
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._steps, self._audio_s, self._wait_s, self._padding = 0, 0.0, 0.0, 0.0
+        self._since = time.monotonic()
+
+    def add(
+        self, losses: dict[str, torch.Tensor], audio_s: float, wait_s: float, padding: float
+    ) -> None:
+        for name, value in losses.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value)
+        self._steps += 1
+        self._audio_s += audio_s
+        self._wait_s += wait_s
+        self._padding += padding
+
+    def close(self) -> dict[str, float]:
+        spent = max(time.monotonic() - self._since, 1e-9)
+        means = {name: value / self._steps for name, value in self._sums.items()}
+        means["speed/audio_s_per_s"] = self._audio_s / spent
+        means["speed/wait_share"] = self._wait_s / spent
+        means["speed/padding_share"] = self._padding / self._steps
+        self._begin()
+        return means
+
+
+def _padding(batch: Batch) -> float:
+    return 1 - float(batch.lengths.sum()) / max(batch.heard.numel(), 1)
+
+
+def _shown(means: dict[str, float], clock: _Clock, progress: Progress) -> dict[str, str]:
+    left_s = clock.elapsed_s / progress.step * (progress.max_steps - progress.step)
+    loss = {k.removeprefix("loss/"): f"{v:.3f}" for k, v in means.items() if k.startswith("loss/")}
+    return {
+        **loss,
+        "audio/s": f"{means['speed/audio_s_per_s']:.0f}",
+        "left": f"{left_s / 60:.0f} min",
+    }
+
+
+def _check_finite(losses: dict[str, torch.Tensor], batches: Sequence[Batch], step: int) -> None:
+    """Raise before the update where any loss or the gradient is not a number."""
+    wrong = [name for name, value in losses.items() if not math.isfinite(float(value))]
+    if wrong:
+        ids = [i for b in batches for i in b.ids]
+        raise NonFiniteLossError(
+            f"Step {step + 1}: {', '.join(wrong)} is not finite, in a batch of the utterances "
+            f"{', '.join(ids)}. The update was not made; lower --optim.lr or look at these recordings."
+        )
+
+
+def _differences(old: Any, new: Any, name: str = "") -> str:
+    """The names and values of fields that differ, comma separated."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [k for k in {**old, **new} if old.get(k) != new.get(k)]
+        return ", ".join(
+            _differences(old.get(k), new.get(k), f"{name}.{k}".strip(".")) for k in keys
+        )
+    return f"{name} {old} there, {new} now"
+
+
+class _Stop:
+    asked = False
+
+
+@contextmanager
+def _stop_signals() -> Iterator[_Stop]:
+    """SIGINT and SIGTERM ask for a stop after the present step; a second one stops at once."""
+    stop = _Stop()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.asked:
+            raise KeyboardInterrupt
+        stop.asked = True
+
+    try:
+        old = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: signals are somebody else's
+        yield stop
+        return
+    try:
+        yield stop
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

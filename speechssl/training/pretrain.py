@@ -1,0 +1,366 @@
+"""Pretraining: contrastive prediction and distortion reconstruction on one encoder, in one step.
+
+The way of the data: manifest -> batch -> distort, mask -> encoder -> context -> objectives -> loss.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from speechssl import distributed
+from speechssl.checkpoint import Checkpoint, save_model
+from speechssl.data.batching import BatchPlan
+from speechssl.data.dataset import Batch, PlannedBatches, Waves, load_batches
+from speechssl.data.distortion import DistortionConfig, DistortionPool
+from speechssl.data.distortion import full as full_distortion
+from speechssl.data.distortion import none as no_distortion
+from speechssl.data.manifest import Utterance
+from speechssl.model import config as model_config
+from speechssl.model.config import ModelConfig
+from speechssl.model.masking import span_mask
+from speechssl.model.speech_model import SpeechModel
+from speechssl.objectives.contrastive import (
+    ContrastiveConfig,
+    GumbelContrastive,
+    KMeansContrastive,
+    build_contrastive,
+    draw_negatives,
+)
+from speechssl.objectives.loss import LossTerm, TaskLoss, combine
+from speechssl.objectives.reconstruction import ReconstructionConfig, ReconstructionTask
+from speechssl.rng import rng, torch_seed
+from speechssl.training.device import Precision, autocast, keep_freed_memory, pick_device
+from speechssl.training.diagnosis import context_health
+from speechssl.training.loop import LoopConfig, Outcome, train
+from speechssl.training.optim import OptimConfig, Part, build_optimizer
+from speechssl.training.runfolder import write_config
+
+_FIT_AUDIO_S = 1800.0
+"""Seconds of audio from which the centroids are found."""
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """A pretraining run."""
+
+    model: ModelConfig = field(default_factory=model_config.tiny)
+    contrastive: ContrastiveConfig | None = ContrastiveConfig(quantizer="kmeans", entries=256)
+    """None: reconstruction alone."""
+    reconstruction: ReconstructionConfig | None = ReconstructionConfig()
+    """None: contrastive prediction alone."""
+    distortion: DistortionConfig = field(default_factory=full_distortion)
+    """What is done to the wave that the model hears."""
+    noise_dir: str | None = None
+    """Folder of noise recordings; without one noise is generated."""
+    rir_dir: str | None = None
+    """Folder of room impulse responses; without one they are generated."""
+    mask_share: float = 0.65
+    mask_span: int = 5
+    """Frames."""
+    encoder_grad_scale: float = 1.0
+    """Scale of the gradient into the encoder; 0.1 in wav2vec 2.0 BASE."""
+    batch_s: float = 40.0
+    """Seconds of audio in a micro-batch, padding included."""
+    max_crop_s: float = 15.6
+    optim: OptimConfig = OptimConfig(lr=1e-3)
+    loop: LoopConfig = LoopConfig()
+    precision: Precision = "auto"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.contrastive is None and self.reconstruction is None:
+            raise ValueError("pretraining needs contrastive, reconstruction or both; both are off.")
+        if not 0 < self.mask_share <= 1:
+            raise ValueError(f"mask_share must be in (0, 1], got {self.mask_share}.")
+        if self.mask_span < 1:
+            raise ValueError(f"mask_span must be at least 1 frame, got {self.mask_span}.")
+        if min(self.batch_s, self.max_crop_s) <= 0:
+            raise ValueError(
+                f"batch_s and max_crop_s must be above 0, got {self.batch_s} and {self.max_crop_s}."
+            )
+
+
+def tiny() -> PretrainConfig:
+    """For CPUs: fixed targets, both tasks, small batches and therefore many updates."""
+    return PretrainConfig()
+
+
+def base() -> PretrainConfig:
+    """wav2vec 2.0 BASE as published (arXiv:2006.11477, section 4.2), with reconstruction beside it.
+
+    One micro-batch is a GPU's 1.4 M samples; 64 processes, or `loop.accumulate`, make the published 1.6 h.
+    """
+    return PretrainConfig(
+        model=model_config.base(),
+        contrastive=ContrastiveConfig(),
+        mask_span=10,
+        encoder_grad_scale=0.1,
+        batch_s=87.5,
+        optim=OptimConfig(lr=5e-4, warmup_steps=32_000, final_share=0.0),
+        loop=LoopConfig(max_steps=400_000, checkpoint_every=1000, num_validations=100),
+    )
+
+
+def preset(size: str) -> PretrainConfig:
+    """The run for a model size: BASE's for the published sizes, `tiny`'s for those made for CPUs."""
+    config = base() if size in ("base", "large", "tiny-conv") else tiny()
+    if size in ("large", "small"):
+        config = replace(config, optim=replace(config.optim, lr=3e-4 if size == "large" else 7e-4))
+    if size == "tiny-conv":
+        config = replace(config, batch_s=40.0, optim=OptimConfig(lr=1e-3), loop=LoopConfig())
+    if size == "large":
+        config = replace(config, encoder_grad_scale=1.0)
+    return replace(config, model=model_config.size(size))
+
+
+def pretrain(
+    config: PretrainConfig,
+    train_set: Sequence[Utterance],
+    run: Path,
+    *,
+    valid_set: Sequence[Utterance] = (),
+    init: SpeechModel | None = None,
+    resume: bool = True,
+) -> Outcome:
+    """Run it: `run/best` and `run/model` are model folders afterwards.
+
+    Args:
+        config: the run.
+        train_set: utterances; their transcripts are not looked at.
+        run: folder; a run that lies there is gone on with, unless `resume` is False.
+        valid_set: utterances to validate on; without them a fiftieth of the training ones is held out.
+        init: weights to start from (continued pretraining), of the same model config.
+    """
+    started = time.monotonic()
+    keep_freed_memory()
+    device = pick_device(config.device)
+    with distributed.process_group(device):
+        if not valid_set:
+            train_set, valid_set = hold_out_valid(train_set, config.loop.seed)
+        rate = config.model.sample_rate
+        quiet = distributed.rank() > 0
+        train_waves = Waves.open(train_set, run / "cache", rate, not quiet)
+        valid_waves = Waves.open(valid_set, run / "cache", rate, not quiet)
+        torch.manual_seed(torch_seed(config.loop.seed, "weights"))
+        model = SpeechModel(config.model)
+        if init is not None:
+            model.load_state_dict(init.state_dict())
+        work = PretrainWork(config, model, train_waves, valid_waves, device)
+        optimizer = build_optimizer(config.optim, [Part((work.modules,))])
+        resolved = write_config(run, config, quiet=quiet)
+        dataset = work.dataset(train_waves, shuffle=True)
+
+        def batches(first: int, last: int) -> Iterator[Batch]:
+            return load_batches(dataset, first, last, num_workers=config.loop.num_workers)
+
+        return train(
+            run,
+            work,
+            optimizer,
+            batches,
+            loop=config.loop,
+            optim=config.optim,
+            config=resolved,
+            sample_rate=rate,
+            started=started,
+            resume=resume,
+        )
+
+
+def hold_out_valid(
+    utterances: Sequence[Utterance], seed: int
+) -> tuple[Sequence[Utterance], Sequence[Utterance]]:
+    """``(rest, held out)``: a fiftieth, at least one, at most 200; a lone utterance is in both."""
+    num = min(max(len(utterances) // 50, 1), 200)
+    if len(utterances) == 1:
+        return utterances, utterances
+    held = set(rng(seed, "hold-out").permutation(len(utterances))[:num].tolist())
+    rest = [u for i, u in enumerate(utterances) if i not in held]
+    return rest, [utterances[i] for i in sorted(held)]
+
+
+class PretrainWork:
+    """Both pretext tasks on one model: the gradients of a step, and the validation."""
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        model: SpeechModel,
+        train_waves: Waves,
+        valid_waves: Waves,
+        device: torch.device,
+    ) -> None:
+        self.config, self.device = config, device
+        self.model = model
+        self.contrastive = (
+            build_contrastive(config.contrastive, model) if config.contrastive else None
+        )
+        self.reconstruction = (
+            ReconstructionTask(config.reconstruction, model) if config.reconstruction else None
+        )
+        parts = {
+            "model": model,
+            "contrastive": self.contrastive,
+            "reconstruction": self.reconstruction,
+        }
+        self.modules = nn.ModuleDict(
+            {name: part for name, part in parts.items() if part is not None}
+        )
+        if isinstance(self.contrastive, KMeansContrastive):
+            fit_codes(self.contrastive, model, train_waves, config.loop.seed)
+        self.modules.to(device).train()
+        pool = DistortionPool.open(noise_dir=config.noise_dir, rir_dir=config.rir_dir)
+        self.pool = replace(pool, speech=train_waves.cache.get, num_speech=len(train_waves.cache))
+        self.valid_batches = self.dataset(valid_waves, shuffle=False)
+
+    def dataset(self, waves: Waves, *, shuffle: bool) -> PlannedBatches:
+        """The batches of some waves; validation hears clean ones, every utterance once."""
+        config = self.config
+        plan = BatchPlan(
+            waves.lengths_s().clip(max=config.max_crop_s),
+            batch_s=config.batch_s,
+            seed=config.loop.seed,
+            rank=distributed.rank() if shuffle else 0,
+            world=distributed.world() if shuffle else 1,
+            shuffle=shuffle,
+        )
+        distorts = shuffle and config.distortion != no_distortion()
+        return PlannedBatches(
+            waves,
+            plan,
+            seed=config.loop.seed,
+            max_crop_s=config.max_crop_s,
+            distortion=config.distortion if distorts else None,
+            pool=self.pool if distorts else None,
+        )
+
+    def backward(self, step: int, max_steps: int, batches: Sequence[Batch]) -> dict[str, Tensor]:  # noqa: ARG002
+        """Gradients of one update; the named scalars, each normalised like its loss."""
+        if isinstance(self.contrastive, GumbelContrastive):
+            self.contrastive.set_update(step)
+        masks = [self.mask(batch, "mask", distributed.rank()) for batch in batches]
+        counts = self._count(batches, masks)
+        logged: dict[str, Tensor] = {}
+        for batch, mask in zip(batches, masks, strict=True):
+            terms, metrics = self.losses(batch, mask, self.config.encoder_grad_scale)
+            loss = combine(terms, counts)
+            (loss * distributed.world()).backward()  # the mean over processes follows
+            _accumulate(logged, {"loss/total": loss, **_shares(terms, counts)}, 1.0)
+            _accumulate(logged, metrics, 1 / len(batches))
+        return logged
+
+    def losses(
+        self, batch: Batch, mask: Tensor, encoder_grad_scale: float = 1.0
+    ) -> tuple[dict[str, LossTerm], dict[str, Tensor]]:
+        """The addends of one micro-batch's loss, and numbers to log."""
+        clean = batch.clean.to(self.device)
+        with autocast(self.device, self.config.precision):
+            output = self.model(
+                batch.heard.to(self.device),
+                batch.lengths.to(self.device),
+                mask=mask,
+                encoder_grad_scale=encoder_grad_scale,
+            )
+            results: list[TaskLoss] = []
+            if isinstance(self.contrastive, KMeansContrastive):
+                results.append(self.contrastive(output, mask, clean))
+            elif isinstance(self.contrastive, GumbelContrastive):
+                generator = rng(self.config.loop.seed, "negatives", batch.index)
+                num = self.contrastive.config.num_negatives
+                negatives = torch.from_numpy(draw_negatives(mask.cpu().numpy(), num, generator))
+                results.append(self.contrastive(output, mask, negatives.to(self.device)))
+            if self.reconstruction is not None:
+                results.append(self.reconstruction(output, mask, clean))
+        terms = {name: term for r in results for name, term in r.terms.items()}
+        return terms, {name: value for r in results for name, value in r.metrics.items()}
+
+    def mask(self, batch: Batch, purpose: str, rank: int) -> Tensor:
+        """(B, T) bool on the device: which frames are hidden."""
+        frames = self.model.frame_lengths(batch.lengths)
+        drawn = span_mask(
+            frames.tolist(),
+            int(frames.max()),
+            share=self.config.mask_share,
+            span=self.config.mask_span,
+            generator=rng(self.config.loop.seed, purpose, batch.index, rank),
+        )
+        return torch.from_numpy(drawn).to(self.device)
+
+    @torch.no_grad()
+    def validate(self, step: int) -> tuple[float, dict[str, float]]:  # noqa: ARG002
+        """Losses on the validation set, always under the same masks, and the context's health."""
+        sums: dict[str, tuple[float, float, float]] = {}
+        extra: dict[str, Tensor] = {}
+        plan = self.valid_batches.plan
+        for index in range(plan.num_batches):
+            batch = self.valid_batches[index]
+            mask = self.mask(batch, "valid-mask", 0)
+            terms, metrics = self.losses(batch, mask)
+            counts = self._count([batch], [mask], reduce=False)
+            for name, term in terms.items():
+                total, count, _ = sums.get(name, (0.0, 0.0, 0.0))
+                sums[name] = (total + float(term.total), count + counts[term.count], term.weight)
+            _accumulate(extra, metrics, 1 / plan.num_batches)
+        means = {name: total / max(count, 1) for name, (total, count, _) in sums.items()}
+        score = sum(means[name] * weight for name, (_, _, weight) in sums.items())
+        first = self.valid_batches[0]
+        with autocast(self.device, self.config.precision):
+            output = self.model(
+                first.clean.to(self.device), first.lengths.to(self.device), keep_hidden=True
+            )
+        health = context_health(output)
+        return score, {
+            "loss": score,
+            **means,
+            **{name: float(value) for name, value in extra.items()},
+            **health,
+        }
+
+    def sample(self) -> str:
+        """Nothing: features are for the report."""
+        return ""
+
+    def save(self, folder: Path, step: int, metrics: dict[str, float]) -> None:
+        """Write the encoder and context; the pretext heads stay in the checkpoints."""
+        meta = {"task": "pretrain", "steps": step, "seed": self.config.loop.seed, "valid": metrics}
+        save_model(folder, Checkpoint(self.model, meta=meta))
+
+    def _count(
+        self, batches: Sequence[Batch], masks: Sequence[Tensor], *, reduce: bool = True
+    ) -> dict[str, float]:
+        """Masked and unmasked frames over all micro-batches and processes."""
+        masked = sum(int(mask.sum()) for mask in masks)
+        valid = sum(int(self.model.frame_lengths(b.lengths).sum()) for b in batches)
+        counts = torch.tensor([masked, valid - masked], dtype=torch.float64)
+        if reduce:
+            counts = distributed.all_reduce_sum(counts.to(self.device))
+        return {"masked": float(counts[0]), "unmasked": float(counts[1])}
+
+
+@torch.no_grad()
+def fit_codes(task: KMeansContrastive, model: SpeechModel, waves: Waves, seed: int) -> None:
+    """Find the task's centroids on half an hour of clean audio, drawn from the training set."""
+    parts, spent = [], 0.0
+    for item in rng(seed, "codes").permutation(len(waves.utterances)).tolist():
+        wave = torch.from_numpy(waves.cache.get(item))[None]  # (1, S)
+        frames = model.frame_lengths(torch.tensor([wave.shape[1]]))
+        parts.append(task.features(wave, frames)[0])  # (T, F)
+        spent += wave.shape[1] / waves.sample_rate
+        if spent > _FIT_AUDIO_S:
+            break
+    task.fit(torch.cat(parts), torch_seed(seed, "codes"))
+
+
+def _shares(terms: dict[str, LossTerm], counts: dict[str, float]) -> dict[str, Tensor]:
+    """Each addend over its count, unweighted: what the curves show."""
+    return {f"loss/{name}": t.total.detach() / max(counts[t.count], 1) for name, t in terms.items()}
+
+
+def _accumulate(into: dict[str, Tensor], values: dict[str, Tensor], scale: float) -> None:
+    for name, value in values.items():
+        part = value.detach().float() * scale
+        into[name] = into[name] + part if name in into else part

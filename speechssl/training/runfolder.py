@@ -1,0 +1,114 @@
+"""The run's config beside the run, as JSON that can be run again."""
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from speechssl.model import config as model_config
+from speechssl.model.config import ModelConfig
+
+Config = TypeVar("Config")
+
+
+def to_json(config: Any) -> Any:
+    """A frozen config as plain JSON types."""
+    if isinstance(config, ModelConfig):
+        return model_config.to_dict(config)
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return {f.name: to_json(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    if isinstance(config, (list, tuple)):
+        return [to_json(item) for item in config]
+    return config
+
+
+def from_json(kind: type[Config], data: Any, name: str = "") -> Config:
+    """The config of class `kind` that :func:`to_json` wrote; missing fields take their defaults.
+
+    Raises ValueError naming an unknown field and those that exist.
+    """
+    return typing.cast(Config, _read(kind, data, name))
+
+
+def write_config(run: Path, config: Any, *, quiet: bool = False) -> dict[str, Any]:
+    """Write `run/config.json` (unless `quiet`); the plain config, as it would be read back."""
+    data: dict[str, Any] = json.loads(json.dumps(to_json(config)))
+    if not quiet:
+        run.mkdir(parents=True, exist_ok=True)
+        path = run / "config.json"
+        path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    return data
+
+
+def override(config: Config, settings: Sequence[tuple[str, str]]) -> Config:
+    """Change fields by dotted name, e.g. ``("optim.lr", "1e-4")``.
+
+    A value is JSON where it can be read so (``0.1``, ``null``, ``[1, 2]``), else a string. Raises
+    ValueError for a name that does not exist, giving the nearest ones.
+    """
+    data = to_json(config)
+    for name, value in settings:
+        *path, last = name.replace("-", "_").split(".")
+        place = data
+        for part in path:
+            place = place.get(part) if isinstance(place, dict) else None
+            if place is None:
+                break
+        if not isinstance(place, dict) or last not in place:
+            raise ValueError(f"There is no setting {name!r}. {_nearest(name, data)}")
+        try:
+            place[last] = json.loads(value)
+        except json.JSONDecodeError:
+            place[last] = value
+    return from_json(type(config), data)
+
+
+def _nearest(name: str, data: dict[str, Any]) -> str:
+    import difflib
+
+    known = _names(data, "")
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
+    return f"Perhaps {' or '.join(close)}?" if close else f"Known: {', '.join(known)}."
+
+
+def _names(data: dict[str, Any], prefix: str) -> list[str]:
+    names: list[str] = []
+    for key, value in data.items():
+        names += _names(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
+    return names
+
+
+def _read(kind: Any, data: Any, name: str) -> Any:
+    if kind is ModelConfig:
+        return model_config.from_dict(data)
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        if data is None:
+            return None
+        inner = [a for a in typing.get_args(kind) if a is not type(None)]
+        return _read(inner[0], data, name)
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        if not isinstance(data, dict):
+            raise ValueError(f"{name or 'The config'} must be an object of settings, got {data!r}.")
+        unknown = sorted(set(data) - set(hints))
+        if unknown:
+            raise ValueError(
+                f"Unknown settings {unknown} in {name or 'the config'}; known: {sorted(hints)}."
+            )
+        return kind(**{k: _read(hints[k], v, f"{name}.{k}".strip(".")) for k, v in data.items()})
+    return _read_plain(kind, data, name)
+
+
+def _read_plain(kind: Any, data: Any, name: str) -> Any:
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(data, (list, tuple)):
+            raise ValueError(f"{name} must be a list, got {data!r}.")
+        return tuple(data)
+    if kind is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    if kind in (int, float, bool, str) and type(data) is not kind:
+        raise ValueError(f"{name} must be a {kind.__name__}, got {data!r}.")
+    return data
