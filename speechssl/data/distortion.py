@@ -3,8 +3,8 @@
 ``distort`` sends a wave through one fixed chain, in the order in which the world does it: another
 speaker, the room, the noise, the microphone's gain and clipping, the channel's band, rate and
 coding, and lost packets. Each distortion is switched on with its own probability and draws from its
-own random stream, so changing one leaves the others as they were. The samples keep their places:
-filters are zero-phase and a room's direct path stays at 0, so targets taken from the clean wave fit.
+own random stream, so changing one leaves the others as they were. The samples keep their places
+(filters are zero-phase, a room's direct path stays at 0): targets taken from the clean wave fit.
 
 The functions below `distort` apply one distortion with one stated severity each.
 
@@ -277,11 +277,13 @@ class WaveFolder:
         """FileNotFoundError without such a folder, ValueError if it holds no sound."""
         if not Path(folder).is_dir():
             raise FileNotFoundError(f"there is no folder {folder}")
-        self._sample_rate, self._window_s, self._max_bytes = sample_rate, window_s, max_bytes
-        self._windows: list[tuple[Path, float]] = []
+        self._sample_rate, self._max_bytes = sample_rate, max_bytes
+        self._windows: list[tuple[Path, float, float]] = []  # path, start_s, duration_s
         for path in audio.list_audio(Path(folder)):
-            num_windows = max(math.ceil(audio.probe(path).duration_s / window_s - 1e-6), 1)
-            self._windows += [(path, i * window_s) for i in range(num_windows)]
+            left_s, start_s = audio.probe(path).duration_s, 0.0
+            while left_s > 0.01:  # a rest of less than 10 ms is no window
+                self._windows.append((path, start_s, min(left_s, window_s)))
+                left_s, start_s = left_s - window_s, start_s + window_s
         if not self._windows:
             raise ValueError(f"the folder {folder} holds no sound file")
         self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
@@ -295,9 +297,9 @@ class WaveFolder:
         if index in self._kept:
             self._kept.move_to_end(index)
             return self._kept[index]
-        path, start_s = self._windows[index]
+        path, start_s, duration_s = self._windows[index]
         wave = audio.read(
-            path, sample_rate=self._sample_rate, start_s=start_s, duration_s=self._window_s
+            path, sample_rate=self._sample_rate, start_s=start_s, duration_s=duration_s
         )
         wave.setflags(write=False)
         self._kept[index] = wave
@@ -431,7 +433,7 @@ def _overlap(wave: np.ndarray, config: OverlapConfig, draw: _Draw) -> np.ndarray
 def _reverb(wave: np.ndarray, config: ReverbConfig, draw: _Draw) -> np.ndarray:
     rirs = draw.pool.rirs
     if rirs is not None and draw.generator.random() < config.files_p:
-        return reverberate(wave, rirs[draw.below(len(rirs))])
+        return reverberate(wave, align_rir(rirs[draw.below(len(rirs))]))
     rt60_s, direct_db = draw.uniform(config.rt60_s), draw.uniform(config.direct_db)
     return reverberate(wave, make_rir(rt60_s, direct_db, draw.sample_rate, draw.generator))
 
@@ -599,14 +601,21 @@ def make_rir(
     return rir
 
 
-def reverberate(wave: np.ndarray, rir: np.ndarray) -> np.ndarray:
-    """`wave` (S,) in the room of `rir` (R,), with the power of `wave`.
+def align_rir(rir: np.ndarray) -> np.ndarray:
+    """A recorded impulse response from its direct path on, made positive: speech stays in place.
 
-    The strongest sample of `rir` is the direct path: what comes before it is cut off and its sign
-    is made positive, so the speech stays where it was. The echo after S is cut off.
+    The direct path is the strongest sample.
     """
     direct = int(np.argmax(np.abs(rir)))
-    room = np.sign(rir[direct]) * rir[direct : direct + len(wave)]
+    return np.asarray(np.sign(rir[direct]) * rir[direct:])
+
+
+def reverberate(wave: np.ndarray, rir: np.ndarray) -> np.ndarray:
+    """`wave` (S,) in the room of `rir` (R,), whose direct path is sample 0.
+
+    The result has the power of `wave`; the echo after S is cut off.
+    """
+    room = rir[: len(wave)]
     size = scipy.fft.next_fast_len(len(wave) + len(room) - 1, real=True)
     spectrum = scipy.fft.rfft(wave, size) * scipy.fft.rfft(room, size)
     result = np.asarray(scipy.fft.irfft(spectrum, size)[: len(wave)], dtype=np.float32)
@@ -645,7 +654,7 @@ def band_stop(wave: np.ndarray, low_hz: float, high_hz: float, sample_rate: int)
 
 
 def _step(hertz: np.ndarray, edge_hz: float) -> np.ndarray:
-    """0 below the edge, 1 above it, rising over a tenth of it or at least 40 Hz, without corners."""
+    """0 below the edge, 1 above it, with a smooth rise a tenth of it wide, at least 40 Hz."""
     width_hz = max(0.1 * edge_hz, 40.0)
     ramp = np.clip((hertz - np.float32(edge_hz)) / np.float32(width_hz) + np.float32(0.5), 0, 1)
     return np.asarray(ramp * ramp * (3 - 2 * ramp))
@@ -673,9 +682,9 @@ def hold(wave: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
 
 
 def compand(wave: np.ndarray, bits: int) -> np.ndarray:
-    """Quantise to `bits` a sample on the mu-law scale (mu 255, ITU-T G.711), full scale at the peak.
+    """Quantise to `bits` a sample on the mu-law scale (mu 255, ITU-T G.711).
 
-    Zero is a level of its own, so silence stays silent.
+    Full scale is the highest peak. Zero is a level of its own, so silence stays silent.
     """
     peak = np.abs(wave).max()
     if peak == 0:

@@ -18,7 +18,6 @@ import math
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
 import wave as wave_file
@@ -374,7 +373,8 @@ def make_corpus(
     if known is not None and known["settings"] == settings and _is_complete(out, known):
         return _paths(out, known["sha256"], known["note"])
     if known is not None:  # ours, but unfinished or of other settings
-        shutil.rmtree(out / "wav", ignore_errors=True)
+        for file in _wav_files(out):
+            file.unlink()
     out.mkdir(parents=True, exist_ok=True)
     _write_marker(marker, {"settings": settings, "files": None, "sha256": None, "note": None})
     with ThreadPoolExecutor(num_workers) as pool:
@@ -497,7 +497,12 @@ def _read_marker(marker: Path) -> dict[str, Any] | None:
 def _is_complete(out: Path, known: dict[str, Any]) -> bool:
     """Whether all that a finished corpus wrote is still there."""
     manifests = all((out / f"{split}.jsonl").is_file() for split in SPLITS)
-    return manifests and known["files"] == sum(1 for _ in (out / "wav").glob("*/*.wav"))
+    return manifests and known["files"] == len(_wav_files(out))
+
+
+def _wav_files(out: Path) -> list[Path]:
+    """The files under `out` that bear the name of an utterance."""
+    return [file for split in SPLITS for file in (out / "wav" / split).glob(f"{split}_*.wav")]
 
 
 def _write_marker(marker: Path, content: dict[str, Any]) -> None:

@@ -100,6 +100,12 @@ class ContextConfig:
     dim: int = 768
     """Width D of the frames."""
     num_layers: int = 12
+    """All layers, the local ones among them."""
+    local_layers: int = 0
+    """How many of them, the lowest, are convolutions instead of attention (pre-norm only). What a phone
+    sounds like is local, and convolutions find it in far fewer updates than attention does."""
+    local_kernel: int = 5
+    """Frames that a local layer sees, odd."""
     num_heads: int = 12
     ffn_dim: int = 3072
     """Inner width of the feed-forward parts."""
@@ -127,6 +133,15 @@ class ContextConfig:
             _check_at_least(f"context.{name}", getattr(self, name), 1)
         for name in ("dropout", "attention_dropout", "activation_dropout", "layerdrop"):
             _check_probability(f"context.{name}", getattr(self, name))
+        if not 0 <= self.local_layers <= self.num_layers:
+            raise ValueError(
+                f"context.local_layers must be between 0 and context.num_layers ({self.num_layers}), got "
+                f"{self.local_layers}."
+            )
+        if self.local_layers and self.norm_order != "pre":
+            raise ValueError("context.local_layers need context.norm_order 'pre', got 'post'.")
+        if self.local_kernel % 2 == 0:
+            raise ValueError(f"context.local_kernel must be odd, got {self.local_kernel}.")
         if self.dim % self.num_heads:
             raise ValueError(
                 f"context.dim must be a multiple of context.num_heads, got {self.dim} and {self.num_heads}."
@@ -181,6 +196,7 @@ def tiny() -> ModelConfig:
         context=ContextConfig(
             dim=256,
             num_layers=6,
+            local_layers=3,
             num_heads=4,
             ffn_dim=1024,
             norm_order="pre",
@@ -199,6 +215,7 @@ def small() -> ModelConfig:
         context=ContextConfig(
             dim=384,
             num_layers=12,
+            local_layers=4,
             num_heads=6,
             ffn_dim=1536,
             norm_order="pre",

@@ -1,5 +1,6 @@
 """CTC fine-tuning: a pretrained (or fresh) model learns to write from transcribed speech."""
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -137,6 +138,7 @@ def finetune(
     device = pick_device(config.device)
     with distributed.process_group(device):
         quiet = distributed.rank() > 0
+        show = not quiet and sys.stderr.isatty()
         train_set, valid_set = (
             _transcribed(train_set, "training"),
             _transcribed(valid_set, "validation"),
@@ -155,8 +157,8 @@ def finetune(
                 "raise --upsample, or look at the transcripts."
             )
         rate = speech.config.sample_rate
-        train_waves = Waves.open(train_set, run / "cache", rate, not quiet)
-        valid_waves = Waves.open(choose_valid(valid_set, config), run / "cache", rate, not quiet)
+        train_waves = Waves.open(train_set, run / "cache", rate, show)
+        valid_waves = Waves.open(choose_valid(valid_set, config), run / "cache", rate, show)
         work = FinetuneWork(config, model, tokenizer, valid_waves, device, init is not None)
         work.notes = describe_data(train_set, valid_set, dropped, tokenizer)
         optimizer = build_optimizer(config.optim, learning_parts(model, config.layer_lr_decay))

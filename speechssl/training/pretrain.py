@@ -3,6 +3,7 @@
 The way of the data: manifest -> batch -> distort, mask -> encoder -> context -> objectives -> loss.
 """
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -143,8 +144,9 @@ def pretrain(
             train_set, valid_set = hold_out_valid(train_set, config.loop.seed)
         rate = config.model.sample_rate
         quiet = distributed.rank() > 0
-        train_waves = Waves.open(train_set, run / "cache", rate, not quiet)
-        valid_waves = Waves.open(valid_set, run / "cache", rate, not quiet)
+        show = not quiet and sys.stderr.isatty()
+        train_waves = Waves.open(train_set, run / "cache", rate, show)
+        valid_waves = Waves.open(valid_set, run / "cache", rate, show)
         torch.manual_seed(torch_seed(config.loop.seed, "weights"))
         model = SpeechModel(config.model)
         if init is not None:

@@ -7,6 +7,7 @@ where a run goes on.
 import json
 import os
 import shutil
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,8 @@ def load_state(run: Path, modules: nn.Module, optimizer: torch.optim.Optimizer) 
                 **json.loads((folder / "progress.json").read_text(encoding="utf-8"))
             )
         except (OSError, SafetensorError, ValueError, TypeError) as error:
-            print(f"The checkpoint {folder} is damaged ({error}); trying the one before.")
+            line = f"The checkpoint {folder} is damaged ({error}); trying the one before."
+            print(line, file=sys.stderr)
             continue
         modules.load_state_dict(weights)
         _restore_optimizer(optimizer, moments)

@@ -1,0 +1,71 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from speechssl import audio
+from speechssl.data.batching import BatchPlan
+from speechssl.data.dataset import PlannedBatches, Waves, load_batches
+from speechssl.data.distortion import full
+from speechssl.data.manifest import Utterance
+from speechssl.rng import rng
+
+
+@pytest.fixture
+def waves(tmp_path) -> Waves:
+    utterances = []
+    for index in range(12):
+        wave = 0.1 * rng(0, "wave", index).standard_normal(3000 + 1000 * index).astype(np.float32)
+        path = tmp_path / f"{index}.wav"
+        audio.write(path, wave, 16000)
+        utterances.append(Utterance(str(index), path, 0.0, len(wave) / 16000, 16000, None, f"t{index}"))
+    return Waves.open(utterances, tmp_path / "cache", 16000, False)
+
+
+def dataset(waves, **changes) -> PlannedBatches:
+    plan = BatchPlan(waves.lengths_s(), batch_s=2.0, seed=0)
+    return PlannedBatches(waves, plan, seed=0, **changes)
+
+
+def equal(a, b) -> bool:
+    return a.ids == b.ids and torch.equal(a.heard, b.heard) and torch.equal(a.clean, b.clean)
+
+
+def test_a_batch_is_a_function_of_its_number(waves):
+    one = dataset(waves, max_crop_s=0.4, distortion=full())
+    two = pickle.loads(pickle.dumps(one))
+    for index in (5, 0, 3, 5):
+        assert equal(one[index], two[index])
+
+
+def test_distortion_changes_what_is_heard_and_not_what_is_clean(waves):
+    plain, distorted = dataset(waves), dataset(waves, distortion=full())
+    heard = [distorted[i].heard for i in range(4)]
+    clean = [plain[i].clean for i in range(4)]
+    assert all(torch.equal(distorted[i].clean, c) for i, c in enumerate(clean))
+    assert any(not torch.equal(h, c) for h, c in zip(heard, clean, strict=True))
+    assert plain[0].heard is plain[0].clean
+
+
+def test_the_same_utterance_is_distorted_anew_in_each_epoch(waves):
+    data = dataset(waves, distortion=full())
+    seen = {}
+    for index in range(2 * data.plan.num_batches):
+        batch = data[index]
+        for row, name in enumerate(batch.ids):
+            seen.setdefault(name, []).append(batch.heard[row, : batch.lengths[row]])
+    assert any(not torch.equal(a, b) for a, b in seen.values())
+
+
+def test_crops_are_of_the_length_asked(waves):
+    batch = dataset(waves, max_crop_s=0.25)[0]
+    assert int(batch.lengths.max()) <= 4000
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_loader_begins_anywhere_and_keeps_the_order(waves, workers):
+    data = dataset(waves, max_crop_s=0.4)
+    loaded = list(load_batches(data, 2, 6, num_workers=workers))
+    assert [b.index for b in loaded] == [2, 3, 4, 5]
+    assert all(equal(b, data[b.index]) for b in loaded)

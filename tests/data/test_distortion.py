@@ -1,0 +1,489 @@
+"""Each distortion against an oracle, and the chain's promises for every preset and length."""
+
+import math
+import pickle
+from dataclasses import fields, replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from speechssl import audio
+from speechssl.data import distortion
+from speechssl.data.distortion import (
+    BandLimitConfig,
+    ClipConfig,
+    CodecConfig,
+    DistortionConfig,
+    DistortionPool,
+    DropConfig,
+    GainConfig,
+    NoiseConfig,
+    OverlapConfig,
+    ResampleConfig,
+    ReverbConfig,
+    WaveFolder,
+    distort,
+    distort_named,
+)
+from speechssl.rng import rng
+
+RATE = 16_000
+NAMES = [part.name for part in fields(DistortionConfig)]
+
+
+def noise_wave(num_samples: int = RATE, seed: int = 0) -> np.ndarray:
+    return (0.1 * rng(seed, "wave").standard_normal(num_samples)).astype(np.float32)
+
+
+def tone(hertz: float, num_samples: int = RATE) -> np.ndarray:
+    times = np.arange(num_samples) / RATE
+    return (0.5 * np.sin(2 * np.pi * hertz * times)).astype(np.float32)
+
+
+def decibels(signal: np.ndarray, noise: np.ndarray) -> float:
+    signal, noise = signal.astype(np.float64), noise.astype(np.float64)
+    return 10 * math.log10(float(np.mean(signal**2)) / float(np.mean(noise**2)))
+
+
+def only(name: str, **changes: object) -> DistortionConfig:
+    part = replace(getattr(distortion.full(), name), p=1.0, **changes)
+    return replace(distortion.none(), **{name: part})
+
+
+def speech_pool() -> DistortionPool:
+    return DistortionPool(speech=lambda item: noise_wave(5000 + item, seed=item), num_speech=3)
+
+
+# -- the chain ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", [distortion.none, distortion.light, distortion.full])
+@pytest.mark.parametrize("num_samples", [1, 2, 3, 17, 399, 4001])
+@pytest.mark.parametrize("level", [0.0, 0.1, 1.0])
+def test_total_for_every_length_and_silence(preset, num_samples, level):
+    config = preset()
+    for item in range(20):
+        wave = (level * np.sign(noise_wave(num_samples, seed=item))).astype(np.float32)
+        before = wave.copy()
+        result = distort(wave, RATE, config, rng(0, item), speech_pool())
+        assert result.shape == wave.shape
+        assert result.dtype == np.float32
+        assert np.isfinite(result).all()
+        assert not np.shares_memory(result, wave)
+        assert np.array_equal(wave, before)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("num_samples", [1, 2, 500])
+def test_each_distortion_is_total(name, num_samples):
+    for item in range(20):
+        for wave in (noise_wave(num_samples, item), np.zeros(num_samples, np.float32)):
+            wave.setflags(write=False)
+            result = distort(wave, RATE, only(name), rng(0, item), speech_pool())
+            assert result.shape == wave.shape
+            assert result.dtype == np.float32
+            assert np.isfinite(result).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_distortion_changes_the_wave_and_is_named(name):
+    wave = noise_wave()
+    done = distort_named(wave, RATE, only(name), rng(3), speech_pool())
+    assert done.applied == (name,)
+    assert not np.allclose(done.wave, wave)
+
+
+def test_no_distortion_is_identity():
+    wave = noise_wave()
+    done = distort_named(wave, RATE, distortion.none(), rng(0), speech_pool())
+    assert np.array_equal(done.wave, wave)
+    assert done.applied == ()
+    assert done.wave is not wave
+
+
+def test_a_function_of_the_generator():
+    wave, config = noise_wave(), distortion.full()
+    first = [distort(wave, RATE, config, rng(0, i), speech_pool()) for i in range(10)]
+    again = [distort(wave, RATE, config, rng(0, i), speech_pool()) for i in range(10)]
+    other = [distort(wave, RATE, config, rng(1, i), speech_pool()) for i in range(10)]
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_switching_one_off_leaves_the_others_as_they_were():
+    wave, config = noise_wave(), distortion.full()
+    without = replace(config, noise=replace(config.noise, p=0.0))
+    num_checked = 0
+    for item in range(100):
+        done = distort_named(wave, RATE, config, rng(0, item), speech_pool())
+        less = distort_named(wave, RATE, without, rng(0, item), speech_pool())
+        assert less.applied == tuple(name for name in done.applied if name != "noise")
+        if "noise" not in done.applied:
+            assert np.array_equal(done.wave, less.wave)
+            num_checked += 1
+    assert 20 < num_checked < 100
+
+
+def test_probabilities_are_kept():
+    wave, config, num_trials = noise_wave(50), distortion.full(), 2000
+    count = dict.fromkeys(NAMES, 0)
+    for item in range(num_trials):
+        for name in distort_named(wave, RATE, config, rng(0, item), speech_pool()).applied:
+            count[name] += 1
+    for name in NAMES:
+        p = getattr(config, name).p
+        spread = math.sqrt(p * (1 - p) / num_trials)
+        assert abs(count[name] / num_trials - p) < 4 * spread, name
+
+
+def test_applied_in_the_order_of_the_config():
+    everything = DistortionConfig(
+        **{name: replace(getattr(distortion.full(), name), p=1.0) for name in NAMES}
+    )
+    done = distort_named(noise_wave(), RATE, everything, rng(0), speech_pool())
+    assert done.applied == tuple(NAMES)
+
+
+def test_overlap_needs_speech():
+    assert distort_named(noise_wave(), RATE, only("overlap"), rng(0)).applied == ()
+
+
+@pytest.mark.parametrize("shape", [(0,), (2, 5)])
+def test_refuses_what_is_no_wave(shape):
+    with pytest.raises(ValueError, match="shape"):
+        distort(np.zeros(shape, np.float32), RATE, distortion.full(), rng(0))
+
+
+# -- one distortion each --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("snr_db", [-20.0, -3.0, 0.0, 12.5, 40.0])
+@pytest.mark.parametrize("kind", distortion.NOISE_KINDS)
+def test_noise_has_the_asked_snr(kind, snr_db):
+    wave = noise_wave()
+    noise = distortion.make_noise(kind, len(wave), RATE, rng(0, "noise"))
+    mixed = distortion.add_noise(wave, noise, snr_db)
+    assert decibels(wave, mixed.astype(np.float64) - wave) == pytest.approx(snr_db, abs=0.05)
+
+
+def test_the_chain_draws_noise_within_its_range():
+    wave, config = noise_wave(), only("noise", snr_db=(5.0, 7.0))
+    measured = [decibels(wave, distort(wave, RATE, config, rng(0, i)) - wave) for i in range(50)]
+    assert min(measured) >= 4.95
+    assert max(measured) <= 7.05
+    assert max(measured) - min(measured) > 1
+
+
+@pytest.mark.parametrize(("kind", "slope_db"), [("white", 0.0), ("pink", -3.01), ("brown", -6.02)])
+def test_noise_falls_with_frequency_as_its_colour_says(kind, slope_db):
+    noise = distortion.make_noise(kind, 20 * RATE, RATE, rng(0, kind))
+    power = np.abs(np.fft.rfft(noise)) ** 2
+    hertz = np.fft.rfftfreq(len(noise), 1 / RATE)
+    octaves = [power[(hertz >= low) & (hertz < 2 * low)].mean() for low in (250, 500, 1000, 2000)]
+    slopes = 10 * np.diff(np.log10(octaves))
+    assert slopes == pytest.approx(slope_db, abs=0.25)
+
+
+def test_hum_has_lines_at_multiples_of_the_mains():
+    hum = distortion.make_noise("hum", RATE, RATE, rng(0))
+    power = np.abs(np.fft.rfft(hum)) ** 2  # bins of 1 Hz
+    lines = {50 * k for k in range(1, 11)} | {60 * k for k in range(1, 11)}
+    assert set(np.argsort(power)[-4:].tolist()) <= lines
+    assert power[sorted(lines)].sum() > 0.99 * power.sum()
+
+
+def test_babble_is_speech_shaped_and_modulated():
+    babble = distortion.make_noise("babble", 20 * RATE, RATE, rng(0))
+    power = np.abs(np.fft.rfft(babble)) ** 2
+    hertz = np.fft.rfftfreq(len(babble), 1 / RATE)
+    assert power[(hertz > 100) & (hertz < 1000)].sum() > 0.7 * power.sum()
+    loudness = 10 * np.log10((babble.reshape(-1, RATE // 8) ** 2).mean(axis=1))
+    assert loudness.std() > 3  # stationary noise would stay under 1 dB
+
+
+def test_noise_keeps_silence_silent():
+    silence = np.zeros(100, np.float32)
+    assert not distortion.add_noise(silence, noise_wave(100), 0.0).any()
+    wave = noise_wave(100)
+    assert np.array_equal(distortion.add_noise(wave, silence, 0.0), wave)
+
+
+def test_overlap_covers_what_it_says_at_the_asked_snr():
+    wave, other = noise_wave(1000), noise_wave(1000, seed=1)
+    mixed = distortion.overlap(wave, other, 3.0, start=200, other_start=50, length=300)
+    added = mixed - wave
+    assert not added[:200].any()
+    assert not added[500:].any()
+    scale = float(np.dot(added[200:500], other[50:350]) / np.dot(other[50:350], other[50:350]))
+    assert np.allclose(added[200:500], scale * other[50:350], atol=1e-6)
+    assert decibels(wave, scale * other) == pytest.approx(3.0, abs=0.05)
+
+
+def test_overlap_covers_at_most_half():
+    wave, pool = noise_wave(1001), speech_pool()
+    shares = []
+    for item in range(300):
+        changed = np.flatnonzero(distort(wave, RATE, only("overlap"), rng(0, item), pool) != wave)
+        shares.append((changed[-1] - changed[0] + 1) / len(wave))
+    assert max(shares) <= 0.5
+    assert max(shares) > 0.45
+    assert np.mean(shares) == pytest.approx(0.25, abs=0.03)
+
+
+def test_reverberation_is_convolution_with_the_power_kept():
+    wave, rir = noise_wave(3000), distortion.make_rir(0.1, 0.0, RATE, rng(0))
+    result = distortion.reverberate(wave, rir)
+    expected = np.convolve(wave.astype(np.float64), rir)[: len(wave)]
+    expected *= math.sqrt(float(np.mean(wave.astype(np.float64) ** 2) / np.mean(expected**2)))
+    assert np.allclose(result, expected, atol=1e-5)
+    assert decibels(result, wave) == pytest.approx(0, abs=0.01)
+
+
+def test_reverberation_keeps_the_onset_in_place():
+    wave = np.zeros(4000, np.float32)
+    wave[1000] = 1
+    result = distortion.reverberate(wave, distortion.make_rir(0.3, -6.0, RATE, rng(0)))
+    assert np.abs(result[:1000]).max() < 1e-6
+    assert np.argmax(np.abs(result)) == 1000
+    assert np.abs(result[1100:]).max() > 1e-3
+
+
+def test_a_recorded_room_is_cut_at_its_direct_path():
+    rir = np.array([0.0, 0.01, -0.8, 0.3, -0.1], np.float32)
+    assert np.allclose(distortion.align_rir(rir), [0.8, -0.3, 0.1])
+    wave = noise_wave(100)
+    assert np.allclose(
+        distortion.reverberate(wave, distortion.align_rir(-rir[:3])), wave, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("rt60_s", [0.2, 0.5, 1.0])
+@pytest.mark.parametrize("direct_db", [-6.0, 10.0])
+def test_a_made_room_has_its_reverberation_time(rt60_s, direct_db):
+    rir = distortion.make_rir(rt60_s, direct_db, RATE, rng(0)).astype(np.float64)
+    assert rir[0] == 1
+    assert decibels(rir[:1], rir[1:]) - 10 * math.log10(len(rir) - 1) == pytest.approx(
+        direct_db, abs=0.01
+    )
+    # Schroeder's backward integration, fitted from -5 to -25 dB of the reflections.
+    decay = 10 * np.log10(np.cumsum(rir[:0:-1] ** 2)[::-1])
+    decay -= decay[0]
+    fit = (decay < -5) & (decay > -25)
+    slope = np.polyfit(np.flatnonzero(fit) / RATE, decay[fit], 1)[0]
+    assert -60 / slope == pytest.approx(rt60_s, rel=0.1)
+
+
+def test_silent_room_and_silent_wave():
+    wave = noise_wave(50)
+    assert np.array_equal(distortion.reverberate(wave, np.zeros(9, np.float32)), wave)
+    assert not distortion.reverberate(np.zeros(50, np.float32), wave).any()
+
+
+def test_gain_is_in_decibels():
+    wave = noise_wave()
+    assert decibels(distortion.amplify(wave, -6.5), wave) == pytest.approx(-6.5, abs=1e-3)
+
+
+def test_clip_bounds_the_peak_and_leaves_the_rest():
+    wave = noise_wave()
+    result, limit = distortion.clip(wave, 0.3), 0.3 * float(np.abs(wave).max())
+    assert np.abs(result).max() == pytest.approx(limit)
+    inside = np.abs(wave) < limit
+    assert 0 < inside.mean() < 1
+    assert np.array_equal(result[inside], wave[inside])
+
+
+FILTERS = {
+    "low_pass": (lambda wave: distortion.low_pass(wave, 2000, RATE), (500, 1800), (2200, 5000)),
+    "high_pass": (lambda wave: distortion.high_pass(wave, 500, RATE), (560, 3000), (50, 440)),
+    "band_stop": (
+        lambda wave: distortion.band_stop(wave, 1000, 2000, RATE),
+        (900, 2200),
+        (1100, 1500, 1850),
+    ),
+    "down_up": (lambda wave: distortion.down_up(wave, 8000, RATE), (300, 3500), (4000, 7000)),
+}
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_filters_keep_their_band_in_place_and_remove_the_rest(name):
+    apply, kept, removed = FILTERS[name]
+    middle = slice(RATE // 10, -RATE // 10)  # a tone's ends are not a tone
+    for hertz in kept:
+        assert np.allclose(apply(tone(hertz))[middle], tone(hertz)[middle], atol=2e-3), hertz
+    for hertz in removed:
+        assert np.abs(apply(tone(hertz))[middle]).max() < 2e-3, hertz
+
+
+def test_filters_do_not_wrap_around():
+    wave = np.zeros(2000, np.float32)
+    wave[-1] = 1
+    assert np.abs(distortion.low_pass(wave, 1000, RATE)[:500]).max() < 1e-3
+
+
+def test_hold_repeats_the_latest_sample():
+    ramp = np.arange(12, dtype=np.float32)
+    assert distortion.hold(ramp, 8000, RATE).tolist() == [0, 0, 2, 2, 4, 4, 6, 6, 8, 8, 10, 10]
+    uneven = distortion.hold(ramp, 6000, RATE)  # samples are taken at 0, 2.67, 5.33, 8, 10.67
+    assert uneven.tolist() == [0, 0, 0, 3, 3, 3, 6, 6, 8, 8, 8, 11]
+
+
+def test_hold_folds_high_tones_down():
+    power = np.abs(np.fft.rfft(distortion.hold(tone(5000), 8000, RATE))) ** 2  # bins of 1 Hz
+    assert power[3000] > 0.3 * power.sum()
+
+
+def test_resample_ignores_rates_that_are_not_lower():
+    assert distort_named(noise_wave(), RATE, only("resample", rates=(16000,)), rng(0)).applied == ()
+
+
+@pytest.mark.parametrize("bits", [2, 4, 6, 8, 9])
+def test_codec_has_the_levels_and_the_noise_of_its_bits(bits):
+    wave = np.linspace(-1, 1, 50_001).astype(np.float32)
+    result = distortion.compand(wave, bits)
+    assert len(np.unique(np.abs(result))) == 2 ** (bits - 1)
+    assert np.abs(result).max() == pytest.approx(1)
+    # A level is ln(256) / top wide in log(1 + 255 x), so half of that is the largest error.
+    top = 2 ** (bits - 1) - 1
+    error = np.abs(np.log1p(255 * np.abs(result)) - np.log1p(255 * np.abs(wave)))
+    assert error.max() <= 0.5 * math.log(256) / top * 1.01 + 1e-4
+
+
+def test_codec_of_eight_bits_is_telephone_quality():
+    wave = noise_wave()
+    assert 33 < decibels(wave, distortion.compand(wave, 8) - wave) < 42
+    assert 9 < decibels(wave, distortion.compand(wave, 4) - wave) < 18
+    assert not distortion.compand(np.zeros(9, np.float32), 4).any()
+
+
+@pytest.mark.parametrize(("num_samples", "num_lost"), [(1000, 200), (1000, 900), (5, 5), (9, 0)])
+def test_chunks_hold_exactly_what_is_lost(num_samples, num_lost):
+    for item in range(20):
+        chunks = distortion.choose_chunks(num_samples, num_lost, (10, 40), rng(0, item))
+        kept = distortion.drop(np.ones(num_samples, np.float32), chunks)
+        assert np.count_nonzero(kept == 0) == num_lost
+        assert all(0 <= first < stop <= num_samples for first, stop in chunks)
+        assert all(a[1] <= b[0] for a, b in pairwise(chunks))
+        assert all(10 <= stop - first <= 40 for first, stop in chunks[:-1])
+
+
+def test_drop_share_is_within_its_range():
+    wave = np.ones(RATE, np.float32)
+    shares = [
+        np.mean(distort(wave, RATE, only("drop", share=(0.1, 0.2)), rng(0, i)) == 0)
+        for i in range(100)
+    ]
+    assert min(shares) >= 0.0999
+    assert max(shares) <= 0.2001
+    assert np.mean(shares) == pytest.approx(0.15, abs=0.01)
+
+
+# -- configuration --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "changes"),
+    [
+        (OverlapConfig, {"p": 1.1}),
+        (OverlapConfig, {"max_share": 0.6}),
+        (OverlapConfig, {"max_share": 0.0}),
+        (ReverbConfig, {"rt60_s": (0.0, 0.3)}),
+        (ReverbConfig, {"direct_db": (3.0, 1.0)}),
+        (ReverbConfig, {"files_p": 2.0}),
+        (NoiseConfig, {"p": -0.1}),
+        (NoiseConfig, {"snr_db": (5.0,)}),
+        (NoiseConfig, {"snr_db": (0.0, math.nan)}),
+        (NoiseConfig, {"kinds": ("grey",)}),
+        (NoiseConfig, {"kinds": ()}),
+        (NoiseConfig, {"files_p": math.nan}),
+        (GainConfig, {"gain_db": (0.0, 90.0)}),
+        (ClipConfig, {"level": (0.0, 0.5)}),
+        (BandLimitConfig, {"low_pass_hz": (0.0, 100.0)}),
+        (BandLimitConfig, {"high_pass_hz": (200.0, 100.0)}),
+        (BandLimitConfig, {"stop_hz": (1.0, 100.0)}),
+        (BandLimitConfig, {"stop_octaves": (0.0, 1.0)}),
+        (ResampleConfig, {"rates": ()}),
+        (ResampleConfig, {"rates": (8000, 10)}),
+        (ResampleConfig, {"alias_p": 7.0}),
+        (CodecConfig, {"bits": (1, 8)}),
+        (DropConfig, {"share": (0.0, 1.0)}),
+        (DropConfig, {"chunk_s": (0.0, 0.1)}),
+    ],
+)
+def test_impossible_severities_are_named(config, changes):
+    with pytest.raises(ValueError, match=f"{config.__name__}.{next(iter(changes))} is"):
+        config(**changes)
+
+
+def test_defaults_distort_nothing():
+    assert all(getattr(DistortionConfig(), name).p == 0 for name in NAMES)
+    assert distortion.none() == DistortionConfig()
+
+
+# -- the pool -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def noise_dir(tmp_path):
+    folder = tmp_path / "noise"
+    for i, duration_s in enumerate((0.5, 2.5)):
+        audio.write(folder / f"{i}.wav", tone(440 * (i + 1), int(duration_s * 8000)), 8000)
+    return folder
+
+
+def test_folder_is_cut_into_windows_and_resampled(noise_dir):
+    folder = WaveFolder(noise_dir, RATE, window_s=1.0, max_bytes=2**20)
+    assert [len(folder[i]) for i in range(len(folder))] == [8000, 16000, 16000, 8000]
+    assert np.array_equal(folder[1], folder[1])
+
+
+def test_folder_keeps_within_its_memory(noise_dir, monkeypatch):
+    folder = WaveFolder(noise_dir, RATE, window_s=1.0, max_bytes=2 * 4 * RATE)
+    num_reads = 0
+    read = audio.read
+
+    def counting_read(*args, **kwargs):
+        nonlocal num_reads
+        num_reads += 1
+        return read(*args, **kwargs)
+
+    monkeypatch.setattr(audio, "read", counting_read)
+    for i in (1, 2, 1, 2, 1):
+        folder[i]
+    assert num_reads == 2
+    folder[0]  # 2 is dropped: it was used before 1
+    folder[1]
+    assert num_reads == 3
+    folder[2]
+    assert num_reads == 4
+    assert folder._num_bytes == sum(wave.nbytes for wave in folder._kept.values()) <= 2 * 4 * RATE
+
+
+def test_folders_without_sound_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        DistortionPool.open(noise_dir=tmp_path / "none")
+    with pytest.raises(ValueError, match="no sound"):
+        DistortionPool.open(rir_dir=tmp_path)
+
+
+def test_noise_and_rooms_come_from_the_folders(noise_dir, tmp_path):
+    rooms = tmp_path / "rooms"
+    audio.write(rooms / "echo.wav", np.eye(1, 200, 3, dtype=np.float32)[0], RATE)
+    pool = DistortionPool.open(noise_dir=noise_dir, rir_dir=rooms)
+    wave = noise_wave(3 * RATE)
+    mixed = distort(wave, RATE, only("noise", files_p=1.0), rng(0), pool)
+    power = np.abs(np.fft.rfft(mixed - wave)) ** 2
+    hertz = np.fft.rfftfreq(len(wave), 1 / RATE)[np.argmax(power)]
+    assert min(abs(hertz - 440), abs(hertz - 880)) < 2
+    # The only room is a direct path, three samples late: aligned, it changes nothing.
+    room = distort(wave, RATE, only("reverb", files_p=1.0), rng(0), pool)
+    assert np.allclose(room, wave, atol=1e-5)
+
+
+def test_pool_travels_to_workers(noise_dir):
+    pool = DistortionPool.open(noise_dir=noise_dir)
+    config, wave = only("noise", files_p=1.0), noise_wave()
+    here = distort(wave, RATE, config, rng(0), pool)
+    there = distort(wave, RATE, config, rng(0), pickle.loads(pickle.dumps(pool)))
+    assert np.array_equal(here, there)

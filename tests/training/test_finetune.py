@@ -1,0 +1,93 @@
+"""Fine-tuning end to end on tones: the bound fails if training is broken."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from speechssl.checkpoint import load_model
+from speechssl.runlog import read_metrics
+from speechssl.training.finetune import ctc_loss, finetune, take_minutes
+
+
+def test_it_learns_to_write_tones(tones, finetune_config, tmp_path):
+    train, valid = tones
+    outcome = finetune(finetune_config, train, valid, tmp_path / "run")
+    assert outcome.best_score is not None
+    assert outcome.best_score < 0.05  # chance is above 0.8
+    checkpoint = load_model(tmp_path / "run")
+    model, tokenizer = checkpoint.require_ctc()
+    assert tokenizer.vocab_size == 3 + 6  # blank, unknown, space, letters
+    assert checkpoint.meta["train_utterances"] == 60
+    metrics = read_metrics(tmp_path / "run")
+    validations = [m for m in metrics if "valid/cer" in m]
+    assert len(validations) == 10
+    assert {"valid/wer", "valid/blank_rate", "valid/loss"} <= validations[0].keys()
+
+
+def test_the_last_step_frozen_encoder_stays_as_it_was(tones, finetune_config, tmp_path):
+    from speechssl.checkpoint import Checkpoint
+    from speechssl.model.speech_model import SpeechModel
+
+    train, valid = tones
+    torch.manual_seed(0)
+    speech = SpeechModel(finetune_config.model)
+    before = speech.encoder.filters.detach().clone()
+    config = replace(finetune_config, loop=replace(finetune_config.loop, max_steps=3))
+    finetune(config, train, valid, tmp_path / "run", init=Checkpoint(speech))
+    after = load_model(tmp_path / "run").speech.encoder.filters
+    assert torch.equal(before, after)
+
+
+def test_transcripts_that_do_not_fit_are_dropped_by_name(tones, finetune_config, tmp_path):
+    train, valid = tones
+    long = replace(train[0], id="too-long", text="abcdef" * 40)
+    config = replace(finetune_config, loop=replace(finetune_config.loop, max_steps=1))
+    finetune(config, [*train, long], valid, tmp_path / "run")
+    assert load_model(tmp_path / "run").meta["dropped_too_many_symbols"] == ["too-long"]
+
+
+def test_characters_unseen_in_training_are_named(tones, finetune_config, tmp_path):
+    train, valid = tones
+    odd = [replace(valid[0], text="aqz"), *valid[1:]]
+    config = replace(finetune_config, loop=replace(finetune_config.loop, max_steps=1))
+    finetune(config, train, odd, tmp_path / "run")
+    unseen = load_model(tmp_path / "run").meta["valid_characters_unseen_in_training"]
+    assert unseen == {"q": 1, "z": 1}
+
+
+def test_nothing_to_learn_from_is_a_sentence(tones, finetune_config, tmp_path):
+    train, valid = tones
+    silent = [replace(u, text=None) for u in train]
+    with pytest.raises(ValueError, match="No utterance of the training set has a transcript"):
+        finetune(finetune_config, silent, valid, tmp_path / "run")
+
+
+def test_label_minutes_are_random_deterministic_and_nested(tones):
+    train, _ = tones
+    few, more = take_minutes(train, 0.1, seed=3), take_minutes(train, 0.3, seed=3)
+    assert few == more[: len(few)]
+    assert few != take_minutes(train, 0.1, seed=4)[: len(few)]
+    assert sum(u.duration_s for u in few[:-1]) < 6 <= sum(u.duration_s for u in few)
+
+
+def test_early_stop(tones, finetune_config, tmp_path):
+    train, valid = tones
+    optim = replace(finetune_config.optim, lr=1e-9)
+    loop = replace(finetune_config.loop, max_steps=60, num_validations=20, patience=2)
+    outcome = finetune(replace(finetune_config, optim=optim, loop=loop), train, valid, tmp_path / "r")
+    assert outcome.steps < 60
+
+
+def test_ctc_loss_is_the_brute_force_sum_over_paths():
+    import itertools
+
+    torch.manual_seed(0)
+    log_probs = torch.randn(1, 4, 3).log_softmax(2)
+    target, total = [1, 2], 0.0
+    for path in itertools.product(range(3), repeat=4):
+        collapsed = [s for s, _ in itertools.groupby(path) if s != 0]
+        if collapsed == target:
+            total += float(log_probs[0, range(4), list(path)].sum().exp())
+    loss = ctc_loss(log_probs, torch.tensor([4]), [target])
+    assert float(loss) == pytest.approx(-torch.log(torch.tensor(total)).item(), rel=1e-5)

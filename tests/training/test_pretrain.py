@@ -1,0 +1,228 @@
+"""Pretraining end to end on tones, and the promises of the loop: exact resume, micro-batches, faults."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from speechssl.checkpoint import load_model
+from speechssl.runlog import read_metrics
+from speechssl.training import loop as training_loop
+from speechssl.training.loop import InterruptedRunError, NonFiniteLossError
+from speechssl.training.pretrain import PretrainConfig, PretrainWork, pretrain
+from speechssl.training.runfolder import from_json, override, to_json
+
+
+def weights(run):
+    return load_file(sorted((run / "checkpoints").glob("step-*"))[-1] / "model.safetensors")
+
+
+def steps_only(run):
+    """Metrics without what depends on the clock."""
+    return [
+        {k: v for k, v in m.items() if k != "time_s" and not k.startswith("speed/")}
+        for m in read_metrics(run)
+    ]
+
+
+def test_both_losses_fall(tones, pretrain_config, tmp_path):
+    config = replace(pretrain_config, loop=replace(pretrain_config.loop, max_steps=80))
+    pretrain(config, tones[0], tmp_path / "run", valid_set=tones[1])
+    metrics = [m for m in read_metrics(tmp_path / "run") if "valid/loss" in m]
+    chance = math.log(16)
+    assert metrics[-1]["valid/contrastive"] < 0.8 * chance
+    logged = [m for m in read_metrics(tmp_path / "run") if "loss/total" in m]
+    rebuilt = "loss/reconstruction_logmel_unmasked"  # what is masked are random tones
+    assert logged[-1][rebuilt] < 0.75 * logged[0][rebuilt]
+    assert load_model(tmp_path / "run").meta["task"] == "pretrain"
+
+
+@pytest.mark.parametrize("alone", ["contrastive", "reconstruction", "gumbel"])
+def test_each_task_alone_is_a_configuration(alone, tones, pretrain_config, tmp_path):
+    config = replace(pretrain_config, loop=replace(pretrain_config.loop, max_steps=2))
+    if alone == "reconstruction":
+        config = replace(config, contrastive=None)
+    else:
+        config = replace(config, reconstruction=None)
+    if alone == "gumbel":
+        config = replace(config, contrastive=replace(config.contrastive, quantizer="gumbel"))
+    outcome = pretrain(config, tones[0], tmp_path / "run", valid_set=tones[1])
+    assert math.isfinite(outcome.metrics["loss"])
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(
+    tones, pretrain_config, tmp_path, monkeypatch
+):
+    pretrain(pretrain_config, tones[0], tmp_path / "whole", valid_set=tones[1])
+
+    calls = 0
+    real = PretrainWork.backward
+
+    def dies(self, step, max_steps, batches):
+        nonlocal calls
+        calls += 1
+        if calls == 9:
+            raise RuntimeError("killed")
+        return real(self, step, max_steps, batches)
+
+    monkeypatch.setattr(PretrainWork, "backward", dies)
+    with pytest.raises(RuntimeError, match="killed"):
+        pretrain(pretrain_config, tones[0], tmp_path / "broken", valid_set=tones[1])
+    pretrain(pretrain_config, tones[0], tmp_path / "broken", valid_set=tones[1])
+    whole, broken = weights(tmp_path / "whole"), weights(tmp_path / "broken")
+    assert whole.keys() == broken.keys()
+    assert all(torch.equal(whole[k], broken[k]) for k in whole)
+    assert steps_only(tmp_path / "whole") == steps_only(tmp_path / "broken")
+
+
+def test_loader_processes_change_nothing(tones, pretrain_config, tmp_path):
+    short = replace(pretrain_config.loop, max_steps=3)
+    for workers in (0, 2):
+        config = replace(pretrain_config, loop=replace(short, num_workers=workers))
+        pretrain(config, tones[0], tmp_path / str(workers), valid_set=tones[1])
+    a, b = weights(tmp_path / "0"), weights(tmp_path / "2")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_run_with_other_settings_is_not_gone_on_with(tones, pretrain_config, tmp_path):
+    pretrain(pretrain_config, tones[0], tmp_path / "run", valid_set=tones[1])
+    other = replace(pretrain_config, optim=replace(pretrain_config.optim, lr=1e-4))
+    with pytest.raises(ValueError, match=r"optim\.lr 0\.003 there, 0\.0001 now"):
+        pretrain(other, tones[0], tmp_path / "run", valid_set=tones[1])
+
+
+def test_a_loss_that_is_not_a_number_stops_before_the_step(
+    tones, pretrain_config, tmp_path, monkeypatch
+):
+    real = PretrainWork.losses
+
+    def poisoned(self, batch, mask, encoder_grad_scale=1.0):
+        terms, metrics = real(self, batch, mask, encoder_grad_scale)
+        if batch.index == 5:
+            name = next(iter(terms))
+            terms[name] = replace(terms[name], total=terms[name].total * float("nan"))
+        return terms, metrics
+
+    monkeypatch.setattr(PretrainWork, "losses", poisoned)
+    with pytest.raises(NonFiniteLossError, match=r"Step 6: .*loss/.*not finite.*0-\d+"):
+        pretrain(pretrain_config, tones[0], tmp_path / "run", valid_set=tones[1])
+    assert all(torch.isfinite(v).all() for v in weights(tmp_path / "run").values())
+
+
+def test_an_interrupt_saves_and_the_run_goes_on(tones, pretrain_config, tmp_path, monkeypatch):
+    import os
+    import signal
+
+    pretrain(pretrain_config, tones[0], tmp_path / "whole", valid_set=tones[1])
+    real = PretrainWork.backward
+
+    def interrupted(self, step, max_steps, batches):
+        if step == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(self, step, max_steps, batches)
+
+    monkeypatch.setattr(PretrainWork, "backward", interrupted)
+    with pytest.raises(InterruptedRunError, match="step 7 of 12"):
+        pretrain(pretrain_config, tones[0], tmp_path / "run", valid_set=tones[1])
+    monkeypatch.undo()
+    pretrain(pretrain_config, tones[0], tmp_path / "run", valid_set=tones[1])
+    whole, again = weights(tmp_path / "whole"), weights(tmp_path / "run")
+    assert all(torch.equal(whole[k], again[k]) for k in whole)
+
+
+def test_a_full_disk_while_saving_leaves_the_checkpoint_before(
+    tones, pretrain_config, tmp_path, monkeypatch
+):
+    import errno
+
+    from speechssl.training import resume
+
+    real, calls = resume.save_file, 0
+
+    def full(tensors, path):
+        nonlocal calls
+        calls += 1
+        if calls == 3:  # the second checkpoint
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(tensors, path)
+
+    monkeypatch.setattr(resume, "save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        pretrain(pretrain_config, tones[0], tmp_path / "run", valid_set=tones[1])
+    monkeypatch.undo()
+    folders = sorted((tmp_path / "run" / "checkpoints").iterdir())
+    assert [f.name for f in folders] == ["step-00000005"]
+    pretrain(pretrain_config, tones[0], tmp_path / "run", valid_set=tones[1])
+
+
+def test_a_damaged_newest_checkpoint_falls_back(tones, pretrain_config, tmp_path, capsys):
+    pretrain(pretrain_config, tones[0], tmp_path / "run", valid_set=tones[1])
+    whole = weights(tmp_path / "run")
+    newest = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1]
+    (newest / "model.safetensors").write_bytes(b"damaged")
+    pretrain(pretrain_config, tones[0], tmp_path / "run", valid_set=tones[1])
+    assert "is damaged" in capsys.readouterr().err
+    again = weights(tmp_path / "run")
+    assert all(torch.equal(whole[k], again[k]) for k in whole)
+
+
+def test_micro_batches_are_one_batch(tones, pretrain_config, tmp_path):
+    """Gradients of two micro-batches equal those of both together (both losses, all weights)."""
+    from speechssl.data.dataset import Batch, Waves
+    from speechssl.model.speech_model import SpeechModel
+
+    waves = Waves.open(tones[0], tmp_path / "cache", 16000, False)
+    torch.manual_seed(0)
+    work = PretrainWork(pretrain_config, SpeechModel(pretrain_config.model), waves, waves, torch.device("cpu"))
+    parts = [work.dataset(waves, shuffle=True)[k] for k in (0, 1)]
+    masks = [work.mask(b, "mask", 0) for b in parts]
+    whole = Batch(
+        0,
+        parts[0].ids + parts[1].ids,
+        parts[0].texts + parts[1].texts,
+        torch.cat([p.heard for p in parts]),
+        torch.cat([p.clean for p in parts]),
+        torch.cat([p.lengths for p in parts]),
+    )
+
+    def gradients(batches, masks):
+        work.modules.zero_grad()
+        numbered = {id(b): m for b, m in zip(batches, masks, strict=True)}
+        work.mask = lambda batch, purpose, rank: numbered[id(batch)]
+        work.backward(0, 10, batches)
+        return torch.cat([p.grad.flatten() for p in work.modules.parameters() if p.grad is not None])
+
+    split, joint = gradients(parts, masks), gradients([whole], [torch.cat(masks)])
+    assert torch.allclose(split, joint, rtol=1e-4, atol=1e-6)
+    assert float(joint.norm()) > 0
+
+
+def test_the_budget_ends_the_run_in_time(tones, pretrain_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(training_loop, "_MEASURED_STEPS", 5)
+    loop = replace(pretrain_config.loop, max_steps=100_000, budget_minutes=0.05)
+    outcome = pretrain(replace(pretrain_config, loop=loop), tones[0], tmp_path / "run", valid_set=tones[1])
+    assert outcome.elapsed_s < 4.5
+    assert outcome.steps > 10
+    rates = [m["lr"] for m in read_metrics(tmp_path / "run") if "lr" in m]
+    assert rates[-1] < 0.3 * max(rates)  # the schedule ended with the run
+
+
+def test_the_written_config_is_the_run(tones, pretrain_config, tmp_path):
+    pretrain(pretrain_config, tones[0], tmp_path / "run", valid_set=tones[1])
+    data = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert from_json(PretrainConfig, data) == pretrain_config
+
+
+def test_overrides_by_name():
+    config = override(PretrainConfig(), [("optim.lr", "1e-4"), ("contrastive.num-negatives", "7")])
+    assert config.optim.lr == 1e-4
+    assert config.contrastive.num_negatives == 7
+    assert override(PretrainConfig(), [("reconstruction", "null")]).reconstruction is None
+    with pytest.raises(ValueError, match=r"no setting 'optim.lrr'.*optim\.lr"):
+        override(PretrainConfig(), [("optim.lrr", "1")])
+    with pytest.raises(ValueError, match=r"optim\.lr must be a float, got 'fast'"):
+        override(PretrainConfig(), [("optim.lr", "fast")])
+    assert to_json(config)["optim"]["lr"] == 1e-4
