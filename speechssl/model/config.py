@@ -202,6 +202,7 @@ def tiny() -> ModelConfig:
             norm_order="pre",
             pos_kernel=31,
             pos_norm=True,
+            dropout=0.0,
             attention_dropout=0.0,
             layerdrop=0.0,
         ),
@@ -221,8 +222,9 @@ def small() -> ModelConfig:
             norm_order="pre",
             pos_kernel=31,
             pos_norm=True,
+            dropout=0.0,
             attention_dropout=0.0,
-            layerdrop=0.05,
+            layerdrop=0.0,
         ),
     )
 

@@ -41,6 +41,8 @@ class FinetuneConfig:
     """Of a model from scratch; one that is given decides itself."""
     tokenizer: str = "char"
     """``char`` or ``spm:SIZE``, learned from the training text."""
+    dropout: float | None = 0.1
+    """Dropout of the context network in this run; None keeps the model's own."""
     upsample: int = 1
     """Rows of output per frame: 2 where people speak faster than the frames allow."""
     head_only_steps: int = 0
@@ -101,6 +103,7 @@ def preset(size: str) -> FinetuneConfig:
         return config
     return replace(
         config,
+        dropout=None,
         head_only_steps=10_000,
         mask_share=0.65,
         mask_span=10,
@@ -198,9 +201,9 @@ def finetune(
 
 def build_speech(config: FinetuneConfig, init: Checkpoint | None) -> SpeechModel:
     """A fresh model, or the given one with its upper `fresh_layers` (and final norm) made anew."""
+    speech = _with_dropout(SpeechModel(config.model) if init is None else init.speech, config.dropout)
     if init is None:
-        return SpeechModel(config.model)
-    speech = init.speech
+        return speech
     num_layers = speech.config.context.num_layers
     if config.fresh_layers > num_layers:
         raise ValueError(
@@ -213,6 +216,16 @@ def build_speech(config: FinetuneConfig, init: Checkpoint | None) -> SpeechModel
         if speech.config.context.norm_order == "pre":
             speech.context.norm.load_state_dict(fresh.context.norm.state_dict())
     return speech
+
+
+def _with_dropout(speech: SpeechModel, dropout: float | None) -> SpeechModel:
+    """The same weights in a model with that dropout."""
+    if dropout is None:
+        return speech
+    context = replace(speech.config.context, dropout=dropout)
+    model = SpeechModel(replace(speech.config, context=context))
+    model.load_state_dict(speech.state_dict())
+    return model
 
 
 def learning_parts(model: CTCModel, layer_lr_decay: float) -> list[Part]:

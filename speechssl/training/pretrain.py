@@ -17,7 +17,7 @@ from speechssl.checkpoint import Checkpoint, save_model
 from speechssl.data.batching import BatchPlan
 from speechssl.data.dataset import Batch, PlannedBatches, Waves, load_batches
 from speechssl.data.distortion import DistortionConfig, DistortionPool
-from speechssl.data.distortion import full as full_distortion
+from speechssl.data.distortion import light as light_distortion
 from speechssl.data.distortion import none as no_distortion
 from speechssl.data.manifest import Utterance
 from speechssl.model import config as model_config
@@ -53,18 +53,19 @@ class PretrainConfig:
     """None: reconstruction alone."""
     reconstruction: ReconstructionConfig | None = ReconstructionConfig()
     """None: contrastive prediction alone."""
-    distortion: DistortionConfig = field(default_factory=full_distortion)
+    distortion: DistortionConfig = field(default_factory=light_distortion)
     """What is done to the wave that the model hears."""
     noise_dir: str | None = None
     """Folder of noise recordings; without one noise is generated."""
     rir_dir: str | None = None
     """Folder of room impulse responses; without one they are generated."""
-    mask_share: float = 0.65
-    mask_span: int = 5
-    """Frames."""
+    mask_share: float = 0.3
+    mask_span: int = 1
+    """Frames. Small models learn most from short spans: what lies under a long one can only be guessed
+    from the words of a language that they do not know yet."""
     encoder_grad_scale: float = 1.0
     """Scale of the gradient into the encoder; 0.1 in wav2vec 2.0 BASE."""
-    batch_s: float = 40.0
+    batch_s: float = 30.0
     """Seconds of audio in a micro-batch, padding included."""
     max_crop_s: float = 15.6
     optim: OptimConfig = OptimConfig(lr=1e-3)
@@ -98,6 +99,7 @@ def base() -> PretrainConfig:
     return PretrainConfig(
         model=model_config.base(),
         contrastive=ContrastiveConfig(),
+        mask_share=0.65,
         mask_span=10,
         encoder_grad_scale=0.1,
         batch_s=87.5,
@@ -112,7 +114,7 @@ def preset(size: str) -> PretrainConfig:
     if size in ("large", "small"):
         config = replace(config, optim=replace(config.optim, lr=3e-4 if size == "large" else 7e-4))
     if size == "tiny-conv":
-        config = replace(config, batch_s=40.0, optim=OptimConfig(lr=1e-3), loop=LoopConfig())
+        config = replace(config, batch_s=30.0, optim=OptimConfig(lr=1e-3), loop=LoopConfig())
     if size == "large":
         config = replace(config, encoder_grad_scale=1.0)
     return replace(config, model=model_config.size(size))

@@ -45,7 +45,8 @@ def test_distortion_changes_what_is_heard_and_not_what_is_clean(waves):
     clean = [plain[i].clean for i in range(4)]
     assert all(torch.equal(distorted[i].clean, c) for i, c in enumerate(clean))
     assert any(not torch.equal(h, c) for h, c in zip(heard, clean, strict=True))
-    assert plain[0].heard is plain[0].clean
+    batch = plain[0]
+    assert batch.heard is batch.clean
 
 
 def test_the_same_utterance_is_distorted_anew_in_each_epoch(waves):
