@@ -25,7 +25,7 @@ class Batch:
     """Some utterances, padded."""
 
     index: int
-    """The micro-batch's number in the run: the key of its masks and negatives."""
+    """The micro-batch's number among those of all processes: the key of its masks and negatives."""
     ids: tuple[str, ...]
     texts: tuple[str, ...]
     """Empty strings where there is no transcript."""
@@ -69,7 +69,7 @@ class Waves:
 
 
 class PlannedBatches(Dataset[Batch]):
-    """Batch k of a run, for any k: what a loader's worker makes."""
+    """This process's batch k of a run, for any k: what a loader's worker makes."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class PlannedBatches(Dataset[Batch]):
             )
         chosen = [self.waves.utterances[i] for i in members]
         return Batch(
-            index=index,
+            index=index * self.plan.world + self.plan.rank,
             ids=tuple(u.id for u in chosen),
             texts=tuple(u.text or "" for u in chosen),
             heard=heard,

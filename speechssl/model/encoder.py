@@ -114,11 +114,17 @@ class FilterbankEncoder(nn.Module):
     """
 
     pool: Tensor
+    gain: Tensor
 
     def __init__(self, config: FilterbankEncoderConfig, sample_rate: int) -> None:
         super().__init__()
         self.config = config
-        self.filters = nn.Parameter(gabor_filters(config, sample_rate))  # (2F, K)
+        filters = gabor_filters(config, sample_rate)  # (2F, K)
+        # The parameters have a peak of 1 and the filters' size is a constant: Adam moves every number
+        # by about the learning rate, which would wipe out filters of size 0.01 in ten steps.
+        gain = filters.abs().amax(1, keepdim=True)  # (2F, 1)
+        self.filters = nn.Parameter(filters / gain)
+        self.register_buffer("gain", gain, persistent=False)
         self.hop_samples = config.hop_samples * config.stack
         self.min_samples = self.hop_samples
         # Low-pass: energies at half the hop, a Hann window over two hops.
@@ -147,7 +153,7 @@ class FilterbankEncoder(nn.Module):
         need = 2 * num * half + config.kernel_samples
         wave = F.pad(wave, (left, max(need - left - wave.shape[1], 0)))
         windows = wave.unfold(1, config.kernel_samples, half)[:, : 2 * num + 1]  # (B, 2N+1, K)
-        real, imag = (windows @ self.filters.T).chunk(2, dim=2)  # (B, 2N+1, F)
+        real, imag = (windows @ (self.gain * self.filters).T).chunk(2, dim=2)  # (B, 2N+1, F)
         power = real.square() + imag.square()
         low = self.pool  # energy i is centred on the middle of hop i, sample (2i + 1) * half
         power = low[0] * power[:, :-1:2] + low[1] * power[:, 1::2] + low[2] * power[:, 2::2]

@@ -246,7 +246,7 @@ class PretrainWork:
         """Gradients of one update; the named scalars, each normalised like its loss."""
         if isinstance(self.contrastive, GumbelContrastive):
             self.contrastive.set_update(step)
-        masks = [self.mask(batch, "mask", distributed.rank()) for batch in batches]
+        masks = [self.mask(batch, "mask") for batch in batches]
         counts = self._count(batches, masks)
         logged: dict[str, Tensor] = {}
         for batch, mask in zip(batches, masks, strict=True):
@@ -282,7 +282,7 @@ class PretrainWork:
         terms = {name: term for r in results for name, term in r.terms.items()}
         return terms, {name: value for r in results for name, value in r.metrics.items()}
 
-    def mask(self, batch: Batch, purpose: str, rank: int) -> Tensor:
+    def mask(self, batch: Batch, purpose: str) -> Tensor:
         """(B, T) bool on the device: which frames are hidden."""
         frames = self.model.frame_lengths(batch.lengths)
         drawn = span_mask(
@@ -290,7 +290,7 @@ class PretrainWork:
             int(frames.max()),
             share=self.config.mask_share,
             span=self.config.mask_span,
-            generator=rng(self.config.loop.seed, purpose, batch.index, rank),
+            generator=rng(self.config.loop.seed, purpose, batch.index),
         )
         return torch.from_numpy(drawn).to(self.device)
 
@@ -302,7 +302,7 @@ class PretrainWork:
         plan = self.valid_batches.plan
         for index in range(plan.num_batches):
             batch = self.valid_batches[index]
-            mask = self.mask(batch, "valid-mask", 0)
+            mask = self.mask(batch, "valid-mask")
             terms, metrics = self.losses(batch, mask)
             counts = self._count([batch], [mask], reduce=False)
             for name, term in terms.items():

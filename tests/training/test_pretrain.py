@@ -178,7 +178,7 @@ def test_micro_batches_are_one_batch(tones, pretrain_config, tmp_path):
     torch.manual_seed(0)
     work = PretrainWork(pretrain_config, SpeechModel(pretrain_config.model), waves, waves, torch.device("cpu"))
     parts = [work.dataset(waves, shuffle=True)[k] for k in (0, 1)]
-    masks = [work.mask(b, "mask", 0) for b in parts]
+    masks = [work.mask(b, "mask") for b in parts]
     whole = Batch(
         0,
         parts[0].ids + parts[1].ids,
@@ -191,7 +191,7 @@ def test_micro_batches_are_one_batch(tones, pretrain_config, tmp_path):
     def gradients(batches, masks):
         work.modules.zero_grad()
         numbered = {id(b): m for b, m in zip(batches, masks, strict=True)}
-        work.mask = lambda batch, purpose, rank: numbered[id(batch)]
+        work.mask = lambda batch, purpose: numbered[id(batch)]
         work.backward(0, 10, batches)
         return torch.cat([p.grad.flatten() for p in work.modules.parameters() if p.grad is not None])
 
