@@ -7,7 +7,7 @@ compare on a test set, write the report.
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from speechssl.data.manifest import Utterance, read_manifest
 from speechssl.data.prepare import PrepareConfig, prepare
 from speechssl.data.synthetic import make_corpus
 from speechssl.inference.evaluate import evaluate
-from speechssl.report.page import Sample, Table, write_report
+from speechssl.report.page import Sample, Score, write_report
 from speechssl.scoring.wer import Comparison, EvalResult, compare
 from speechssl.training import finetune as finetuning
 from speechssl.training import pretrain as pretraining
@@ -75,9 +75,7 @@ def demo(out: Path, minutes: float) -> int:
     )
 
 
-def run_folder(
-    folder: Path, transcripts: Path, out: Path, budget_minutes: float, size: str
-) -> int:
+def run_folder(folder: Path, transcripts: Path, out: Path, budget_minutes: float, size: str) -> int:
     """The same on a person's own recordings, of which `transcripts` (TSV or CSV) names a few."""
     budget = Budget.of(budget_minutes)
     summary = prepare(
@@ -87,7 +85,9 @@ def run_folder(
         progress=sys.stderr.isatty(),
     )
     say(summary.describe())
-    splits = {name: _read_split(out / "data" / f"{name}.jsonl") for name in ("train", "dev", "test")}
+    splits = {
+        name: _read_split(out / "data" / f"{name}.jsonl") for name in ("train", "dev", "test")
+    }
     labeled = [u for u in splits["train"] if u.text]
     valid = [u for u in splits["dev"] if u.text]
     test = [u for u in splits["test"] if u.text] or valid
@@ -109,7 +109,7 @@ def run_folder(
 
 
 def join_transcripts(
-    recordings: Sequence[Recording], transcribed: Sequence[Recording]
+    recordings: Iterable[Recording], transcribed: Iterable[Recording]
 ) -> list[Recording]:
     """Every recording, with the text and speaker that the table gives for its file.
 
@@ -160,12 +160,12 @@ def compare_with_scratch(
         finetuning.finetune(tuning, labeled, valid, run, init=init)
         rows.append(Row(name, run, evaluate(load_model(run), test)))
     difference = compare(rows[1].result, rows[0].result)
-    table, samples = _table(rows, labeled), _samples(rows)
+    samples = _samples(rows)
     page = write_report(
         [out / "pretrain", *(row.run for row in rows)],
         out / "report.html",
         title=title,
-        tables=[table],
+        scores=_scores(rows),
         samples=samples,
     )
     _write_results(out / "results.json", rows, difference)
@@ -209,20 +209,37 @@ def _plain_table(rows: Sequence[Row]) -> str:
 
 def _in_words(difference: Comparison) -> str:
     cer = difference.cer
-    clear = cer.reduction_low > 0
-    verdict = "Pretraining helps" if clear else "No clear gain from pretraining"
+    if cer.reduction is None or cer.reduction_low is None or cer.reduction_high is None:
+        return "\nFrom scratch made no error: there is nothing to gain."
+    verdict = "Pretraining helps" if cer.reduction_low > 0 else "No clear gain from pretraining"
     return (
         f"\n{verdict}: CER reduced by {100 * cer.reduction:.0f} % relative "
         f"(95 % interval {100 * cer.reduction_low:.0f} to {100 * cer.reduction_high:.0f} %, paired)."
     )
 
 
-def _table(rows: Sequence[Row], labeled: Sequence[Utterance]) -> Table:
-    raise NotImplementedError
+def _scores(rows: Sequence[Row]) -> list[Score]:
+    return [
+        Score(
+            row.name,
+            (row.result.cer, row.result.cer_low, row.result.cer_high),
+            (row.result.wer, row.result.wer_low, row.result.wer_high),
+        )
+        for row in rows
+    ]
 
 
-def _samples(rows: Sequence[Row]) -> list[Sample]:
-    raise NotImplementedError
+def _samples(rows: Sequence[Row], num: int = 8) -> list[Sample]:
+    """Utterances spread evenly over the test set."""
+    total = rows[0].result.num_utterances
+    chosen = sorted({i * total // num for i in range(min(num, total))})
+    return [
+        Sample(
+            rows[0].result.utterances[i].reference,
+            tuple((row.name, row.result.utterances[i].hypothesis) for row in rows),
+        )
+        for i in chosen
+    ]
 
 
 def _write_results(path: Path, rows: Sequence[Row], difference: Comparison) -> None:

@@ -23,7 +23,9 @@ def evaluate(
 
     Raises ValueError where an utterance has no transcript, naming the first.
     """
-    return score_texts(utterances, hypotheses(checkpoint, utterances), normalizer=normalizer, seed=seed)
+    return score_texts(
+        utterances, hypotheses(checkpoint, utterances), normalizer=normalizer, seed=seed
+    )
 
 
 def hypotheses(checkpoint: Checkpoint, utterances: Sequence[Utterance]) -> list[str]:
@@ -46,7 +48,9 @@ def score_texts(
     """Score what was written against the transcripts, under a named normaliser."""
     missing = [u.id for u in utterances if u.text is None]
     if missing:
-        raise ValueError(f"{len(missing)} utterances have no transcript, the first is {missing[0]}.")
+        raise ValueError(
+            f"{len(missing)} utterances have no transcript, the first is {missing[0]}."
+        )
     speakers = [u.speaker for u in utterances]
     return score(
         [u.text or "" for u in utterances],

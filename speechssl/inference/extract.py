@@ -37,7 +37,9 @@ def extract(checkpoint: Checkpoint, source: str | Path | np.ndarray, layer: int 
     model = checkpoint.speech
     num_layers = model.config.context.num_layers
     if not -1 <= layer <= num_layers:
-        raise ValueError(f"layer must be between 0 and {num_layers} (or -1 for the last), got {layer}.")
+        raise ValueError(
+            f"layer must be between 0 and {num_layers} (or -1 for the last), got {layer}."
+        )
     layer = num_layers if layer == -1 else layer
     rate = model.config.sample_rate
     wave = source if isinstance(source, np.ndarray) else audio.read(source, sample_rate=rate)

@@ -151,7 +151,9 @@ def _segment(
 def _join(name: str, duration_s: float, segments: list[Segment]) -> Transcript:
     text = " ".join(s.text for s in segments if s.text)
     weights = [max(s.end_s - s.start_s, 1e-6) for s in segments]
-    confidence = float(np.average([s.confidence for s in segments], weights=weights)) if segments else 0.0
+    confidence = (
+        float(np.average([s.confidence for s in segments], weights=weights)) if segments else 0.0
+    )
     return Transcript(name, duration_s, text, confidence, tuple(segments))
 
 

@@ -46,7 +46,8 @@ def to_srt(transcript: Transcript) -> str:
 def to_vtt(transcript: Transcript) -> str:
     """WebVTT."""
     blocks = [
-        f"{_clock(start, '.')} --> {_clock(end, '.')}\n{text}\n" for start, end, text in _cues(transcript)
+        f"{_clock(start, '.')} --> {_clock(end, '.')}\n{text}\n"
+        for start, end, text in _cues(transcript)
     ]
     return "\n".join(["WEBVTT\n", *blocks])
 

@@ -138,7 +138,7 @@ def _fit(wave: Tensor, num_samples: int) -> Tensor:
 @functools.cache
 def _mel_bands(sample_rate: int, fft_size: int) -> Tensor:
     """(bins, 80) triangular bands."""
-    import librosa
+    from librosa.filters import mel
 
-    bands = librosa.filters.mel(sr=sample_rate, n_fft=fft_size, n_mels=NUM_MELS)
+    bands = mel(sr=sample_rate, n_fft=fft_size, n_mels=NUM_MELS)
     return torch.from_numpy(np.ascontiguousarray(bands.T))

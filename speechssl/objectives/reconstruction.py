@@ -30,11 +30,10 @@ class ReconstructionConfig:
     """Width of each head's hidden layer."""
 
     def __post_init__(self) -> None:
-        for name in self.features:
-            if name not in get_args(FeatureName):
-                raise ValueError(
-                    f"reconstruction.features may hold {', '.join(get_args(FeatureName))}, got {name!r}."
-                )
+        for feature in self.features:
+            if feature not in get_args(FeatureName):
+                allowed = ", ".join(get_args(FeatureName))
+                raise ValueError(f"reconstruction.features may hold {allowed}, got {feature!r}.")
         if not self.features or len(set(self.features)) < len(self.features):
             raise ValueError("reconstruction.features must name at least one feature, each once.")
         for name in ("masked_weight", "unmasked_weight"):

@@ -201,7 +201,9 @@ def finetune(
 
 def build_speech(config: FinetuneConfig, init: Checkpoint | None) -> SpeechModel:
     """A fresh model, or the given one with its upper `fresh_layers` (and final norm) made anew."""
-    speech = _with_dropout(SpeechModel(config.model) if init is None else init.speech, config.dropout)
+    speech = _with_dropout(
+        SpeechModel(config.model) if init is None else init.speech, config.dropout
+    )
     if init is None:
         return speech
     num_layers = speech.config.context.num_layers

@@ -89,7 +89,7 @@ def _read(kind: Any, data: Any, name: str) -> Any:
             return None
         inner = [a for a in typing.get_args(kind) if a is not type(None)]
         return _read(inner[0], data, name)
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         if not isinstance(data, dict):
             raise ValueError(f"{name or 'The config'} must be an object of settings, got {data!r}.")

@@ -19,7 +19,9 @@ def waves(tmp_path) -> Waves:
         wave = 0.1 * rng(0, "wave", index).standard_normal(3000 + 1000 * index).astype(np.float32)
         path = tmp_path / f"{index}.wav"
         audio.write(path, wave, 16000)
-        utterances.append(Utterance(str(index), path, 0.0, len(wave) / 16000, 16000, None, f"t{index}"))
+        utterances.append(
+            Utterance(str(index), path, 0.0, len(wave) / 16000, 16000, None, f"t{index}")
+        )
     return Waves.open(utterances, tmp_path / "cache", 16000, False)
 
 

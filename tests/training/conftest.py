@@ -64,7 +64,9 @@ def pretrain_config() -> PretrainConfig:
         model=MICRO,
         batch_s=6.0,
         optim=OptimConfig(lr=3e-3, warmup_steps=5),
-        loop=LoopConfig(max_steps=12, num_validations=2, checkpoint_every=5, log_every=1, num_workers=0),
+        loop=LoopConfig(
+            max_steps=12, num_validations=2, checkpoint_every=5, log_every=1, num_workers=0
+        ),
         precision="fp32",
     )
     return replace(config, contrastive=replace(config.contrastive, entries=16, target_dim=16))

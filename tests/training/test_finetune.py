@@ -75,7 +75,9 @@ def test_early_stop(tones, finetune_config, tmp_path):
     train, valid = tones
     optim = replace(finetune_config.optim, lr=1e-9)
     loop = replace(finetune_config.loop, max_steps=60, num_validations=20, patience=2)
-    outcome = finetune(replace(finetune_config, optim=optim, loop=loop), train, valid, tmp_path / "r")
+    outcome = finetune(
+        replace(finetune_config, optim=optim, loop=loop), train, valid, tmp_path / "r"
+    )
     assert outcome.steps < 60
 
 

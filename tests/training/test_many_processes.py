@@ -37,7 +37,8 @@ def test_two_processes_are_one_with_accumulation(tones, pretrain_config, tmp_pat
     script.write_text(_WORKER)
     common = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29631"}
     processes = [
-        subprocess.Popen([sys.executable, script, job], env={**common, "RANK": str(r)}) for r in (0, 1)
+        subprocess.Popen([sys.executable, script, job], env={**common, "RANK": str(r)})
+        for r in (0, 1)
     ]
     for process in processes:
         process.wait(timeout=120)  # an abort at interpreter exit, after the work, is gloo's own

@@ -30,7 +30,9 @@ def test_decay_is_for_matrices_and_rates_are_scaled():
     a, b = torch.nn.Linear(2, 3), torch.nn.LayerNorm(3)
     config = OptimConfig(weight_decay=0.5)
     optimizer = build_optimizer(config, [Part((a,)), Part((b,), 0.1)])
-    decays = {tuple(p.shape): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+    decays = {
+        tuple(p.shape): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]
+    }
     assert decays == {(3, 2): 0.5, (3,): 0.0}
     set_lr(optimizer, 2.0)
     assert sorted({g["lr"] for g in optimizer.param_groups}) == [0.2, 2.0]
@@ -38,7 +40,13 @@ def test_decay_is_for_matrices_and_rates_are_scaled():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("lr", 0.0), ("schedule", "noam"), ("warmup_steps", -1), ("hold_share", 1.5), ("clip_norm", 0.0)],
+    [
+        ("lr", 0.0),
+        ("schedule", "noam"),
+        ("warmup_steps", -1),
+        ("hold_share", 1.5),
+        ("clip_norm", 0.0),
+    ],
 )
 def test_a_bad_field_is_named(field, value):
     with pytest.raises(ValueError, match=f"optim.{field}"):

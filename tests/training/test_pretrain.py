@@ -176,7 +176,9 @@ def test_micro_batches_are_one_batch(tones, pretrain_config, tmp_path):
 
     waves = Waves.open(tones[0], tmp_path / "cache", 16000, False)
     torch.manual_seed(0)
-    work = PretrainWork(pretrain_config, SpeechModel(pretrain_config.model), waves, waves, torch.device("cpu"))
+    work = PretrainWork(
+        pretrain_config, SpeechModel(pretrain_config.model), waves, waves, torch.device("cpu")
+    )
     parts = [work.dataset(waves, shuffle=True)[k] for k in (0, 1)]
     masks = [work.mask(b, "mask") for b in parts]
     whole = Batch(
@@ -193,7 +195,9 @@ def test_micro_batches_are_one_batch(tones, pretrain_config, tmp_path):
         numbered = {id(b): m for b, m in zip(batches, masks, strict=True)}
         work.mask = lambda batch, purpose: numbered[id(batch)]
         work.backward(0, 10, batches)
-        return torch.cat([p.grad.flatten() for p in work.modules.parameters() if p.grad is not None])
+        return torch.cat(
+            [p.grad.flatten() for p in work.modules.parameters() if p.grad is not None]
+        )
 
     split, joint = gradients(parts, masks), gradients([whole], [torch.cat(masks)])
     assert torch.allclose(split, joint, rtol=1e-4, atol=1e-6)
@@ -203,7 +207,9 @@ def test_micro_batches_are_one_batch(tones, pretrain_config, tmp_path):
 def test_the_budget_ends_the_run_in_time(tones, pretrain_config, tmp_path, monkeypatch):
     monkeypatch.setattr(training_loop, "_MEASURED_STEPS", 5)
     loop = replace(pretrain_config.loop, max_steps=100_000, budget_minutes=0.05)
-    outcome = pretrain(replace(pretrain_config, loop=loop), tones[0], tmp_path / "run", valid_set=tones[1])
+    outcome = pretrain(
+        replace(pretrain_config, loop=loop), tones[0], tmp_path / "run", valid_set=tones[1]
+    )
     assert outcome.elapsed_s < 4.5
     assert outcome.steps > 10
     rates = [m["lr"] for m in read_metrics(tmp_path / "run") if "lr" in m]
