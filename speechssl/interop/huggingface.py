@@ -1,9 +1,9 @@
 """Wav2Vec2 of transformers: its config and weight names, and ours, both ways.
 
-Everything here is a pure function of dicts and tensors; transformers itself is not imported. The maths of
-both models is the same, with one difference: our group norm takes its statistics over an utterance's
-valid frames, theirs over the padding too. A batch of unequal lengths through a group-norm model therefore
-gives here what theirs gives for each utterance alone.
+Everything here is a pure function of dicts and tensors; transformers itself is not imported. The
+maths of both models is the same, with one difference: our group norm takes its statistics over an
+utterance's valid frames, theirs over the padding too. A batch of unequal lengths through a
+group-norm model therefore gives here what theirs gives for each utterance alone.
 
 Heads cross the wall as plain dicts (the fields of ``ContrastiveConfig``, the state of
 ``GumbelContrastive``), since the objectives are another room.
@@ -120,14 +120,19 @@ def model_config_from_hf(
     Args:
         hf: the config's fields; what is left out has transformers' default. Fields that only steer
             training (SpecAugment, CTC reduction, ...) have no place in a model and are left out.
-        preprocessor: fields of ``preprocessor_config.json``, which tells the sample rate and whether waves
-            are normalised; without it 16 kHz and waves as they are.
+        preprocessor: fields of ``preprocessor_config.json``, which tells the sample rate and
+            whether waves are normalised; without it 16 kHz and waves as they are.
 
     Raises ValueError naming each field that this model cannot have, with its value.
     """
     _refuse(hf)
     value = {name: hf.get(name, default) for name, default in _DEFAULTS.items()}
-    heard = {"sampling_rate": 16000, "do_normalize": True, **preprocessor} if preprocessor else {}
+    heard: dict[str, Any] = {"sampling_rate": 16000, "do_normalize": False}
+    if preprocessor is not None:
+        heard |= {
+            "do_normalize": True,
+            **preprocessor,
+        }  # transformers normalises unless told not to
     return ModelConfig(
         encoder=ConvEncoderConfig(
             dims=tuple(value["conv_dim"]),
@@ -150,8 +155,8 @@ def model_config_from_hf(
             layerdrop=value["layerdrop"],
             norm_eps=value["layer_norm_eps"],
         ),
-        sample_rate=heard.get("sampling_rate", 16000),
-        normalize_wave=heard.get("do_normalize", False),
+        sample_rate=heard["sampling_rate"],
+        normalize_wave=heard["do_normalize"],
         latent_dropout=value["feat_proj_dropout"],
     )
 
@@ -206,7 +211,7 @@ def hf_config(
 
 
 def hf_preprocessor(config: ModelConfig) -> dict[str, Any]:
-    """The fields of transformers' ``preprocessor_config.json``: what is done to a wave beforehand."""
+    """The fields of transformers' ``preprocessor_config.json``: what is done to a wave before."""
     return {
         "feature_extractor_type": "Wav2Vec2FeatureExtractor",
         "feature_size": 1,
@@ -221,8 +226,8 @@ def hf_preprocessor(config: ModelConfig) -> dict[str, Any]:
 def contrastive_fields_from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
     """Those fields of ``ContrastiveConfig`` that a ``config.json`` of transformers tells.
 
-    There is no feature penalty in transformers, so it is 0. Raises ValueError where codes and comparisons
-    have different widths.
+    There is no feature penalty in transformers, so it is 0. Raises ValueError where codes and
+    comparisons have different widths.
     """
     value = {name: hf.get(name, default) for name, default in _DEFAULTS.items()}
     if value["codevector_dim"] != value["proj_codevector_dim"]:
@@ -285,8 +290,8 @@ def _published_encoder(config: ModelConfig) -> ConvEncoderConfig:
         wrong.append("context.pos_norm")
     if wrong or not isinstance(encoder, ConvEncoderConfig):
         raise ValueError(
-            f"transformers' Wav2Vec2 cannot hold this model: it has no {' and no '.join(wrong)}. The sizes "
-            "tiny-conv, base and large are in the published form."
+            f"transformers' Wav2Vec2 cannot hold this model: it has no {' and no '.join(wrong)}. "
+            "The sizes tiny-conv, base and large are in the published form."
         )
     return encoder
 
@@ -300,11 +305,13 @@ def to_hf_state(
     *,
     old_weight_norm: bool = False,
 ) -> dict[str, Tensor]:
-    """The state dict of Wav2Vec2Model, or of Wav2Vec2ForCTC for a model with a head, or, with the state
-    of ``GumbelContrastive``, of Wav2Vec2ForPreTraining. The tensors are the model's own, not copies.
+    """The weights under transformers' names; the tensors are the model's own, not copies.
 
-    `old_weight_norm` names the positional convolution's weights as torch did before 2.0 (``weight_g`` and
-    ``weight_v``), which transformers reads as well.
+    Args:
+        model: gives a Wav2Vec2Model, or a Wav2Vec2ForCTC if it has a head.
+        contrastive: the state of ``GumbelContrastive``; with it, a Wav2Vec2ForPreTraining.
+        old_weight_norm: name the positional convolution's weights as torch did before 2.0
+            (``weight_g`` and ``weight_v``), which transformers reads as well.
 
     Raises ValueError naming what transformers' Wav2Vec2 does not have.
     """
@@ -312,7 +319,7 @@ def to_hf_state(
     speech = model.speech if isinstance(model, CTCModel) else model
     if head is not None and head.upsample > 1:
         raise ValueError(
-            f"transformers' Wav2Vec2ForCTC writes one row per frame, this head writes {head.upsample}."
+            f"transformers' Wav2Vec2ForCTC writes one row per frame, this head {head.upsample}."
         )
     if head is not None and contrastive is not None:
         raise ValueError("A checkpoint of transformers has a CTC head or the pretraining heads.")
@@ -336,10 +343,11 @@ def to_hf_state(
 
 
 def from_hf_state(state: Mapping[str, Tensor], config: ModelConfig) -> ImportedWeights:
-    """Our names for the weights of a Wav2Vec2Model, -ForCTC or -ForPreTraining, in either weight-norm naming.
+    """Our names for the weights of a Wav2Vec2Model, Wav2Vec2ForCTC or Wav2Vec2ForPreTraining.
 
-    A checkpoint that was never masked has no mask embedding; it is zero then. The tensors are those of
-    `state`, not copies. Raises ValueError naming the tensors that are missing, unknown or of another shape.
+    Both namings of weight norm are read. A model that was never masked has no mask embedding; it
+    is zero then. The tensors are those of `state`, not copies. Raises ValueError naming the tensors
+    that are missing, unknown or of another shape.
     """
     plain = {
         _replace_ending(n.removeprefix("wav2vec2."), _WEIGHT_NORM): v for n, v in state.items()
@@ -362,7 +370,8 @@ def from_hf_state(state: Mapping[str, Tensor], config: ModelConfig) -> ImportedW
     for name, shape in _shapes(config).items():
         if speech[name].shape != shape:
             raise ValueError(
-                f"{names[name]} has shape {tuple(speech[name].shape)}, the config asks for {tuple(shape)}."
+                f"{names[name]} has shape {tuple(speech[name].shape)}, the config asks for "
+                f"{tuple(shape)}."
             )
     return ImportedWeights(speech, head, contrastive)
 
@@ -393,7 +402,7 @@ def _replace_ending(name: str, endings: Mapping[str, str]) -> str:
 
 
 def _take(state: dict[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor] | None:
-    """Move the tensors of one part out of `state`, under our names; None where it has none of them."""
+    """Move the tensors of one part out of `state`, under our names; None where it has none."""
     missing = sorted(theirs for theirs in names.values() if theirs not in state)
     if len(missing) == len(names):
         return None
