@@ -77,7 +77,8 @@ def save_model(folder: str | Path, checkpoint: Checkpoint) -> Path:
 
 
 def replace_folder(fresh: Path, folder: Path) -> None:
-    """Move `fresh` to `folder`; at every moment the old or the new one is whole, or aside as .old."""
+    """Move `fresh` to `folder`; at every moment the old or the new one is whole, or aside as
+    .old."""
     old = folder.with_name(f".{folder.name}.old")
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)

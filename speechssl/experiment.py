@@ -1,5 +1,5 @@
-"""The main job in one go: pretrain, fine-tune on few labels, fine-tune from scratch on the same labels,
-compare on a test set, write the report.
+"""The main job in one go: pretrain, fine-tune on few labels, fine-tune from scratch on the same
+labels, compare on a test set, write the report.
 
 `demo` does it on synthetic speech that it makes itself, `run_folder` on a person's own recordings.
 """
@@ -49,7 +49,8 @@ class Row:
 
 
 def demo(out: Path, minutes: float) -> int:
-    """The whole job on an embedded corpus: synthetic speech of many voices, few of them transcribed."""
+    """The whole job on an embedded corpus: synthetic speech of many voices, few of them
+    transcribed."""
     budget = Budget.of(minutes)
     began = time.monotonic()
     say("Making synthetic speech (espeak-ng, eleven accents) ...")
@@ -93,8 +94,8 @@ def run_folder(folder: Path, transcripts: Path, out: Path, budget_minutes: float
     test = [u for u in splits["test"] if u.text] or valid
     if not labeled or not valid:
         raise ValueError(
-            f"{transcripts} leaves {len(labeled)} transcribed recordings to train on and {len(valid)} to "
-            "validate on; transcribe at least twenty, spread over the recordings."
+            f"{transcripts} leaves {len(labeled)} transcribed recordings to train on and "
+            f"{len(valid)} to validate on; transcribe at least twenty, spread over the recordings."
         )
     return compare_with_scratch(
         unlabeled=splits["train"],
@@ -214,7 +215,8 @@ def _in_words(difference: Comparison) -> str:
     verdict = "Pretraining helps" if cer.reduction_low > 0 else "No clear gain from pretraining"
     return (
         f"\n{verdict}: CER reduced by {100 * cer.reduction:.0f} % relative "
-        f"(95 % interval {100 * cer.reduction_low:.0f} to {100 * cer.reduction_high:.0f} %, paired)."
+        f"(95 % interval {100 * cer.reduction_low:.0f} to {100 * cer.reduction_high:.0f} %, "
+        "paired)."
     )
 
 

@@ -15,7 +15,8 @@ def rng(seed: int, *key: Key) -> np.random.Generator:
     """A fresh numpy generator for ``(seed, *key)``, e.g. ``rng(seed, "mask", step, rank, item)``.
 
     Equal arguments give equal streams on every platform; the stream is Philox keyed by a hash, so
-    generators of neighbouring keys are independent (Salmon et al. 2011, doi:10.1145/2063384.2063405).
+    generators of neighbouring keys are independent (Salmon et al. 2011,
+    doi:10.1145/2063384.2063405).
     """
     return np.random.Generator(np.random.Philox(key=_digest(seed, key)))
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 
 def conv_output_length(length: int, kernel: int, stride: int) -> int:
-    """Frames of an unpadded convolution over `length` positions; 0 where the kernel does not fit."""
+    """Frames of an unpadded convolution over `length` positions; 0 where the kernel does not
+    fit."""
     return max((length - kernel) // stride + 1, 0)
 
 
@@ -50,7 +51,8 @@ def zero_padding(values: Tensor, lengths: Tensor) -> Tensor:
 
 
 def pad_waves(waves: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Waves of (S_i,) float32 -> ``wave`` (B, max S) float32 padded with zeros, ``lengths`` (B,)."""
+    """Waves of (S_i,) float32 -> ``wave`` (B, max S) float32 padded with zeros, ``lengths``
+    (B,)."""
     lengths = torch.tensor([len(wave) for wave in waves], dtype=torch.long)
     batch = torch.zeros(len(waves), int(lengths.max()) if len(waves) else 0)
     for row, wave in enumerate(waves):

@@ -1,7 +1,7 @@
 """Which utterances make which batch: a pure function of (lengths, seed, epoch, world).
 
-Batches hold utterances of similar length and about equal seconds. The number of batches is the same in
-every epoch, so micro-batch k belongs to epoch ``k // len(plan)`` and is reached at once.
+Batches hold utterances of similar length and about equal seconds. The number of batches is the
+same in every epoch, so micro-batch k belongs to epoch ``k // len(plan)`` and is reached at once.
 """
 
 import functools

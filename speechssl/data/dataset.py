@@ -120,7 +120,8 @@ class PlannedBatches(Dataset[Batch]):
 def load_batches(
     dataset: PlannedBatches, first: int, last: int, *, num_workers: int
 ) -> Iterator[Batch]:
-    """Batches `first` to `last` - 1 in order, made ahead by `num_workers` processes (0: in this one)."""
+    """Batches `first` to `last` - 1 in order, made ahead by `num_workers` processes (0: in this
+    one)."""
     context = "fork" if num_workers else None
     loader = DataLoader(
         dataset,

@@ -37,9 +37,9 @@ class ConvEncoderConfig:
     strides: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
     """Stride of each layer; their product is the hop in samples (320 = 20 ms at 16 kHz)."""
     norm: EncoderNorm = "group"
-    """``group``: one group per channel over time, after the first layer only (BASE). ``layer``: over
-    channels, after every layer (LARGE). With ``layer`` the loudness is lost in the first layers, which
-    narrow encoders cannot afford."""
+    """``group``: one group per channel over time, after the first layer only (BASE). ``layer``:
+    over channels, after every layer (LARGE). With ``layer`` the loudness is lost in the first
+    layers, which narrow encoders cannot afford."""
     bias: bool = False
     """Bias in the convolutions (LARGE has it)."""
 
@@ -73,7 +73,8 @@ class FilterbankEncoderConfig:
     """Samples between two pooled energies (160 = 10 ms)."""
     stack: int = 4
     """Energies stacked into one latent frame; ``hop_samples * stack`` is the hop of the model.
-    Half of wav2vec 2.0's frame rate or less is what makes the context network cheap (arXiv:2109.06870)."""
+    Half of wav2vec 2.0's frame rate or less is what makes the context network cheap
+    (arXiv:2109.06870)."""
     min_hz: float = 50.0
     """Centre of the lowest filter's lower neighbour."""
     max_hz: float = 7800.0
@@ -102,8 +103,9 @@ class ContextConfig:
     num_layers: int = 12
     """All layers, the local ones among them."""
     local_layers: int = 0
-    """How many of them, the lowest, are convolutions instead of attention (pre-norm only). What a phone
-    sounds like is local, and convolutions find it in far fewer updates than attention does."""
+    """How many of them, the lowest, are convolutions instead of attention (pre-norm only). What a
+    phone sounds like is local, and convolutions find it in far fewer updates than attention
+    does."""
     local_kernel: int = 5
     """Frames that a local layer sees, odd."""
     num_heads: int = 12
@@ -116,8 +118,8 @@ class ContextConfig:
     """Kernel of the convolution that tells frames their position."""
     pos_groups: int = 16
     pos_norm: bool = False
-    """A LayerNorm after the positional convolution. The published pre-norm form has none, and in small
-    pre-norm models the residual stream then grows until the layers above hardly take part."""
+    """A LayerNorm after the positional convolution. The published pre-norm form has none, and in
+    small pre-norm models the residual stream then grows until the layers above hardly take part."""
     dropout: float = 0.1
     """After each part, and on the input of the first layer."""
     attention_dropout: float = 0.1
@@ -135,8 +137,8 @@ class ContextConfig:
             _check_probability(f"context.{name}", getattr(self, name))
         if not 0 <= self.local_layers <= self.num_layers:
             raise ValueError(
-                f"context.local_layers must be between 0 and context.num_layers ({self.num_layers}), got "
-                f"{self.local_layers}."
+                "context.local_layers must be between 0 and context.num_layers "
+                f"({self.num_layers}), got {self.local_layers}."
             )
         if self.local_layers and self.norm_order != "pre":
             raise ValueError("context.local_layers need context.norm_order 'pre', got 'post'.")
@@ -144,11 +146,13 @@ class ContextConfig:
             raise ValueError(f"context.local_kernel must be odd, got {self.local_kernel}.")
         if self.dim % self.num_heads:
             raise ValueError(
-                f"context.dim must be a multiple of context.num_heads, got {self.dim} and {self.num_heads}."
+                "context.dim must be a multiple of context.num_heads, got "
+                f"{self.dim} and {self.num_heads}."
             )
         if self.dim % self.pos_groups:
             raise ValueError(
-                f"context.dim must be a multiple of context.pos_groups, got {self.dim} and {self.pos_groups}."
+                "context.dim must be a multiple of context.pos_groups, got "
+                f"{self.dim} and {self.pos_groups}."
             )
 
 
@@ -254,7 +258,8 @@ def large() -> ModelConfig:
 
 
 def tiny_conv() -> ModelConfig:
-    """A wav2vec 2.0 in small (about 6 M parameters), in the published form that other tools open."""
+    """A wav2vec 2.0 in small (about 6 M parameters), in the published form that other tools
+    open."""
     return ModelConfig(
         encoder=ConvEncoderConfig(dims=(64, 64, 128, 128, 256, 256, 256)),
         context=ContextConfig(

@@ -71,7 +71,8 @@ class TransformerContext(nn.Module):
 
 
 class PositionalConv(nn.Module):
-    """Grouped, weight-normed convolution over time with GELU: a frame's position relative to others."""
+    """Grouped, weight-normed convolution over time with GELU: a frame's position relative to
+    others."""
 
     def __init__(self, config: ContextConfig) -> None:
         super().__init__()
@@ -98,8 +99,8 @@ class PositionalConv(nn.Module):
 class LocalLayer(nn.Module):
     """A convolution over neighbouring frames and a linear map, with residual and norm before.
 
-    The convolution is one matrix product over frames laid side by side, which a CPU does faster than a
-    convolution of few channels and many frames.
+    The convolution is one matrix product over frames laid side by side, which a CPU does faster
+    than a convolution of few channels and many frames.
     """
 
     def __init__(self, config: ContextConfig) -> None:

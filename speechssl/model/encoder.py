@@ -1,7 +1,7 @@
 """Encoders: wave (B, S) -> latents (B, T, C).
 
-Shapes: B batch, S samples, T frames, C channels, K samples of a filter, F filters. Frames at and after
-an utterance's length are zero, and no valid frame depends on them.
+Shapes: B batch, S samples, T frames, C channels, K samples of a filter, F filters. Frames at and
+after an utterance's length are zero, and no valid frame depends on them.
 """
 
 import math
@@ -120,8 +120,8 @@ class FilterbankEncoder(nn.Module):
         super().__init__()
         self.config = config
         filters = gabor_filters(config, sample_rate)  # (2F, K)
-        # The parameters have a peak of 1 and the filters' size is a constant: Adam moves every number
-        # by about the learning rate, which would wipe out filters of size 0.01 in ten steps.
+        # The parameters have a peak of 1 and the filters' size is a constant: Adam moves every
+        # number by about the learning rate, which would wipe out filters of size 0.01 in ten steps.
         gain = filters.abs().amax(1, keepdim=True)  # (2F, 1)
         self.filters = nn.Parameter(filters / gain)
         self.register_buffer("gain", gain, persistent=False)
@@ -138,12 +138,12 @@ class FilterbankEncoder(nn.Module):
     def forward(self, wave: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(B, S) float, (B,) samples -> latents (B, T, F * stack), (B,) frames."""
         with torch.autocast(wave.device.type, enabled=False):
-            energies = self.energies(wave.float(), lengths)  # (B, T * stack, F)
+            energies = self.energies(wave.float())  # (B, T * stack, F)
         frames = self.output_lengths(lengths)
         energies = normalize_over_time(energies, frames * self.config.stack)
         return energies.unflatten(1, (-1, self.config.stack)).flatten(2), frames
 
-    def energies(self, wave: Tensor, lengths: Tensor) -> Tensor:
+    def energies(self, wave: Tensor) -> Tensor:
         """(B, S) -> log energies (B, max T * stack, F) every ``hop_samples``, float32."""
         config = self.config
         num = int(wave.shape[1]) // self.hop_samples * config.stack
@@ -163,8 +163,8 @@ class FilterbankEncoder(nn.Module):
 def gabor_filters(config: FilterbankEncoderConfig, sample_rate: int) -> Tensor:
     """(2F, K) float32: cosine parts, then sine parts, of Gabor filters at mel-spaced centres.
 
-    Each has the full width at half maximum of the mel triangle it replaces (arXiv:1711.01161, eq. 5)
-    and unit gain for a sinusoid at its centre.
+    Each has the full width at half maximum of the mel triangle it replaces (arXiv:1711.01161, eq.
+    5) and unit gain for a sinusoid at its centre.
     """
     limits = torch.tensor([config.min_hz, min(config.max_hz, sample_rate / 2)], dtype=torch.float64)
     mel = 2595 * torch.log10(1 + limits / 700)  # O'Shaughnessy

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 class CTCHead(nn.Module):
     """Context (B, T, D) -> log-probabilities (B, T * U, V); index 0 is the blank.
 
-    `upsample` U > 1 gives several rows per frame, so that a model with few frames a second can still
-    write fast speech (the linear upsampling of SEW, arXiv:2109.06870, section 4.2).
+    `upsample` U > 1 gives several rows per frame, so that a model with few frames a second can
+    still write fast speech (the linear upsampling of SEW, arXiv:2109.06870, section 4.2).
     """
 
     def __init__(self, dim: int, vocab_size: int, upsample: int = 1) -> None:
@@ -29,7 +29,8 @@ class CTCHead(nn.Module):
 
 
 class ReconstructionHead(nn.Module):
-    """Context frames (N, D) -> features (N, out): one hidden layer (PASE, arXiv:1904.03416, section 3)."""
+    """Context frames (N, D) -> features (N, out): one hidden layer (PASE, arXiv:1904.03416,
+    section 3)."""
 
     def __init__(self, dim: int, hidden_dim: int, out_dim: int) -> None:
         super().__init__()

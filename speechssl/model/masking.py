@@ -21,8 +21,8 @@ def span_mask(
 
     Each utterance of T frames gets ``int(share * T / span + U[0, 1))`` spans, at least one, whose
     starts are drawn without replacement and which may overlap (arXiv:2006.11477, section 4.2:
-    share 0.65 and span 10 leave 49 % masked). Every utterance keeps its own number of masked frames:
-    masks are not cut to the batch's smallest. `share` is in [0, 1], `span` in frames.
+    share 0.65 and span 10 leave 49 % masked). Every utterance keeps its own number of masked
+    frames: masks are not cut to the batch's smallest. `share` is in [0, 1], `span` in frames.
     """
     mask = np.zeros((len(lengths), num_frames), dtype=bool)
     for row, length in enumerate(lengths):

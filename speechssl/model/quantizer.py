@@ -52,7 +52,8 @@ class GumbelQuantizer(nn.Module):
     def forward(self, frames: Tensor) -> Quantized:
         """(N, C) float -> :class:`Quantized`; float32 whatever the autocast."""
         logits = self.logits(frames).float().unflatten(1, (self.groups, self.entries))  # (N, G, V)
-        # Perplexity is of the plain softmax, without noise and temperature (arXiv:2006.11477, eq. 4).
+        # Perplexity is of the plain softmax, without noise and temperature (arXiv:2006.11477, eq.
+        # 4).
         mean = logits.softmax(2).mean(0)  # (G, V)
         perplexity = torch.exp(-(mean * torch.log(mean + 1e-7)).sum(1)).sum()
         if self.training:
@@ -94,8 +95,8 @@ class KMeansQuantizer(nn.Module):
         """
         if len(frames) < self.entries:
             raise ValueError(
-                f"{self.entries} codes need at least as many frames to be fitted on, got {len(frames)}: "
-                "give more audio or fewer codes."
+                f"{self.entries} codes need at least as many frames to be fitted on, got "
+                f"{len(frames)}: give more audio or fewer codes."
             )
         self.mean.copy_(frames.mean(0))
         self.scale.copy_(frames.std(0) + 1e-5)
@@ -122,7 +123,8 @@ class KMeansQuantizer(nn.Module):
 
 
 class RandomProjectionQuantizer(nn.Module):
-    """BEST-RQ's targets: a fixed random projection, a fixed random codebook (arXiv:2202.01855, 3.1)."""
+    """BEST-RQ's targets: a fixed random projection, a fixed random codebook (arXiv:2202.01855,
+    3.1)."""
 
     projection: Tensor
     codebook: Tensor

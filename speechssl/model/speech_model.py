@@ -29,7 +29,8 @@ class SpeechOutput:
     lengths: Tensor
     """(B,) valid frames."""
     hidden: tuple[Tensor, ...]
-    """Input of the first layer and output of every layer, each (B, T, D); empty unless asked for."""
+    """Input of the first layer and output of every layer, each (B, T, D); empty unless asked
+    for."""
 
 
 class SpeechModel(nn.Module):
@@ -97,7 +98,8 @@ class SpeechModel(nn.Module):
         return SpeechOutput(raw, latents, out.context, lengths, out.hidden)
 
     def _prepare(self, wave: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Zeros behind each wave's end, at least one frame's worth of samples, perhaps normalised."""
+        """Zeros behind each wave's end, at least one frame's worth of samples, perhaps
+        normalised."""
         short = self.encoder.min_samples - wave.shape[1]
         if short > 0:
             wave = F.pad(wave, (0, short))
@@ -111,7 +113,8 @@ class SpeechModel(nn.Module):
 
 
 class CTCModel(nn.Module):
-    """A speech model that writes: :class:`SpeechModel` and a CTC head (arXiv:2006.11477, section 3.2)."""
+    """A speech model that writes: :class:`SpeechModel` and a CTC head (arXiv:2006.11477, section
+    3.2)."""
 
     def __init__(self, speech: SpeechModel, head: CTCHead) -> None:
         super().__init__()

@@ -4,7 +4,8 @@ At every masked frame the context must tell the true target from others. Two kin
 
 - ``gumbel``: the encoder's own latents, quantized by a learned product codebook; the others are the
   targets of other masked frames of the same utterance (section 3.2). The published form.
-- ``kmeans``: codes of the clean wave's cepstra, from centroids fitted once before training; the others
+- ``kmeans``: codes of the clean wave's cepstra, from centroids fitted once before training; the
+others
   are all other codes (HuBERT, arXiv:2106.07447, section 3). Fixed targets learn from few updates.
 
 Shapes: M masked frames of the batch, N negatives, D width, E width of a target, V codes.
@@ -36,7 +37,8 @@ class ContrastiveConfig:
     target_dim: int = 256
     """E, the width in which predictions and targets are compared."""
     num_negatives: int = 100
-    """Others per masked frame, drawn from the same utterance; ``kmeans`` contrasts with all codes."""
+    """Others per masked frame, drawn from the same utterance; ``kmeans`` contrasts with all
+    codes."""
     temperature: float = 0.1
     """The cosine similarities are divided by this."""
     groups: int = 2
@@ -206,8 +208,8 @@ def contrastive_logits(
 ) -> Tensor:
     """Cosine similarities of each prediction with its target and its negatives.
 
-    One (M, M) product and a gather of its entries: the same numbers as gathering N target vectors per
-    frame, without the (M, N, E) tensor. A negative that carries the positive's code counts as
+    One (M, M) product and a gather of its entries: the same numbers as gathering N target vectors
+    per frame, without the (M, N, E) tensor. A negative that carries the positive's code counts as
     -inf (as in wav2vec 2.0's code), and so does a missing one.
 
     Args:

@@ -1,8 +1,8 @@
 """Features of the clean wave: what is to be reconstructed, and what codes are made of.
 
-Shapes: B batch, S samples, T frames of the model, H hops of 10 ms (H = T * hops per frame), M mel bands.
-All float32. Features come at 100 Hz and are stacked to the model's frame rate, so that nothing of the
-time between two frames is lost.
+Shapes: B batch, S samples, T frames of the model, H hops of 10 ms (H = T * hops per frame), M mel
+bands. All float32. Features come at 100 Hz and are stacked to the model's frame rate, so that
+nothing of the time between two frames is lost.
 """
 
 import functools
@@ -97,7 +97,8 @@ def prosody(wave: Tensor, power: Tensor, num_hops: int, sample_rate: int) -> Ten
     """(B, H, 3): log pitch, log energy, voicing.
 
     Pitch is the lag of the highest normalised autocorrelation between 60 and 400 Hz in a window of
-    50 ms; voicing is that height. Where voicing is low the pitch says little, as in every such tracker.
+    50 ms; voicing is that height. Where voicing is low the pitch says little, as in every such
+    tracker.
     """
     hop, window = round(HOP_S * sample_rate), round(0.05 * sample_rate)
     left = (window - hop) // 2

@@ -1,4 +1,5 @@
-"""What a pretext task returns: named sums with their counts, so that any split of a batch adds up."""
+"""What a pretext task returns: named sums with their counts, so that any split of a batch adds
+up."""
 
 from dataclasses import dataclass, field
 

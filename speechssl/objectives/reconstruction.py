@@ -1,8 +1,9 @@
 """Distortion reconstruction: hear a damaged recording, rebuild features of the clean one.
 
-From PASE+ (arXiv:2001.09239, section 3: regress features of the clean wave from the distorted one) and
-TERA (arXiv:2007.06028: L1 on masked frames). Masked and unmasked frames have their own weights: at a
-masked frame the network must guess from the surroundings, at an unmasked one it must clean.
+From PASE+ (arXiv:2001.09239, section 3: regress features of the clean wave from the distorted one)
+and TERA (arXiv:2007.06028: L1 on masked frames). Masked and unmasked frames have their own
+weights: at a masked frame the network must guess from the surroundings, at an unmasked one it must
+    clean.
 """
 
 from dataclasses import dataclass

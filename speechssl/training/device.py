@@ -41,8 +41,8 @@ def autocast(device: torch.device, precision: Precision = "auto") -> AbstractCon
 def keep_freed_memory() -> None:
     """Tell glibc not to give freed memory back to the system after each step.
 
-    Large activations are otherwise unmapped and faulted in again at every step, which costs a training
-    step on a CPU a fifth of its time. Does nothing where the allocator is not glibc's.
+    Large activations are otherwise unmapped and faulted in again at every step, which costs a
+    training step on a CPU a fifth of its time. Does nothing where the allocator is not glibc's.
     """
     if not sys.platform.startswith("linux"):
         return

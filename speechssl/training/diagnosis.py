@@ -10,17 +10,18 @@ from speechssl.model.speech_model import SpeechOutput
 def context_health(output: SpeechOutput) -> dict[str, float]:
     """Size and spread of the context network's frames.
 
-    A pretraining loss can fall while the residual stream runs away: its root mean square grows before the
-    first layer, the layers above add little, and the effective rank of the output falls. Neither shows in
-    the loss; both show here.
+    A pretraining loss can fall while the residual stream runs away: its root mean square grows
+    before the first layer, the layers above add little, and the effective rank of the output
+    falls. Neither shows in the loss; both show here.
 
     Args:
         output: with `hidden`.
 
     Returns:
         ``health/rms_first`` and ``health/rms_last`` of the first layer's input and the last layer's
-        output, ``health/rank`` the effective rank of the context (exp of the entropy of its normalised
-        singular values, Roy and Vetterli 2007), ``health/similarity`` mean cosine of neighbours in time.
+        output, ``health/rank`` the effective rank of the context (exp of the entropy of its
+        normalised singular values, Roy and Vetterli 2007), ``health/similarity`` mean cosine of
+        neighbours in time.
     """
     valid = shapes.length_mask(output.lengths, output.context.shape[1])
     frames = output.context[valid].float()  # (N, D)

@@ -46,7 +46,8 @@ class FinetuneConfig:
     upsample: int = 1
     """Rows of output per frame: 2 where people speak faster than the frames allow."""
     head_only_steps: int = 0
-    """Updates in which only the head learns, so that its noise does not spoil what was pretrained."""
+    """Updates in which only the head learns, so that its noise does not spoil what was
+    pretrained."""
     freeze_encoder_share: float = 1.0
     """Share of the run in which a pretrained encoder is frozen; one from scratch never is."""
     fresh_layers: int = 0
@@ -61,8 +62,8 @@ class FinetuneConfig:
     channel_span: int = 12
     """Channels of the latents."""
     mask_from_share: float = 0.1
-    """Share of the run without masks at its begin: a model from scratch must first leave the plateau on
-    which it writes only blanks."""
+    """Share of the run without masks at its begin: a model from scratch must first leave the
+    plateau on which it writes only blanks."""
     distortion: DistortionConfig = field(default_factory=no_distortion)
     batch_s: float = 15.0
     max_valid: int = 300
@@ -209,7 +210,8 @@ def build_speech(config: FinetuneConfig, init: Checkpoint | None) -> SpeechModel
     num_layers = speech.config.context.num_layers
     if config.fresh_layers > num_layers:
         raise ValueError(
-            f"fresh_layers must be at most the model's {num_layers} layers, got {config.fresh_layers}."
+            f"fresh_layers must be at most the model's {num_layers} layers, got "
+            f"{config.fresh_layers}."
         )
     if config.fresh_layers:
         fresh = SpeechModel(speech.config)
@@ -251,7 +253,8 @@ def choose_valid(utterances: Sequence[Utterance], config: FinetuneConfig) -> Seq
 
 
 def take_minutes(utterances: Sequence[Utterance], minutes: float, seed: int) -> list[Utterance]:
-    """A random choice of transcribed utterances that adds up to `minutes` (at least one utterance)."""
+    """A random choice of transcribed utterances that adds up to `minutes` (at least one
+    utterance)."""
     chosen: list[Utterance] = []
     spent = 0.0
     transcribed = [u for u in utterances if u.text]
@@ -286,7 +289,8 @@ def describe_data(
     dropped: Sequence[str],
     tokenizer: Tokenizer,
 ) -> dict[str, Any]:
-    """What the model was trained on, for meta.json; unwritable characters and dropped ids by name."""
+    """What the model was trained on, for meta.json; unwritable characters and dropped ids by
+    name."""
     unknown = count_unknown(tokenizer, [u.text or "" for u in valid_set])
     return {
         "train_utterances": len(train_set),
@@ -356,7 +360,8 @@ class FinetuneWork:
             parameter.requires_grad_(learns)
 
     def _masks(self, done: float, batch: Batch) -> dict[str, Tensor]:
-        """Time and channel masks of a training batch; none at the run's begin (`done` in [0, 1])."""
+        """Time and channel masks of a training batch; none at the run's begin (`done` in [0,
+        1])."""
         config, speech = self.config, self.model.speech
         if done < config.mask_from_share:
             return {}

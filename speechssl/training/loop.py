@@ -1,8 +1,8 @@
 """THE loop: pretraining and fine-tuning run through it, from top to bottom.
 
-Set the learning rate, fetch, forward and backward, clip, check, step, log, perhaps validate, perhaps
-save. Everything random is drawn from (seed, purpose, step), so that a run that was stopped goes on to the
-same numbers.
+Set the learning rate, fetch, forward and backward, clip, check, step, log, perhaps validate,
+perhaps save. Everything random is drawn from (seed, purpose, step), so that a run that was stopped
+goes on to the same numbers.
 """
 
 import math
@@ -143,8 +143,8 @@ def train(
     progress = load_state(run, work.modules, optimizer) if resume else None
     if progress is not None and progress.config != config:
         raise ValueError(
-            f"{run} holds a run with other settings ({_differences(progress.config, config)}): give "
-            "those settings, another --out, or --resume never to begin anew."
+            f"{run} holds a run with other settings ({_differences(progress.config, config)}): "
+            "give those settings, another --out, or --resume never to begin anew."
         )
     if progress is None:
         progress = Progress(max_steps=loop.max_steps, config=config)
@@ -184,12 +184,12 @@ def train(
             )
             progress.max_steps = budget.plan(progress.step, progress.max_steps)
             if progress.step % loop.log_every == 0:
-                means = window.close()
+                means = window.close(norm.device)
                 log.metrics(progress.step, clock.elapsed_s, {**means, "lr": lr})
                 log.progress(progress.step, progress.max_steps, _shown(means, clock, progress))
             last = progress.step >= progress.max_steps or stop.asked
             if last or _due(progress, loop):
-                score, metrics = _validate(work, progress, run, log, clock)
+                metrics = _validate(work, progress, run, log, clock)
                 if loop.patience and _stale(progress, loop):
                     log.say(f"No better score in {loop.patience} validations: the run ends here.")
                     progress.max_steps = progress.step
@@ -204,21 +204,21 @@ def train(
                 distributed.barrier()
             if stop.asked and progress.step < progress.max_steps:
                 raise InterruptedRunError(
-                    f"Stopped at step {progress.step} of {progress.max_steps}; the state is saved in {run}. "
-                    "The same command goes on from there."
+                    f"Stopped at step {progress.step} of {progress.max_steps}; the state is saved "
+                    f"in {run}. The same command goes on from there."
                 )
     return Outcome(progress.step, clock.elapsed_s, progress.best_step, progress.best_score, metrics)
 
 
 def _validate(
     work: Work, progress: Progress, run: Path, log: RunLog, clock: "_Clock"
-) -> tuple[float, dict[str, float]]:
-    """Score the model, keep it as the latest and perhaps as the best."""
+) -> dict[str, float]:
+    """Score the model, keep it as the latest and perhaps as the best; the metrics."""
     work.modules.eval()
     score, metrics = work.validate(progress.step)
     work.modules.train()
     if distributed.rank() > 0:
-        return score, metrics
+        return metrics
     log.metrics(progress.step, clock.elapsed_s, {f"valid/{k}": v for k, v in metrics.items()})
     listed = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
     log.say(
@@ -230,7 +230,7 @@ def _validate(
     if progress.best_score is None or score < progress.best_score:
         progress.best_score, progress.best_step = score, progress.step
         work.save(run / "best", progress.step, metrics)
-    return score, metrics
+    return metrics
 
 
 def _due(progress: Progress, loop: LoopConfig) -> bool:
@@ -268,8 +268,8 @@ class _Budget:
     def plan(self, step: int, max_steps: int) -> int:
         """The number of steps that fits; called after each step.
 
-        Laid out once after the first measured steps, with a margin for validations; after that it is
-        lowered if the machine got slower, and raised by a tenth or more only in the first half.
+        Laid out once after the first measured steps, with a margin for validations; after that it
+        is lowered if the machine got slower, and raised by a tenth or more only in the first half.
         """
         if self._limit_s is None:
             return max_steps
@@ -315,9 +315,13 @@ class _Window:
         self._wait_s += wait_s
         self._padding += padding
 
-    def close(self) -> dict[str, float]:
+    def close(self, device: torch.device) -> dict[str, float]:
         spent = max(time.monotonic() - self._since, 1e-9)
         means = {name: value / self._steps for name, value in self._sums.items()}
+        losses = sorted(name for name in means if name.startswith("loss/"))
+        # Each process logged its own frames' share of the loss.
+        shared = distributed.all_reduce_sum(torch.tensor([means[n] for n in losses]).to(device))
+        means |= dict(zip(losses, shared.tolist(), strict=True))
         means["speed/audio_s_per_s"] = self._audio_s / spent
         means["speed/wait_share"] = self._wait_s / spent
         means["speed/padding_share"] = self._padding / self._steps
@@ -346,7 +350,8 @@ def _check_finite(losses: dict[str, torch.Tensor], batches: Sequence[Batch], ste
         ids = [i for b in batches for i in b.ids]
         raise NonFiniteLossError(
             f"Step {step + 1}: {', '.join(wrong)} is not finite, in a batch of the utterances "
-            f"{', '.join(ids)}. The update was not made; lower --optim.lr or look at these recordings."
+            f"{', '.join(ids)}. The update was not made; lower --optim.lr or look at these "
+            "recordings."
         )
 
 
@@ -369,7 +374,7 @@ def _stop_signals() -> Iterator[_Stop]:
     """SIGINT and SIGTERM ask for a stop after the present step; a second one stops at once."""
     stop = _Stop()
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def ask(_number: int, _frame: FrameType | None) -> None:
         if stop.asked:
             raise KeyboardInterrupt
         stop.asked = True

@@ -18,8 +18,8 @@ class OptimConfig:
     lr: float = 5e-4
     """The peak."""
     schedule: ScheduleKind = "linear"
-    """``linear`` and ``cosine``: warm up, fall to `final_share`. ``tri_stage``: warm up, hold, decay
-    exponentially (arXiv:1904.08779, section 3)."""
+    """``linear`` and ``cosine``: warm up, fall to `final_share`. ``tri_stage``: warm up, hold,
+    decay exponentially (arXiv:1904.08779, section 3)."""
     warmup_steps: int = 300
     """Steps from `initial_share` to the peak; at most a tenth of the run."""
     hold_share: float = 0.4
@@ -39,7 +39,8 @@ class OptimConfig:
     def __post_init__(self) -> None:
         if self.schedule not in get_args(ScheduleKind):
             raise ValueError(
-                f"optim.schedule must be one of {', '.join(get_args(ScheduleKind))}, got {self.schedule!r}."
+                f"optim.schedule must be one of {', '.join(get_args(ScheduleKind))}, got "
+                f"{self.schedule!r}."
             )
         for name in ("lr", "eps", "clip_norm"):
             if getattr(self, name) <= 0:

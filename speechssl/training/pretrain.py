@@ -61,8 +61,8 @@ class PretrainConfig:
     """Folder of room impulse responses; without one they are generated."""
     mask_share: float = 0.3
     mask_span: int = 1
-    """Frames. Small models learn most from short spans: what lies under a long one can only be guessed
-    from the words of a language that they do not know yet."""
+    """Frames. Small models learn most from short spans: what lies under a long one can only be
+    guessed from the words of a language that they do not know yet."""
     encoder_grad_scale: float = 1.0
     """Scale of the gradient into the encoder; 0.1 in wav2vec 2.0 BASE."""
     batch_s: float = 30.0
@@ -94,7 +94,8 @@ def tiny() -> PretrainConfig:
 def base() -> PretrainConfig:
     """wav2vec 2.0 BASE as published (arXiv:2006.11477, section 4.2), with reconstruction beside it.
 
-    One micro-batch is a GPU's 1.4 M samples; 64 processes, or `loop.accumulate`, make the published 1.6 h.
+    One micro-batch is a GPU's 1.4 M samples; 64 processes, or `loop.accumulate`, make the
+    published 1.6 h.
     """
     return PretrainConfig(
         model=model_config.base(),
@@ -109,7 +110,8 @@ def base() -> PretrainConfig:
 
 
 def preset(size: str) -> PretrainConfig:
-    """The run for a model size: BASE's for the published sizes, `tiny`'s for those made for CPUs."""
+    """The run for a model size: BASE's for the published sizes, `tiny`'s for those made for
+    CPUs."""
     config = base() if size in ("base", "large", "tiny-conv") else tiny()
     if size in ("large", "small"):
         config = replace(config, optim=replace(config.optim, lr=3e-4 if size == "large" else 7e-4))
@@ -135,7 +137,8 @@ def pretrain(
         config: the run.
         train_set: utterances; their transcripts are not looked at.
         run: folder; a run that lies there is gone on with, unless `resume` is False.
-        valid_set: utterances to validate on; without them a fiftieth of the training ones is held out.
+        valid_set: utterances to validate on; without them a fiftieth of the training ones is held
+            out.
         init: weights to start from (continued pretraining), of the same model config.
     """
     started = time.monotonic()

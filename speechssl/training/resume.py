@@ -1,7 +1,7 @@
 """Training state on disk: weights, optimizer, step. Tensors in safetensors, the rest in JSON.
 
-`checkpoints/step-N/` folders are written beside their place and moved there whole; the newest whole one is
-where a run goes on.
+`checkpoints/step-N/` folders are written beside their place and moved there whole; the newest
+whole one is where a run goes on.
 """
 
 import json

@@ -16,7 +16,7 @@ def test_it_learns_to_write_tones(tones, finetune_config, tmp_path):
     assert outcome.best_score is not None
     assert outcome.best_score < 0.05  # chance is above 0.8
     checkpoint = load_model(tmp_path / "run")
-    model, tokenizer = checkpoint.require_ctc()
+    _, tokenizer = checkpoint.require_ctc()
     assert tokenizer.vocab_size == 3 + 6  # blank, unknown, space, letters
     assert checkpoint.meta["train_utterances"] == 60
     metrics = read_metrics(tmp_path / "run")

@@ -1,4 +1,5 @@
-"""Pretraining end to end on tones, and the promises of the loop: exact resume, micro-batches, faults."""
+"""Pretraining end to end on tones, and the promises of the loop: exact resume, micro-batches,
+faults."""
 
 import json
 import math
@@ -193,7 +194,7 @@ def test_micro_batches_are_one_batch(tones, pretrain_config, tmp_path):
     def gradients(batches, masks):
         work.modules.zero_grad()
         numbered = {id(b): m for b, m in zip(batches, masks, strict=True)}
-        work.mask = lambda batch, purpose: numbered[id(batch)]
+        work.mask = lambda batch, _purpose: numbered[id(batch)]
         work.backward(0, 10, batches)
         return torch.cat(
             [p.grad.flatten() for p in work.modules.parameters() if p.grad is not None]
