@@ -1,8 +1,11 @@
 """speechssl: learn speech from unlabeled audio, transcribe it after a few labelled minutes.
 
 >>> import speechssl
->>> model = speechssl.load("runs/finetune")          # doctest: +SKIP
->>> speechssl.transcribe(model, "a.wav").text        # doctest: +SKIP
+>>> model = speechssl.load("runs/finetune")                    # doctest: +SKIP
+>>> speechssl.transcribe(model, "a.wav").text                  # doctest: +SKIP
+>>> speechssl.extract(model, "a.wav", layer=4).frames          # doctest: +SKIP
+
+The import is quick: torch is loaded by the first function that needs it.
 """
 
 from pathlib import Path
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
 
     from speechssl.checkpoint import Checkpoint
     from speechssl.inference.extract import Features
-    from speechssl.inference.transcribe import Transcript
+    from speechssl.inference.transcript import Transcript
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "extract", "load", "transcribe"]
@@ -30,25 +33,21 @@ def load(path: str | Path) -> "Checkpoint":
 
 
 def transcribe(model: "Checkpoint", source: "str | Path | np.ndarray") -> "Transcript":
-    """What is said in a file, or in a wave (S,) float32 at the model's sample rate.
+    """What is said in a file, or in a wave (S,) float32 at the model's sample rate; of any length.
 
     Raises ValueError where the model was only pretrained or the file cannot be read, and
     FileNotFoundError where there is none.
     """
-    import numpy as np
+    from speechssl.inference.transcribe import transcribe as transcribe_one
 
-    from speechssl.inference.transcribe import transcribe_files, transcribe_waves
-
-    if isinstance(source, np.ndarray):
-        return transcribe_waves(model, [source])[0]
-    (result,) = transcribe_files(model, [source])
-    if isinstance(result, Exception):
-        raise result
-    return result
+    return transcribe_one(model, source)
 
 
 def extract(model: "Checkpoint", source: "str | Path | np.ndarray", layer: int = -1) -> "Features":
-    """Frames (T, D) of a layer, with their times; 0 is the first layer's input, -1 the last layer."""
+    """Frames (T, D) of a layer, with their times; 0 is the first layer's input, -1 the last layer.
+
+    Raises as :func:`transcribe`, and ValueError for a layer that is not there.
+    """
     from speechssl.inference.extract import extract as extract_frames
 
     return extract_frames(model, source, layer)

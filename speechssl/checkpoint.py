@@ -53,9 +53,13 @@ class Checkpoint:
 def save_model(folder: str | Path, checkpoint: Checkpoint) -> Path:
     """Write a model folder, whole or not at all; an older one in its place is replaced.
 
-    OSError (a full disk, no permission) is raised with the old folder untouched.
+    OSError (a full disk, no permission) is raised with the old folder untouched; ValueError where
+    something that is no model folder is in its place.
     """
     folder = Path(folder)
+    in_the_way = any(folder.iterdir()) if folder.is_dir() else folder.exists()
+    if in_the_way and not (folder / "config.json").exists():
+        raise ValueError(f"{folder} exists and is no model folder: name another place.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = folder.with_name(f".{folder.name}.new-{os.getpid()}")
     shutil.rmtree(fresh, ignore_errors=True)
@@ -79,12 +83,17 @@ def save_model(folder: str | Path, checkpoint: Checkpoint) -> Path:
 def replace_folder(fresh: Path, folder: Path) -> None:
     """Move `fresh` to `folder`; at every moment the old or the new one is whole, or aside as
     .old."""
-    old = folder.with_name(f".{folder.name}.old")
+    old = _aside(folder)
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     fresh.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _aside(folder: Path) -> Path:
+    """Where an older folder lies while a newer one takes its place."""
+    return folder.with_name(f".{folder.name}.old")
 
 
 def load_model(folder: str | Path) -> Checkpoint:
@@ -93,25 +102,14 @@ def load_model(folder: str | Path) -> Checkpoint:
     Raises FileNotFoundError naming what is missing, ValueError naming what is damaged.
     """
     folder = find_model(Path(folder))
-    description = _read_json(folder / "config.json")
-    if "model" not in description:
-        raise ValueError(f"{folder / 'config.json'} describes no model: it has no field 'model'.")
-    if description.get("version", 1) > FORMAT_VERSION:
-        raise ValueError(
-            f"{folder} was written by a newer speechssl (format {description['version']}, this one "
-            f"reads up to {FORMAT_VERSION}): upgrade speechssl."
-        )
-    speech = SpeechModel(model_config.from_dict(description["model"]))
-    model: SpeechModel | CTCModel = speech
+    model = _build(folder / "config.json")
     tokenizer = None
-    if head := description.get("head"):
-        width = speech.config.context.dim
-        model = CTCModel(speech, CTCHead(width, head["vocab_size"], head.get("upsample", 1)))
+    if isinstance(model, CTCModel):
         tokenizer = text.load_tokenizer(folder)
-        if tokenizer.vocab_size != head["vocab_size"]:
+        if tokenizer.vocab_size != model.head.vocab_size:
             raise ValueError(
                 f"{folder}: the tokenizer has {tokenizer.vocab_size} symbols but the head writes "
-                f"{head['vocab_size']}; these files do not belong together."
+                f"{model.head.vocab_size}; these files do not belong together."
             )
     _load_tensors(model, folder / "model.safetensors")
     model.eval()
@@ -123,14 +121,16 @@ def load_model(folder: str | Path) -> Checkpoint:
 def find_model(folder: Path) -> Path:
     """The model folder meant by `folder`: itself, or `best/` or `model/` of a run folder."""
     if not folder.exists():
+        if (old := _aside(folder)).is_dir():
+            return old  # a save was killed between its two moves
         raise FileNotFoundError(f"There is no model folder {folder}.")
     if not folder.is_dir():
         raise ValueError(f"{folder} is a file; a model is a folder with config.json in it.")
     for place in (folder, folder / "best", folder / "model"):
         if (place / "model.safetensors").exists():
             return place
-        if (old := place.with_name(f".{place.name}.old")).is_dir() and not place.exists():
-            return old  # a save was killed between its two moves
+        if not place.exists() and (old := _aside(place)).is_dir():
+            return old
     if not (folder / "config.json").exists():
         raise FileNotFoundError(f"{folder} is not a model folder: it has no config.json.")
     raise FileNotFoundError(f"{folder} is not a whole model folder: it has no model.safetensors.")
@@ -147,6 +147,27 @@ def _describe(model: SpeechModel | CTCModel) -> dict[str, Any]:
         "model": model_config.to_dict(speech.config),
         "head": head,
     }
+
+
+def _build(path: Path) -> SpeechModel | CTCModel:
+    """The model that a config.json describes, its weights not yet read."""
+    description = _read_json(path)
+    version = description.get("version", 1)
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise ValueError(
+            f"{path.parent} was written by a newer speechssl (format {version}, this one reads up "
+            f"to {FORMAT_VERSION}): upgrade speechssl."
+        )
+    if "model" not in description:
+        raise ValueError(f"{path} describes no model: it has no field 'model'.")
+    try:
+        speech = SpeechModel(model_config.from_dict(description["model"]))
+        if not (head := description.get("head")):
+            return speech
+        width = speech.config.context.dim
+        return CTCModel(speech, CTCHead(width, head["vocab_size"], head.get("upsample", 1)))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} describes a model that cannot be built: {error}") from error
 
 
 def _load_tensors(model: nn.Module, path: Path) -> None:

@@ -1,17 +1,26 @@
-"""The `speechssl` command. Each subcommand imports what it needs when it runs, so that help is quick."""
+"""The `speechssl` command. Each subcommand imports what it needs when it runs: help is quick."""
 
 import argparse
+import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from speechssl import __version__
+
+if TYPE_CHECKING:
+    from speechssl.inference.recordings import Clip
+    from speechssl.model.config import ModelConfig
 
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 SIZES = ("tiny", "tiny-conv", "small", "base", "large")
 FORMATS = ("txt", "json", "srt", "vtt", "tsv")
+
+
+EXTRAS = {"espeakng_loader": "demo", "tensorboard": "tensorboard"}
+"""Optional packages, and the extra that installs each."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,19 +32,47 @@ def main(argv: Sequence[str] | None = None) -> int:
     if extra and args.command not in ("pretrain", "finetune"):
         parser.error(f"unknown arguments: {' '.join(extra)}")
     args.overrides = extra
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # transcripts are UTF-8, whatever the terminal
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
-        run: Callable[[argparse.Namespace], int] = args.run
-        return run(args)
-    except BrokenPipeError:
+        code: int = args.run(args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader has seen enough, e.g. `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
     except KeyboardInterrupt:
         return _fail(EXIT_INTERRUPTED, "Interrupted.", debug)
-    except (ValueError, OSError, ImportError) as error:
-        return _fail(EXIT_BAD_INPUT, str(error), debug)
     except Exception as error:
-        code = EXIT_INTERRUPTED if type(error).__name__ == "InterruptedRunError" else EXIT_FAILED
-        return _fail(code, str(error) or type(error).__name__, debug)
+        return _fail(_exit_code(error), _sentence(error), debug)
+
+
+def _exit_code(error: Exception) -> int:
+    """Whose fault it was: the person's input, the work, or a stop that was asked for."""
+    loop = sys.modules.get("speechssl.training.loop")
+    if loop is not None and isinstance(error, loop.InterruptedRunError):
+        return EXIT_INTERRUPTED
+    # UnicodeError is a ValueError too; the other OSErrors (a full disk) are not in the input.
+    paths = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
+    if isinstance(error, (ValueError, ImportError, PermissionError, *paths)):
+        return EXIT_BAD_INPUT
+    return EXIT_FAILED
+
+
+def _sentence(error: Exception) -> str:
+    """One line for the person."""
+    text = " ".join(str(error).split())
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "").split(".")[0]
+        how = f"speechssl[{EXTRAS[package]}]" if package in EXTRAS else package
+        return f"The package {package} is missing: pip install '{how}'."
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
+    ours = isinstance(error, (ValueError, OSError, ImportError)) or type(
+        error
+    ).__module__.startswith("speechssl")
+    return text if ours and text else f"{type(error).__name__}: {text} (--debug shows where)."
 
 
 def _fail(code: int, reason: str, debug: bool) -> int:
@@ -47,11 +84,19 @@ def _fail(code: int, reason: str, debug: bool) -> int:
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message}; see {self.prog} --help.", file=sys.stderr)
+        raise SystemExit(EXIT_BAD_INPUT)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Every command with its options."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="speechssl",
-        description="Learn speech from unlabeled audio, transcribe it after a few labelled minutes.",
+        description="Learn speech from unlabeled audio, transcribe it after a few labeled minutes.",
         epilog="Each command has its own help: speechssl pretrain --help. "
         "--debug anywhere shows the traceback of an error.",
         allow_abbrev=False,
@@ -90,7 +135,7 @@ def _add_demo(commands: Any) -> None:
     parser = _command(
         commands,
         "demo",
-        "The whole job on synthetic speech, no download: pretrain, fine-tune, compare with scratch.",
+        "The whole job on synthetic speech, no download: pretrain, fine-tune, compare.",
         "speechssl demo --out demo --minutes 9",
         _run_demo,
     )
@@ -182,12 +227,12 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train", type=Path, nargs="+", required=True, metavar="MANIFEST")
     parser.add_argument("--valid", type=Path, metavar="MANIFEST")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
-    parser.add_argument("--size", choices=SIZES, default="tiny", help="default %(default)s")
+    parser.add_argument("--size", choices=SIZES, help="default: that of --init, else tiny")
     parser.add_argument(
         "--recipe",
         metavar="NAME",
-        help="a recipe of recipes/NAME, a .py file, or the config.json of a run; its function named "
-        "as the size is used, or NAME:FUNCTION",
+        help="a recipe of recipes/NAME, a .py file, or the config.json of a run; its function "
+        "named as the size is used, or NAME:FUNCTION",
     )
     parser.add_argument(
         "--budget-minutes", type=float, help="wall time; the schedule ends inside it"
@@ -225,8 +270,9 @@ def _run_pretrain(args: argparse.Namespace) -> int:
     from speechssl.training.recipe import load_recipe
     from speechssl.training.runfolder import override
 
-    config = load_recipe(args.recipe, "pretrain", args.size, PretrainConfig) or preset(args.size)
     init = load_model(args.init).speech if args.init else None
+    size = _size(args, init.config if init else None)
+    config = load_recipe(args.recipe, "pretrain", size, PretrainConfig) or preset(size)
     if init is not None:
         config = replace(config, model=init.config)
     config = override(config, [*_loop_settings(args), *_pairs(args.overrides)])
@@ -235,9 +281,8 @@ def _run_pretrain(args: argparse.Namespace) -> int:
     outcome = pretrain(
         config, train_set, args.out, valid_set=valid_set, init=init, resume=args.resume == "auto"
     )
-    print(
-        f"Done: {outcome.steps} updates in {outcome.elapsed_s / 60:.1f} min; model in {args.out}/best."
-    )
+    print(f"Done: {outcome.steps} updates in {outcome.elapsed_s / 60:.1f} min.")
+    print(f"Best model: {args.out / 'best'} (update {outcome.best_step}).")
     return EXIT_DONE
 
 
@@ -262,6 +307,9 @@ def _add_finetune(commands: Any) -> None:
 
 
 def _run_finetune(args: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from speechssl.checkpoint import load_model
     from speechssl.data.manifest import read_manifest
     from speechssl.training.finetune import (
         FinetuneConfig,
@@ -275,7 +323,11 @@ def _run_finetune(args: argparse.Namespace) -> int:
 
     if args.valid is None:
         raise ValueError("finetune needs --valid MANIFEST: the best model is chosen on it.")
-    config = load_recipe(args.recipe, "finetune", args.size, FinetuneConfig) or preset(args.size)
+    init = load_init(args.init)
+    size = _size(args, init.speech.config if init else None)
+    config = load_recipe(args.recipe, "finetune", size, FinetuneConfig) or preset(size)
+    if init is not None:
+        config = replace(config, model=init.speech.config)
     settings = _loop_settings(args)
     if args.tokenizer:
         settings.append(("tokenizer", args.tokenizer))
@@ -288,14 +340,26 @@ def _run_finetune(args: argparse.Namespace) -> int:
         train_set,
         read_manifest(args.valid),
         args.out,
-        init=load_init(args.init),
+        init=init,
         resume=args.resume == "auto",
     )
+    best = args.out / "best"
+    scores = load_model(best).meta["valid"]
+    print(f"Done: {outcome.steps} updates in {outcome.elapsed_s / 60:.1f} min.")
     print(
-        f"Done: {outcome.steps} updates in {outcome.elapsed_s / 60:.1f} min; best validation CER "
-        f"{outcome.best_score:.3f} at update {outcome.best_step}; model in {args.out}/best."
+        f"Best model: {best} (update {outcome.best_step}), validation WER "
+        f"{100 * scores['wer']:.1f} %, CER {100 * scores['cer']:.1f} %."
     )
     return EXIT_DONE
+
+
+def _size(args: argparse.Namespace, model: "ModelConfig | None") -> str:
+    """The size asked for, else that of the model to start from, else tiny."""
+    from speechssl.model.config import SIZES as PRESETS
+
+    if args.size or model is None:
+        return args.size or "tiny"
+    return next((name for name, make in PRESETS.items() if make() == model), "tiny")
 
 
 def _loop_settings(args: argparse.Namespace) -> list[tuple[str, str]]:
@@ -338,7 +402,7 @@ def _add_evaluate(commands: Any) -> None:
         "speechssl evaluate runs/finetune data/test.jsonl --out scores.json",
         _run_evaluate,
     )
-    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("model", metavar="MODEL", help="a model folder or a run folder")
     parser.add_argument("manifests", type=Path, nargs="+", metavar="MANIFEST")
     parser.add_argument(
         "--normalize",
@@ -346,54 +410,31 @@ def _add_evaluate(commands: Any) -> None:
         metavar="NAME",
         help="none, lower or basic (default %(default)s)",
     )
-    parser.add_argument("--out", type=Path, metavar="FILE.json")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE.json", help="the normalised scores and every utterance"
+    )
     parser.add_argument(
         "--worst", type=int, default=5, help="utterances to show (default %(default)s)"
     )
+    _add_precision(parser)
 
 
 def _run_evaluate(args: argparse.Namespace) -> int:
-    import json
-    import time
-
     from speechssl.checkpoint import load_model
     from speechssl.data.manifest import read_manifest
-    from speechssl.inference.evaluate import hypotheses, score_texts
-    from speechssl.scoring.wer import format_alignment
+    from speechssl.inference.evaluate import describe, hear, write_result
     from speechssl.text import NORMALIZERS
 
     if args.normalize not in NORMALIZERS:
-        raise ValueError(
-            f"--normalize must be one of {', '.join(NORMALIZERS)}, got {args.normalize!r}."
-        )
-    checkpoint = load_model(args.model)
-    checkpoint.require_ctc()
+        names = ", ".join(NORMALIZERS)
+        raise ValueError(f"--normalize must be one of {names}, got {args.normalize!r}.")
     utterances = [u for path in args.manifests for u in read_manifest(path)]
-    began = time.monotonic()
-    written = hypotheses(checkpoint, utterances)
-    elapsed_s = time.monotonic() - began
-    raw = score_texts(utterances, written, normalizer="none")
-    normalized = score_texts(utterances, written, normalizer=args.normalize)
-    print(
-        f"{raw.num_utterances} utterances, {raw.num_words} words; 95 % intervals by {raw.resampled}"
-    )
-    for name, result in (("raw", raw), (args.normalize, normalized)):
-        print(
-            f"  {name:8} WER {result.wer:.4f} [{result.wer_low:.4f}, {result.wer_high:.4f}]  "
-            f"CER {result.cer:.4f} [{result.cer_low:.4f}, {result.cer_high:.4f}]  "
-            f"sub {result.substitutions} del {result.deletions} ins {result.insertions}"
-        )
-    for utterance in raw.worst(args.worst):
-        print(f"\n{utterance.id}: WER {utterance.wer:.2f}")
-        print(format_alignment(utterance.reference, utterance.hypothesis))
+    evaluation = hear(load_model(args.model), utterances, precision=args.precision)
+    normalizers = dict.fromkeys(("none", args.normalize))
+    results = [evaluation.score(name) for name in normalizers]
     if args.out:
-        data = normalized.to_json(
-            manifest=", ".join(str(path) for path in args.manifests),
-            audio_s=sum(u.duration_s for u in utterances),
-            elapsed_s=elapsed_s,
-        )
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(data, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        write_result(args.out, results[-1], evaluation, [str(path) for path in args.manifests])
+    print(describe(evaluation, results, args.worst))
     return EXIT_DONE
 
 
@@ -405,79 +446,87 @@ def _add_transcribe(commands: Any) -> None:
         "speechssl transcribe runs/finetune interview.mp3 --format srt --out subtitles",
         _run_transcribe,
     )
-    parser.add_argument("model", metavar="MODEL")
-    parser.add_argument("audio", nargs="+", metavar="AUDIO|DIR|-")
+    parser.add_argument("model", metavar="MODEL", help="a model folder or a run folder")
+    parser.add_argument("audio", nargs="+", metavar="AUDIO|DIR|-", help="recordings")
     parser.add_argument("--format", choices=FORMATS, default="txt", help="default %(default)s")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="one file per recording; else to stdout"
     )
+    parser.add_argument(
+        "--batch-s", type=float, default=60.0, metavar="S", help="seconds in a batch (default 60)"
+    )
+    _add_precision(parser)
 
 
 def _run_transcribe(args: argparse.Namespace) -> int:
-    from speechssl import audio
     from speechssl.checkpoint import load_model
-    from speechssl.inference.transcribe import transcribe_files, transcribe_waves
+    from speechssl.inference.recordings import find_clips
+    from speechssl.inference.transcribe import Unreadable, transcribe_all
     from speechssl.inference.writers import WRITERS
 
-    checkpoint = load_model(args.model)
-    model, _ = checkpoint.require_ctc()
+    clips = find_clips(args.audio, sys.stdin.buffer.read() if "-" in args.audio else b"")
+    if len(clips) > 1 and args.format in ("srt", "vtt") and not args.out:
+        raise ValueError(
+            f"{len(clips)} recordings cannot be in one {args.format}: give --out DIR, which gets a "
+            "file for each."
+        )
     write = WRITERS[args.format]
-    paths = _audio_paths([a for a in args.audio if a != "-"])
-    failed = 0
-    if "-" in args.audio:
-        rate = model.speech.config.sample_rate
-        wave = audio.read_bytes(sys.stdin.buffer.read(), sample_rate=rate)
-        (transcript,) = transcribe_waves(checkpoint, [wave], names=["stdin"])
-        _emit(write(transcript), "stdin", args, alone=not paths)
-    for path, result in zip(paths, transcribe_files(checkpoint, paths), strict=True):
-        if isinstance(result, audio.AudioError):
+    checkpoint = load_model(args.model)
+    results = transcribe_all(checkpoint, clips, precision=args.precision, batch_s=args.batch_s)
+    failed = header = 0
+    for target, result in zip(
+        _targets(clips, args.out, args.format), _bar(results, clips), strict=True
+    ):
+        if isinstance(result, Unreadable):
             failed += 1
             print(f"speechssl: {result}", file=sys.stderr)
             continue
-        _emit(write(result), str(path), args, alone=len(args.audio) == 1 and len(paths) == 1)
-    if failed and failed == len(args.audio) == len(paths):
-        return EXIT_BAD_INPUT
-    if failed:
-        print(f"speechssl: {failed} of {len(paths)} recordings could not be read.", file=sys.stderr)
-    return EXIT_FAILED if failed else EXIT_DONE
-
-
-def _audio_paths(names: Sequence[str]) -> list[Path]:
-    """Files as given, folders as the recordings in them."""
-    from speechssl import audio
-
-    paths: list[Path] = []
-    for name in names:
-        path = Path(name)
-        if not path.exists():
-            raise FileNotFoundError(f"There is no file or folder {name}.")
-        found = audio.list_audio(path) if path.is_dir() else [path]
-        if not found:
-            raise ValueError(f"There is no recording in the folder {name}.")
-        paths += found
-    return paths
-
-
-def _emit(text: str, name: str, args: argparse.Namespace, *, alone: bool) -> None:
-    """To a file of DIR, or to stdout; several plain texts are told apart by their file's name."""
-    if args.out is None:
-        if args.format == "txt" and not alone:
-            text = f"{name}\t{text}"
+        text = write(result)
+        if target is not None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8", errors="backslashreplace")
+            continue
+        if args.format == "txt" and len(clips) > 1:
+            text = f"{result.audio}\t{text}"
+        if args.format == "tsv":
+            text, header = text.split("\n", 1)[1] if header else text, 1
         sys.stdout.write(text)
         sys.stdout.flush()
-        return
-    args.out.mkdir(parents=True, exist_ok=True)
-    target = args.out / f"{Path(name).stem}.{args.format}"
-    number = 2
-    while target in _written:
-        target = args.out / f"{Path(name).stem}_{number}.{args.format}"
-        number += 1
-    _written.add(target)
-    target.write_text(text, encoding="utf-8")
+    return _unread(failed, len(clips))
 
 
-_written: set[Path] = set()
-"""Files of this call, so that recordings of one name in two folders do not replace each other."""
+def _targets(clips: "Sequence[Clip]", out: Path | None, suffix: str) -> list[Path | None]:
+    """A file for each clip's result; None for stdout."""
+    from speechssl.inference.recordings import output_names
+
+    if out is None:
+        return [None] * len(clips)
+    return [out / f"{name}.{suffix}" for name in output_names(clips)]
+
+
+def _bar(results: Iterable[Any], clips: "Sequence[Clip]") -> Iterable[Any]:
+    """`results` with a progress bar, where there is someone to see it."""
+    from tqdm import tqdm
+
+    hidden = len(clips) == 1 or not sys.stderr.isatty() or sys.stdout.isatty()
+    bar: Iterable[Any] = tqdm(results, total=len(clips), unit="rec", disable=hidden)
+    return bar
+
+
+def _unread(failed: int, total: int) -> int:
+    """The exit code of work on many files; none could be read: then the input was wrong."""
+    if failed and total > 1:
+        print(f"speechssl: {failed} of {total} recordings could not be read.", file=sys.stderr)
+    return EXIT_DONE if not failed else EXIT_BAD_INPUT if failed == total else EXIT_FAILED
+
+
+def _add_precision(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "bf16"),
+        default="fp32",
+        help="bf16 may be faster; fp32 (default) gives the same text whatever is batched together",
+    )
 
 
 def _add_extract(commands: Any) -> None:
@@ -488,8 +537,8 @@ def _add_extract(commands: Any) -> None:
         "speechssl extract runs/pretrain a.wav --layer 4 --out features",
         _run_extract,
     )
-    parser.add_argument("model", metavar="MODEL")
-    parser.add_argument("audio", nargs="+", metavar="AUDIO|DIR")
+    parser.add_argument("model", metavar="MODEL", help="a model folder or a run folder")
+    parser.add_argument("audio", nargs="+", metavar="AUDIO|DIR", help="recordings")
     parser.add_argument(
         "--layer",
         type=int,
@@ -498,23 +547,31 @@ def _add_extract(commands: Any) -> None:
         help="0: first layer's input; -1: last (default)",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    _add_precision(parser)
 
 
 def _run_extract(args: argparse.Namespace) -> int:
-    import numpy as np
-
+    from speechssl.audio import AudioError
     from speechssl.checkpoint import load_model
-    from speechssl.inference.extract import extract
+    from speechssl.inference.extract import check_layer, extract_parts, write_features
+    from speechssl.inference.recordings import find_clips, output_names
 
+    clips = find_clips([place for place in args.audio if place != "-"])
+    if "-" in args.audio:
+        raise ValueError("extract reads files and folders, not standard input.")
     checkpoint = load_model(args.model)
-    paths = _audio_paths(args.audio)
-    args.out.mkdir(parents=True, exist_ok=True)
-    for path in paths:
-        features = extract(checkpoint, path, args.layer)
-        np.save(args.out / f"{path.stem}.npy", features.frames)
-        np.save(args.out / f"{path.stem}.times.npy", features.times_s)
-        print(f"{path}: {features.frames.shape[0]} frames of {features.frames.shape[1]}")
-    return EXIT_DONE
+    check_layer(checkpoint, args.layer)
+    failed = 0
+    for clip, name in zip(clips, output_names(clips), strict=True):
+        try:
+            parts = extract_parts(checkpoint, clip, args.layer, args.precision)
+            num_frames, width = write_features(parts, args.out, name)
+        except AudioError as error:
+            failed += 1
+            print(f"speechssl: {error}", file=sys.stderr)
+            continue
+        print(f"{args.out / name}.npy: {num_frames} frames of {width}")
+    return _unread(failed, len(clips))
 
 
 def _add_report(commands: Any) -> None:

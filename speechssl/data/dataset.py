@@ -3,6 +3,7 @@
 Shapes: B batch, S samples.
 """
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,11 +131,14 @@ def load_batches(
         num_workers=num_workers,
         multiprocessing_context=context,
         prefetch_factor=4 if num_workers else None,
-        worker_init_fn=_one_thread if num_workers else None,
+        worker_init_fn=_begin_worker if num_workers else None,
     )
     yield from loader
 
 
-def _one_thread(worker: int) -> None:  # noqa: ARG001
-    """A worker that multiplies with every core takes them from the training step."""
+def _begin_worker(_worker: int) -> None:
+    """One thread, so that the cores are the training step's, and no signals: the main process
+    decides what a stop means, and ends its workers itself."""
     torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

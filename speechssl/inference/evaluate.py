@@ -1,15 +1,43 @@
-"""Word and character error rates of a model on transcribed utterances."""
+"""Scoring: transcribe manifests, and say how far the transcripts are from what was said."""
 
+import json
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from speechssl import audio
 from speechssl.checkpoint import Checkpoint
 from speechssl.data.manifest import Utterance
-from speechssl.inference.transcribe import transcribe_waves
-from speechssl.scoring.wer import EvalResult, score
+from speechssl.device import Precision
+from speechssl.inference.recordings import Clip
+from speechssl.inference.transcribe import BATCH_S, Unreadable, transcribe_all
+from speechssl.scoring.wer import EvalResult, format_alignment, score
 
-_GROUP = 256
-"""Utterances in memory at a time."""
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model's transcripts of some utterances, and what they cost."""
+
+    utterances: tuple[Utterance, ...]
+    """Those with a transcript."""
+    hypotheses: tuple[str, ...]
+    num_untranscribed: int
+    """Utterances left out because nobody wrote down what was said."""
+    elapsed_s: float
+
+    @property
+    def audio_s(self) -> float:
+        return sum(u.duration_s for u in self.utterances)
+
+    def score(self, normalizer: str = "none") -> EvalResult:
+        """WER and CER through a normaliser; see :func:`speechssl.scoring.wer.score`."""
+        return score(
+            [u.text or "" for u in self.utterances],
+            self.hypotheses,
+            ids=[u.id for u in self.utterances],
+            speakers=[u.speaker for u in self.utterances],
+            normalizer=normalizer,
+        )
 
 
 def evaluate(
@@ -17,46 +45,91 @@ def evaluate(
     utterances: Sequence[Utterance],
     *,
     normalizer: str = "none",
-    seed: int = 0,
+    precision: Precision = "fp32",
 ) -> EvalResult:
-    """Transcribe (greedily) and score; see :func:`speechssl.scoring.wer.score` for the intervals.
+    """WER and CER of a model on the transcribed ones of `utterances`; errors as in :func:`hear`."""
+    return hear(checkpoint, utterances, precision=precision).score(normalizer)
 
-    Raises ValueError where an utterance has no transcript, naming the first.
+
+def hear(
+    checkpoint: Checkpoint,
+    utterances: Sequence[Utterance],
+    *,
+    precision: Precision = "fp32",
+    batch_s: float = BATCH_S,
+) -> Evaluation:
+    """Transcribe the utterances that have a transcript to be compared with.
+
+    Raises ValueError where none has one. A recording that cannot be read is an error
+    (FileNotFoundError or AudioError), as a score without it would be another one.
     """
-    return score_texts(
-        utterances, hypotheses(checkpoint, utterances), normalizer=normalizer, seed=seed
-    )
-
-
-def hypotheses(checkpoint: Checkpoint, utterances: Sequence[Utterance]) -> list[str]:
-    """What the model writes for each utterance."""
-    model, _ = checkpoint.require_ctc()
-    rate = model.speech.config.sample_rate
-    written: list[str] = []
-    for first in range(0, len(utterances), _GROUP):
-        waves = [
-            audio.read(u.audio, sample_rate=rate, start_s=u.start_s, duration_s=u.duration_s)
-            for u in utterances[first : first + _GROUP]
-        ]
-        written += [t.text for t in transcribe_waves(checkpoint, waves)]
-    return written
-
-
-def score_texts(
-    utterances: Sequence[Utterance], written: Sequence[str], *, normalizer: str, seed: int = 0
-) -> EvalResult:
-    """Score what was written against the transcripts, under a named normaliser."""
-    missing = [u.id for u in utterances if u.text is None]
-    if missing:
+    chosen = [u for u in utterances if u.text is not None]
+    if not chosen:
         raise ValueError(
-            f"{len(missing)} utterances have no transcript, the first is {missing[0]}."
+            f"None of the {len(utterances)} utterances has a transcript to compare with."
         )
-    speakers = [u.speaker for u in utterances]
-    return score(
-        [u.text or "" for u in utterances],
-        list(written),
-        ids=[u.id for u in utterances],
-        speakers=None if None in speakers else [s or "" for s in speakers],
-        normalizer=normalizer,
-        seed=seed,
+    started = time.monotonic()
+    clips = (Clip(u.id, u.audio, u.start_s, u.duration_s) for u in chosen)
+    hypotheses = []
+    for result in transcribe_all(checkpoint, clips, precision=precision, batch_s=batch_s):
+        if isinstance(result, Unreadable):
+            raise result.error
+        hypotheses.append(result.text)
+    return Evaluation(
+        tuple(chosen),
+        tuple(hypotheses),
+        len(utterances) - len(chosen),
+        time.monotonic() - started,
     )
+
+
+def describe(evaluation: Evaluation, results: Sequence[EvalResult], num_worst: int = 5) -> str:
+    """A short table, one row for each normaliser, and the worst utterances word under word."""
+    first = results[0]
+    speed = evaluation.audio_s / max(evaluation.elapsed_s, 1e-9)
+    lines = [
+        f"{first.num_utterances} utterances, {evaluation.audio_s / 60:.1f} minutes, "
+        f"{first.num_words} words; {evaluation.elapsed_s:.1f} s ({speed:.0f} x real time)",
+        "",
+        f"  {'text':<8}{'WER [95 %]':<24}{'CER [95 %]':<24}words: sub / del / ins",
+    ]
+    for r in results:
+        wer, cer = _rate(r.wer, r.wer_low, r.wer_high), _rate(r.cer, r.cer_low, r.cer_high)
+        edits = f"{r.substitutions} / {r.deletions} / {r.insertions}"
+        lines.append(f"  {_row_name(r):<8}{wer:<24}{cer:<24}{edits}")
+    lines += ["", f"Intervals: bootstrap over {_units(first)}."]
+    if evaluation.num_untranscribed:
+        lines.append(f"Left out: {evaluation.num_untranscribed} utterances without a transcript.")
+    worst = [u for u in results[-1].worst(num_worst) if u.words.errors]
+    if worst:
+        lines += ["", "Worst utterances:"]
+    for u in worst:
+        lines += [f"{u.id} (WER {100 * u.wer:.0f} %)", format_alignment(u.reference, u.hypothesis)]
+    return "\n".join(lines)
+
+
+def write_result(
+    path: Path, result: EvalResult, evaluation: Evaluation, manifests: Sequence[str]
+) -> None:
+    """Write the JSON of ``speechssl evaluate --out``; several manifests are a list."""
+    data = result.to_json(
+        manifest=manifests[0] if len(manifests) == 1 else list(manifests),
+        audio_s=evaluation.audio_s,
+        elapsed_s=evaluation.elapsed_s,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def _row_name(result: EvalResult) -> str:
+    return "raw" if result.normalizer == "none" else result.normalizer
+
+
+def _rate(value: float, low: float, high: float) -> str:
+    return f"{100 * value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _units(result: EvalResult) -> str:
+    if result.resampled == "speaker":
+        return f"{len({u.speaker for u in result.utterances})} speakers"
+    return f"{result.num_utterances} utterances"

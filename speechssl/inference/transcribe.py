@@ -1,7 +1,11 @@
-"""Speech to text: files, folders and bytes of any length, batched.
+"""Transcription: recordings of any length to text with word times, by greedy CTC.
 
-What is written for a recording does not depend on what it is batched with: the model pads without looking
-at the padding. Long recordings are cut where they are quiet, heard in parts and joined.
+A recording longer than `recordings.MAX_CHUNK_S` is cut at quiet places. Chunks of all recordings
+are heard in batches of about equal length; in float32 a transcript does not depend on what it is
+batched with. In bfloat16 sums are rounded differently for each shape of a batch, so float32 is the
+default.
+
+Shapes: B batch, S samples, T rows of log-probabilities, V vocabulary.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,174 +14,168 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from speechssl import audio, shapes
+from speechssl import shapes
+from speechssl.audio import AudioError
 from speechssl.checkpoint import Checkpoint
-from speechssl.decoding.align import Word, align, word_times
+from speechssl.data.batching import BatchPlan
+from speechssl.decoding.align import Word
 from speechssl.decoding.greedy import Hypothesis, greedy_decode
+from speechssl.device import Precision, autocast, pick_device
+from speechssl.inference.recordings import MAX_CHUNK_S, Chunk, Clip, as_clip, chunks
+from speechssl.inference.transcript import Transcript, mean_confidence, to_segments
+from speechssl.model.speech_model import CTCModel
 
-MAX_PART_S = 30.0
-"""A longer recording is cut into parts of at most this length."""
 BATCH_S = 60.0
-"""Most seconds in a batch, padding included."""
-_SEARCH_S = 10.0
-"""How far before the end of a part a quiet place is looked for."""
-_FRAME_S = 0.02
+"""Seconds of sound in a batch, padding included."""
+
+_BATCHES_AHEAD = 8
+"""Batches for which chunks are collected and sorted by length; this bounds the memory."""
 
 
 @dataclass(frozen=True)
-class Segment:
-    """One part of a recording; times in seconds of the source."""
-
-    start_s: float
-    end_s: float
-    text: str
-    confidence: float
-    words: tuple[Word, ...]
-
-
-@dataclass(frozen=True)
-class Transcript:
-    """What was said in a recording."""
+class Unreadable:
+    """A recording that could not be transcribed."""
 
     audio: str
-    duration_s: float
-    text: str
-    confidence: float
-    """Mean over the segments, weighted by their length, of the probability of what was written; not
-    calibrated."""
-    segments: tuple[Segment, ...]
+    error: AudioError | OSError
+
+    def __str__(self) -> str:
+        return str(self.error)
+
+
+def transcribe(
+    checkpoint: Checkpoint, source: str | Path | np.ndarray, *, precision: Precision = "fp32"
+) -> Transcript:
+    """The transcript of one file, or of a wave (S,) float32 at the model's rate.
+
+    Raises FileNotFoundError or AudioError for what cannot be read, and ValueError for a model that
+    was not fine-tuned.
+    """
+    result = next(transcribe_all(checkpoint, [as_clip(source)], precision=precision))
+    if isinstance(result, Unreadable):
+        raise result.error
+    return result
+
+
+def transcribe_all(
+    checkpoint: Checkpoint,
+    clips: Iterable[Clip],
+    *,
+    precision: Precision = "fp32",
+    batch_s: float = BATCH_S,
+    max_chunk_s: float = MAX_CHUNK_S,
+) -> Iterator[Transcript | Unreadable]:
+    """A result for each clip, in their order; memory does not grow with their length or number.
+
+    Args:
+        checkpoint: a fine-tuned model; it is moved to the GPU where there is one.
+        clips: what is to be heard; one that cannot be read gives an :class:`Unreadable`.
+        precision: of the matrix products, ``fp32`` or ``bf16``.
+        batch_s: seconds in a batch, padding included; a longer chunk is a batch alone.
+        max_chunk_s: longest stretch that is heard at once.
+    """
+    if not (batch_s > 0 and max_chunk_s > 0):
+        raise ValueError(
+            f"batch_s and max_chunk_s must be above 0, got {batch_s} and {max_chunk_s}."
+        )
+    model, tokenizer = checkpoint.require_ctc()
+    config = model.speech.config
+    rate = config.sample_rate
+    model.to(pick_device()).eval()
+    words: list[Word] = []
+    confidences: list[float] = []
+    events = _events(clips, rate, config.hop_samples, max_chunk_s)
+    for window in _windows(events, int(batch_s * _BATCHES_AHEAD * rate)):
+        heard = iter(_hear(model, [e for e in window if isinstance(e, Chunk)], precision, batch_s))
+        for event in window:
+            if isinstance(event, Chunk):
+                hypothesis = next(heard)
+                start_s, end_s = event.start / rate, event.end / rate
+                words += hypothesis.words(
+                    tokenizer, hop_s=model.hop_s, duration_s=end_s, offset_s=start_s
+                )
+                confidences.append(hypothesis.confidence)
+                continue
+            if isinstance(event, _End):
+                confidence = mean_confidence([w.confidence for w in words] or confidences)
+                segments = to_segments(words)
+                yield Transcript(event.name, event.num_samples / rate, segments, confidence)
+            else:
+                yield event
+            words, confidences = [], []
+
+
+def log_probs(
+    model: CTCModel, waves: Sequence[np.ndarray], precision: Precision = "fp32"
+) -> tuple[Tensor, Tensor]:
+    """Waves of (S_i,) float32, one batch -> log-probabilities (B, T, V) float32, (B,) rows."""
+    device = next(model.parameters()).device
+    padded, lengths = shapes.pad_waves(waves)
+    with torch.inference_mode(), autocast(device, precision):
+        rows: tuple[Tensor, Tensor] = model(padded.to(device), lengths.to(device))
+    return rows
 
 
 @dataclass(frozen=True)
-class Part:
-    """A piece of a recording, ready to be heard."""
+class _End:
+    """The end of a clip that was read to its end."""
 
-    recording: int
-    start_s: float
-    wave: np.ndarray
-    """(S,) float32 at the model's rate."""
+    name: str
+    num_samples: int
 
 
-def transcribe_waves(
-    checkpoint: Checkpoint, waves: Sequence[np.ndarray], *, names: Sequence[str] | None = None
-) -> list[Transcript]:
-    """Transcribe waves (S_i,) float32 at the model's sample rate, in their order."""
-    model, _ = checkpoint.require_ctc()
-    rate = model.speech.config.sample_rate
-    names = names or [f"wave {i}" for i in range(len(waves))]
-    parts = [part for i, wave in enumerate(waves) for part in cut(i, wave, rate)]
-    segments: list[list[Segment]] = [[] for _ in waves]
-    for part, segment in _hear(checkpoint, parts, rate):
-        segments[part.recording].append(segment)
-    return [
-        _join(name, len(wave) / rate, sorted(found, key=lambda s: s.start_s))
-        for name, wave, found in zip(names, waves, segments, strict=True)
-    ]
+_Event = Chunk | _End | Unreadable
 
 
-def transcribe_files(
-    checkpoint: Checkpoint, paths: Iterable[str | Path]
-) -> Iterator[Transcript | audio.AudioError]:
-    """Transcribe files, a few at a time; an unreadable one gives its error in its place.
-
-    Raises FileNotFoundError where a file does not exist.
-    """
-    model, _ = checkpoint.require_ctc()
-    rate = model.speech.config.sample_rate
-    for group in _groups([Path(p) for p in paths]):
-        read: list[np.ndarray | audio.AudioError] = [_read(path, rate) for path in group]
-        good = [(p, w) for p, w in zip(group, read, strict=True) if isinstance(w, np.ndarray)]
-        done = iter(
-            transcribe_waves(checkpoint, [w for _, w in good], names=[str(p) for p, _ in good])
-        )
-        for result in read:
-            yield next(done) if isinstance(result, np.ndarray) else result
+def _events(
+    clips: Iterable[Clip], sample_rate: int, hop_samples: int, max_chunk_s: float
+) -> Iterator[_Event]:
+    """The chunks of each clip and then its end, or an Unreadable in place of the end."""
+    for clip in clips:
+        end = 0
+        try:
+            for chunk in chunks(clip, sample_rate, grid=hop_samples, max_chunk_s=max_chunk_s):
+                end = chunk.end
+                yield chunk
+        except (AudioError, OSError) as error:
+            yield Unreadable(clip.name, error)
+        else:
+            yield _End(clip.name, end)
 
 
-def cut(recording: int, wave: np.ndarray, sample_rate: int) -> list[Part]:
-    """Parts of at most `MAX_PART_S`, cut at the quietest 20 ms of the last `_SEARCH_S` of each."""
-    parts, start = [], 0
-    longest, frame = round(MAX_PART_S * sample_rate), round(_FRAME_S * sample_rate)
-    while len(wave) - start > longest:
-        first = start + longest - round(_SEARCH_S * sample_rate)
-        window = wave[first : start + longest]
-        power = np.square(window[: len(window) // frame * frame].reshape(-1, frame)).mean(1)
-        end = first + int(power.argmin()) * frame + frame // 2
-        parts.append(Part(recording, start / sample_rate, wave[start:end]))
-        start = end
-    parts.append(Part(recording, start / sample_rate, wave[start:]))
-    return parts
+def _windows(events: Iterable[_Event], num_samples: int) -> Iterator[list[_Event]]:
+    """Runs of events with about `num_samples` samples each."""
+    window: list[_Event] = []
+    held = 0
+    for event in events:
+        window.append(event)
+        held += len(event.wave) if isinstance(event, Chunk) else 0
+        if held >= num_samples:
+            yield window
+            window, held = [], 0
+    if window:
+        yield window
 
 
 def _hear(
-    checkpoint: Checkpoint, parts: Sequence[Part], rate: int
-) -> Iterator[tuple[Part, Segment]]:
-    """Parts of similar length together; float32."""
-    model, tokenizer = checkpoint.require_ctc()
-    device = next(model.parameters()).device
-    order = sorted((p for p in parts if len(p.wave)), key=lambda p: len(p.wave))
-    for batch in _batches(order, rate):
-        wave, lengths = shapes.pad_waves([p.wave for p in batch])
-        with torch.inference_mode():
-            log_probs, rows = model(wave.to(device), lengths.to(device))
-        log_probs = log_probs.float().cpu()
-        for row, (part, hypothesis) in enumerate(
-            zip(batch, greedy_decode(log_probs, rows.cpu()), strict=True)
-        ):
-            scores = log_probs[row, : int(rows[row])].numpy()
-            yield part, _segment(part, hypothesis, scores, checkpoint, rate)
-
-
-def _segment(
-    part: Part, hypothesis: Hypothesis, scores: np.ndarray, checkpoint: Checkpoint, rate: int
-) -> Segment:
-    model, tokenizer = checkpoint.require_ctc()
-    end_s = part.start_s + len(part.wave) / rate
-    words: list[Word] = []
-    if hypothesis.ids:
-        words = word_times(
-            align(scores, hypothesis.ids).tokens,
-            tokenizer,
-            hop_s=model.hop_s,
-            duration_s=end_s,
-            offset_s=part.start_s,
-        )
-    return Segment(
-        part.start_s, end_s, hypothesis.text(tokenizer), hypothesis.confidence, tuple(words)
-    )
-
-
-def _join(name: str, duration_s: float, segments: list[Segment]) -> Transcript:
-    text = " ".join(s.text for s in segments if s.text)
-    weights = [max(s.end_s - s.start_s, 1e-6) for s in segments]
-    confidence = (
-        float(np.average([s.confidence for s in segments], weights=weights)) if segments else 0.0
-    )
-    return Transcript(name, duration_s, text, confidence, tuple(segments))
-
-
-def _batches(parts: Sequence[Part], rate: int) -> Iterator[list[Part]]:
-    batch: list[Part] = []
-    for part in parts:
-        if batch and len(part.wave) / rate * (len(batch) + 1) > BATCH_S:
-            yield batch
-            batch = []
-        batch.append(part)
-    if batch:
-        yield batch
-
-
-def _groups(paths: Sequence[Path], size: int = 64) -> Iterator[Sequence[Path]]:
-    for path in paths:
-        if not path.exists():
-            raise FileNotFoundError(f"There is no file {path}.")
-    for first in range(0, len(paths), size):
-        yield paths[first : first + size]
-
-
-def _read(path: Path, rate: int) -> np.ndarray | audio.AudioError:
-    try:
-        return audio.read(path, sample_rate=rate)
-    except audio.AudioError as error:
-        return error
+    model: CTCModel, heard: Sequence[Chunk], precision: Precision, batch_s: float
+) -> list[Hypothesis]:
+    """A hypothesis for each chunk; digital silence says nothing and is not given to the model."""
+    silence = Hypothesis((), 0, 0, 1.0)
+    hypotheses = [silence] * len(heard)
+    loud = [i for i, chunk in enumerate(heard) if chunk.wave.any()]
+    if not loud:
+        return hypotheses
+    rate = model.speech.config.sample_rate
+    lengths_s = np.array([len(heard[i].wave) / rate for i in loud])
+    plan = BatchPlan(lengths_s, batch_s=batch_s, seed=0, shuffle=False)
+    for index in range(plan.num_batches):
+        members = [loud[i] for i in plan.batch(index).tolist()]
+        rows, lengths = log_probs(model, [heard[i].wave for i in members], precision)
+        # The best path is the most probable of all paths, so it is also the forced alignment
+        # (Viterbi) of the text that it spells: its frames are the word times.
+        for i, hypothesis in zip(members, greedy_decode(rows, lengths), strict=True):
+            hypotheses[i] = hypothesis
+    return hypotheses

@@ -1,13 +1,11 @@
-"""A transcript as txt, json, srt, vtt or tsv."""
+"""A transcript as txt, json, srt, vtt or tsv; times are cut, not rounded, to milliseconds."""
 
 import json
+import math
 from collections.abc import Callable
-from dataclasses import asdict
+from typing import Any
 
-from speechssl.inference.transcribe import Segment, Transcript
-
-_CUE_S = 6.0
-"""A subtitle is at most about this long."""
+from speechssl.inference.transcript import Segment, Transcript
 
 
 def to_txt(transcript: Transcript) -> str:
@@ -16,47 +14,59 @@ def to_txt(transcript: Transcript) -> str:
 
 
 def to_json(transcript: Transcript) -> str:
-    """Everything: segments and words with their times in seconds."""
-    segments = []
-    for segment in transcript.segments:
-        words = [
-            {"word": w.text, "start_s": w.start_s, "end_s": w.end_s, "confidence": w.confidence}
-            for w in segment.words
-        ]
-        segments.append({**asdict(segment), "words": words})
+    """Everything, as one object on one line."""
     data = {
         "audio": transcript.audio,
-        "duration_s": transcript.duration_s,
+        "duration_s": round(transcript.duration_s, 6),
         "text": transcript.text,
-        "confidence": transcript.confidence,
-        "segments": segments,
+        "confidence": round(transcript.confidence, 4),
+        "segments": [_segment(segment) for segment in transcript.segments],
     }
-    return json.dumps(data, ensure_ascii=False, indent=2) + "\n"
+    return json.dumps(data, ensure_ascii=False) + "\n"
+
+
+def _segment(segment: Segment) -> dict[str, Any]:
+    return {
+        "start_s": _ms(segment.start_s) / 1000,
+        "end_s": _ms(segment.end_s) / 1000,
+        "text": segment.text,
+        "confidence": round(segment.confidence, 4),
+        "words": [
+            {
+                "word": word.text,
+                "start_s": _ms(word.start_s) / 1000,
+                "end_s": _ms(word.end_s) / 1000,
+                "confidence": round(word.confidence, 4),
+            }
+            for word in segment.words
+        ],
+    }
 
 
 def to_srt(transcript: Transcript) -> str:
     """SubRip: numbered cues, times with a comma."""
-    blocks = [
-        f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{text}\n"
-        for number, (start, end, text) in enumerate(_cues(transcript), start=1)
-    ]
-    return "\n".join(blocks)
+    return "".join(
+        f"{number}\n{_clock(s.start_s, ',')} --> {_clock(s.end_s, ',')}\n{s.text}\n\n"
+        for number, s in enumerate(transcript.segments, 1)
+    )
 
 
 def to_vtt(transcript: Transcript) -> str:
     """WebVTT."""
-    blocks = [
-        f"{_clock(start, '.')} --> {_clock(end, '.')}\n{text}\n"
-        for start, end, text in _cues(transcript)
-    ]
-    return "\n".join(["WEBVTT\n", *blocks])
+    return "WEBVTT\n\n" + "".join(
+        f"{_clock(s.start_s, '.')} --> {_clock(s.end_s, '.')}\n{_escape(s.text)}\n\n"
+        for s in transcript.segments
+    )
 
 
 def to_tsv(transcript: Transcript) -> str:
-    """A line per segment: start and end in seconds, text."""
-    lines = ["start_s\tend_s\ttext"]
-    lines += [f"{s.start_s:.3f}\t{s.end_s:.3f}\t{s.text}" for s in transcript.segments]
-    return "\n".join(lines) + "\n"
+    """A line per segment below a header: the recording, start and end in seconds, text."""
+    name = " ".join(transcript.audio.split("\t"))
+    lines = ["audio\tstart_s\tend_s\tconfidence\ttext\n"]
+    for s in transcript.segments:
+        times = f"{_ms(s.start_s) / 1000:.3f}\t{_ms(s.end_s) / 1000:.3f}"
+        lines.append(f"{name}\t{times}\t{s.confidence:.4f}\t{s.text}\n")
+    return "".join(lines)
 
 
 WRITERS: dict[str, Callable[[Transcript], str]] = {
@@ -68,25 +78,17 @@ WRITERS: dict[str, Callable[[Transcript], str]] = {
 }
 
 
-def _cues(transcript: Transcript) -> list[tuple[float, float, str]]:
-    """``(start, end, text)`` of a few seconds each, never overlapping."""
-    return [cue for segment in transcript.segments for cue in _segment_cues(segment)]
-
-
-def _segment_cues(segment: Segment) -> list[tuple[float, float, str]]:
-    cues: list[tuple[float, float, str]] = []
-    for word in segment.words:
-        if cues and word.end_s - cues[-1][0] <= _CUE_S:
-            start, _, text = cues[-1]
-            cues[-1] = (start, word.end_s, f"{text} {word.text}")
-        else:
-            cues.append((word.start_s, word.end_s, word.text))
-    return cues
+def _ms(seconds: float) -> int:
+    """Whole milliseconds, downwards (a thousandth of one is rounding noise)."""
+    return math.floor(seconds * 1000 + 1e-3)
 
 
 def _clock(seconds: float, point: str) -> str:
     """``01:02:03,004``."""
-    milliseconds = round(seconds * 1000)
-    minutes, milliseconds = divmod(milliseconds, 60_000)
+    minutes, ms = divmod(_ms(seconds), 60_000)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours:02d}:{minutes:02d}:{milliseconds // 1000:02d}{point}{milliseconds % 1000:03d}"
+    return f"{hours:02}:{minutes:02}:{ms // 1000:02}{point}{ms % 1000:03}"
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

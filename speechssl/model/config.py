@@ -131,7 +131,15 @@ class ContextConfig:
 
     def __post_init__(self) -> None:
         _check_choice("context.norm_order", self.norm_order, get_args(NormOrder))
-        for name in ("dim", "num_layers", "num_heads", "ffn_dim", "pos_kernel", "pos_groups"):
+        for name in (
+            "dim",
+            "num_layers",
+            "local_kernel",
+            "num_heads",
+            "ffn_dim",
+            "pos_kernel",
+            "pos_groups",
+        ):
             _check_at_least(f"context.{name}", getattr(self, name), 1)
         for name in ("dropout", "attention_dropout", "activation_dropout", "layerdrop"):
             _check_probability(f"context.{name}", getattr(self, name))

@@ -51,7 +51,11 @@ class GumbelQuantizer(nn.Module):
 
     def forward(self, frames: Tensor) -> Quantized:
         """(N, C) float -> :class:`Quantized`; float32 whatever the autocast."""
-        logits = self.logits(frames).float().unflatten(1, (self.groups, self.entries))  # (N, G, V)
+        with torch.autocast(frames.device.type, enabled=False):
+            return self._quantize(frames.float())
+
+    def _quantize(self, frames: Tensor) -> Quantized:
+        logits = self.logits(frames).unflatten(1, (self.groups, self.entries))  # (N, G, V)
         # Perplexity is of the plain softmax, without noise and temperature (arXiv:2006.11477, eq.
         # 4).
         mean = logits.softmax(2).mean(0)  # (G, V)
@@ -60,7 +64,7 @@ class GumbelQuantizer(nn.Module):
             chosen = F.gumbel_softmax(logits, tau=self.temperature, hard=True, dim=2)  # (N, G, V)
         else:
             chosen = F.one_hot(logits.argmax(2), self.entries).to(logits.dtype)
-        vectors = torch.einsum("ngv,gve->nge", chosen, self.codebook.float()).flatten(1)  # (N, G*E)
+        vectors = torch.einsum("ngv,gve->nge", chosen, self.codebook).flatten(1)  # (N, G*E)
         return Quantized(vectors, chosen.argmax(2), perplexity)
 
 

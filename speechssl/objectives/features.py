@@ -58,7 +58,7 @@ def frame_features(
             else:
                 values = log_mel(power, sample_rate)  # (B, H, M)
                 if name == "mfcc":
-                    values = mfcc(values)
+                    values = mfcc(values, frames * per_frame)
             values = _normalize(values, frames * per_frame)
         values = shapes.zero_padding(values, frames * per_frame)
         return values.unflatten(1, (-1, per_frame)).flatten(2)
@@ -81,24 +81,25 @@ def log_mel(power: Tensor, sample_rate: int) -> Tensor:
     return (power @ bands + 1e-7).log()
 
 
-def mfcc(log_mels: Tensor) -> Tensor:
-    """(B, H, M) -> (B, H, 39): 13 cepstra, their first and second differences over time."""
+def mfcc(log_mels: Tensor, lengths: Tensor) -> Tensor:
+    """(B, H, M), (B,) hops -> (B, H, 39): 13 cepstra, their first and second differences."""
     num = log_mels.shape[2]
     grid = torch.arange(num, device=log_mels.device) + 0.5
     rows = torch.arange(NUM_MFCC, device=log_mels.device)
     basis = torch.cos(math.pi / num * rows[:, None] * grid) * math.sqrt(2 / num)  # DCT-II, (13, M)
     basis[0] /= math.sqrt(2)
     cepstra = log_mels @ basis.T  # (B, H, 13)
-    first = _difference(cepstra)
-    return torch.cat([cepstra, first, _difference(first)], dim=2)
+    first = _difference(cepstra, lengths)
+    return torch.cat([cepstra, first, _difference(first, lengths)], dim=2)
 
 
 def prosody(wave: Tensor, power: Tensor, num_hops: int, sample_rate: int) -> Tensor:
     """(B, H, 3): log pitch, log energy, voicing.
 
-    Pitch is the lag of the highest normalised autocorrelation between 60 and 400 Hz in a window of
-    50 ms; voicing is that height. Where voicing is low the pitch says little, as in every such
-    tracker.
+    Voicing is the height of the highest normalised autocorrelation between 60 and 400 Hz in a
+    window of 50 ms. Pitch is the shortest lag with a peak nearly as high, since whole multiples of
+    a period correlate as well as one (McLeod and Wyvill 2005, "A smarter way to find pitch",
+    section 5). Where voicing is low the pitch says little, as in every such tracker.
     """
     hop, window = round(HOP_S * sample_rate), round(0.05 * sample_rate)
     left = (window - hop) // 2
@@ -111,7 +112,11 @@ def prosody(wave: Tensor, power: Tensor, num_hops: int, sample_rate: int) -> Ten
     lags = slice(sample_rate // 400, sample_rate // 60 + 1)
     # The taper's own autocorrelation is divided out (Boersma 1993, section 2).
     normal = correlation[:, :, lags] / (correlation[:, :, :1] + 1e-5) / (decay[lags] / decay[0])
-    voicing, best = normal.max(2)  # (B, H)
+    voicing = normal.amax(2)  # (B, H)
+    highest = voicing[:, :, None]
+    inner = normal[:, :, 1:-1]
+    peak = (inner >= normal[:, :, :-2]) & (inner >= normal[:, :, 2:]) & (inner >= 0.85 * highest)
+    best = (F.pad(peak, (1, 1)) | (normal == highest)).to(torch.uint8).argmax(2)  # the first
     pitch = torch.log(sample_rate / (best + lags.start).float())
     energy = torch.log(power.mean(2) + 1e-7)
     return torch.stack([pitch, energy, voicing.clamp(0, 1)], dim=2)
@@ -125,10 +130,15 @@ def _normalize(values: Tensor, lengths: Tensor) -> Tensor:
     return centred / ((centred.square().sum(1, keepdim=True) / count).sqrt() + 1e-2)
 
 
-def _difference(values: Tensor) -> Tensor:
-    """Central difference over time, (B, H, K), the ends repeated."""
-    padded = torch.cat([values[:, :1], values, values[:, -1:]], dim=1)
-    return (padded[:, 2:] - padded[:, :-2]) / 2
+def _difference(values: Tensor, lengths: Tensor) -> Tensor:
+    """Central difference over time, (B, H, K), each utterance's own ends repeated."""
+    hops = torch.arange(values.shape[1], device=values.device)
+    before = (hops - 1).clamp_min(0).expand(len(lengths), -1)  # (B, H)
+    after = torch.minimum(hops + 1, (lengths[:, None] - 1).clamp_min(0))
+    before, after = (
+        values.gather(1, index[:, :, None].expand_as(values)) for index in (before, after)
+    )
+    return (after - before) / 2
 
 
 def _fit(wave: Tensor, num_samples: int) -> Tensor:

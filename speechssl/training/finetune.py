@@ -19,6 +19,7 @@ from speechssl.data.distortion import DistortionConfig, DistortionPool
 from speechssl.data.distortion import none as no_distortion
 from speechssl.data.manifest import Utterance
 from speechssl.decoding.greedy import Hypothesis, blank_rate, greedy_decode
+from speechssl.device import Precision, autocast, keep_freed_memory, pick_device
 from speechssl.model import config as model_config
 from speechssl.model.config import FilterbankEncoderConfig, ModelConfig
 from speechssl.model.heads import CTCHead
@@ -27,10 +28,9 @@ from speechssl.model.speech_model import CTCModel, SpeechModel
 from speechssl.rng import rng, torch_seed
 from speechssl.scoring.wer import EvalResult, score
 from speechssl.text import Tokenizer, count_unknown, ctc_min_frames, train_tokenizer
-from speechssl.training.device import Precision, autocast, keep_freed_memory, pick_device
 from speechssl.training.loop import LoopConfig, Outcome, train
 from speechssl.training.optim import OptimConfig, Part, build_optimizer
-from speechssl.training.runfolder import write_config
+from speechssl.training.runfolder import to_json
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class FinetuneConfig:
     """Of a model from scratch; one that is given decides itself."""
     tokenizer: str = "char"
     """``char`` or ``spm:SIZE``, learned from the training text."""
-    dropout: float | None = 0.1
+    dropout: float | None = None
     """Dropout of the context network in this run; None keeps the model's own."""
     upsample: int = 1
     """Rows of output per frame: 2 where people speak faster than the frames allow."""
@@ -166,7 +166,7 @@ def finetune(
         work = FinetuneWork(config, model, tokenizer, valid_waves, device, init is not None)
         work.notes = describe_data(train_set, valid_set, dropped, tokenizer)
         optimizer = build_optimizer(config.optim, learning_parts(model, config.layer_lr_decay))
-        resolved = write_config(run, config, quiet=quiet)
+        resolved = to_json(config)
         plan = BatchPlan(
             train_waves.lengths_s(),
             batch_s=config.batch_s,
@@ -255,6 +255,8 @@ def choose_valid(utterances: Sequence[Utterance], config: FinetuneConfig) -> Seq
 def take_minutes(utterances: Sequence[Utterance], minutes: float, seed: int) -> list[Utterance]:
     """A random choice of transcribed utterances that adds up to `minutes` (at least one
     utterance)."""
+    if minutes <= 0:
+        raise ValueError(f"The minutes of labels must be above 0, got {minutes:g}.")
     chosen: list[Utterance] = []
     spent = 0.0
     transcribed = [u for u in utterances if u.text]

@@ -5,6 +5,7 @@ perhaps save. Everything random is drawn from (seed, purpose, step), so that a r
 goes on to the same numbers.
 """
 
+import json
 import math
 import signal
 import time
@@ -24,6 +25,7 @@ from speechssl.rng import torch_seed
 from speechssl.runlog import RunLog
 from speechssl.training.optim import OptimConfig, lr_at, set_lr
 from speechssl.training.resume import Progress, load_state, save_state
+from speechssl.training.runfolder import write_config
 
 _MEASURED_STEPS = 20
 _FIRST_STEPS = 5
@@ -140,6 +142,7 @@ def train(
         NonFiniteLossError: before the update, naming the utterances.
         InterruptedRunError: on SIGINT or SIGTERM, after saving.
     """
+    config = json.loads(json.dumps(config))  # tuples as lists, as they will be read back
     progress = load_state(run, work.modules, optimizer) if resume else None
     if progress is not None and progress.config != config:
         raise ValueError(
@@ -148,6 +151,8 @@ def train(
         )
     if progress is None:
         progress = Progress(max_steps=loop.max_steps, config=config)
+    if distributed.rank() == 0:
+        write_config(run, config)
     clock = _Clock(progress.elapsed_s, started)
     budget = _Budget(loop, clock)
     metrics: dict[str, float] = {}

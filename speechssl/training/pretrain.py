@@ -20,6 +20,7 @@ from speechssl.data.distortion import DistortionConfig, DistortionPool
 from speechssl.data.distortion import light as light_distortion
 from speechssl.data.distortion import none as no_distortion
 from speechssl.data.manifest import Utterance
+from speechssl.device import Precision, autocast, keep_freed_memory, pick_device
 from speechssl.model import config as model_config
 from speechssl.model.config import ModelConfig
 from speechssl.model.masking import span_mask
@@ -34,11 +35,10 @@ from speechssl.objectives.contrastive import (
 from speechssl.objectives.loss import LossTerm, TaskLoss, combine
 from speechssl.objectives.reconstruction import ReconstructionConfig, ReconstructionTask
 from speechssl.rng import rng, torch_seed
-from speechssl.training.device import Precision, autocast, keep_freed_memory, pick_device
 from speechssl.training.diagnosis import context_health
 from speechssl.training.loop import LoopConfig, Outcome, train
 from speechssl.training.optim import OptimConfig, Part, build_optimizer
-from speechssl.training.runfolder import write_config
+from speechssl.training.runfolder import to_json
 
 _FIT_AUDIO_S = 1800.0
 """Seconds of audio from which the centroids are found."""
@@ -158,7 +158,7 @@ def pretrain(
             model.load_state_dict(init.state_dict())
         work = PretrainWork(config, model, train_waves, valid_waves, device)
         optimizer = build_optimizer(config.optim, [Part((work.modules,))])
-        resolved = write_config(run, config, quiet=quiet)
+        resolved = to_json(config)
         dataset = work.dataset(train_waves, shuffle=True)
 
         def batches(first: int, last: int) -> Iterator[Batch]:

@@ -33,14 +33,10 @@ def from_json(kind: type[Config], data: Any, name: str = "") -> Config:
     return typing.cast(Config, _read(kind, data, name))
 
 
-def write_config(run: Path, config: Any, *, quiet: bool = False) -> dict[str, Any]:
-    """Write `run/config.json` (unless `quiet`); the plain config, as it would be read back."""
-    data: dict[str, Any] = json.loads(json.dumps(to_json(config)))
-    if not quiet:
-        run.mkdir(parents=True, exist_ok=True)
-        path = run / "config.json"
-        path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-    return data
+def write_config(run: Path, config: dict[str, Any]) -> None:
+    """Write `run/config.json`."""
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def override(config: Config, settings: Sequence[tuple[str, str]]) -> Config:

@@ -35,6 +35,11 @@ def autocast(device: torch.device, precision: Precision = "auto") -> AbstractCon
         )
     if precision == "bf16" or (precision == "auto" and bf16_is_fast(device)):
         return torch.autocast(device.type, torch.bfloat16)
+    if device.type == "cuda":  # full float32: cuDNN's convolutions else round to TF32, 10 bits
+        flags: AbstractContextManager[object] = torch.backends.cudnn.flags(
+            enabled=True, allow_tf32=False
+        )
+        return flags
     return contextlib.nullcontext()
 
 

@@ -1,0 +1,88 @@
+"""Finding recordings, streaming them, cutting them."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from speechssl import audio
+from speechssl.inference.recordings import (
+    Clip,
+    as_clip,
+    chunks,
+    find_clips,
+    output_names,
+    quiet_place,
+    stream,
+)
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 96000])
+def test_a_stream_is_the_whole_file(record, rate):
+    path = record("a.wav", 20.3, rate, channels=2)  # several blocks at every rate
+    whole = np.concatenate(list(stream(as_clip(path), 16000)))
+    assert np.array_equal(whole, audio.read(path, sample_rate=16000))
+
+
+def test_a_part_of_a_file(record):
+    path = record("a.wav", 3.0)
+    part = np.concatenate(list(stream(Clip("a", path, 1.0, 0.5), 16000)))
+    assert np.array_equal(part, audio.read(path, start_s=1.0, duration_s=0.5))
+
+
+@pytest.mark.parametrize("duration_s", [0.001, 1.0, 2.0, 2.1, 2.4, 2.6, 7.77, 23.0])
+def test_chunks_follow_each_other_on_the_grid(record, duration_s):
+    path = record("a.wav", duration_s)
+    made = list(chunks(as_clip(path), 16000, grid=320, max_chunk_s=2.0))
+    assert np.array_equal(np.concatenate([c.wave for c in made]), audio.read(path))
+    assert made[0].start == 0
+    assert all(a.end == b.start for a, b in pairwise(made))
+    assert all(c.start % 320 == 0 for c in made)
+    assert all(len(c.wave) <= 32000 for c in made)
+    assert all(len(c.wave) >= 8000 - 320 for c in made) or len(made) == 1
+    assert (len(made) > 1) == (duration_s > 2.0)
+
+
+def test_cuts_are_where_it_is_quiet():
+    wave = np.ones(16000, np.float32)
+    wave[9000:13000] = 0.01
+    assert quiet_place(wave, 4000, 16000, 10, 3200) in range(10600, 11401)
+
+
+def test_memory_is_bounded(record):
+    """No chunk, nor what is kept behind it, grows with the recording."""
+    import tracemalloc
+
+    path = record("long.wav", 300.0)
+    tracemalloc.start()
+    for _ in chunks(as_clip(path), 16000, grid=320, max_chunk_s=5.0):
+        pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 12e6  # the whole wave alone is 19 MB
+
+
+def test_places_are_found_in_order(record, tmp_path):
+    b, a = record("in/b.wav", 0.1), record("in/sub/a.flac", 0.1)
+    alone = record("z.wav", 0.1)
+    clips = find_clips([str(alone), str(tmp_path / "in"), "-"], b"data")
+    assert [c.source for c in clips] == [alone, b, a, b"data"]
+    assert output_names(clips) == ["z", "b", "sub/a", "stdin"]
+
+
+def test_names_of_results_differ(record):
+    same = [record("x/a.wav", 0.1), record("x/a.flac", 0.1), record("y/a.wav", 0.1)]
+    names = output_names(find_clips([str(p) for p in same]))
+    assert names == ["a.wav", "a.flac", "a.wav-2"]
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"No such recording or folder: gone\.wav"):
+        find_clips(["gone.wav"])
+    with pytest.raises(ValueError, match="There is no recording in the folder"):
+        find_clips([str(tmp_path)])
+
+
+def test_a_wave_of_another_shape():
+    with pytest.raises(ValueError, match=r"shape \(samples,\), got \(2, 5\)"):
+        as_clip(np.zeros((2, 5), np.float32))

@@ -1,0 +1,459 @@
+"""The command: help, exit codes, what is printed and written."""
+
+import errno
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import types
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from speechssl import __version__, audio, cli, load, transcribe
+from speechssl.cli import main
+from speechssl.data.manifest import Utterance, write_manifest
+
+COMMANDS = ("demo", "run", "prepare", "pretrain", "finetune", "evaluate", "transcribe", "extract")
+COMMANDS += ("report",)
+
+
+def run(*arguments: object) -> int:
+    """The exit code of a command."""
+    try:
+        return main([str(a) for a in arguments])
+    except SystemExit as stop:  # argparse
+        return int(stop.code or 0)
+
+
+@pytest.fixture
+def fails(capsys):
+    """``fails(2, "transcribe", ...)``: the one sentence on stderr."""
+
+    def check(code: int, *arguments: object) -> str:
+        assert run(*arguments) == code
+        err = capsys.readouterr().err
+        assert "Traceback" not in err
+        return str(err.splitlines()[-1])
+
+    return check
+
+
+# ---- help and options ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_is_quick(command):
+    """No import that takes long: neither torch, nor NumPy."""
+    code = (
+        "import sys, speechssl.cli as c\n"
+        "try: c.main(sys.argv[1:])\n"
+        "finally: print(sorted({'torch', 'numpy', 'soundfile'} & set(sys.modules)))"
+    )
+    arguments = [*filter(None, [command]), "--help"]
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    elapsed_s = time.monotonic() - began
+    assert done.returncode == 0
+    *shown, imported = done.stdout.splitlines()
+    assert imported == "[]"
+    assert elapsed_s < 0.5 * 4  # a shared machine may be four times as slow
+    if command:
+        assert any("Example:" in line for line in shown)
+        assert shown[0].startswith(f"usage: speechssl {command}")
+    else:
+        assert all(any(name in line for line in shown) for name in COMMANDS)
+
+
+def test_the_choices_are_those_that_exist():
+    from speechssl.inference.writers import WRITERS
+    from speechssl.model.config import SIZES
+
+    assert tuple(SIZES) == cli.SIZES
+    assert tuple(WRITERS) == cli.FORMATS
+
+
+@pytest.mark.parametrize("flag", ["-v", "--version"])
+def test_version(flag, capsys):
+    assert run(flag) == 0
+    assert capsys.readouterr().out == f"speechssl {__version__}\n"
+
+
+def test_wrong_arguments_are_a_sentence(fails):
+    assert "COMMAND" in fails(2)
+    assert "invalid choice: 'fly'" in fails(2, "fly")
+    assert "--out" in fails(2, "prepare", "folder")
+    assert "unknown arguments: --no" in fails(2, "transcribe", "m", "a.wav", "--no")
+    line = fails(2, "transcribe", "m", "a.wav", "--format", "pdf")
+    assert line.startswith("speechssl transcribe: argument --format")
+
+
+@pytest.mark.parametrize("place", [0, 1, -1])
+def test_debug_shows_the_traceback_wherever_it_stands(place, capsys):
+    arguments = ["report", "gone"]
+    arguments.insert(place if place >= 0 else len(arguments), "--debug")
+    assert run(*arguments) != 0
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (ValueError("Too\nlong."), 2, "Too long."),
+        (FileNotFoundError("No such file: x."), 2, "No such file: x."),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), 2, "x: Permission denied."),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "No space left on device."),
+        (
+            ModuleNotFoundError("No module named 'espeakng_loader'", name="espeakng_loader"),
+            2,
+            "The package espeakng_loader is missing: pip install 'speechssl[demo]'.",
+        ),
+        (RuntimeError("shapes"), 1, "RuntimeError: shapes (--debug shows where)."),
+        (KeyboardInterrupt(), 130, "Interrupted."),
+    ],
+)
+def test_exit_codes(error, code, line, monkeypatch, fails):
+    def broken(*_: object) -> int:
+        raise error
+
+    fake = types.SimpleNamespace(demo=broken)
+    monkeypatch.setitem(sys.modules, "speechssl.experiment", fake)
+    assert fails(code, "demo") == f"speechssl: {line}"
+
+
+def test_training_that_stops_or_breaks(monkeypatch, fails):
+    from speechssl.training.loop import InterruptedRunError, NonFiniteLossError
+
+    for error, code in ((InterruptedRunError("Stopped."), 130), (NonFiniteLossError("NaN."), 1)):
+
+        def broken(*_: object, error: Exception = error) -> int:
+            raise error
+
+        monkeypatch.setitem(sys.modules, "speechssl.experiment", types.SimpleNamespace(demo=broken))
+        assert fails(code, "demo") == f"speechssl: {error}"
+
+
+def test_demo_and_run_are_passed_on(monkeypatch, tmp_path):
+    calls: list[tuple[object, ...]] = []
+    fake = types.SimpleNamespace(
+        demo=lambda *a: calls.append(a) or 0, run_folder=lambda *a: calls.append(a) or 0
+    )
+    monkeypatch.setitem(sys.modules, "speechssl.experiment", fake)
+    assert run("demo", "--out", tmp_path, "--minutes", "2") == 0
+    assert run("run", "f", "--transcripts", "t.tsv", "--out", "o", "--size", "small") == 0
+    assert calls == [(tmp_path, 2.0), (Path("f"), Path("t.tsv"), Path("o"), 60.0, "small")]
+
+
+# ---- transcribe ---------------------------------------------------------------------------------
+
+
+def test_text_on_stdout(tiny_models, record, capsys):
+    path = record("a.wav", 1.0)
+    text = transcribe(load(tiny_models["ctc"]), path).text
+    assert run("transcribe", tiny_models["ctc"], path) == 0
+    assert capsys.readouterr().out == text + "\n"
+    assert run("transcribe", tiny_models["ctc"], path, path) == 0
+    assert capsys.readouterr().out == f"{path}\t{text}\n" * 2
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3"])
+def test_standard_input(name, tiny_models, record, capsys, monkeypatch):
+    audio.write(path := record("a.wav", 1.0).with_name(name), 0.1 * np.ones(16000), 16000, None)
+    stdin = types.SimpleNamespace(buffer=io.BytesIO(path.read_bytes()))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    assert run("transcribe", tiny_models["ctc"], "-", "--format", "json") == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["audio"] == "-"
+    assert data["text"] == transcribe(load(tiny_models["ctc"]), path).text
+
+
+def test_nothing_on_standard_input(tiny_models, fails, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO()))
+    line = fails(2, "transcribe", tiny_models["ctc"], "-")
+    assert line.startswith("speechssl: standard input cannot be opened as sound")
+
+
+@pytest.mark.parametrize("fmt", cli.FORMATS)
+def test_a_file_for_each_recording(fmt, tiny_models, record, tmp_path, capsys):
+    record("in/a.wav", 0.5)
+    record("in/sub/b.wav", 0.7)
+    out = tmp_path / "new" / "out"
+    assert (
+        run("transcribe", tiny_models["ctc"], tmp_path / "in", "--format", fmt, "--out", out) == 0
+    )
+    assert capsys.readouterr().out == ""
+    made = sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
+    assert made == [f"a.{fmt}", f"sub/b.{fmt}"]
+    assert all((out / name).read_text(encoding="utf-8").strip() for name in made)
+
+
+def test_several_recordings_on_stdout(tiny_models, record, capsys, fails):
+    paths = [record("a.wav", 0.5), record("b.wav", 0.7)]
+    assert run("transcribe", tiny_models["ctc"], *paths, "--format", "tsv") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("audio\t")
+    assert {line.split("\t")[0] for line in lines[1:]} == {str(p) for p in paths}
+    assert run("transcribe", tiny_models["ctc"], *paths, "--format", "json") == 0
+    objects = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [o["audio"] for o in objects] == [str(p) for p in paths]
+    line = fails(2, "transcribe", tiny_models["ctc"], *paths, "--format", "srt")
+    assert "2 recordings cannot be in one srt: give --out DIR" in line
+
+
+def test_one_bad_recording_among_many(tiny_models, record, tmp_path, capsys):
+    good, bad = record("a.wav", 0.5), tmp_path / "b.wav"
+    bad.write_text("I am not sound.")
+    assert run("transcribe", tiny_models["ctc"], bad, good) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{good}\t")
+    assert f"{bad} cannot be opened as sound" in err
+    assert err.splitlines()[-1] == "speechssl: 1 of 2 recordings could not be read."
+
+
+def test_only_bad_recordings(tiny_models, fails, tmp_path):
+    audio.write(tmp_path / "empty.wav", np.zeros(0, np.float32), 16000)
+    line = fails(2, "transcribe", tiny_models["ctc"], tmp_path / "empty.wav")
+    assert line == f"speechssl: {tmp_path / 'empty.wav'} holds no samples."
+
+
+def test_what_is_missing_is_said_before_any_work(tiny_models, record, fails, tmp_path):
+    path = record("a.wav", 0.5)
+    line = fails(2, "transcribe", tiny_models["ctc"], path, "gone.wav")
+    assert line == "speechssl: No such recording or folder: gone.wav."
+    (tmp_path / "nothing").mkdir()
+    line = fails(2, "transcribe", tiny_models["ctc"], tmp_path / "nothing")
+    assert "There is no recording in the folder" in line
+
+
+@pytest.mark.parametrize("command", ["transcribe", "extract"])
+def test_models_that_are_not_whole(command, tiny_models, record, tmp_path, fails):
+    path = record("a.wav", 0.5)
+    out = ("--out", tmp_path / "out")
+    assert "There is no model folder gone" in fails(2, command, "gone", path, *out)
+    model = tmp_path / "model"
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        for damage in (Path.unlink, lambda p: p.write_bytes(p.read_bytes()[:40])):
+            shutil.rmtree(model, ignore_errors=True)
+            shutil.copytree(tiny_models["ctc"], model)
+            damage(model / name)
+            assert str(model) in fails(2, command, model, path, *out), (name, damage)
+
+
+def test_a_model_that_was_only_pretrained(tiny_models, record, fails):
+    line = fails(2, "transcribe", tiny_models["speech"], record("a.wav", 0.5))
+    assert "has no transcription head: it was pretrained but not fine-tuned" in line
+
+
+def test_a_closed_pipe_is_no_error(tiny_models, record):
+    """``| head`` closes the pipe; no traceback, no "Exception ignored"."""
+    read, write = os.pipe()
+    os.close(read)
+    arguments = ["transcribe", str(tiny_models["ctc"]), str(record("a.wav", 0.5))]
+    done = subprocess.run(
+        [sys.executable, "-m", "speechssl.cli", *arguments],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# ---- extract and evaluate -----------------------------------------------------------------------
+
+
+def test_extract(tiny_models, record, tmp_path, capsys, fails):
+    record("in/a.wav", 1.0)
+    record("in/sub/b.wav", 0.5)
+    out = tmp_path / "out"
+    for name in ("speech", "ctc"):
+        assert run("extract", tiny_models[name], tmp_path / "in", "--layer", 1, "--out", out) == 0
+        assert f"{out / 'a'}.npy: 50 frames of 16" in capsys.readouterr().out
+        assert np.load(out / "sub/b.npy").shape == (25, 16)
+        assert np.load(out / "sub/b.times.npy").shape == (25,)
+    line = fails(2, "extract", tiny_models["ctc"], tmp_path / "in", "--layer", 9, "--out", out)
+    assert "The model has layers 0" in line
+    (tmp_path / "in/bad.wav").write_text("I am not sound.")
+    line = fails(1, "extract", tiny_models["ctc"], tmp_path / "in", "--out", out)
+    assert line == "speechssl: 1 of 3 recordings could not be read."
+    assert not (out / "bad.npy").exists()
+
+
+@pytest.fixture
+def manifest(tiny_models, record, tmp_path) -> Path:
+    utterances = []
+    for i, seconds in enumerate((1.0, 0.6)):
+        path = record(f"{i}.wav", seconds)
+        text = transcribe(load(tiny_models["ctc"]), path).text.upper()
+        utterances.append(Utterance(f"u{i}", path, 0.0, seconds, 16000, None, text))
+    write_manifest(tmp_path / "test.jsonl", utterances)
+    return tmp_path / "test.jsonl"
+
+
+def test_evaluate(tiny_models, manifest, tmp_path, capsys, fails):
+    out = tmp_path / "scores.json"
+    model = tiny_models["ctc"]
+    assert run("evaluate", model, manifest, "--normalize", "lower", "--out", out) == 0
+    shown = capsys.readouterr().out
+    data = json.loads(out.read_text())
+    assert (data["wer"], data["normalizer"], data["manifest"]) == (0, "lower", str(manifest))
+    assert "lower" in shown
+    assert "100.0 %" in shown  # raw: all in capitals
+    assert run("evaluate", model, manifest, manifest, "--out", out) == 0
+    data = json.loads(out.read_text())
+    assert (data["num_utterances"], data["manifest"]) == (4, [str(manifest)] * 2)
+    line = fails(2, "evaluate", model, manifest, "--normalize", "whisper")
+    assert "--normalize must be one of none, lower, basic, got 'whisper'" in line
+    assert "No such manifest: gone.jsonl" in fails(2, "evaluate", model, "gone.jsonl")
+
+
+# ---- data and training --------------------------------------------------------------------------
+
+
+def test_prepare(record, tmp_path, capsys, fails):
+    for i in range(6):
+        record(f"in/{i}.wav", 0.5)
+        (tmp_path / f"in/{i}.txt").write_text(f"text {i}")
+    assert run("prepare", tmp_path / "in", "--out", tmp_path / "data") == 0
+    assert "6 utterances" in capsys.readouterr().out
+    names = {p.name for p in (tmp_path / "data").iterdir()}
+    assert {"train.jsonl", "dev.jsonl", "summary.json", "dropped.jsonl"} <= names
+    assert "No such file or folder: gone" in fails(2, "prepare", "gone", "--out", tmp_path / "x")
+
+
+SMALL = (
+    *("--model.encoder.num-filters", 8, "--model.context.dim", 16, "--model.context.num-layers", 2),
+    *("--model.context.local-layers", 1, "--model.context.num-heads", 2, "--precision", "fp32"),
+    *("--model.context.ffn-dim=32", "--loop.num-workers", 0, "--loop.num-validations", 2),
+)
+"""Settings that make a run of milliseconds."""
+
+
+@pytest.fixture
+def speech(record, tmp_path) -> Path:
+    """A manifest of transcribed noise."""
+    utterances = [
+        Utterance(f"u{i}", record(f"{i}.wav", 1.0), 0.0, 1.0, 16000, None, "abc"[i % 3 :])
+        for i in range(8)
+    ]
+    write_manifest(tmp_path / "train.jsonl", utterances)
+    return tmp_path / "train.jsonl"
+
+
+def test_pretrain_and_finetune(speech, tmp_path, capsys):
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    data = ("--train", speech, speech, "--max-steps", 2, "--seed", 5)
+    contrast = ("--contrastive.entries", 4)
+    assert run("pretrain", *data, *SMALL, *contrast, "--optim.lr", "1e-4", "--out", first) == 0
+    assert f"Best model: {first}/best" in capsys.readouterr().out
+    config = json.loads((first / "config.json").read_text())
+    assert (config["optim"]["lr"], config["loop"]["seed"]) == (1e-4, 5)
+    assert config["loop"]["max_steps"] == 2
+
+    again = ("--recipe", first / "config.json", "--init", first)
+    assert run("pretrain", "--train", speech, "--out", second, *again) == 0
+    assert json.loads((second / "config.json").read_text()) == config
+
+    loop = ("--loop.num-workers", 0, "--precision", "fp32", "--loop.num-validations", 1)
+    data = (*data, "--valid", speech, "--init", first, "--label-minutes", 0.05)
+    capsys.readouterr()
+    assert run("finetune", *data, *loop, "--tokenizer", "char", "--out", third) == 0
+    assert "validation WER" in capsys.readouterr().out
+    config = json.loads((third / "config.json").read_text())
+    assert config["model"]["context"]["dim"] == 16  # of the model it began with
+    assert load(third).meta["train_utterances"] == 3
+
+
+def test_training_settings_that_are_wrong(speech, tmp_path, fails):
+    data = ("--train", speech, "--out", tmp_path / "run")
+    line = fails(2, "pretrain", *data, "--optim.lrr", "1")
+    assert "There is no setting 'optim.lrr'" in line
+    assert "optim.lr" in line.split("Perhaps")[1]
+    assert "needs a value" in fails(2, "pretrain", *data, "--optim.lr")
+    assert "Unexpected argument 'stray'" in fails(2, "pretrain", *data, "stray")
+    assert "There is no recipe nobody" in fails(2, "pretrain", *data, "--recipe", "nobody")
+    assert "needs --valid" in fails(2, "finetune", *data, "--init", "scratch")
+    valid = ("--valid", speech)
+    line = fails(2, "finetune", *data, *valid, "--init", "scratch", "--tokenizer", "bpe")
+    assert '"bpe" is not a tokenizer' in line
+    assert "There is no model folder gone" in fails(2, "finetune", *data, *valid, "--init", "gone")
+
+
+def test_recipes(speech, tmp_path, monkeypatch, fails):
+    folder = tmp_path / "recipes" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "pretrain.py").write_text(
+        "from dataclasses import replace\n"
+        "from speechssl.training.pretrain import PretrainConfig\n\n\n"
+        "def tiny():\n    return replace(PretrainConfig(), mask_share=0.5)\n\n\n"
+        "def other():\n    return replace(PretrainConfig(), mask_share=0.25)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    steps = ("--train", speech, *SMALL, "--contrastive.entries", 4, "--max-steps", 1)
+    for name, share in (("mine", 0.5), ("mine:other", 0.25), (folder / "pretrain.py", 0.5)):
+        out = tmp_path / str(share) / Path(name).name
+        assert run("pretrain", *steps, "--recipe", name, "--out", out) == 0
+        assert json.loads((out / "config.json").read_text())["mask_share"] == share
+    line = fails(2, "pretrain", *steps, "--recipe", "mine:big", "--out", tmp_path / "x")
+    assert "has no recipe 'big'; it has " in line
+    assert "tiny, other" in line
+
+
+def test_the_size_is_that_of_the_model_to_start_from():
+    from speechssl.cli import _size
+    from speechssl.model.config import base, tiny
+
+    asked = types.SimpleNamespace(size=None)
+    assert _size(asked, None) == "tiny"
+    assert _size(asked, base()) == "base"
+    assert _size(asked, replace(tiny(), latent_dropout=0.3)) == "tiny"
+    assert _size(types.SimpleNamespace(size="small"), base()) == "small"
+
+
+def test_report(speech, tmp_path, capsys, fails):
+    steps = ("--train", speech, *SMALL, "--contrastive.entries", 4, "--max-steps", 2)
+    assert run("pretrain", *steps, "--out", tmp_path / "run") == 0
+    capsys.readouterr()
+    assert run("report", tmp_path / "run") == 0
+    page = Path(capsys.readouterr().out.strip())
+    assert page == tmp_path / "run" / "report.html"
+    assert "<html" in page.read_text(encoding="utf-8")
+    assert "gone" in fails(2, "report", "gone")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_is_saved_and_goes_on(number, speech, tmp_path):
+    """Ctrl-C, which the terminal sends to the loader processes as well, and `kill`."""
+    out = tmp_path / "run"
+    arguments = [
+        *("pretrain", "--train", speech, *SMALL, "--contrastive.entries", 4, "--out", out),
+        *("--loop.num-workers", 1, "--loop.log-every", 1, "--max-steps", 200),
+    ]
+    command = [sys.executable, "-m", "speechssl.cli", *map(str, arguments)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 60
+    metrics = out / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text().count("\n") > 3):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert f"the state is saved in {out}" in err.splitlines()[-1]
+    stopped = int(next((out / "checkpoints").iterdir()).name.split("-")[1])
+    assert 3 <= stopped < 200
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert f"Going on from step {stopped} of 200" in done.stderr
+    steps = [r["step"] for r in map(json.loads, metrics.read_text().splitlines()) if "lr" in r]
+    assert steps == list(range(1, 201))
