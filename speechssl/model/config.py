@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 NormOrder = Literal["pre", "post"]
+UpperLayer = Literal["attention", "gru"]
 EncoderNorm = Literal["group", "layer"]
 
 
@@ -108,6 +109,9 @@ class ContextConfig:
     does."""
     local_kernel: int = 5
     """Frames that a local layer sees, odd."""
+    upper: UpperLayer = "attention"
+    """The layers above the local ones: ``attention`` (the published form), or ``gru``, bidirectional
+    (pre-norm only), which learns from fewer updates and does not run in parallel over time."""
     num_heads: int = 12
     ffn_dim: int = 3072
     """Inner width of the feed-forward parts."""
@@ -131,6 +135,7 @@ class ContextConfig:
 
     def __post_init__(self) -> None:
         _check_choice("context.norm_order", self.norm_order, get_args(NormOrder))
+        _check_choice("context.upper", self.upper, get_args(UpperLayer))
         for name in (
             "dim",
             "num_layers",
@@ -148,8 +153,10 @@ class ContextConfig:
                 "context.local_layers must be between 0 and context.num_layers "
                 f"({self.num_layers}), got {self.local_layers}."
             )
-        if self.local_layers and self.norm_order != "pre":
-            raise ValueError("context.local_layers need context.norm_order 'pre', got 'post'.")
+        if (self.local_layers or self.upper == "gru") and self.norm_order != "pre":
+            raise ValueError(
+                "context.local_layers and context.upper 'gru' need context.norm_order 'pre', got 'post'."
+            )
         if self.local_kernel % 2 == 0:
             raise ValueError(f"context.local_kernel must be odd, got {self.local_kernel}.")
         if self.dim % self.num_heads:
@@ -206,11 +213,12 @@ def tiny() -> ModelConfig:
     return ModelConfig(
         encoder=FilterbankEncoderConfig(),
         context=ContextConfig(
-            dim=256,
+            dim=288,
             num_layers=6,
             local_layers=3,
+            upper="gru",
             num_heads=4,
-            ffn_dim=1024,
+            ffn_dim=1152,
             norm_order="pre",
             pos_kernel=31,
             pos_norm=True,

@@ -41,8 +41,9 @@ class TransformerContext(nn.Module):
         self.position_norm = (
             nn.LayerNorm(config.dim, eps=config.norm_eps) if config.pos_norm else nn.Identity()
         )
+        upper = TransformerLayer if config.upper == "attention" else RecurrentLayer
         self.layers = nn.ModuleList(
-            LocalLayer(config) if index < config.local_layers else TransformerLayer(config)
+            LocalLayer(config) if index < config.local_layers else upper(config)
             for index in range(config.num_layers)
         )
 
@@ -124,6 +125,39 @@ class LocalLayer(nn.Module):
         y = F.gelu(self.conv(torch.cat(windows, dim=2)))  # (B, T, 2 D)
         y = self.out(F.dropout(y, config.activation_dropout, self.training))
         return x + F.dropout(y, config.dropout, self.training)
+
+
+class RecurrentLayer(nn.Module):
+    """A bidirectional GRU (arXiv:1406.1078) and a linear map, with residual and norm before.
+
+    Float32 whatever the autocast: its products are small, and its state is carried over many steps.
+    """
+
+    def __init__(self, config: ContextConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
+        self.forwards = nn.GRU(config.dim, config.dim // 2, batch_first=True)
+        self.backwards = nn.GRU(config.dim, config.dim // 2, batch_first=True)
+        self.out = nn.Linear(config.dim, config.dim)
+
+    def forward(self, x: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """(B, T, D), mask (B, 1, 1, T) True where a frame is valid -> (B, T, D)."""
+        with torch.autocast(x.device.type, enabled=False):
+            y = self.norm(x.float())
+            after = reverse(self.backwards(reverse(y, attention_mask))[0], attention_mask)
+            y = torch.cat([self.forwards(y)[0], after], dim=2)  # (B, T, D)
+        return x + F.dropout(self.out(y), self.config.dropout, self.training)
+
+
+def reverse(y: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """(B, T, D) backwards in time from each utterance's own end; the padding stays where it is."""
+    if attention_mask is None:
+        return y.flip(1)
+    time = torch.arange(y.shape[1], device=y.device)
+    lengths = attention_mask[:, 0, 0].sum(1, keepdim=True)  # (B, 1)
+    index = torch.where(time < lengths, lengths - 1 - time, time)  # (B, T)
+    return y.gather(1, index[:, :, None].expand_as(y))
 
 
 class TransformerLayer(nn.Module):

@@ -105,7 +105,7 @@ def test_unknown_fields_are_named(data, said):
         (c.ContextConfig, {"num_heads": 7}, "multiple of context.num_heads, got 768 and 7"),
         (c.ContextConfig, {"pos_groups": 7}, "multiple of context.pos_groups"),
         (c.ContextConfig, {"local_layers": 13}, "local_layers must be between 0 and"),
-        (c.ContextConfig, {"local_layers": 1}, "local_layers need context.norm_order 'pre'"),
+        (c.ContextConfig, {"local_layers": 1}, "need context.norm_order 'pre'"),
         (c.ContextConfig, {"local_kernel": 4}, "local_kernel must be odd, got 4"),
         (c.ContextConfig, {"local_kernel": -1}, "local_kernel must be at least 1"),
         (c.ModelConfig, {"sample_rate": 0}, "sample_rate must be at least 1"),

@@ -1,0 +1,134 @@
+"""What a run folder holds, read for the page without loading torch or the model."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from speechssl.model import config as model_config
+from speechssl.model.config import ContextConfig
+from speechssl.runlog import read_metrics
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, as far as it has come."""
+
+    name: str
+    """Its folder's name, with the parent's where two runs would have the same."""
+    series: dict[str, list[tuple[float, float]]]
+    """``(step, value)`` of each logged name, finite numbers only."""
+    steps: int
+    elapsed_s: float
+    config: dict[str, Any]
+    """The settings of the run."""
+    meta: dict[str, Any]
+    """What its best (else latest) model says about itself; empty before the first validation."""
+    model: dict[str, Any]
+    """The config of that model, else the one in the settings."""
+    num_parameters: int | None
+
+    @property
+    def task(self) -> str:
+        """``pretrain``, ``finetune``, or "" where the folder does not tell."""
+        if task := self.meta.get("task"):
+            return str(task)
+        if "contrastive" in self.config or "loss/total" in self.series:
+            return "pretrain"
+        return "finetune" if "tokenizer" in self.config or "loss/ctc" in self.series else ""
+
+    @property
+    def size(self) -> str:
+        """The name of the size that the model has the shape of, or ""."""
+        try:
+            model = model_config.from_dict(self.model)
+        except (ValueError, TypeError):  # written by another version
+            return ""
+        for name, make in model_config.SIZES.items():
+            known = make()
+            if known.encoder == model.encoder and _shape(known.context) == _shape(model.context):
+                return name
+        return ""
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """The runs of several folders; raises as :func:`read_run`."""
+    names = [folder.resolve().name for folder in folders]
+    runs = []
+    for folder, name in zip(folders, names, strict=True):
+        whole = folder.resolve()
+        unique = name if names.count(name) == 1 else f"{whole.parent.name}/{name}"
+        runs.append(read_run(folder, unique))
+    return runs
+
+
+def read_run(folder: Path, name: str) -> Run:
+    """Read one run; nothing logged yet, or a last line that was cut off, is no error.
+
+    Raises FileNotFoundError where there is no folder, ValueError where it holds no run.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no run folder {folder}.")
+    config = _read_json(folder / "config.json")
+    if not (folder / "metrics.jsonl").exists() and "loop" not in config:
+        raise ValueError(_not_a_run(folder))
+    try:
+        records = [m for m in read_metrics(folder) if isinstance(m, dict) and "step" in m]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{folder / 'metrics.jsonl'} is damaged: {error}.") from error
+    place = next((p for p in ("best", "model") if (folder / p / "meta.json").exists()), "model")
+    return Run(
+        name=name,
+        series=_series(records),
+        steps=int(max((m["step"] for m in records), default=0)),
+        elapsed_s=float(max((m.get("time_s", 0.0) for m in records), default=0.0)),
+        config=config,
+        meta=_read_json(folder / place / "meta.json"),
+        model=_read_json(folder / place / "config.json").get("model") or config.get("model") or {},
+        num_parameters=_count_parameters(folder / place / "model.safetensors"),
+    )
+
+
+def _series(records: Sequence[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
+    series: dict[str, list[tuple[float, float]]] = {}
+    for record in records:
+        for name, value in record.items():
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if name not in ("step", "time_s") and is_number and math.isfinite(value):
+                series.setdefault(name, []).append((float(record["step"]), float(value)))
+    return series
+
+
+def _not_a_run(folder: Path) -> str:
+    inside = sorted(path.parent.name for path in folder.glob("*/metrics.jsonl"))
+    hint = (
+        f"It holds the runs {', '.join(inside)}: give those."
+        if inside
+        else "A run folder is what `--out` of `speechssl pretrain` or `finetune` names."
+    )
+    return f"{folder} is not a run folder: it has no metrics.jsonl. {hint}"
+
+
+def _shape(context: ContextConfig) -> tuple[int, ...]:
+    return context.dim, context.num_layers, context.local_layers, context.ffn_dim
+
+
+def _count_parameters(path: Path) -> int | None:
+    """From the header of a safetensors file: a little-endian uint64 length, then JSON."""
+    try:
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        return sum(math.prod(t["shape"]) for k, t in header.items() if k != "__metadata__")
+    except (OSError, ValueError, OverflowError, MemoryError, KeyError, TypeError, AttributeError):
+        return None  # the page has no number then
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """An empty object where there is no file or it is damaged: the page shows what there is."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
