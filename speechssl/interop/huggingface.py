@@ -286,6 +286,8 @@ def _published_encoder(config: ModelConfig) -> ConvEncoderConfig:
         wrong.append("a filterbank encoder")
     if context.local_layers:
         wrong.append(f"context.local_layers = {context.local_layers}")
+    if context.upper != "attention":
+        wrong.append(f"context.upper = {context.upper}")
     if context.pos_norm:
         wrong.append("context.pos_norm")
     if wrong or not isinstance(encoder, ConvEncoderConfig):

@@ -14,7 +14,7 @@ Point = tuple[float, float]
 
 _WIDTH, _HEIGHT = 360, 204
 """Units of the drawing; a card is about as wide in pixels, so that text has its natural size."""
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 14, 8, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 8, 36
 _MOST_POINTS = 300
 _MOST_DOTS = 40
 _LOG_FROM = 30.0
@@ -173,7 +173,7 @@ def _x_axis(
 ) -> str:
     y = _HEIGHT - _BOTTOM
     marks = "".join(
-        f'<text x="{x_of(v):.1f}" y="{y + 15}" text-anchor="middle">{text}</text>'
+        f'<text x="{x_of(v):.1f}" y="{y + 16}" text-anchor="middle">{text}</text>'
         for v, text in zip(values, tick_text(values), strict=True)
     )
     middle = (_LEFT + _WIDTH - _RIGHT) / 2

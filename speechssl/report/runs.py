@@ -42,6 +42,8 @@ class Run:
     @property
     def size(self) -> str:
         """The name of the size that the model has the shape of, or ""."""
+        if not self.model:
+            return ""
         try:
             model = model_config.from_dict(self.model)
         except (ValueError, TypeError):  # written by another version

@@ -158,7 +158,8 @@ def _training_data(meta: dict[str, Any]) -> str:
 
 def _left_out(meta: dict[str, Any]) -> str:
     num = len(meta.get("dropped_too_many_symbols") or ())
-    return f"{num:,} utterances with more symbols than frames" if num else ""
+    noun = "utterance" if num == 1 else "utterances"
+    return f"{num:,} {noun} with more symbols than frames" if num else ""
 
 
 def _best(meta: dict[str, Any]) -> str:

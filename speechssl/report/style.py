@@ -80,7 +80,7 @@ figcaption h4 { font-size: .98rem; font-weight: 600; margin: 0; }
 figcaption p { color: var(--soft); font-size: .82rem; line-height: 1.4; margin: .1rem 0 .7rem; }
 .chart { display: block; width: 100%; max-width: 560px; height: auto; margin-top: auto;
   overflow: visible; }
-.chart text { fill: var(--soft); font-size: 11px; }
+.chart text { fill: var(--soft); font-size: 12px; }
 .chart .rule { stroke: var(--rule); fill: none; }
 .chart .line { fill: none; stroke: var(--c); stroke-width: 1.8; stroke-linejoin: round;
   stroke-linecap: round; }

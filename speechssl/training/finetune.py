@@ -54,22 +54,22 @@ class FinetuneConfig:
     """Upper layers that are initialised anew: their last pretraining job was another one."""
     layer_lr_decay: float = 1.0
     """Factor on the learning rate from each layer to the one below it."""
-    mask_share: float = 0.3
+    mask_share: float = 0.2
     """Time masks, as in pretraining (SpecAugment, arXiv:1904.08779)."""
-    mask_span: int = 3
+    mask_span: int = 2
     """Frames."""
-    channel_share: float = 0.2
-    channel_span: int = 12
+    channel_share: float = 0.1
+    channel_span: int = 8
     """Channels of the latents."""
-    mask_from_share: float = 0.1
+    mask_from_share: float = 0.3
     """Share of the run without masks at its begin: a model from scratch must first leave the
     plateau on which it writes only blanks."""
     distortion: DistortionConfig = field(default_factory=no_distortion)
-    batch_s: float = 15.0
+    batch_s: float = 20.0
     max_valid: int = 300
     """Utterances that a validation during the run hears, at most; a fixed choice."""
     optim: OptimConfig = OptimConfig(
-        lr=1e-3,
+        lr=2e-3,
         schedule="tri_stage",
         warmup_steps=300,
         hold_share=0.3,

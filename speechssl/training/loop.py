@@ -267,35 +267,35 @@ class _Budget:
         self._limit_s = None if loop.budget_minutes is None else 60 * loop.budget_minutes
         self._most = loop.max_steps
         self._clock = clock
-        self._begun: tuple[int, float] | None = None
+        self._marked: tuple[int, float] | None = None
         self._seen = 0
+        self._next = _FIRST_STEPS
 
     def plan(self, step: int, max_steps: int) -> int:
         """The number of steps that fits; called after each step.
 
-        Laid out once after the first measured steps, with a margin for validations; after that it
-        is lowered if the machine got slower, and raised by a tenth or more only in the first half.
+        Measured anew at 5, 25, 50, 100, 200, ... steps of this session, on the steps since the last
+        time: the first ones compile and fill caches, and other work on the machine comes and goes.
+        Raised only in the first 60 % of the time, so that the schedule's end stays an end; a
+        margin is left for validations.
         """
         if self._limit_s is None:
             return max_steps
         self._seen += 1
         now = self._clock.elapsed_s
-        if self._seen == _FIRST_STEPS:
-            self._begun = (step, now)
         if now >= self._limit_s:
             return step
-        if self._begun is None or self._seen < _FIRST_STEPS + _MEASURED_STEPS:
+        if self._seen < self._next:
             return max_steps
-        first = self._seen == _FIRST_STEPS + _MEASURED_STEPS
-        if not first and self._seen % 50:
+        begun, self._marked = self._marked, (step, now)
+        if begun is None:
+            self._next = _FIRST_STEPS + _MEASURED_STEPS
             return max_steps
-        rate = (now - self._begun[1]) / (step - self._begun[0])
-        margin = 0.88 if first else 0.94
-        fits = min(step + max(int((self._limit_s * margin - now) / rate), 1), self._most)
-        if first and max_steps == self._most:
-            return fits
-        if fits < max_steps or (fits > 1.1 * max_steps and step < max_steps / 2):
-            return fits
+        self._next = self._seen + min(self._seen, 100)
+        rate = (now - begun[1]) / (step - begun[0])
+        fits = step + max(int((self._limit_s * 0.93 - now) / rate), 1)
+        if fits < max_steps or max_steps == self._most or now < 0.6 * self._limit_s:
+            return min(fits, self._most)
         return max_steps
 
 

@@ -412,7 +412,11 @@ def test_unequal_code_widths_are_refused():
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"local_layers": 1}, "local_layers"), ({"pos_norm": True}, "pos_norm")],
+    [
+        ({"local_layers": 1}, "local_layers"),
+        ({"upper": "gru"}, "context.upper = gru"),
+        ({"pos_norm": True}, "pos_norm"),
+    ],
 )
 def test_a_model_outside_the_published_form_is_refused_by_name(changes, said):
     ours = CONFIGS["layer-pre"]

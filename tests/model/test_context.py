@@ -30,6 +30,8 @@ CONFIGS = {
     "post-pos-norm": replace(POST, pos_norm=True),
     "pre-local": replace(PRE, local_layers=2, pos_norm=True),
     "all-local": replace(PRE, local_layers=3, local_kernel=3),
+    "pre-gru": replace(PRE, upper="gru"),
+    "pre-local-gru": replace(PRE, local_layers=1, upper="gru", pos_norm=True),
 }
 EVERY = pytest.mark.parametrize("name", CONFIGS)
 LENGTHS = torch.tensor([30, 7, 1])
@@ -87,9 +89,9 @@ def test_every_parameter_has_a_gradient(name):
             assert parameter.grad.abs().sum() > 0, key
 
 
-@pytest.mark.parametrize("order", ["pre", "post"])
-def test_attention_sees_the_whole_utterance(order):
-    model = context(replace(POST, norm_order=order, num_layers=1))
+@pytest.mark.parametrize("name", ["post", "pre", "pre-gru"])
+def test_an_upper_layer_sees_the_whole_utterance(name):
+    model = context(replace(CONFIGS[name], num_layers=1))
     x = frames(rows=1)
     other = x.clone()
     other[0, 0] += 1

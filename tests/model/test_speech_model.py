@@ -34,7 +34,11 @@ CONTEXT = ContextConfig(
     layerdrop=0.0,
 )
 PUBLISHED = {order: replace(CONTEXT, norm_order=order) for order in ("pre", "post")}
-CONTEXTS = {**PUBLISHED, "local": replace(PUBLISHED["pre"], local_layers=1, pos_norm=True)}
+CONTEXTS = {
+    **PUBLISHED,
+    "local": replace(PUBLISHED["pre"], local_layers=1, pos_norm=True),
+    "gru": replace(PUBLISHED["pre"], local_layers=1, upper="gru"),
+}
 KINDS = [f"{e}-{c}" for e, c in itertools.product(ENCODERS, CONTEXTS)]
 EVERY = pytest.mark.parametrize("kind", KINDS)
 EVERY_ENCODER = pytest.mark.parametrize("kind", [f"{e}-pre" for e in ENCODERS])
