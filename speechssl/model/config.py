@@ -110,8 +110,9 @@ class ContextConfig:
     local_kernel: int = 5
     """Frames that a local layer sees, odd."""
     upper: UpperLayer = "attention"
-    """The layers above the local ones: ``attention`` (the published form), or ``gru``, bidirectional
-    (pre-norm only), which learns from fewer updates and does not run in parallel over time."""
+    """The layers above the local ones: ``attention`` (the published form), or ``gru``,
+    bidirectional (pre-norm only), which learns from fewer updates and does not run in parallel
+    over time."""
     num_heads: int = 12
     ffn_dim: int = 3072
     """Inner width of the feed-forward parts."""
@@ -155,7 +156,8 @@ class ContextConfig:
             )
         if (self.local_layers or self.upper == "gru") and self.norm_order != "pre":
             raise ValueError(
-                "context.local_layers and context.upper 'gru' need context.norm_order 'pre', got 'post'."
+                "context.local_layers and context.upper 'gru' need context.norm_order 'pre', "
+                "got 'post'."
             )
         if self.local_kernel % 2 == 0:
             raise ValueError(f"context.local_kernel must be odd, got {self.local_kernel}.")
