@@ -1,13 +1,17 @@
-"""Fine-tuning on one language of Common Voice."""
+"""Fine-tuning on one language of Common Voice, its sentences as they are written."""
+
+from dataclasses import replace
 
 from speechssl.training.finetune import FinetuneConfig, preset
 
 
 def tiny() -> FinetuneConfig:
-    """Characters, the encoder frozen, the best model by validation CER."""
-    return preset("tiny")
+    """Two hours on a CPU."""
+    config = preset("tiny")
+    return replace(config, loop=replace(config.loop, budget_minutes=120.0))
 
 
 def small() -> FinetuneConfig:
-    """The same for the larger model."""
-    return preset("small")
+    """For a GPU, or patience."""
+    config = preset("small")
+    return replace(config, loop=replace(config.loop, budget_minutes=240.0))

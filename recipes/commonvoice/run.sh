@@ -1,16 +1,25 @@
 #!/usr/bin/env bash
-# Common Voice: from the published folder to a score. Usage: bash recipes/commonvoice/run.sh SOURCE [OUT]
+# Prepare, pretrain, fine-tune with and without the pretrained model, score.
+# Usage, from the root of the repository: recipes/commonvoice/run.sh CORPUS [WORK]
+# Settings by environment: SEED (0), LABELS (minutes, "600"), SIZE (tiny)
 set -euo pipefail
-source=${1:?give the folder of the corpus}
-out=${2:-runs/commonvoice}
 
-python data_prep/commonvoice.py "$source" --out "$out/data"
-speechssl pretrain --recipe commonvoice --train "$out/data/train.jsonl" --valid "$out/data/dev.jsonl" \
-  --out "$out/pretrain" --budget-minutes 600
-for init in "$out/pretrain" scratch; do
-  run="$out/finetune-$(basename "$init")"
-  speechssl finetune --recipe commonvoice --init "$init" --train "$out/data/train.jsonl" \
-    --valid "$out/data/dev.jsonl" --out "$run" --label-minutes 600 --budget-minutes 120
-  speechssl evaluate "$run" "$out/data/test.jsonl" --out "$run/scores.json"
+corpus=${1:?"give the folder of one language, as unpacked: cv-corpus-*/xx"}
+work=${2:-runs/commonvoice}
+seed=${SEED:-0}
+labels=${LABELS:-600}
+size=${SIZE:-tiny}
+
+python data_prep/commonvoice.py "$corpus" --out "$work/data"
+speechssl pretrain --recipe commonvoice --size "$size" --train "$work/data/train.jsonl" --valid "$work/data/dev.jsonl" \
+  --seed "$seed" --out "$work/pretrain"
+
+for minutes in $labels; do
+  for init in "$work/pretrain" scratch; do
+    run="$work/$(basename "$init")-$minutes"
+    speechssl finetune --init "$init" --recipe commonvoice --size "$size" --train "$work/data/train.jsonl" \
+      --valid "$work/data/dev.jsonl" --label-minutes "$minutes" --seed "$seed" --out "$run"
+    speechssl evaluate "$run" "$work/data/test.jsonl" --out "$run/scores.json"
+  done
 done
-speechssl report "$out/pretrain" "$out/finetune-pretrain" "$out/finetune-scratch"
+speechssl report "$work/pretrain" "$run" --out "$work/report.html"

@@ -1,13 +1,17 @@
-"""Fine-tuning on a folder of your own."""
+"""Fine-tuning on your own transcripts: a beginning to copy and change."""
+
+from dataclasses import replace
 
 from speechssl.training.finetune import FinetuneConfig, preset
 
 
 def tiny() -> FinetuneConfig:
-    """Characters, the encoder frozen, the best model by validation CER."""
-    return preset("tiny")
+    """Twenty minutes on a CPU."""
+    config = preset("tiny")
+    return replace(config, loop=replace(config.loop, budget_minutes=20.0))
 
 
 def small() -> FinetuneConfig:
-    """The same for the larger model."""
-    return preset("small")
+    """For a GPU, or patience."""
+    config = preset("small")
+    return replace(config, loop=replace(config.loop, budget_minutes=60.0))

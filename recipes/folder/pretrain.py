@@ -1,13 +1,17 @@
-"""Pretraining on a folder of your own."""
+"""Pretraining on your own recordings: a beginning to copy and change."""
+
+from dataclasses import replace
 
 from speechssl.training.pretrain import PretrainConfig, preset
 
 
 def tiny() -> PretrainConfig:
-    """For a CPU: fixed targets, short masks, light distortion."""
-    return preset("tiny")
+    """One hour on a CPU."""
+    config = preset("tiny")
+    return replace(config, loop=replace(config.loop, budget_minutes=60.0))
 
 
 def small() -> PretrainConfig:
-    """For more hours of speech and a GPU, or patience."""
-    return preset("small")
+    """For tens of hours of speech and more, on a GPU or with patience."""
+    config = preset("small")
+    return replace(config, loop=replace(config.loop, budget_minutes=480.0))

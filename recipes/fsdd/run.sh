@@ -1,16 +1,26 @@
 #!/usr/bin/env bash
-# FSDD: from the published folder to a score. Usage: bash recipes/fsdd/run.sh SOURCE [OUT]
+# Prepare, pretrain, fine-tune with and without the pretrained model, score.
+# Usage, from the root of the repository: recipes/fsdd/run.sh [CORPUS] [WORK]
+# Settings by environment: SEED (0), LABELS (minutes, "3")
 set -euo pipefail
-source=${1:?give the folder of the corpus}
-out=${2:-runs/fsdd}
 
-python data_prep/fsdd.py "$source" --out "$out/data"
-speechssl pretrain --recipe fsdd --train "$out/data/train.jsonl" --valid "$out/data/dev.jsonl" \
-  --out "$out/pretrain" --budget-minutes 15
-for init in "$out/pretrain" scratch; do
-  run="$out/finetune-$(basename "$init")"
-  speechssl finetune --recipe fsdd --init "$init" --train "$out/data/train.jsonl" \
-    --valid "$out/data/dev.jsonl" --out "$run" --label-minutes 3 --budget-minutes 4
-  speechssl evaluate "$run" "$out/data/test.jsonl" --out "$run/scores.json"
+corpus=${1:-runs/corpora/fsdd}
+work=${2:-runs/fsdd}
+seed=${SEED:-0}
+labels=${LABELS:-3}
+
+download=--download
+if [ -d "$corpus" ]; then download=; fi
+python data_prep/fsdd.py "$corpus" --out "$work/data" $download
+speechssl pretrain --recipe fsdd --train "$work/data/train.jsonl" --valid "$work/data/dev.jsonl" \
+  --seed "$seed" --out "$work/pretrain"
+
+for minutes in $labels; do
+  for init in "$work/pretrain" scratch; do
+    run="$work/$(basename "$init")-$minutes"
+    speechssl finetune --init "$init" --recipe fsdd --train "$work/data/train.jsonl" \
+      --valid "$work/data/dev.jsonl" --label-minutes "$minutes" --seed "$seed" --out "$run"
+    speechssl evaluate "$run" "$work/data/test.jsonl" --out "$run/scores.json"
+  done
 done
-speechssl report "$out/pretrain" "$out/finetune-pretrain" "$out/finetune-scratch"
+speechssl report "$work/pretrain" "$run" --out "$work/report.html"

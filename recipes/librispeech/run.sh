@@ -1,16 +1,26 @@
 #!/usr/bin/env bash
-# LibriSpeech: from the published folder to a score. Usage: bash recipes/librispeech/run.sh SOURCE [OUT]
+# A CPU's share of LibriSpeech: train-clean-100 without transcripts, a few of its labels.
+# Usage, from the root of the repository: recipes/librispeech/run.sh [CORPUS] [WORK]
+# Settings by environment: SEED (0), LABELS (minutes, "600")
 set -euo pipefail
-source=${1:?give the folder of the corpus}
-out=${2:-runs/librispeech}
 
-python data_prep/librispeech.py "$source" --out "$out/data"
-speechssl pretrain --recipe librispeech --train "$out/data/train.jsonl" --valid "$out/data/dev.jsonl" \
-  --out "$out/pretrain" --budget-minutes 600
-for init in "$out/pretrain" scratch; do
-  run="$out/finetune-$(basename "$init")"
-  speechssl finetune --recipe librispeech --init "$init" --train "$out/data/train.jsonl" \
-    --valid "$out/data/dev.jsonl" --out "$run" --label-minutes 600 --budget-minutes 120
-  speechssl evaluate "$run" "$out/data/test.jsonl" --out "$run/scores.json"
+corpus=${1:-runs/corpora/librispeech}
+work=${2:-runs/librispeech}
+seed=${SEED:-0}
+labels=${LABELS:-600}
+
+download=--download
+if [ -d "$corpus" ]; then download=; fi
+python data_prep/librispeech.py "$corpus" --out "$work/data" $download   --parts train-clean-100 dev-clean test-clean
+speechssl pretrain --recipe librispeech --train "$work/data/train.jsonl" --valid "$work/data/dev.jsonl" \
+  --seed "$seed" --out "$work/pretrain"
+
+for minutes in $labels; do
+  for init in "$work/pretrain" scratch; do
+    run="$work/$(basename "$init")-$minutes"
+    speechssl finetune --init "$init" --recipe librispeech --train "$work/data/train.jsonl" \
+      --valid "$work/data/dev.jsonl" --label-minutes "$minutes" --seed "$seed" --out "$run"
+    speechssl evaluate "$run" "$work/data/test.jsonl" --out "$run/scores.json"
+  done
 done
-speechssl report "$out/pretrain" "$out/finetune-pretrain" "$out/finetune-scratch"
+speechssl report "$work/pretrain" "$run" --out "$work/report.html"

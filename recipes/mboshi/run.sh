@@ -1,16 +1,26 @@
 #!/usr/bin/env bash
-# Mboshi: from the published folder to a score. Usage: bash recipes/mboshi/run.sh SOURCE [OUT]
+# Prepare, pretrain, fine-tune with and without the pretrained model, score.
+# Usage, from the root of the repository: recipes/mboshi/run.sh [CORPUS] [WORK]
+# Settings by environment: SEED (0), LABELS (minutes, "60")
 set -euo pipefail
-source=${1:?give the folder of the corpus}
-out=${2:-runs/mboshi}
 
-python data_prep/mboshi.py "$source" --out "$out/data"
-speechssl pretrain --recipe mboshi --train "$out/data/train.jsonl" --valid "$out/data/dev.jsonl" \
-  --out "$out/pretrain" --budget-minutes 120
-for init in "$out/pretrain" scratch; do
-  run="$out/finetune-$(basename "$init")"
-  speechssl finetune --recipe mboshi --init "$init" --train "$out/data/train.jsonl" \
-    --valid "$out/data/dev.jsonl" --out "$run" --label-minutes 60 --budget-minutes 20
-  speechssl evaluate "$run" "$out/data/dev.jsonl" --out "$run/scores.json"
+corpus=${1:-runs/corpora/mboshi}
+work=${2:-runs/mboshi}
+seed=${SEED:-0}
+labels=${LABELS:-60}
+
+download=--download
+if [ -d "$corpus" ]; then download=; fi
+python data_prep/mboshi.py "$corpus" --out "$work/data" $download
+speechssl pretrain --recipe mboshi --train "$work/data/train.jsonl" --valid "$work/data/dev.jsonl" \
+  --seed "$seed" --out "$work/pretrain"
+
+for minutes in $labels; do
+  for init in "$work/pretrain" scratch; do
+    run="$work/$(basename "$init")-$minutes"
+    speechssl finetune --init "$init" --recipe mboshi --train "$work/data/train.jsonl" \
+      --valid "$work/data/dev.jsonl" --label-minutes "$minutes" --seed "$seed" --out "$run"
+    speechssl evaluate "$run" "$work/data/dev.jsonl" --out "$run/scores.json"
+  done
 done
-speechssl report "$out/pretrain" "$out/finetune-pretrain" "$out/finetune-scratch"
+speechssl report "$work/pretrain" "$run" --out "$work/report.html"

@@ -159,6 +159,8 @@ class ContextConfig:
                 "context.local_layers and context.upper 'gru' need context.norm_order 'pre', "
                 "got 'post'."
             )
+        if self.upper == "gru" and self.dim % 2:
+            raise ValueError(f"context.dim must be even for context.upper 'gru', got {self.dim}.")
         if self.local_kernel % 2 == 0:
             raise ValueError(f"context.local_kernel must be odd, got {self.local_kernel}.")
         if self.dim % self.num_heads:

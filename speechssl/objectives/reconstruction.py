@@ -52,6 +52,11 @@ class ReconstructionTask(nn.Module):
         self.config = config
         self.hop_samples = model.config.hop_samples
         self.sample_rate = model.config.sample_rate
+        if "wave" in config.features and self.sample_rate != 16000:
+            raise ValueError(
+                "reconstruction.features: the wave is rebuilt at 16000 Hz only, this model hears "
+                f"{self.sample_rate} Hz."
+            )
         hops = self.hop_samples // round(HOP_S * self.sample_rate)
         self.heads = nn.ModuleDict(
             {

@@ -104,4 +104,4 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tens
         number, name = key.split(".", 1)
         parameter = parameters[int(number)]
         place = parameter.device if value.dim() else torch.device("cpu")
-        optimizer.state[parameter][name] = value.to(place)
+        optimizer.state[parameter][name] = value.to(place, copy=True)

@@ -153,6 +153,12 @@ def test_rebuilt_features_have_the_shape_of_the_targets():
         assert task.rebuild(name, output.context).shape == target.shape
 
 
+def test_the_wave_is_rebuilt_at_16_khz_only():
+    model = SpeechModel(replace(MODELS["conv"], sample_rate=8000))
+    with pytest.raises(ValueError, match="16000 Hz only, this model hears 8000 Hz"):
+        ReconstructionTask(ALL, model)
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [

@@ -18,7 +18,9 @@ from speechssl.training.runfolder import from_json, override, to_json
 
 
 def weights(run):
-    return load_file(sorted((run / "checkpoints").glob("step-*"))[-1] / "model.safetensors")
+    """Of the newest checkpoint; copies, since load_file may map the file."""
+    newest = sorted((run / "checkpoints").glob("step-*"))[-1]
+    return {k: v.clone() for k, v in load_file(newest / "model.safetensors").items()}
 
 
 def steps_only(run):
@@ -30,14 +32,14 @@ def steps_only(run):
 
 
 def test_both_losses_fall(tones, pretrain_config, tmp_path):
-    config = replace(pretrain_config, loop=replace(pretrain_config.loop, max_steps=80))
+    config = replace(pretrain_config, loop=replace(pretrain_config.loop, max_steps=160))
     pretrain(config, tones[0], tmp_path / "run", valid_set=tones[1])
     metrics = [m for m in read_metrics(tmp_path / "run") if "valid/loss" in m]
     chance = math.log(16)
     assert metrics[-1]["valid/contrastive"] < 0.8 * chance
     logged = [m for m in read_metrics(tmp_path / "run") if "loss/total" in m]
     rebuilt = "loss/reconstruction_logmel_unmasked"  # what is masked are random tones
-    assert logged[-1][rebuilt] < 0.75 * logged[0][rebuilt]
+    assert logged[-1][rebuilt] < 0.8 * logged[0][rebuilt]
     assert load_model(tmp_path / "run").meta["task"] == "pretrain"
 
 

@@ -1,0 +1,216 @@
+"""Every recipe: its functions give configs that can be written, read, built and trained a step."""
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from speechssl import audio
+from speechssl.data.dataset import Batch, Waves
+from speechssl.data.manifest import Utterance, read_manifest
+from speechssl.data.synthetic import CorpusPaths, make_corpus
+from speechssl.model.config import ModelConfig
+from speechssl.model.heads import CTCHead
+from speechssl.model.speech_model import CTCModel, SpeechModel
+from speechssl.rng import rng
+from speechssl.text import CharTokenizer
+from speechssl.training.finetune import FinetuneConfig, FinetuneWork
+from speechssl.training.pretrain import PretrainConfig, PretrainWork
+from speechssl.training.recipe import load_recipe
+from speechssl.training.runfolder import from_json, to_json
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = sorted(path.parent for path in (ROOT / "recipes").glob("*/README.md"))
+SECTIONS = ["Data", "Task", "Run", "Time", "Results"]
+KINDS: dict[str, type[PretrainConfig | FinetuneConfig]] = {
+    "pretrain": PretrainConfig,
+    "finetune": FinetuneConfig,
+}
+NAMES = [folder.name for folder in FOLDERS]
+
+
+def functions(task: str) -> Iterator[str]:
+    """``mboshi:tiny`` for every public function in recipes/*/TASK.py."""
+    for folder in FOLDERS:
+        for node in ast.parse((folder / f"{task}.py").read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                yield f"{folder.name}:{node.name}"
+
+
+RECIPES = [(task, name) for task in KINDS for name in functions(task)]
+
+
+def shortened(model: ModelConfig) -> ModelConfig:
+    """One layer above the local ones, of which one stays, and a narrow feed-forward part."""
+    local = min(model.context.local_layers, 1)
+    context = replace(model.context, num_layers=local + 1, local_layers=local, ffn_dim=64)
+    return replace(model, context=replace(context, layerdrop=0.0))
+
+
+@pytest.fixture(scope="session")
+def waves(tmp_path_factory: pytest.TempPathFactory) -> Waves:
+    """Two recordings of noise, 0.7 s and 1 s."""
+    folder = tmp_path_factory.mktemp("waves")
+    utterances = []
+    for duration_s in (0.7, 1.0):
+        wave = rng(0, "recipes").uniform(-0.3, 0.3, round(16000 * duration_s))
+        audio.write(folder / f"{duration_s}.wav", wave.astype(np.float32), 16000)
+        path = folder / f"{duration_s}.wav"
+        utterances.append(Utterance(path.stem, path, 0.0, duration_s, 16000, None, "ab"))
+    return Waves.open(utterances, folder / "cache", 16000, progress=False)
+
+
+def only_batch(waves: Waves) -> Batch:
+    """Both recordings."""
+    clean = torch.zeros(2, 16000)
+    for row in range(2):
+        wave = torch.from_numpy(waves.cache.get(row).copy())
+        clean[row, : len(wave)] = wave
+    lengths = torch.tensor([11200, 16000])
+    return Batch(0, ("0.7", "1.0"), ("ab", "ab"), clean, clean, lengths)
+
+
+def test_the_published_corpora_have_recipes() -> None:
+    assert set(NAMES) >= {"synthetic", "fsdd", "mboshi", "wolof", "librispeech", "folder"}
+    for script in (ROOT / "data_prep").glob("[!_]*.py"):
+        assert script.stem in NAMES
+    for task in KINDS:
+        assert {name.partition(":")[0] for name in functions(task)} == set(NAMES)
+
+
+@pytest.mark.parametrize(("task", "name"), RECIPES)
+def test_a_recipe_is_a_config_that_can_be_written_and_read(task: str, name: str) -> None:
+    kind = KINDS[task]
+    config = load_recipe(name, task, "none", kind)
+    assert isinstance(config, kind)
+    assert from_json(kind, to_json(config)) == config
+    size = name.partition(":")[2]
+    if size in ("tiny", "small", "base"):  # what --size calls
+        assert load_recipe(name.partition(":")[0], task, size, kind) == config
+
+
+@pytest.mark.parametrize("name", [*functions("pretrain")])
+def test_a_pretraining_step(name: str, waves: Waves) -> None:
+    config = load_recipe(name, "pretrain", "", PretrainConfig)
+    assert config is not None
+    fewer = config.contrastive and replace(config.contrastive, entries=8, num_negatives=5)
+    config = replace(config, model=shortened(config.model), contrastive=fewer, precision="fp32")
+    torch.manual_seed(0)
+    work = PretrainWork(
+        replace(config, device="cpu"), SpeechModel(config.model), waves, waves, torch.device("cpu")
+    )
+    logged = work.backward(0, 10, [only_batch(waves)])
+    assert torch.isfinite(logged["loss/total"])
+    assert logged["loss/total"] > 0
+    gradient = work.model.project.weight.grad
+    assert gradient is not None
+    assert gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", [*functions("finetune")])
+def test_a_fine_tuning_step(name: str, waves: Waves) -> None:
+    config = load_recipe(name, "finetune", "", FinetuneConfig)
+    assert config is not None
+    config = replace(config, model=shortened(config.model), mask_from_share=0.0, precision="fp32")
+    torch.manual_seed(0)
+    speech = SpeechModel(config.model)
+    tokenizer = CharTokenizer.train(["ab"])
+    model = CTCModel(speech, CTCHead(config.model.context.dim, tokenizer.vocab_size))
+    work = FinetuneWork(config, model, tokenizer, waves, torch.device("cpu"), pretrained=True)
+    logged = work.backward(0, 10, [only_batch(waves)])
+    assert torch.isfinite(logged["loss/ctc"])
+    assert logged["loss/ctc"] > 0
+    assert model.head.linear.weight.grad is not None
+    frozen = config.head_only_steps > 0
+    assert (speech.project.weight.grad is None) == frozen
+    work.backward(config.head_only_steps, 10 * (config.head_only_steps + 1), [only_batch(waves)])
+    assert speech.project.weight.grad is not None
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*/*.py")), ids=str)
+def test_a_recipe_imports_only_the_package(path: Path) -> None:
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            imported.add(str(node.module).partition(".")[0])
+    assert imported <= {"speechssl", "dataclasses", "argparse", "sys", "pathlib"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_readme_has_its_sections(name: str) -> None:
+    text = (ROOT / "recipes" / name / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == SECTIONS
+    for row in ("Source", "Licence", "Hours", "Speakers"):
+        assert re.search(rf"^\| {row} \| \S", text, re.MULTILINE), row
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_run_sh_parses_and_names_what_exists(name: str) -> None:
+    path = ROOT / "recipes" / name / "run.sh"
+    assert path.stat().st_mode & 0o111
+    subprocess.run(["bash", "-n", str(path)], check=True)
+    text = path.read_text(encoding="utf-8")
+    scripts = re.findall(r"^\s*python (\S+)", text, re.MULTILINE)
+    assert all((ROOT / script).is_file() for script in scripts)
+    named = re.findall(r"--recipe (\S+)", text)
+    assert set(named) <= {name}
+    assert scripts or name == "folder"
+
+
+def test_run_sh_stops_without_a_corpus(tmp_path: Path) -> None:
+    for name in ("wolof", "commonvoice", "folder"):
+        command = ["bash", str(ROOT / "recipes" / name / "run.sh")]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode != 0
+        assert "give the folder" in done.stderr
+        assert not list(tmp_path.iterdir())
+
+
+def test_base_is_the_published_batch_and_schedule() -> None:
+    """arXiv:2006.11477, section 4.2 and appendix B; fairseq's yaml files."""
+    base = load_recipe("librispeech", "pretrain", "base", PretrainConfig)
+    assert base is not None
+    samples = base.batch_s * base.loop.accumulate * base.model.sample_rate
+    assert samples / 64 == 1_400_000
+    assert base.max_crop_s * base.model.sample_rate == 250_000
+    for name, updates, lr, frozen, channels in (
+        ("base_10m", 13_000, 5e-5, 10_000, 0.25),
+        ("base_1h", 13_000, 5e-5, 10_000, 0.25),
+        ("base_10h", 20_000, 5e-5, 10_000, 0.5),
+        ("base_100h", 80_000, 3e-5, 0, 0.5),
+    ):
+        config = load_recipe(f"librispeech:{name}", "finetune", "", FinetuneConfig)
+        assert config is not None
+        assert config.loop.max_steps == updates
+        assert (config.optim.lr, config.head_only_steps) == (lr, frozen)
+        assert (config.channel_share, config.channel_span) == (channels, 64)
+        assert config.batch_s * config.loop.accumulate * 16000 == 8 * 3_200_000
+
+
+@pytest.mark.extras
+def test_the_synthetic_corpus_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("espeakng_loader")
+    from recipes.synthetic.prepare import main
+
+    small = ["--unlabeled-minutes", "0.05", "--labeled-minutes", "0.05"]
+    assert main(["--out", str(tmp_path), "--unlabeled-minutes", "0"]) == 2
+    assert "unlabeled minutes" in capsys.readouterr().err
+
+    def tiny_dev_and_test(out: Path, **minutes: float) -> CorpusPaths:
+        return make_corpus(out, **{**minutes, "dev_minutes": 0.05, "test_minutes": 0.05})  # type: ignore[arg-type]
+
+    monkeypatch.setattr("recipes.synthetic.prepare.make_corpus", tiny_dev_and_test)
+    assert main(["--out", str(tmp_path), *small]) == 0
+    assert all(u.text is None for u in read_manifest(tmp_path / "unlabeled.jsonl"))
+    assert all(u.text for u in read_manifest(tmp_path / "test.jsonl"))
