@@ -53,7 +53,7 @@ def demo(out: Path, minutes: float) -> int:
     transcribed."""
     budget = Budget.of(minutes)
     began = time.monotonic()
-    say("Making synthetic speech (espeak-ng, eleven accents) ...")
+    say("Making synthetic speech (espeak-ng, eight accents) ...")
     corpus = make_corpus(
         out / "corpus",
         unlabeled_minutes=60,

@@ -271,7 +271,7 @@ def take_minutes(utterances: Sequence[Utterance], minutes: float, seed: int) -> 
 def fitting(
     utterances: Sequence[Utterance], model: CTCModel, tokenizer: Tokenizer
 ) -> tuple[list[Utterance], list[str]]:
-    """Those whose frames can hold their transcript, and the ids of the others (FACTS: CTC's length
+    """Those whose frames can hold their transcript, and the ids of the others (CTC's length
     condition: frames >= symbols + adjacent repeats)."""
     rate = model.speech.config.sample_rate
     kept, dropped = [], []
