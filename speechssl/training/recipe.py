@@ -36,7 +36,9 @@ def load_recipe(name: str | None, task: str, size: str, kind: type[Config]) -> C
     config = made() if callable(made) else None
     if not isinstance(config, kind):
         known = [
-            n for n, f in vars(module).items() if callable(f) and f.__module__ == module.__name__
+            name
+            for name, made in vars(module).items()
+            if callable(made) and made.__module__ == module.__name__ and name[0] != "_"
         ]
         raise ValueError(f"{path} has no recipe {function or size!r}; it has {', '.join(known)}.")
     return config
