@@ -1,6 +1,7 @@
 """What a run says while it works: metrics.jsonl, a progress bar, lines for the person."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -14,11 +15,12 @@ class RunLog:
 
     def __init__(self, folder: Path, *, resume_step: int = 0, quiet: bool = False) -> None:
         """Open `folder`'s metrics; lines of steps after `resume_step` are cut off, as they will be
-        made again."""
+        made again. `quiet` writes nothing anywhere: for all processes but the first."""
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "metrics.jsonl"
         kept = [m for m in read_metrics(folder) if m["step"] <= resume_step] if resume_step else []
-        self._file = self.path.open("w", encoding="utf-8")
+        target = Path(os.devnull) if quiet else self.path
+        self._file = target.open("w", encoding="utf-8")
         for record in kept:
             self._write(record)
         self._bar = tqdm(

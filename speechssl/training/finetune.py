@@ -165,6 +165,7 @@ def finetune(
         valid_waves = Waves.open(choose_valid(valid_set, config), run / "cache", rate, show)
         work = FinetuneWork(config, model, tokenizer, valid_waves, device, init is not None)
         work.notes = describe_data(train_set, valid_set, dropped, tokenizer)
+        work.notes["init"] = None if init is None else init.meta
         optimizer = build_optimizer(config.optim, learning_parts(model, config.layer_lr_decay))
         resolved = to_json(config)
         plan = BatchPlan(

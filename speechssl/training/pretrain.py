@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -157,6 +158,11 @@ def pretrain(
         if init is not None:
             model.load_state_dict(init.state_dict())
         work = PretrainWork(config, model, train_waves, valid_waves, device)
+        work.notes = {
+            "train_utterances": len(train_set),
+            "train_minutes": round(sum(u.duration_s for u in train_set) / 60, 2),
+            "valid_utterances": len(valid_set),
+        }
         optimizer = build_optimizer(config.optim, [Part((work.modules,))])
         resolved = to_json(config)
         dataset = work.dataset(train_waves, shuffle=True)
@@ -203,6 +209,7 @@ class PretrainWork:
     ) -> None:
         self.config, self.device = config, device
         self.model = model
+        self.notes: dict[str, Any] = {}
         self.contrastive = (
             build_contrastive(config.contrastive, model) if config.contrastive else None
         )
@@ -333,7 +340,13 @@ class PretrainWork:
 
     def save(self, folder: Path, step: int, metrics: dict[str, float]) -> None:
         """Write the encoder and context; the pretext heads stay in the checkpoints."""
-        meta = {"task": "pretrain", "steps": step, "seed": self.config.loop.seed, "valid": metrics}
+        meta = {
+            "task": "pretrain",
+            "steps": step,
+            "seed": self.config.loop.seed,
+            "valid": metrics,
+            **self.notes,
+        }
         save_model(folder, Checkpoint(self.model, meta=meta))
 
     def _count(

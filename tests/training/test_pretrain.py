@@ -39,7 +39,7 @@ def test_both_losses_fall(tones, pretrain_config, tmp_path):
     assert metrics[-1]["valid/contrastive"] < 0.8 * chance
     logged = [m for m in read_metrics(tmp_path / "run") if "loss/total" in m]
     rebuilt = "loss/reconstruction_logmel_unmasked"  # what is masked are random tones
-    assert logged[-1][rebuilt] < 0.8 * logged[0][rebuilt]
+    assert logged[-1][rebuilt] < 0.9 * logged[0][rebuilt]
     assert load_model(tmp_path / "run").meta["task"] == "pretrain"
 
 
