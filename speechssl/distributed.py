@@ -29,6 +29,15 @@ def all_reduce_sum(values: Tensor) -> Tensor:
     return values
 
 
+def least(value: int, device: torch.device) -> int:
+    """The smallest of all processes' values: what they agree on."""
+    if world() == 1:
+        return value
+    shared = torch.tensor(value, device=device)
+    dist.all_reduce(shared, dist.ReduceOp.MIN)
+    return int(shared)
+
+
 def average_gradients(module: nn.Module) -> None:
     """Replace each gradient by its mean over all processes; a missing one counts as zero."""
     if world() == 1:

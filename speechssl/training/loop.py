@@ -187,19 +187,21 @@ def train(
             window.add(
                 losses, audio_s, waiting, sum(_padding(b) for b in micro_batches) / loop.accumulate
             )
-            progress.max_steps = budget.plan(progress.step, progress.max_steps)
+            planned = budget.plan(progress.step, progress.max_steps)
+            progress.max_steps = distributed.least(planned, norm.device)
+            stopping = distributed.least(-int(stop.asked), norm.device) < 0
             if progress.step % loop.log_every == 0:
                 means = window.close(norm.device)
                 log.metrics(progress.step, clock.elapsed_s, {**means, "lr": lr})
                 log.progress(progress.step, progress.max_steps, _shown(means, clock, progress))
-            last = progress.step >= progress.max_steps or stop.asked
+            last = progress.step >= progress.max_steps or stopping
             if last or _due(progress, loop):
                 metrics = _validate(work, progress, run, log, clock)
                 if loop.patience and _stale(progress, loop):
                     log.say(f"No better score in {loop.patience} validations: the run ends here.")
                     progress.max_steps = progress.step
             if (
-                stop.asked
+                stopping
                 or progress.step % loop.checkpoint_every == 0
                 or progress.step >= progress.max_steps
             ):
@@ -207,7 +209,7 @@ def train(
                 if distributed.rank() == 0:
                     save_state(run, work.modules, optimizer, progress, loop.keep_checkpoints)
                 distributed.barrier()
-            if stop.asked and progress.step < progress.max_steps:
+            if stopping and progress.step < progress.max_steps:
                 raise InterruptedRunError(
                     f"Stopped at step {progress.step} of {progress.max_steps}; the state is saved "
                     f"in {run}. The same command goes on from there."
@@ -222,6 +224,9 @@ def _validate(
     work.modules.eval()
     score, metrics = work.validate(progress.step)
     work.modules.train()
+    best = progress.best_score is None or score < progress.best_score
+    if best:
+        progress.best_score, progress.best_step = score, progress.step
     if distributed.rank() > 0:
         return metrics
     log.metrics(progress.step, clock.elapsed_s, {f"valid/{k}": v for k, v in metrics.items()})
@@ -232,8 +237,7 @@ def _validate(
     if sample := work.sample():
         log.say(sample)
     work.save(run / "model", progress.step, metrics)
-    if progress.best_score is None or score < progress.best_score:
-        progress.best_score, progress.best_step = score, progress.step
+    if best:
         work.save(run / "best", progress.step, metrics)
     return metrics
 
