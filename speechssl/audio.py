@@ -287,22 +287,28 @@ def _mono_at(blocks: Iterable[np.ndarray], source_rate: int, sample_rate: int) -
         parts = list(mono)
         wave = np.concatenate(parts) if parts else np.zeros(0, np.float32)
     else:
-        wave = _resample(mono, source_rate, sample_rate)
+        wave = np.concatenate(list(resampled(mono, source_rate, sample_rate)))
     return np.clip(wave, -1.0, 1.0, out=wave)
 
 
-def _resample(mono: Iterable[np.ndarray], source_rate: int, sample_rate: int) -> np.ndarray:
+def resampled(
+    mono: Iterable[np.ndarray], source_rate: int, sample_rate: int
+) -> Iterator[np.ndarray]:
+    """Blocks (n,) float32 at one rate -> blocks at another, in bounded memory.
+
+    Together they are the whole's length times the ratio, rounded.
+    """
     import soxr
 
     resampler = soxr.ResampleStream(source_rate, sample_rate, 1, dtype="float32", quality="HQ")
-    parts, num_samples = [], 0
+    heard = made = 0
     for block in mono:
-        parts.append(resampler.resample_chunk(block))
-        num_samples += len(block)
-    parts.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
-    wave = np.concatenate(parts)
-    length = math.floor(num_samples * sample_rate / source_rate + 0.5)
-    return np.pad(wave, (0, length - len(wave))) if len(wave) < length else wave[:length]
+        part = resampler.resample_chunk(block)
+        heard, made = heard + len(block), made + len(part)
+        yield part
+    part = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+    left = max(math.floor(heard * sample_rate / source_rate + 0.5) - made, 0)
+    yield np.pad(part[:left], (0, left - min(left, len(part))))
 
 
 # ---- the cache ----------------------------------------------------------------------------------

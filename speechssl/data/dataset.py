@@ -38,9 +38,9 @@ class Batch:
     """(B,) int64 samples."""
 
     @property
-    def audio_s(self) -> float:
-        """Valid seconds, at 16 kHz counted by the caller's rate."""
-        return float(self.lengths.sum())
+    def num_samples(self) -> int:
+        """Valid samples, without the padding."""
+        return int(self.lengths.sum())
 
 
 @dataclass(frozen=True)

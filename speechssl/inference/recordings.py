@@ -3,8 +3,7 @@
 Memory is bounded by the longest chunk, however long a recording is. Shapes: S samples, C channels.
 """
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,22 +151,6 @@ def stream(clip: Clip, sample_rate: int) -> Iterator[np.ndarray]:
     info, blocks = audio.stream(clip.source, start_s=clip.start_s, duration_s=clip.duration_s)
     mono: Iterator[np.ndarray] = map(audio.mix, blocks)
     if info.sample_rate != sample_rate:
-        mono = _resampled(mono, info.sample_rate, sample_rate)
+        mono = audio.resampled(mono, info.sample_rate, sample_rate)
     for block in mono:
         yield np.clip(block, -1.0, 1.0)
-
-
-def _resampled(
-    mono: Iterable[np.ndarray], source_rate: int, sample_rate: int
-) -> Iterator[np.ndarray]:
-    import soxr
-
-    resampler = soxr.ResampleStream(source_rate, sample_rate, 1, dtype="float32", quality="HQ")
-    heard = made = 0
-    for block in mono:
-        part = resampler.resample_chunk(block)
-        heard, made = heard + len(block), made + len(part)
-        yield part
-    part = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-    left = max(math.floor(heard * sample_rate / source_rate + 0.5) - made, 0)
-    yield np.pad(part[:left], (0, left - min(left, len(part))))

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor
 from speechssl import distributed
 from speechssl.checkpoint import Checkpoint, load_model, save_model
 from speechssl.data.batching import BatchPlan
-from speechssl.data.dataset import Batch, PlannedBatches, Waves, load_batches
+from speechssl.data.dataset import Batch, PlannedBatches, Waves
 from speechssl.data.distortion import DistortionConfig, DistortionPool
 from speechssl.data.distortion import none as no_distortion
 from speechssl.data.manifest import Utterance
@@ -167,7 +167,6 @@ def finetune(
         work.notes = describe_data(train_set, valid_set, dropped, tokenizer)
         work.notes["init"] = None if init is None else init.meta
         optimizer = build_optimizer(config.optim, learning_parts(model, config.layer_lr_decay))
-        resolved = to_json(config)
         plan = BatchPlan(
             train_waves.lengths_s(),
             batch_s=config.batch_s,
@@ -184,18 +183,14 @@ def finetune(
             pool=DistortionPool.open() if distorts else None,
         )
 
-        def batches(first: int, last: int) -> Iterator[Batch]:
-            return load_batches(dataset, first, last, num_workers=config.loop.num_workers)
-
         return train(
             run,
             work,
             optimizer,
-            batches,
+            dataset,
             loop=config.loop,
             optim=config.optim,
-            config=resolved,
-            sample_rate=rate,
+            config=to_json(config),
             started=started,
             resume=resume,
         )

@@ -9,7 +9,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from speechssl import distributed
-from speechssl.data.dataset import Batch
+from speechssl.data.dataset import Batch, PlannedBatches, load_batches
 from speechssl.rng import torch_seed
 from speechssl.runlog import RunLog
 from speechssl.training.optim import OptimConfig, lr_at, set_lr
@@ -116,12 +116,11 @@ def train(
     run: Path,
     work: Work,
     optimizer: torch.optim.Optimizer,
-    batches: Callable[[int, int], Iterator[Batch]],
+    dataset: PlannedBatches,
     *,
     loop: LoopConfig,
     optim: OptimConfig,
     config: dict[str, Any],
-    sample_rate: int,
     started: float,
     resume: bool = True,
 ) -> Outcome:
@@ -131,10 +130,9 @@ def train(
         run: folder of the run.
         work: what is trained.
         optimizer: over its parameters.
-        batches: ``batches(first, last)`` gives micro-batches `first` to `last` - 1.
+        dataset: the micro-batches of the run, by number.
         loop, optim: how.
         config: the resolved config; a state saved under another one is refused.
-        sample_rate: Hz, to count audio seconds.
         started: ``time.monotonic()`` when the command began, from which the budget is counted.
         resume: go on from the newest checkpoint of `run`, if there is one.
 
@@ -163,7 +161,12 @@ def train(
     ):
         if progress.step:
             log.say(f"Going on from step {progress.step} of {progress.max_steps}.")
-        fetched = batches(progress.step * loop.accumulate, loop.max_steps * loop.accumulate)
+        fetched = load_batches(
+            dataset,
+            progress.step * loop.accumulate,
+            loop.max_steps * loop.accumulate,
+            num_workers=loop.num_workers,
+        )
         while progress.step < progress.max_steps:
             step = progress.step
             lr = lr_at(optim, step, progress.max_steps)
@@ -182,7 +185,8 @@ def train(
             optimizer.step()
 
             progress.step += 1
-            audio_s = sum(b.audio_s for b in micro_batches) / sample_rate * distributed.world()
+            samples = sum(b.num_samples for b in micro_batches) * distributed.world()
+            audio_s = samples / dataset.waves.sample_rate
             progress.audio_s += audio_s
             window.add(
                 losses, audio_s, waiting, sum(_padding(b) for b in micro_batches) / loop.accumulate
@@ -339,7 +343,7 @@ class _Window:
 
 
 def _padding(batch: Batch) -> float:
-    return 1 - float(batch.lengths.sum()) / max(batch.heard.numel(), 1)
+    return 1 - batch.num_samples / max(batch.heard.numel(), 1)
 
 
 def _shown(means: dict[str, float], clock: _Clock, progress: Progress) -> dict[str, str]:

@@ -5,7 +5,7 @@ The way of the data: manifest -> batch -> distort, mask -> encoder -> context ->
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from speechssl import distributed
 from speechssl.checkpoint import Checkpoint, save_model
 from speechssl.data.batching import BatchPlan
-from speechssl.data.dataset import Batch, PlannedBatches, Waves, load_batches
+from speechssl.data.dataset import Batch, PlannedBatches, Waves
 from speechssl.data.distortion import DistortionConfig, DistortionPool
 from speechssl.data.distortion import light as light_distortion
 from speechssl.data.distortion import none as no_distortion
@@ -164,21 +164,16 @@ def pretrain(
             "valid_utterances": len(valid_set),
         }
         optimizer = build_optimizer(config.optim, [Part((work.modules,))])
-        resolved = to_json(config)
         dataset = work.dataset(train_waves, shuffle=True)
-
-        def batches(first: int, last: int) -> Iterator[Batch]:
-            return load_batches(dataset, first, last, num_workers=config.loop.num_workers)
 
         return train(
             run,
             work,
             optimizer,
-            batches,
+            dataset,
             loop=config.loop,
             optim=config.optim,
-            config=resolved,
-            sample_rate=rate,
+            config=to_json(config),
             started=started,
             resume=resume,
         )
