@@ -14,6 +14,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from speechssl import shapes
 from speechssl.model.config import ContextConfig
+from speechssl.model.recurrence import bidirectional_gru
 
 
 @dataclass(frozen=True)
@@ -128,10 +129,7 @@ class LocalLayer(nn.Module):
 
 
 class RecurrentLayer(nn.Module):
-    """A bidirectional GRU (arXiv:1406.1078) and a linear map, with residual and norm before.
-
-    Float32 whatever the autocast: its products are small, and its state is carried over many steps.
-    """
+    """A bidirectional GRU (arXiv:1406.1078) and a linear map, with residual and norm before."""
 
     def __init__(self, config: ContextConfig) -> None:
         super().__init__()
@@ -143,21 +141,13 @@ class RecurrentLayer(nn.Module):
 
     def forward(self, x: Tensor, attention_mask: Tensor | None) -> Tensor:
         """(B, T, D), mask (B, 1, 1, T) True where a frame is valid -> (B, T, D)."""
-        with torch.autocast(x.device.type, enabled=False):
-            y = self.norm(x.float())
-            after = reverse(self.backwards(reverse(y, attention_mask))[0], attention_mask)
-            y = torch.cat([self.forwards(y)[0], after], dim=2)  # (B, T, D)
+        lengths = (
+            torch.full((x.shape[0],), x.shape[1], device=x.device)
+            if attention_mask is None
+            else attention_mask[:, 0, 0].sum(1)
+        )
+        y = bidirectional_gru(self.norm(x), lengths, self.forwards, self.backwards)  # (B, T, D)
         return x + F.dropout(self.out(y), self.config.dropout, self.training)
-
-
-def reverse(y: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """(B, T, D) backwards in time from each utterance's own end; the padding stays where it is."""
-    if attention_mask is None:
-        return y.flip(1)
-    time = torch.arange(y.shape[1], device=y.device)
-    lengths = attention_mask[:, 0, 0].sum(1, keepdim=True)  # (B, 1)
-    index = torch.where(time < lengths, lengths - 1 - time, time)  # (B, T)
-    return y.gather(1, index[:, :, None].expand_as(y))
 
 
 class TransformerLayer(nn.Module):

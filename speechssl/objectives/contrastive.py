@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from speechssl import shapes
 from speechssl.model.quantizer import GumbelQuantizer, KMeansQuantizer, temperature_at
 from speechssl.model.speech_model import SpeechModel, SpeechOutput
-from speechssl.objectives.features import FEATURE_DIMS, HOP_S, frame_features
+from speechssl.objectives.features import FEATURE_DIMS, HOP_S, CleanSpeech, frame_features
 from speechssl.objectives.loss import LossTerm, TaskLoss
 
 QuantizerKind = Literal["gumbel", "kmeans"]
@@ -159,9 +159,9 @@ class KMeansContrastive(nn.Module):
         """Find the centroids, from (N, F) frames of :meth:`features`."""
         self.quantizer.fit(frames, seed)
 
-    def forward(self, output: SpeechOutput, mask: Tensor, clean: Tensor) -> TaskLoss:
-        """The loss over masked frames; `clean` is the undamaged wave (B, S)."""
-        codes = self.quantizer(self.features(clean, output.lengths)[mask])  # (M,)
+    def forward(self, output: SpeechOutput, mask: Tensor, clean: CleanSpeech) -> TaskLoss:
+        """The loss over masked frames; `clean` is the undamaged speech."""
+        codes = self.quantizer(clean.features("mfcc")[mask])  # (M,)
         with torch.autocast(mask.device.type, enabled=False):
             predictions = F.normalize(self.project_context(output.context[mask].float()), dim=1)
             logits = predictions @ F.normalize(self.codebook, dim=1).T / self.config.temperature

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from speechssl import shapes
 from speechssl.model.heads import ReconstructionHead
 from speechssl.model.speech_model import SpeechModel, SpeechOutput
-from speechssl.objectives.features import FEATURE_DIMS, HOP_S, FeatureName, frame_features
+from speechssl.objectives.features import FEATURE_DIMS, HOP_S, CleanSpeech, FeatureName
 from speechssl.objectives.loss import LossTerm, TaskLoss
 
 
@@ -67,13 +67,13 @@ class ReconstructionTask(nn.Module):
             }
         )
 
-    def forward(self, output: SpeechOutput, mask: Tensor, clean: Tensor) -> TaskLoss:
-        """The loss over masked and unmasked valid frames; `clean` is the undamaged wave (B, S)."""
+    def forward(self, output: SpeechOutput, mask: Tensor, clean: CleanSpeech) -> TaskLoss:
+        """The loss over masked and unmasked valid frames; `clean` is the undamaged speech."""
         valid = shapes.length_mask(output.lengths, mask.shape[1])
         terms: dict[str, LossTerm] = {}
         metrics: dict[str, Tensor] = {}
         for name in self.config.features:
-            target = frame_features(name, clean, output.lengths, self.hop_samples, self.sample_rate)
+            target = clean.features(name)
             for where, chosen, weight in (
                 ("masked", mask, self.config.masked_weight),
                 ("unmasked", valid & ~mask, self.config.unmasked_weight),

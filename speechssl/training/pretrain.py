@@ -33,6 +33,7 @@ from speechssl.objectives.contrastive import (
     build_contrastive,
     draw_negatives,
 )
+from speechssl.objectives.features import CleanSpeech
 from speechssl.objectives.loss import LossTerm, TaskLoss, combine
 from speechssl.objectives.reconstruction import ReconstructionConfig, ReconstructionTask
 from speechssl.rng import rng, torch_seed
@@ -266,7 +267,7 @@ class PretrainWork:
         self, batch: Batch, mask: Tensor, encoder_grad_scale: float = 1.0
     ) -> tuple[dict[str, LossTerm], dict[str, Tensor]]:
         """The addends of one micro-batch's loss, and numbers to log."""
-        clean = batch.clean.to(self.device)
+        clean = self._clean(batch)
         with autocast(self.device, self.config.precision):
             output = self.model(
                 batch.heard.to(self.device),
@@ -286,6 +287,13 @@ class PretrainWork:
                 results.append(self.reconstruction(output, mask, clean))
         terms = {name: term for r in results for name, term in r.terms.items()}
         return terms, {name: value for r in results for name, value in r.metrics.items()}
+
+    def _clean(self, batch: Batch) -> CleanSpeech:
+        config = self.config.model
+        frames = self.model.frame_lengths(batch.lengths.to(self.device))
+        return CleanSpeech(
+            batch.clean.to(self.device), frames, config.hop_samples, config.sample_rate
+        )
 
     def mask(self, batch: Batch, purpose: str) -> Tensor:
         """(B, T) bool on the device: which frames are hidden."""

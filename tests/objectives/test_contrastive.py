@@ -26,6 +26,7 @@ from speechssl.objectives.contrastive import (
     draw_negatives,
     mean_square,
 )
+from speechssl.objectives.features import CleanSpeech
 from speechssl.objectives.loss import combine
 from speechssl.rng import rng
 
@@ -215,11 +216,15 @@ def test_mean_square_is_over_valid_frames():
 # --- the tasks ------------------------------------------------------------------------------------
 
 
+def clean(task, wave, output) -> CleanSpeech:
+    return CleanSpeech(wave, output.lengths, task.hop_samples, task.sample_rate)
+
+
 def run(model, task, wave, lengths, mask, negatives):
     output = model(wave, lengths, mask=mask)
     if isinstance(task, GumbelContrastive):
         return task(output, mask, negatives)
-    return task(output, mask, wave)
+    return task(output, mask, clean(task, wave, output))
 
 
 def gradient(model, task) -> dict[str, torch.Tensor]:
@@ -330,7 +335,7 @@ def test_kmeans_against_the_formula():
     wave, lengths = waves()
     mask, _ = mask_and_negatives(model.frame_lengths(lengths))
     output = model(wave, lengths, mask=mask)
-    result = task(output, mask, wave)
+    result = task(output, mask, clean(task, wave, output))
     features = task.features(wave, output.lengths)[mask]
     scaled = (features - task.quantizer.mean) / task.quantizer.scale
     codes = torch.cdist(scaled, task.quantizer.centroids).argmin(1)

@@ -1,0 +1,93 @@
+"""The compiled recurrent layer against the library's."""
+
+import pytest
+import torch
+from torch import nn
+
+from speechssl.model import recurrence
+from speechssl.model.recurrence import bidirectional_gru, compiled_gru, compiled_loops, plain_gru
+
+LENGTHS = torch.tensor([23, 1, 20, 7])
+
+
+@pytest.fixture
+def layers():
+    torch.manual_seed(0)
+    return nn.GRU(12, 8, batch_first=True), nn.GRU(12, 8, batch_first=True)
+
+
+def test_the_compiled_loops_are_there():
+    assert compiled_loops() is not None, "numba comes with librosa"
+
+
+def outcome(run, layers, x, grad):
+    """The output and every gradient."""
+    x = x.clone().requires_grad_()
+    for layer in layers:
+        layer.zero_grad()
+    y = run(x, LENGTHS, *layers)
+    (y * grad).sum().backward()
+    return [y.detach(), x.grad, *(p.grad.clone() for g in layers for p in g.parameters())]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_compiled_is_plain(layers, threads):
+    x, grad = 3 * torch.randn(4, 23, 12), torch.randn(4, 23, 16)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        ours, plain = (outcome(run, layers, x, grad) for run in (compiled_gru, plain_gru))
+    finally:
+        torch.set_num_threads(before)
+    for one, other in zip(ours, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_saturated_gates_stay_exact(layers):
+    x = 300 * torch.randn(4, 23, 12)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            compiled_gru(x, LENGTHS, *layers), plain_gru(x, LENGTHS, *layers), rtol=0, atol=2e-6
+        )
+
+
+@pytest.mark.parametrize("run", [compiled_gru, plain_gru])
+def test_an_utterance_does_not_hear_its_padding(layers, run):
+    x = torch.randn(4, 23, 12)
+    whole = run(x, LENGTHS, *layers)
+    for row, length in enumerate(LENGTHS.tolist()):
+        alone = run(x[row : row + 1, :length], LENGTHS[row : row + 1], *layers)
+        torch.testing.assert_close(whole[row, :length], alone[0], rtol=1e-5, atol=1e-6)
+        assert not whole[row, length:].any()
+
+
+def test_without_numba_the_plain_layer_takes_over(layers, monkeypatch):
+    x = torch.randn(4, 23, 12)
+    ours = bidirectional_gru(x, LENGTHS, *layers)
+    monkeypatch.setattr(recurrence, "compiled_loops", lambda: None)
+    plain = bidirectional_gru(x, LENGTHS, *layers)
+    torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
+    assert torch.equal(plain, plain_gru(x, LENGTHS, *layers))
+
+
+def test_gradient_against_finite_differences(layers):
+    """In float64 through the plain layer, in float32 through ours: the plain one is the oracle."""
+    x, grad = torch.randn(4, 23, 12), torch.randn(4, 23, 16)
+    ours = outcome(compiled_gru, layers, x, grad)[1]
+    step = 1e-2
+    with torch.no_grad():
+        for b, t, d in ((0, 5, 3), (2, 19, 11), (3, 0, 0)):
+            moved = torch.zeros_like(x)
+            moved[b, t, d] = step
+            up, down = (plain_gru(x + s * moved, LENGTHS, *layers) for s in (1, -1))
+            slope = float(((up - down) * grad).sum()) / (2 * step)
+            assert abs(slope - float(ours[b, t, d])) < 1e-3
+
+
+def test_under_autocast_the_states_are_float32(layers):
+    x = torch.randn(4, 23, 12)
+    exact = compiled_gru(x, LENGTHS, *layers)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = compiled_gru(x, LENGTHS, *layers)
+    assert y.dtype == torch.float32
+    torch.testing.assert_close(y, exact, rtol=0, atol=0.03)
