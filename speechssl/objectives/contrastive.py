@@ -20,12 +20,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from speechssl import shapes
-from speechssl.model.quantizer import GumbelQuantizer, KMeansQuantizer, temperature_at
+from speechssl.model.quantizer import (
+    GumbelQuantizer,
+    KMeansQuantizer,
+    RandomProjectionQuantizer,
+    temperature_at,
+)
 from speechssl.model.speech_model import SpeechModel, SpeechOutput
 from speechssl.objectives.features import FEATURE_DIMS, HOP_S, CleanSpeech, frame_features
 from speechssl.objectives.loss import LossTerm, TaskLoss
 
-QuantizerKind = Literal["gumbel", "kmeans"]
+QuantizerKind = Literal["gumbel", "kmeans", "random"]
 
 
 @dataclass(frozen=True)
@@ -33,18 +38,21 @@ class ContrastiveConfig:
     """What is predicted, and how hard it is."""
 
     quantizer: QuantizerKind = "gumbel"
+    """``gumbel``: learned codes of the latents (arXiv:2006.11477). Of the clean wave's cepstra, and
+    fixed: ``kmeans``, centroids (arXiv:2106.07447); ``random``, a random projection and codebook
+    (arXiv:2202.01855)."""
     weight: float = 1.0
     target_dim: int = 256
     """E, the width in which predictions and targets are compared."""
     num_negatives: int = 100
-    """Others per masked frame, drawn from the same utterance; ``kmeans`` contrasts with all
-    codes."""
+    """Others per masked frame, drawn from the same utterance; fixed codes are contrasted
+    with all others."""
     temperature: float = 0.1
     """The cosine similarities are divided by this."""
     groups: int = 2
     """Codebook groups of ``gumbel``."""
     entries: int = 320
-    """Codes per group; the number of centroids for ``kmeans``."""
+    """Codes per group; the number of all codes where they are fixed."""
     diversity_weight: float = 0.1
     feature_penalty: float = 10.0
     """Weight of the encoder output's mean square; ``gumbel`` only."""
@@ -138,8 +146,8 @@ class GumbelContrastive(nn.Module):
         return TaskLoss(terms, metrics)
 
 
-class KMeansContrastive(nn.Module):
-    """Targets from centroids of the clean wave's cepstra."""
+class FixedCodesContrastive(nn.Module):
+    """Targets are fixed codes of the clean wave's cepstra."""
 
     def __init__(self, config: ContrastiveConfig, model: SpeechModel) -> None:
         super().__init__()
@@ -147,7 +155,8 @@ class KMeansContrastive(nn.Module):
         self.hop_samples = model.config.hop_samples
         self.sample_rate = model.config.sample_rate
         hops = self.hop_samples // round(HOP_S * self.sample_rate)
-        self.quantizer = KMeansQuantizer(FEATURE_DIMS["mfcc"] * hops, config.entries)
+        kind = KMeansQuantizer if config.quantizer == "kmeans" else RandomProjectionQuantizer
+        self.quantizer = kind(FEATURE_DIMS["mfcc"] * hops, config.entries)
         self.project_context = nn.Linear(model.config.context.dim, config.target_dim)
         self.codebook = nn.Parameter(torch.randn(config.entries, config.target_dim))
 
@@ -156,8 +165,9 @@ class KMeansContrastive(nn.Module):
         return frame_features("mfcc", wave, frames, self.hop_samples, self.sample_rate)
 
     def fit(self, frames: Tensor, seed: int) -> None:
-        """Find the centroids, from (N, F) frames of :meth:`features`."""
-        self.quantizer.fit(frames, seed)
+        """Find the centroids, from (N, F) frames of :meth:`features`; random codes need none."""
+        if isinstance(self.quantizer, KMeansQuantizer):
+            self.quantizer.fit(frames, seed)
 
     def forward(self, output: SpeechOutput, mask: Tensor, clean: CleanSpeech) -> TaskLoss:
         """The loss over masked frames; `clean` is the undamaged speech."""
@@ -175,14 +185,14 @@ class KMeansContrastive(nn.Module):
         return TaskLoss({"contrastive": LossTerm(total, "masked", self.config.weight)}, metrics)
 
 
-ContrastiveTask = GumbelContrastive | KMeansContrastive
+ContrastiveTask = GumbelContrastive | FixedCodesContrastive
 
 
 def build_contrastive(config: ContrastiveConfig, model: SpeechModel) -> ContrastiveTask:
     """The task that a config describes."""
     if config.quantizer == "gumbel":
         return GumbelContrastive(config, model)
-    return KMeansContrastive(config, model)
+    return FixedCodesContrastive(config, model)
 
 
 def draw_negatives(mask: np.ndarray, num: int, generator: np.random.Generator) -> np.ndarray:

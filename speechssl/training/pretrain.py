@@ -28,8 +28,8 @@ from speechssl.model.masking import span_mask
 from speechssl.model.speech_model import SpeechModel
 from speechssl.objectives.contrastive import (
     ContrastiveConfig,
+    FixedCodesContrastive,
     GumbelContrastive,
-    KMeansContrastive,
     build_contrastive,
     draw_negatives,
 )
@@ -220,7 +220,7 @@ class PretrainWork:
         self.modules = nn.ModuleDict(
             {name: part for name, part in parts.items() if part is not None}
         )
-        if isinstance(self.contrastive, KMeansContrastive):
+        if isinstance(self.contrastive, FixedCodesContrastive):
             fit_codes(self.contrastive, model, train_waves, config.loop.seed)
         self.modules.to(device).train()
         pool = DistortionPool.open(noise_dir=config.noise_dir, rir_dir=config.rir_dir)
@@ -276,7 +276,7 @@ class PretrainWork:
                 encoder_grad_scale=encoder_grad_scale,
             )
             results: list[TaskLoss] = []
-            if isinstance(self.contrastive, KMeansContrastive):
+            if isinstance(self.contrastive, FixedCodesContrastive):
                 results.append(self.contrastive(output, mask, clean))
             elif isinstance(self.contrastive, GumbelContrastive):
                 generator = rng(self.config.loop.seed, "negatives", batch.index)
@@ -365,7 +365,7 @@ class PretrainWork:
 
 
 @torch.no_grad()
-def fit_codes(task: KMeansContrastive, model: SpeechModel, waves: Waves, seed: int) -> None:
+def fit_codes(task: FixedCodesContrastive, model: SpeechModel, waves: Waves, seed: int) -> None:
     """Find the task's centroids on half an hour of clean audio, drawn from the training set."""
     parts, spent = [], 0.0
     for item in rng(seed, "codes").permutation(len(waves.utterances)).tolist():

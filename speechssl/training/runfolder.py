@@ -81,7 +81,7 @@ def _read(kind: Any, data: Any, name: str) -> Any:
     if kind is ModelConfig:
         return model_config.from_dict(data)
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
-        if data is None:
+        if data is None or data == "none":  # as a person types it
             return None
         inner = [a for a in typing.get_args(kind) if a is not type(None)]
         return _read(inner[0], data, name)

@@ -18,8 +18,8 @@ from speechssl.model.masking import span_mask
 from speechssl.model.speech_model import SpeechModel
 from speechssl.objectives.contrastive import (
     ContrastiveConfig,
+    FixedCodesContrastive,
     GumbelContrastive,
-    KMeansContrastive,
     accuracy,
     build_contrastive,
     contrastive_logits,
@@ -64,7 +64,7 @@ def model_and_task(config: ContrastiveConfig, kind: str = "conv"):
         torch.manual_seed(0)
         model = SpeechModel(MODELS[kind]).eval()
         task = build_contrastive(config, model).eval()
-    if isinstance(task, KMeansContrastive):
+    if isinstance(task, FixedCodesContrastive):
         wave, lengths = waves()
         frames = model.frame_lengths(lengths)
         features = task.features(wave, frames)
@@ -352,6 +352,25 @@ def test_kmeans_against_the_formula():
     assert float(result.metrics["contrastive/accuracy"]) == float(right)
 
 
+def test_random_codes_need_no_fitting_and_are_learned():
+    """The loss of codes of noise-like bursts falls: predictions reach what is to be predicted."""
+    model, task = model_and_task(replace(GUMBEL, quantizer="random", entries=16), "filterbank")
+    before = task.state_dict()["quantizer.codebook"].clone()
+    wave, lengths = waves()
+    mask, negatives = mask_and_negatives(model.frame_lengths(lengths))
+    task.fit(task.features(wave, model.frame_lengths(lengths))[mask], 0)
+    optimizer = torch.optim.Adam([*model.parameters(), *task.parameters()], lr=3e-3)
+    losses = []
+    for _ in range(20):
+        loss = run(model, task, wave, lengths, mask, negatives).terms["contrastive"].total
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+    assert torch.equal(before, task.state_dict()["quantizer.codebook"])
+
+
 @pytest.mark.parametrize("kind", MODELS)
 def test_the_codes_of_an_utterance_do_not_depend_on_its_batch(kind):
     model, task = model_and_task(KMEANS, kind)
@@ -378,7 +397,7 @@ def test_the_loss_is_float32_under_autocast(config):
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"quantizer": "vq"}, "contrastive.quantizer must be one of gumbel, kmeans, got 'vq'"),
+        ({"quantizer": "vq"}, "contrastive.quantizer must be one of gumbel, kmeans, random, got 'vq'"),
         ({"num_negatives": 0}, "contrastive.num_negatives must be at least 1"),
         ({"weight": -1.0}, "contrastive.weight must not be negative"),
         ({"gumbel_end": 0.0}, "contrastive.gumbel_end must be above 0"),
