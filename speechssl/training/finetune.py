@@ -42,7 +42,8 @@ class FinetuneConfig:
     tokenizer: str = "char"
     """``char`` or ``spm:SIZE``, learned from the training text."""
     dropout: float | None = None
-    """Dropout of the context network in this run; None keeps the model's own."""
+    """Dropout of the context network in this run. None: the model's own, or where a pretrained one
+    has none, by the minutes of labels (:func:`fitting_dropout`)."""
     upsample: int = 1
     """Rows of output per frame: 2 where people speak faster than the frames allow."""
     head_only_steps: int = 0
@@ -52,8 +53,10 @@ class FinetuneConfig:
     """Share of the run in which a pretrained encoder is frozen; one from scratch never is."""
     fresh_layers: int = 0
     """Upper layers that are initialised anew: their last pretraining job was another one."""
-    layer_lr_decay: float = 1.0
-    """Factor on the learning rate from each layer to the one below it."""
+    layer_lr_decay: float = 0.7
+    """Factor on the learning rate from each layer of a pretrained model to the one below it, so
+    that few labels do not overwrite what was learned without (arXiv:1801.06146, section 3.2). One
+    from scratch learns evenly."""
     mask_share: float = 0.2
     """Time masks, as in pretraining (SpecAugment, arXiv:1904.08779)."""
     mask_span: int = 2
@@ -104,8 +107,8 @@ def preset(size: str) -> FinetuneConfig:
         return config
     return replace(
         config,
-        dropout=None,
         head_only_steps=10_000,
+        layer_lr_decay=1.0,
         mask_share=0.65,
         mask_span=10,
         channel_share=0.5,
@@ -151,6 +154,9 @@ def finetune(
             config.tokenizer, [u.text or "" for u in train_set], allow_smaller=True
         )
         torch.manual_seed(torch_seed(config.loop.seed, "weights"))
+        if init is not None and config.dropout is None:
+            minutes = sum(u.duration_s for u in train_set) / 60
+            config = replace(config, dropout=fitting_dropout(init.speech.config, minutes))
         speech = build_speech(config, init)
         head = CTCHead(speech.config.context.dim, tokenizer.vocab_size, config.upsample)
         model = CTCModel(speech, head)
@@ -166,7 +172,8 @@ def finetune(
         work = FinetuneWork(config, model, tokenizer, valid_waves, device, init is not None)
         work.notes = describe_data(train_set, valid_set, dropped, tokenizer)
         work.notes["init"] = None if init is None else init.meta
-        optimizer = build_optimizer(config.optim, learning_parts(model, config.layer_lr_decay))
+        decay = 1.0 if init is None else config.layer_lr_decay
+        optimizer = build_optimizer(config.optim, learning_parts(model, decay))
         plan = BatchPlan(
             train_waves.lengths_s(),
             batch_s=config.batch_s,
@@ -216,6 +223,17 @@ def build_speech(config: FinetuneConfig, init: Checkpoint | None) -> SpeechModel
         if speech.config.context.norm_order == "pre":
             speech.context.norm.load_state_dict(fresh.context.norm.state_dict())
     return speech
+
+
+def fitting_dropout(model: ModelConfig, minutes: float) -> float | None:
+    """Dropout for a pretrained model and the minutes of labels; None to leave it as it is.
+
+    The CPU sizes are pretrained without any. A pretrained one then overfits few labels; one from
+    scratch learns more slowly with dropout than it overfits without (RESULTS.md).
+    """
+    if model.context.dropout > 0:
+        return None
+    return 0.3 if minutes < 30 else 0.2 if minutes < 120 else 0.1 if minutes < 600 else None
 
 
 def _with_dropout(speech: SpeechModel, dropout: float | None) -> SpeechModel:

@@ -397,7 +397,10 @@ def test_the_loss_is_float32_under_autocast(config):
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"quantizer": "vq"}, "contrastive.quantizer must be one of gumbel, kmeans, random, got 'vq'"),
+        (
+            {"quantizer": "vq"},
+            "contrastive.quantizer must be one of gumbel, kmeans, random, got 'vq'",
+        ),
         ({"num_negatives": 0}, "contrastive.num_negatives must be at least 1"),
         ({"weight": -1.0}, "contrastive.weight must not be negative"),
         ({"gumbel_end": 0.0}, "contrastive.gumbel_end must be above 0"),

