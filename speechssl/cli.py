@@ -474,6 +474,7 @@ def _run_transcribe(args: argparse.Namespace) -> int:
     checkpoint = load_model(args.model)
     results = transcribe_all(checkpoint, clips, precision=args.precision, batch_s=args.batch_s)
     failed = header = 0
+    narrow: list[str] = []
     for target, result in zip(
         _targets(clips, args.out, args.format), _bar(results, clips), strict=True
     ):
@@ -481,6 +482,8 @@ def _run_transcribe(args: argparse.Namespace) -> int:
             failed += 1
             print(f"speechssl: {result}", file=sys.stderr)
             continue
+        if result.narrow_band:
+            narrow.append(result.audio)
         text = write(result)
         if target is not None:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -492,6 +495,13 @@ def _run_transcribe(args: argparse.Namespace) -> int:
             text, header = text.split("\n", 1)[1] if header else text, 1
         sys.stdout.write(text)
         sys.stdout.flush()
+    if narrow:
+        print(
+            f"speechssl: {len(narrow)} of {len(clips)} recordings (the first: {narrow[0]}) carry "
+            "nothing above 4 kHz, as over a telephone; a model that learned from wider recordings "
+            "makes more errors on them.",
+            file=sys.stderr,
+        )
     return _unread(failed, len(clips))
 
 

@@ -206,6 +206,14 @@ def test_several_recordings_on_stdout(tiny_models, record, capsys, fails):
     assert "2 recordings cannot be in one srt: give --out DIR" in line
 
 
+def test_narrow_recordings_are_told(tiny_models, tmp_path, capsys):
+    noise = np.random.default_rng(0).standard_normal(8000).astype(np.float32)
+    for rate, told in ((8000, True), (16000, False)):
+        audio.write(tmp_path / "a.wav", 0.1 * noise, rate)
+        assert run("transcribe", tiny_models["ctc"], tmp_path / "a.wav") == 0
+        assert ("1 of 1 recordings (the first: " in capsys.readouterr().err) == told
+
+
 def test_one_bad_recording_among_many(tiny_models, record, tmp_path, capsys):
     good, bad = record("a.wav", 0.5), tmp_path / "b.wav"
     bad.write_text("I am not sound.")

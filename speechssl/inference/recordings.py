@@ -21,6 +21,10 @@ SMOOTHING_S = 0.2
 """A cut is made where the energy over this time is least."""
 
 
+NARROW_HZ = 4000
+"""What a telephone carries: a recording with nothing above is not what most models learned."""
+
+
 @dataclass(frozen=True)
 class Clip:
     """A recording, or a part of one, that is to be heard."""
@@ -129,6 +133,17 @@ def chunks(
         yield Chunk(rest[:end], start)
         rest, start = rest[end:], start + end
     yield Chunk(rest, start)
+
+
+def is_narrow(wave: np.ndarray, sample_rate: int) -> bool:
+    """Whether less than a millionth of the energy of (S,) lies above :data:`NARROW_HZ`, although
+    the rate has room for it. Looks at ten seconds at most; silence is not narrow."""
+    if sample_rate <= 2 * NARROW_HZ or not wave.any():
+        return False
+    wave = wave[: 10 * sample_rate]
+    power = np.square(np.abs(np.fft.rfft(wave * np.hanning(len(wave)))))
+    hertz = np.fft.rfftfreq(len(wave), 1 / sample_rate)
+    return float(power[hertz > 1.05 * NARROW_HZ].sum()) < 1e-6 * float(power.sum())
 
 
 def quiet_place(wave: np.ndarray, first: int, last: int, grid: int, smoothing: int) -> int:

@@ -23,7 +23,14 @@ from speechssl.data.batching import BatchPlan
 from speechssl.decoding.align import Word
 from speechssl.decoding.greedy import Hypothesis, greedy_decode
 from speechssl.device import Precision, autocast, pick_device
-from speechssl.inference.recordings import MAX_CHUNK_S, Chunk, Clip, as_clip, chunks
+from speechssl.inference.recordings import (
+    MAX_CHUNK_S,
+    Chunk,
+    Clip,
+    as_clip,
+    chunks,
+    is_narrow,
+)
 from speechssl.inference.transcript import Transcript, mean_confidence, to_segments
 from speechssl.model.speech_model import CTCModel
 
@@ -101,7 +108,8 @@ def transcribe_all(
             if isinstance(event, _End):
                 confidence = mean_confidence([w.confidence for w in words] or confidences)
                 segments = to_segments(words)
-                yield Transcript(event.name, event.num_samples / rate, segments, confidence)
+                duration_s = event.num_samples / rate
+                yield Transcript(event.name, duration_s, segments, confidence, event.narrow_band)
             else:
                 yield event
             words, confidences = [], []
@@ -124,6 +132,7 @@ class _End:
 
     name: str
     num_samples: int
+    narrow_band: bool
 
 
 _Event = Chunk | _End | Unreadable
@@ -134,15 +143,16 @@ def _events(
 ) -> Iterator[_Event]:
     """The chunks of each clip and then its end, or an Unreadable in place of the end."""
     for clip in clips:
-        end = 0
+        end, narrow = 0, False
         try:
             for chunk in chunks(clip, sample_rate, grid=hop_samples, max_chunk_s=max_chunk_s):
+                narrow = is_narrow(chunk.wave, sample_rate) and (narrow or not end)
                 end = chunk.end
                 yield chunk
         except (AudioError, OSError) as error:
             yield Unreadable(clip.name, error)
         else:
-            yield _End(clip.name, end)
+            yield _End(clip.name, end, narrow)
 
 
 def _windows(events: Iterable[_Event], num_samples: int) -> Iterator[list[_Event]]:

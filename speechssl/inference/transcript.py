@@ -49,6 +49,8 @@ class Transcript:
     confidence: float
     """In [0, 1]: the geometric mean over the words; where there is none, how sure the model is of
     that. It ranks recordings and words of one model; it is not calibrated."""
+    narrow_band: bool = False
+    """Nothing above 4 kHz was heard, as over a telephone, where the model hears more."""
 
     @property
     def text(self) -> str:

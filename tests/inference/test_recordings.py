@@ -11,6 +11,7 @@ from speechssl.inference.recordings import (
     as_clip,
     chunks,
     find_clips,
+    is_narrow,
     output_names,
     quiet_place,
     stream,
@@ -47,6 +48,16 @@ def test_cuts_are_where_it_is_quiet():
     wave = np.ones(16000, np.float32)
     wave[9000:13000] = 0.01
     assert quiet_place(wave, 4000, 16000, 10, 3200) in range(10600, 11401)
+
+
+@pytest.mark.parametrize(("source_rate", "narrow"), [(8000, True), (16000, False)])
+def test_what_a_telephone_carries_is_narrow(tmp_path, source_rate, narrow):
+    noise = np.random.default_rng(0).standard_normal(2 * source_rate).astype(np.float32)
+    audio.write(tmp_path / "a.wav", 0.1 * noise, source_rate)
+    wave = audio.read(tmp_path / "a.wav", sample_rate=16000)
+    assert is_narrow(wave, 16000) == narrow
+    assert not is_narrow(np.zeros(16000, np.float32), 16000)
+    assert not is_narrow(wave[:8000], 8000)  # a model of 8 kHz hears no more
 
 
 def test_memory_is_bounded(record):
