@@ -53,7 +53,7 @@ class FinetuneConfig:
     """Share of the run in which a pretrained encoder is frozen; one from scratch never is."""
     fresh_layers: int = 0
     """Upper layers that are initialised anew: their last pretraining job was another one."""
-    layer_lr_decay: float = 0.7
+    layer_lr_decay: float = 0.8
     """Factor on the learning rate from each layer of a pretrained model to the one below it, so
     that few labels do not overwrite what was learned without (arXiv:1801.06146, section 3.2). One
     from scratch learns evenly."""
@@ -233,7 +233,7 @@ def fitting_dropout(model: ModelConfig, minutes: float) -> float | None:
     """
     if model.context.dropout > 0:
         return None
-    return 0.3 if minutes < 30 else 0.2 if minutes < 120 else 0.1 if minutes < 600 else None
+    return 0.4 if minutes < 30 else 0.2 if minutes < 120 else None
 
 
 def _with_dropout(speech: SpeechModel, dropout: float | None) -> SpeechModel:
