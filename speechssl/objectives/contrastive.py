@@ -27,7 +27,7 @@ from speechssl.model.quantizer import (
     temperature_at,
 )
 from speechssl.model.speech_model import SpeechModel, SpeechOutput
-from speechssl.objectives.features import FEATURE_DIMS, HOP_S, CleanSpeech, frame_features
+from speechssl.objectives.features import FEATURE_DIMS, HOP_S, CleanSpeech
 from speechssl.objectives.loss import LossTerm, TaskLoss
 
 QuantizerKind = Literal["gumbel", "kmeans", "random"]
@@ -147,22 +147,29 @@ class GumbelContrastive(nn.Module):
 
 
 class FixedCodesContrastive(nn.Module):
-    """Targets are fixed codes of the clean wave's cepstra."""
+    """Targets are fixed codes: of the clean wave's cepstra, or of a teacher's layer."""
 
-    def __init__(self, config: ContrastiveConfig, model: SpeechModel) -> None:
+    def __init__(
+        self, config: ContrastiveConfig, model: SpeechModel, teacher: "Teacher | None" = None
+    ) -> None:
         super().__init__()
         self.config = config
         self.hop_samples = model.config.hop_samples
         self.sample_rate = model.config.sample_rate
+        if teacher is not None:
+            teacher.check_fits(model)
+        self._teacher = (teacher,)  # in a tuple: not a part of what is trained and saved
         hops = self.hop_samples // round(HOP_S * self.sample_rate)
+        in_dim = teacher.dim if teacher else FEATURE_DIMS["mfcc"] * hops
         kind = KMeansQuantizer if config.quantizer == "kmeans" else RandomProjectionQuantizer
-        self.quantizer = kind(FEATURE_DIMS["mfcc"] * hops, config.entries)
+        self.quantizer = kind(in_dim, config.entries)
         self.project_context = nn.Linear(model.config.context.dim, config.target_dim)
         self.codebook = nn.Parameter(torch.randn(config.entries, config.target_dim))
 
-    def features(self, wave: Tensor, frames: Tensor) -> Tensor:
-        """(B, S) clean wave, (B,) frames -> (B, T, F) what the codes are of."""
-        return frame_features("mfcc", wave, frames, self.hop_samples, self.sample_rate)
+    def features(self, clean: CleanSpeech) -> Tensor:
+        """(B, T, F) what the codes are of."""
+        (teacher,) = self._teacher
+        return clean.features("mfcc") if teacher is None else teacher.features(clean)
 
     def fit(self, frames: Tensor, seed: int) -> None:
         """Find the centroids, from (N, F) frames of :meth:`features`; random codes need none."""
@@ -171,7 +178,7 @@ class FixedCodesContrastive(nn.Module):
 
     def forward(self, output: SpeechOutput, mask: Tensor, clean: CleanSpeech) -> TaskLoss:
         """The loss over masked frames; `clean` is the undamaged speech."""
-        codes = self.quantizer(clean.features("mfcc")[mask])  # (M,)
+        codes = self.quantizer(self.features(clean)[mask])  # (M,)
         with torch.autocast(mask.device.type, enabled=False):
             predictions = F.normalize(self.project_context(output.context[mask].float()), dim=1)
             logits = predictions @ F.normalize(self.codebook, dim=1).T / self.config.temperature
@@ -188,11 +195,53 @@ class FixedCodesContrastive(nn.Module):
 ContrastiveTask = GumbelContrastive | FixedCodesContrastive
 
 
-def build_contrastive(config: ContrastiveConfig, model: SpeechModel) -> ContrastiveTask:
-    """The task that a config describes."""
-    if config.quantizer == "gumbel":
-        return GumbelContrastive(config, model)
-    return FixedCodesContrastive(config, model)
+def build_contrastive(
+    config: ContrastiveConfig, model: SpeechModel, teacher: "Teacher | None" = None
+) -> ContrastiveTask:
+    """The task that a config describes; a teacher is for fixed codes only."""
+    if config.quantizer != "gumbel":
+        return FixedCodesContrastive(config, model, teacher)
+    if teacher is not None:
+        raise ValueError(
+            "teacher: codes of a teacher's layer are fixed: set contrastive.quantizer to kmeans or "
+            "random, got gumbel."
+        )
+    return GumbelContrastive(config, model)
+
+
+class Teacher:
+    """A trained model whose layer gives the codes of a next round (HuBERT, arXiv:2106.07447,
+    section 3.3). It stays as it is."""
+
+    def __init__(self, model: SpeechModel, layer: int) -> None:
+        num_layers = model.config.context.num_layers
+        if not 0 <= layer <= num_layers:
+            raise ValueError(
+                f"teacher_layer must be between 0 and the teacher's {num_layers} layers, got "
+                f"{layer}."
+            )
+        self.model = model.eval().requires_grad_(False)
+        self.layer = layer
+
+    @property
+    def dim(self) -> int:
+        """Width of its frames."""
+        return self.model.config.context.dim
+
+    def check_fits(self, model: SpeechModel) -> None:
+        """ValueError where its frames are not those of `model`."""
+        ours, its = model.config, self.model.config
+        if (its.hop_samples, its.sample_rate) != (ours.hop_samples, ours.sample_rate):
+            raise ValueError(
+                f"teacher: its frames are {its.hop_samples} samples of {its.sample_rate} Hz, the "
+                f"model's {ours.hop_samples} of {ours.sample_rate}: take one of the same rates."
+            )
+
+    @torch.no_grad()
+    def features(self, clean: CleanSpeech) -> Tensor:
+        """(B, T, D) float32, the layer's output for the clean speech."""
+        self.model.to(clean.wave.device)
+        return self.model(clean.wave, clean.lengths, keep_hidden=True).hidden[self.layer].float()
 
 
 def draw_negatives(mask: np.ndarray, num: int, generator: np.random.Generator) -> np.ndarray:

@@ -29,13 +29,17 @@ class CleanSpeech:
 
     Args:
         wave: (B, S) clean, zero behind each utterance's end.
+        lengths: (B,) its valid samples.
         frames: (B,) valid frames of the model.
         hop_samples: hop of the model, a multiple of 10 ms.
         sample_rate: of the wave, Hz.
     """
 
-    def __init__(self, wave: Tensor, frames: Tensor, hop_samples: int, sample_rate: int) -> None:
-        self.wave, self.sample_rate = wave, sample_rate
+    def __init__(
+        self, wave: Tensor, lengths: Tensor, frames: Tensor, hop_samples: int, sample_rate: int
+    ) -> None:
+        self.wave, self.lengths, self.frames = wave, lengths, frames
+        self.sample_rate = sample_rate
         self._hop = round(HOP_S * sample_rate)
         if hop_samples % self._hop:
             raise ValueError(
@@ -80,8 +84,9 @@ class CleanSpeech:
 def frame_features(
     name: FeatureName, wave: Tensor, frames: Tensor, hop_samples: int, sample_rate: int
 ) -> Tensor:
-    """One feature of some waves: see :class:`CleanSpeech`."""
-    return CleanSpeech(wave, frames, hop_samples, sample_rate).features(name)
+    """One feature of some waves (B, S), zero behind their ends: see :class:`CleanSpeech`."""
+    lengths = frames * hop_samples
+    return CleanSpeech(wave, lengths, frames, hop_samples, sample_rate).features(name)
 
 
 def power_spectrum(wave: Tensor, num_hops: int, sample_rate: int) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from speechssl import distributed
-from speechssl.checkpoint import Checkpoint, save_model
+from speechssl.checkpoint import Checkpoint, load_model, save_model
 from speechssl.data.batching import BatchPlan
 from speechssl.data.dataset import Batch, PlannedBatches, Waves
 from speechssl.data.distortion import DistortionConfig, DistortionPool
@@ -30,6 +30,7 @@ from speechssl.objectives.contrastive import (
     ContrastiveConfig,
     FixedCodesContrastive,
     GumbelContrastive,
+    Teacher,
     build_contrastive,
     draw_negatives,
 )
@@ -55,6 +56,10 @@ class PretrainConfig:
     """None: reconstruction alone."""
     reconstruction: ReconstructionConfig | None = ReconstructionConfig()
     """None: contrastive prediction alone."""
+    teacher: str | None = None
+    """A pretrained model whose layer's codes are predicted instead of the cepstra's: the next
+    round of HuBERT (arXiv:2106.07447)."""
+    teacher_layer: int = 4
     distortion: DistortionConfig = field(default_factory=light_distortion)
     """What is done to the wave that the model hears."""
     noise_dir: str | None = None
@@ -207,7 +212,9 @@ class PretrainWork:
         self.model = model
         self.notes: dict[str, Any] = {}
         self.contrastive = (
-            build_contrastive(config.contrastive, model) if config.contrastive else None
+            build_contrastive(config.contrastive, model, load_teacher(config))
+            if config.contrastive
+            else None
         )
         self.reconstruction = (
             ReconstructionTask(config.reconstruction, model) if config.reconstruction else None
@@ -290,9 +297,10 @@ class PretrainWork:
 
     def _clean(self, batch: Batch) -> CleanSpeech:
         config = self.config.model
-        frames = self.model.frame_lengths(batch.lengths.to(self.device))
+        lengths = batch.lengths.to(self.device)
+        frames = self.model.frame_lengths(lengths)
         return CleanSpeech(
-            batch.clean.to(self.device), frames, config.hop_samples, config.sample_rate
+            batch.clean.to(self.device), lengths, frames, config.hop_samples, config.sample_rate
         )
 
     def mask(self, batch: Batch, purpose: str) -> Tensor:
@@ -364,14 +372,24 @@ class PretrainWork:
         return {"masked": float(counts[0]), "unmasked": float(counts[1])}
 
 
+def load_teacher(config: PretrainConfig) -> Teacher | None:
+    """The teacher that the config names."""
+    if config.teacher is None:
+        return None
+    return Teacher(load_model(config.teacher).speech, config.teacher_layer)
+
+
 @torch.no_grad()
 def fit_codes(task: FixedCodesContrastive, model: SpeechModel, waves: Waves, seed: int) -> None:
     """Find the task's centroids on half an hour of clean audio, drawn from the training set."""
+    config = model.config
     parts, spent = [], 0.0
     for item in rng(seed, "codes").permutation(len(waves.utterances)).tolist():
         wave = torch.from_numpy(waves.cache.get(item))[None]  # (1, S)
-        frames = model.frame_lengths(torch.tensor([wave.shape[1]]))
-        parts.append(task.features(wave, frames)[0])  # (T, F)
+        lengths = torch.tensor([wave.shape[1]])
+        frames = model.frame_lengths(lengths)
+        clean = CleanSpeech(wave, lengths, frames, config.hop_samples, config.sample_rate)
+        parts.append(task.features(clean)[0])  # (T, F)
         spent += wave.shape[1] / waves.sample_rate
         if spent > _FIT_AUDIO_S:
             break

@@ -20,6 +20,7 @@ from speechssl.objectives.contrastive import (
     ContrastiveConfig,
     FixedCodesContrastive,
     GumbelContrastive,
+    Teacher,
     accuracy,
     build_contrastive,
     contrastive_logits,
@@ -59,15 +60,22 @@ def waves(lengths=LENGTHS) -> tuple[torch.Tensor, torch.Tensor]:
     return shapes.zero_padding(wave, torch.tensor(lengths)), torch.tensor(lengths)
 
 
-def model_and_task(config: ContrastiveConfig, kind: str = "conv"):
+def a_teacher(kind: str) -> SpeechModel:
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        return SpeechModel(MODELS[kind]).eval()
+
+
+def model_and_task(config: ContrastiveConfig, kind: str = "conv", teacher_layer: int | None = None):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = SpeechModel(MODELS[kind]).eval()
-        task = build_contrastive(config, model).eval()
+        teacher = None if teacher_layer is None else Teacher(a_teacher(kind), teacher_layer)
+        task = build_contrastive(config, model, teacher).eval()
     if isinstance(task, FixedCodesContrastive):
         wave, lengths = waves()
         frames = model.frame_lengths(lengths)
-        features = task.features(wave, frames)
+        features = task.features(clean(model, wave, lengths))
         task.fit(features[shapes.length_mask(frames, features.shape[1])], seed=0)
     return model, task
 
@@ -216,15 +224,16 @@ def test_mean_square_is_over_valid_frames():
 # --- the tasks ------------------------------------------------------------------------------------
 
 
-def clean(task, wave, output) -> CleanSpeech:
-    return CleanSpeech(wave, output.lengths, task.hop_samples, task.sample_rate)
+def clean(model, wave, lengths) -> CleanSpeech:
+    frames, config = model.frame_lengths(lengths), model.config
+    return CleanSpeech(wave, lengths, frames, config.hop_samples, config.sample_rate)
 
 
 def run(model, task, wave, lengths, mask, negatives):
     output = model(wave, lengths, mask=mask)
     if isinstance(task, GumbelContrastive):
         return task(output, mask, negatives)
-    return task(output, mask, clean(task, wave, output))
+    return task(output, mask, clean(model, wave, lengths))
 
 
 def gradient(model, task) -> dict[str, torch.Tensor]:
@@ -335,8 +344,8 @@ def test_kmeans_against_the_formula():
     wave, lengths = waves()
     mask, _ = mask_and_negatives(model.frame_lengths(lengths))
     output = model(wave, lengths, mask=mask)
-    result = task(output, mask, clean(task, wave, output))
-    features = task.features(wave, output.lengths)[mask]
+    result = task(output, mask, clean(model, wave, lengths))
+    features = task.features(clean(model, wave, lengths))[mask]
     scaled = (features - task.quantizer.mean) / task.quantizer.scale
     codes = torch.cdist(scaled, task.quantizer.centroids).argmin(1)
     predictions = task.project_context(output.context[mask])
@@ -358,7 +367,7 @@ def test_random_codes_need_no_fitting_and_are_learned():
     before = task.state_dict()["quantizer.codebook"].clone()
     wave, lengths = waves()
     mask, negatives = mask_and_negatives(model.frame_lengths(lengths))
-    task.fit(task.features(wave, model.frame_lengths(lengths))[mask], 0)
+    task.fit(task.features(clean(model, wave, lengths))[mask], 0)
     optimizer = torch.optim.Adam([*model.parameters(), *task.parameters()], lr=3e-3)
     losses = []
     for _ in range(20):
@@ -372,14 +381,40 @@ def test_random_codes_need_no_fitting_and_are_learned():
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_the_codes_of_an_utterance_do_not_depend_on_its_batch(kind):
-    model, task = model_and_task(KMEANS, kind)
+def test_a_teachers_layer_gives_the_codes(kind):
+    model, task = model_and_task(KMEANS, kind, teacher_layer=1)
+    wave, lengths = waves()
+    teacher = a_teacher(kind)
+    hidden = teacher(wave, lengths, keep_hidden=True).hidden[1]
+    torch.testing.assert_close(task.features(clean(model, wave, lengths)), hidden)
+    assert not any("teacher" in name for name in task.state_dict())
+    mask, negatives = mask_and_negatives(model.frame_lengths(lengths))
+    before = [p.clone() for p in teacher.parameters()]
+    run(model, task, wave, lengths, mask, negatives).terms["contrastive"].total.backward()
+    assert all(torch.equal(a, b) for a, b in zip(before, teacher.parameters(), strict=True))
+
+
+def test_a_teacher_that_does_not_fit_is_refused():
+    model = SpeechModel(MODELS["conv"])
+    slower = SpeechModel(replace(MODELS["filterbank"], encoder=FilterbankEncoderConfig(stack=8)))
+    with pytest.raises(ValueError, match="its frames are 1280 samples"):
+        build_contrastive(KMEANS, model, Teacher(slower, 1))
+    with pytest.raises(ValueError, match="teacher_layer must be between 0 and the teacher's"):
+        Teacher(slower, 99)
+    with pytest.raises(ValueError, match="to kmeans or random, got gumbel"):
+        build_contrastive(GUMBEL, model, Teacher(SpeechModel(MODELS["conv"]), 1))
+
+
+@pytest.mark.parametrize("teacher_layer", [None, 1])
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_codes_of_an_utterance_do_not_depend_on_its_batch(kind, teacher_layer):
+    model, task = model_and_task(KMEANS, kind, teacher_layer)
     wave, lengths = waves()
     frames = model.frame_lengths(lengths)
-    features = task.features(wave, frames)
+    features = task.features(clean(model, wave, lengths))
     for row, length in enumerate(LENGTHS):
         num = int(frames[row])
-        alone = task.features(wave[row : row + 1, :length], frames[row : row + 1])
+        alone = task.features(clean(model, wave[row : row + 1, :length], lengths[row : row + 1]))
         torch.testing.assert_close(features[row, :num], alone[0], rtol=1e-4, atol=1e-4)
 
 

@@ -51,7 +51,8 @@ def model_and_task(config: ReconstructionConfig = ALL, kind: str = "conv"):
 
 
 def terms_of(task, output, mask, wave):
-    clean = CleanSpeech(wave, output.lengths, task.hop_samples, task.sample_rate)
+    lengths = output.lengths * task.hop_samples
+    clean = CleanSpeech(wave, lengths, output.lengths, task.hop_samples, task.sample_rate)
     return task(output, mask, clean).terms
 
 

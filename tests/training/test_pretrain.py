@@ -56,6 +56,17 @@ def test_each_task_alone_is_a_configuration(alone, tones, pretrain_config, tmp_p
     assert math.isfinite(outcome.metrics["loss"])
 
 
+def test_a_second_round_on_the_codes_of_the_first(tones, pretrain_config, tmp_path):
+    pretrain(pretrain_config, tones[0], tmp_path / "first", valid_set=tones[1])
+    config = replace(pretrain_config, teacher=str(tmp_path / "first"), teacher_layer=1)
+    outcome = pretrain(config, tones[0], tmp_path / "second", valid_set=tones[1])
+    assert outcome.steps == config.loop.max_steps
+    again = pretrain(config, tones[0], tmp_path / "second", valid_set=tones[1])  # nothing is left
+    assert again.steps == outcome.steps
+    with pytest.raises(ValueError, match="teacher_layer"):
+        pretrain(replace(config, teacher_layer=9), tones[0], tmp_path / "x", valid_set=tones[1])
+
+
 def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(
     tones, pretrain_config, tmp_path, monkeypatch
 ):
