@@ -7,13 +7,15 @@ place and moved there whole, so a full disk or a crash leaves the old one as it 
 import json
 import os
 import shutil
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from speechssl import __version__, text
 from speechssl.model import config as model_config
@@ -21,6 +23,7 @@ from speechssl.model.heads import CTCHead
 from speechssl.model.speech_model import CTCModel, SpeechModel
 
 FORMAT_VERSION = 1
+_PRETRAINING = "pretraining.safetensors"
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,9 @@ class Checkpoint:
     """Recipe, data, steps, seeds, scores: what the run knew."""
     folder: Path | None = None
     """Where it was read from."""
+    pretraining: dict[str, Tensor] = field(default_factory=dict)
+    """The contrastive heads that an imported model came with, under our names; no command uses
+    them, but an export can give them back. Their settings are ``meta["pretraining"]``."""
 
     @property
     def speech(self) -> SpeechModel:
@@ -69,6 +75,8 @@ def save_model(folder: str | Path, checkpoint: Checkpoint) -> Path:
             {name: value.contiguous() for name, value in checkpoint.model.state_dict().items()},
             fresh / "model.safetensors",
         )
+        if checkpoint.pretraining:
+            save_file(checkpoint.pretraining, fresh / _PRETRAINING)
         if checkpoint.tokenizer is not None:
             checkpoint.tokenizer.save(fresh)
         _write_json(fresh / "config.json", _describe(checkpoint.model))
@@ -99,7 +107,8 @@ def _aside(folder: Path) -> Path:
 def load_model(folder: str | Path) -> Checkpoint:
     """Read a model folder, or the best (else the latest) model of a run folder.
 
-    Raises FileNotFoundError naming what is missing, ValueError naming what is damaged.
+    The weights are the file's own pages, read when they are first used, so that memory holds them
+    once. Raises FileNotFoundError naming what is missing, ValueError naming what is damaged.
     """
     folder = find_model(Path(folder))
     model = _build(folder / "config.json")
@@ -112,10 +121,12 @@ def load_model(folder: str | Path) -> Checkpoint:
                 f"{model.head.vocab_size}; these files do not belong together."
             )
     _load_tensors(model, folder / "model.safetensors")
-    model.eval()
     meta_path = folder / "meta.json"
     meta = _read_json(meta_path) if meta_path.exists() else {}
-    return Checkpoint(model, tokenizer, meta, folder)
+    heads = folder / _PRETRAINING
+    return Checkpoint(
+        model, tokenizer, meta, folder, _read_tensors(heads) if heads.exists() else {}
+    )
 
 
 def find_model(folder: Path) -> Path:
@@ -161,20 +172,59 @@ def _build(path: Path) -> SpeechModel | CTCModel:
     if "model" not in description:
         raise ValueError(f"{path} describes no model: it has no field 'model'.")
     try:
-        speech = SpeechModel(model_config.from_dict(description["model"]))
+        config = model_config.from_dict(description["model"])
         if not (head := description.get("head")):
-            return speech
-        width = speech.config.context.dim
-        return CTCModel(speech, CTCHead(width, head["vocab_size"], head.get("upsample", 1)))
+            return build_empty(config)
+        return build_empty(config, head["vocab_size"], head.get("upsample", 1))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} describes a model that cannot be built: {error}") from error
 
 
-def _load_tensors(model: nn.Module, path: Path) -> None:
+def build_empty(
+    config: model_config.ModelConfig, vocab_size: int | None = None, upsample: int = 1
+) -> SpeechModel | CTCModel:
+    """A model whose weights are whatever lay in memory, with a CTC head where `vocab_size` is
+    given; :func:`fill` gives it tensors."""
+    with _Undrawn():
+        speech = SpeechModel(config)
+        if vocab_size is None:
+            return speech
+        return CTCModel(speech, CTCHead(config.context.dim, vocab_size, upsample))
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves out the random draws of first weights, which a file's weights replace at once: they
+    take seconds, and memory that is not written to is never given by the system."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        named = kwargs or {}
+        if func.__name__ in ("normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_"):
+            return args[0] if args else named["tensor"]
+        return func(*args, **named)
+
+
+def fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Make `tensors` (float32, every name of the model's state) the weights, without a copy; from
+    then on the model is in evaluation."""
+    model.load_state_dict(tensors, assign=True)
+    model.eval()
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
-        tensors = load_file(path)
+        return load_file(path)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is damaged or not a safetensors file ({error}).") from error
+
+
+def _load_tensors(model: nn.Module, path: Path) -> None:
+    tensors = {name: value.float() for name, value in _read_tensors(path).items()}
     own = model.state_dict()
     missing, extra = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     if missing or extra:
@@ -187,7 +237,7 @@ def _load_tensors(model: nn.Module, path: Path) -> None:
                 f"{path}: {name} has shape {tuple(tensors[name].shape)}, config.json asks for "
                 f"{tuple(value.shape)}."
             )
-    model.load_state_dict(tensors)
+    fill(model, tensors)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

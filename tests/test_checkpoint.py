@@ -87,6 +87,18 @@ def test_a_writing_model_comes_back_bit_for_bit(kind, upsample, tmp_path):
     assert torch.equal(ours, theirs)
 
 
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_opening_a_model_copies_nothing(kind, tmp_path, monkeypatch):
+    read = {}
+    monkeypatch.setattr(checkpoint, "load_file", lambda p: read.setdefault(p, load_file(p)))
+    made = save_model(tmp_path / "m", Checkpoint(speech(kind)))
+    back = load_model(made).model
+    tensors = read[made / "model.safetensors"]
+    state = back.state_dict()
+    assert all(state[name].data_ptr() == value.data_ptr() for name, value in tensors.items())
+    assert all(parameter.requires_grad for parameter in back.parameters())
+
+
 def test_the_files_say_what_they_are(folder):
     assert sorted(p.name for p in folder.iterdir()) == [
         "config.json",

@@ -1,17 +1,21 @@
-"""Wav2Vec2 of transformers: its config and weight names, and ours, both ways.
+"""Wav2Vec2 and its relatives in transformers: their config and weight names, and ours, both ways.
+
+HuBERT is Wav2Vec2 with another training; WavLM adds a gated bias for distances to attention,
+data2vec-audio stacks its positional convolutions, MMS adds an adapter to every layer.
 
 Everything here is a pure function of dicts and tensors; transformers itself is not imported. The
-maths of both models is the same, with one difference: our group norm takes its statistics over an
-utterance's valid frames, theirs over the padding too. A batch of unequal lengths through a
-group-norm model therefore gives here what theirs gives for each utterance alone.
+maths of both models is the same, with one difference: an utterance here hears nothing of the
+padding behind it, while their group norm takes its statistics over the padding too, and their
+stacked convolutions reach into it. A batch of unequal lengths through such a model therefore gives
+here what theirs gives for each utterance alone.
 
 Heads cross the wall as plain dicts (the fields of ``ContrastiveConfig``, the state of
 ``GumbelContrastive``), since the objectives are another room.
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -40,6 +44,7 @@ _DEFAULTS: dict[str, Any] = {
     "num_conv_pos_embeddings": 128,
     "num_conv_pos_embedding_groups": 16,
     "do_stable_layer_norm": False,
+    "adapter_attn_dim": None,
     "num_codevectors_per_group": 320,
     "num_codevector_groups": 2,
     "contrastive_logits_temperature": 0.1,
@@ -51,13 +56,46 @@ _DEFAULTS: dict[str, Any] = {
 
 # Fields that would change what the model computes; all but these values are refused.
 _ONLY: dict[str, Any] = {
-    "model_type": "wav2vec2",
     "hidden_act": "gelu",
     "feat_extract_activation": "gelu",
+    "feat_proj_layer_norm": True,
     "add_adapter": False,
-    "adapter_attn_dim": None,
     "conv_pos_batch_norm": False,
 }
+_ONLY_PREPROCESSOR: dict[str, Any] = {
+    "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+    "feature_size": 1,
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """What sets a model type of transformers apart from Wav2Vec2."""
+
+    model_type: str
+    """In config.json."""
+    stem: str
+    """Of its classes: ``stem + "ForCTC"``."""
+    prefix: str
+    """Of the body's tensors where there is a head."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Its config's own values of fields that Wav2Vec2Config lacks or sets otherwise."""
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """What its code has settled, whatever its config says."""
+
+
+WAV2VEC2 = Family("wav2vec2", "Wav2Vec2", "wav2vec2")
+HUBERT = Family("hubert", "Hubert", "hubert")
+WAVLM = Family("wavlm", "WavLM", "wavlm", {"num_buckets": 320, "max_bucket_distance": 800})
+DATA2VEC = Family(
+    "data2vec-audio",
+    "Data2VecAudio",
+    "data2vec_audio",
+    {"num_conv_pos_embeddings": 5, "conv_pos_kernel_size": 19},
+    {"feat_extract_norm": "layer", "do_stable_layer_norm": False},
+)
+FAMILIES = {f.model_type: f for f in (WAV2VEC2, HUBERT, WAVLM, DATA2VEC)}
+_PREFIX = re.compile(rf"^({'|'.join(f.prefix for f in FAMILIES.values())})\.")
 
 # Our names -> theirs, one rule a name.
 _RULES = (
@@ -67,7 +105,23 @@ _RULES = (
     (r"project\.(.+)", r"feature_projection.projection.\1"),
     (r"mask_embedding", r"masked_spec_embed"),
     (r"context\.position\.conv\.(.+)", r"encoder.pos_conv_embed.conv.\1"),
+    (r"context\.position\.layers\.(\d+)\.(.+)", r"encoder.pos_conv_embed.layers.\1.conv.\2"),
     (r"context\.norm\.(.+)", r"encoder.layer_norm.\1"),
+    (r"context\.distance\.weight", r"encoder.layers.0.attention.rel_attn_embed.weight"),
+    (
+        r"context\.layers\.(\d+)\.attention\.gate\.(.+)",
+        r"encoder.layers.\1.attention.gru_rel_pos_linear.\2",
+    ),
+    (
+        r"context\.layers\.(\d+)\.attention\.gate_scale",
+        r"encoder.layers.\1.attention.gru_rel_pos_const",
+    ),
+    (r"context\.layers\.(\d+)\.adapter\.norm\.(.+)", r"encoder.layers.\1.adapter_layer.norm.\2"),
+    (
+        r"context\.layers\.(\d+)\.adapter\.down\.(.+)",
+        r"encoder.layers.\1.adapter_layer.linear_1.\2",
+    ),
+    (r"context\.layers\.(\d+)\.adapter\.up\.(.+)", r"encoder.layers.\1.adapter_layer.linear_2.\2"),
     (r"context\.layers\.(\d+)\.attention\.query\.(.+)", r"encoder.layers.\1.attention.q_proj.\2"),
     (r"context\.layers\.(\d+)\.attention\.key\.(.+)", r"encoder.layers.\1.attention.k_proj.\2"),
     (r"context\.layers\.(\d+)\.attention\.value\.(.+)", r"encoder.layers.\1.attention.v_proj.\2"),
@@ -125,14 +179,17 @@ def model_config_from_hf(
 
     Raises ValueError naming each field that this model cannot have, with its value.
     """
-    _refuse(hf)
-    value = {name: hf.get(name, default) for name, default in _DEFAULTS.items()}
-    heard: dict[str, Any] = {"sampling_rate": 16000, "do_normalize": False}
+    family = family_of(hf)
+    _refuse("config", hf, _ONLY)
     if preprocessor is not None:
-        heard |= {
-            "do_normalize": True,
-            **preprocessor,
-        }  # transformers normalises unless told not to
+        _refuse("preprocessor config", preprocessor, _ONLY_PREPROCESSOR)
+    defaults = {**_DEFAULTS, **family.defaults}
+    value = {name: hf.get(name, default) for name, default in defaults.items()}
+    value |= family.fixed
+    heard: dict[str, Any] = {"sampling_rate": 16000, "do_normalize": False}
+    if preprocessor is not None:  # transformers normalises unless told not to
+        heard |= {"do_normalize": True, **preprocessor}
+    stacked = family is DATA2VEC
     return ModelConfig(
         encoder=ConvEncoderConfig(
             dims=tuple(value["conv_dim"]),
@@ -147,13 +204,17 @@ def model_config_from_hf(
             num_heads=value["num_attention_heads"],
             ffn_dim=value["intermediate_size"],
             norm_order="pre" if value["do_stable_layer_norm"] else "post",
-            pos_kernel=value["num_conv_pos_embeddings"],
+            pos_kernel=value["conv_pos_kernel_size" if stacked else "num_conv_pos_embeddings"],
             pos_groups=value["num_conv_pos_embedding_groups"],
+            pos_stack=value["num_conv_pos_embeddings"] if stacked else 0,
             dropout=value["hidden_dropout"],
             attention_dropout=value["attention_dropout"],
             activation_dropout=value["activation_dropout"],
             layerdrop=value["layerdrop"],
             norm_eps=value["layer_norm_eps"],
+            rel_buckets=value.get("num_buckets", 0),
+            rel_max_distance=value.get("max_bucket_distance", 800),
+            adapter_dim=_adapter_dim(value),
         ),
         sample_rate=heard["sampling_rate"],
         normalize_wave=heard["do_normalize"],
@@ -161,11 +222,31 @@ def model_config_from_hf(
     )
 
 
+def family_of(hf: Mapping[str, Any]) -> Family:
+    """The family that ``model_type`` names, Wav2Vec2 where it is left out.
+
+    Raises ValueError naming the model type that is not known.
+    """
+    kind = hf.get("model_type", WAV2VEC2.model_type)
+    if kind not in FAMILIES:
+        raise ValueError(
+            f"model_type {kind!r} in the config of transformers is not known here; known are "
+            f"{', '.join(FAMILIES)}."
+        )
+    return FAMILIES[kind]
+
+
+def _adapter_dim(value: Mapping[str, Any]) -> int:
+    """Of the attention adapters, which transformers has in the pre-norm form only."""
+    return (value["adapter_attn_dim"] or 0) if value["do_stable_layer_norm"] else 0
+
+
 def hf_config(
     config: ModelConfig,
     *,
     vocab_size: int | None = None,
     contrastive: Mapping[str, Any] | None = None,
+    family: str | None = None,
 ) -> dict[str, Any]:
     """The fields of transformers' ``config.json`` for a model.
 
@@ -173,14 +254,16 @@ def hf_config(
         config: the model.
         vocab_size: of the CTC head, where there is one; the blank is 0.
         contrastive: fields of ``ContrastiveConfig``, where the pretraining heads go along.
+        family: the model type, e.g. ``hubert``; by default the first that can hold the model.
 
-    Raises ValueError naming the part that transformers' Wav2Vec2 does not have.
+    Raises ValueError naming the part that the family does not have.
     """
     encoder = _published_encoder(config)
+    kind = family_for(config, family)
     context = config.context
     fields: dict[str, Any] = {
-        "model_type": "wav2vec2",
-        "architectures": ["Wav2Vec2Model"],
+        "model_type": kind.model_type,
+        "architectures": [f"{kind.stem}Model"],
         "hidden_act": "gelu",
         "feat_extract_activation": "gelu",
         "conv_dim": list(encoder.dims),
@@ -203,11 +286,51 @@ def hf_config(
         "feat_proj_dropout": config.latent_dropout,
         "final_dropout": 0.0,
     }
+    if kind is WAV2VEC2:
+        fields["adapter_attn_dim"] = context.adapter_dim or None
+    if kind is WAVLM:
+        fields["num_buckets"] = context.rel_buckets
+        fields["max_bucket_distance"] = context.rel_max_distance
+    if kind is DATA2VEC:
+        fields["num_conv_pos_embeddings"] = context.pos_stack
+        fields["conv_pos_kernel_size"] = context.pos_kernel
     if contrastive is not None:
+        if kind is not WAV2VEC2:
+            raise ValueError(f"transformers has no pretraining heads for {kind.model_type}.")
         fields |= {"architectures": ["Wav2Vec2ForPreTraining"], **_hf_contrastive(contrastive)}
     if vocab_size is not None:
-        fields |= {"architectures": ["Wav2Vec2ForCTC"], "vocab_size": vocab_size, "pad_token_id": 0}
+        fields |= {"architectures": [f"{kind.stem}ForCTC"]}
+        fields |= {"vocab_size": vocab_size, "pad_token_id": 0}
     return fields
+
+
+def family_for(config: ModelConfig, name: str | None = None) -> Family:
+    """The family `name`, or the first that can hold the model.
+
+    Raises ValueError where no family of that name exists or it cannot hold the model.
+    """
+    context = config.context
+    needs = (bool(context.rel_buckets), bool(context.pos_stack), bool(context.adapter_dim))
+    parts = ("context.rel_buckets", "context.pos_stack", "context.adapter_dim")
+    fits = {
+        (False, False, False): (WAV2VEC2, HUBERT),
+        (True, False, False): (WAVLM,),
+        (False, True, False): (DATA2VEC,),
+        (False, False, True): (WAV2VEC2,),
+    }.get(needs, ())
+    if fits == (DATA2VEC,) and (
+        context.norm_order != "post" or getattr(config.encoder, "norm", "layer") != "layer"
+    ):
+        fits = ()
+    wanted = family_of({"model_type": name}) if name else fits[0] if fits else None
+    if wanted is None or wanted not in fits:
+        has = [part for part, needed in zip(parts, needs, strict=True) if needed]
+        raise ValueError(
+            f"{wanted.stem if wanted else 'No model'} of transformers can hold a model with "
+            f"{' and '.join(has) or 'one positional convolution'}, context.norm_order "
+            f"{context.norm_order!r} and this encoder.{' It is no ' + name + '.' if name else ''}"
+        )
+    return wanted
 
 
 def hf_preprocessor(config: ModelConfig) -> dict[str, Any]:
@@ -265,16 +388,16 @@ def _hf_contrastive(fields: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _refuse(hf: Mapping[str, Any]) -> None:
+def _refuse(what: str, fields: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     """ValueError if a field would change what the model computes."""
     wrong = [
-        f"{name} = {hf[name]!r} (only {only!r} is known)"
-        for name, only in _ONLY.items()
-        if name in hf and hf[name] != only
+        f"{name} = {fields[name]!r} (only {only!r} is known)"
+        for name, only in known.items()
+        if name in fields and fields[name] != only
     ]
     if wrong:
         raise ValueError(
-            f"This config of transformers describes a model not built here: {', '.join(wrong)}."
+            f"This {what} of transformers describes a model not built here: {', '.join(wrong)}."
         )
 
 
@@ -306,6 +429,7 @@ def to_hf_state(
     contrastive: Mapping[str, Tensor] | None = None,
     *,
     old_weight_norm: bool = False,
+    family: str | None = None,
 ) -> dict[str, Tensor]:
     """The weights under transformers' names; the tensors are the model's own, not copies.
 
@@ -314,18 +438,20 @@ def to_hf_state(
         contrastive: the state of ``GumbelContrastive``; with it, a Wav2Vec2ForPreTraining.
         old_weight_norm: name the positional convolution's weights as torch did before 2.0
             (``weight_g`` and ``weight_v``), which transformers reads as well.
+        family: the model type, as in :func:`hf_config`.
 
-    Raises ValueError naming what transformers' Wav2Vec2 does not have.
+    Raises ValueError naming what the family does not have.
     """
     head = model.head if isinstance(model, CTCModel) else None
     speech = model.speech if isinstance(model, CTCModel) else model
     if head is not None and head.upsample > 1:
         raise ValueError(
-            f"transformers' Wav2Vec2ForCTC writes one row per frame, this head {head.upsample}."
+            f"A CTC model of transformers writes one row per frame, this head {head.upsample}."
         )
     if head is not None and contrastive is not None:
         raise ValueError("A checkpoint of transformers has a CTC head or the pretraining heads.")
     names = _names(speech.config)
+    kind = family_for(speech.config, family)
     state = {names[name]: value for name, value in speech.state_dict().items()}
     if old_weight_norm:
         state = {
@@ -333,7 +459,7 @@ def to_hf_state(
         }
     if head is None and contrastive is None:
         return state
-    state = {f"wav2vec2.{name}": value for name, value in state.items()}
+    state = {f"{kind.prefix}.{name}": value for name, value in state.items()}
     if head is not None:
         return state | {_HEAD[name]: value for name, value in head.state_dict().items()}
     for name, theirs in _CONTRASTIVE.items():
@@ -345,15 +471,13 @@ def to_hf_state(
 
 
 def from_hf_state(state: Mapping[str, Tensor], config: ModelConfig) -> ImportedWeights:
-    """Our names for the weights of a Wav2Vec2Model, Wav2Vec2ForCTC or Wav2Vec2ForPreTraining.
+    """Our names for the weights of a model of any family, with a CTC head or pretraining heads.
 
     Both namings of weight norm are read. A model that was never masked has no mask embedding; it
     is zero then. The tensors are those of `state`, not copies. Raises ValueError naming the tensors
     that are missing, unknown or of another shape.
     """
-    plain = {
-        _replace_ending(n.removeprefix("wav2vec2."), _WEIGHT_NORM): v for n, v in state.items()
-    }
+    plain = {_replace_ending(_PREFIX.sub("", n), _WEIGHT_NORM): v for n, v in state.items()}
     head = _take(plain, _HEAD)
     contrastive = _take(plain, _CONTRASTIVE)
     if contrastive is not None:
@@ -362,12 +486,7 @@ def from_hf_state(state: Mapping[str, Tensor], config: ModelConfig) -> ImportedW
         contrastive["quantizer.codebook"] = codes.reshape(groups, -1, codes.shape[-1])  # (G, V, E)
     names = _names(config)
     plain.setdefault("masked_spec_embed", torch.zeros(config.context.dim))
-    missing = sorted(names.values() - plain.keys())
-    unknown = sorted(plain.keys() - names.values())
-    if missing or unknown:
-        raise ValueError(
-            f"These weights do not fit the config: missing {missing}, not known here {unknown}."
-        )
+    check_names(plain, names.values(), "config.json")
     speech = {ours: plain[theirs] for ours, theirs in names.items()}
     for name, shape in _shapes(config).items():
         if speech[name].shape != shape:
@@ -376,6 +495,24 @@ def from_hf_state(state: Mapping[str, Tensor], config: ModelConfig) -> ImportedW
                 f"{tuple(shape)}."
             )
     return ImportedWeights(speech, head, contrastive)
+
+
+def check_names(found: Iterable[str], wanted: Iterable[str], what: str) -> None:
+    """ValueError with the first few and the number of the tensors missing and not known."""
+    found, wanted = set(found), set(wanted)
+    if found != wanted:
+        raise ValueError(
+            f"These weights are not what {what} describes: missing {_list(wanted - found)}; not "
+            f"known here {_list(found - wanted)}."
+        )
+
+
+def _list(names: set[str], shown: int = 4) -> str:
+    """``2 (a, b)``, ``70 (a, b, c, d, ...)`` or ``none``."""
+    if not names:
+        return "none"
+    first = ", ".join(sorted(names)[:shown])
+    return f"{len(names)} ({first}{', ...' if len(names) > shown else ''})"
 
 
 def _shapes(config: ModelConfig) -> dict[str, torch.Size]:

@@ -122,6 +122,9 @@ class ContextConfig:
     pos_kernel: int = 128
     """Kernel of the convolution that tells frames their position."""
     pos_groups: int = 16
+    pos_stack: int = 0
+    """0: one weight-normed convolution (wav2vec 2.0). Else so many convolutions, each followed by
+    a norm without parameters and GELU (data2vec, arXiv:2202.03555; five of kernel 19)."""
     pos_norm: bool = False
     """A LayerNorm after the positional convolution. The published pre-norm form has none, and in
     small pre-norm models the residual stream then grows until the layers above hardly take part."""
@@ -133,6 +136,14 @@ class ContextConfig:
     layerdrop: float = 0.05
     """Probability with which a whole layer is left out in training (arXiv:1909.11556)."""
     norm_eps: float = 1e-5
+    rel_buckets: int = 0
+    """Buckets of the gated relative position bias in attention (WavLM, arXiv:2110.13900, section
+    3.1; 320 there); 0: none."""
+    rel_max_distance: int = 800
+    """Frames from which on all distances share a bucket."""
+    adapter_dim: int = 0
+    """Inner width of an adapter at the end of every attention layer (pre-norm only; MMS,
+    arXiv:2305.13516, has 16); 0: none."""
 
     def __post_init__(self) -> None:
         _check_choice("context.norm_order", self.norm_order, get_args(NormOrder))
@@ -147,6 +158,9 @@ class ContextConfig:
             "pos_groups",
         ):
             _check_at_least(f"context.{name}", getattr(self, name), 1)
+        for name in ("pos_stack", "rel_buckets", "adapter_dim"):
+            _check_at_least(f"context.{name}", getattr(self, name), 0)
+        self._check_attention()
         for name in ("dropout", "attention_dropout", "activation_dropout", "layerdrop"):
             _check_probability(f"context.{name}", getattr(self, name))
         if not 0 <= self.local_layers <= self.num_layers:
@@ -172,6 +186,26 @@ class ContextConfig:
             raise ValueError(
                 "context.dim must be a multiple of context.pos_groups, got "
                 f"{self.dim} and {self.pos_groups}."
+            )
+
+    def _check_attention(self) -> None:
+        """What the relative position bias and the adapters need."""
+        if self.rel_buckets and (self.local_layers or self.upper != "attention"):
+            raise ValueError(
+                "context.rel_buckets is for attention in every layer: set context.local_layers to "
+                "0 and context.upper to 'attention'."
+            )
+        if self.rel_buckets and (
+            self.rel_buckets % 4 or self.rel_max_distance <= self.rel_buckets // 4
+        ):
+            raise ValueError(
+                "context.rel_buckets must be a multiple of 4 and context.rel_max_distance above a "
+                f"quarter of it, got {self.rel_buckets} and {self.rel_max_distance}."
+            )
+        if self.adapter_dim and (self.norm_order != "pre" or self.upper != "attention"):
+            raise ValueError(
+                "context.adapter_dim needs context.norm_order 'pre' and context.upper "
+                f"'attention', got {self.norm_order!r} and {self.upper!r}."
             )
 
 

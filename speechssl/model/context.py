@@ -37,11 +37,14 @@ class TransformerContext(nn.Module):
     def __init__(self, config: ContextConfig) -> None:
         super().__init__()
         self.config = config
-        self.position = PositionalConv(config)
+        self.position = (PositionalConvStack if config.pos_stack else PositionalConv)(config)
         self.norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
         self.position_norm = (
             nn.LayerNorm(config.dim, eps=config.norm_eps) if config.pos_norm else nn.Identity()
         )
+        if config.rel_buckets:
+            self.distance = nn.Embedding(config.rel_buckets, config.num_heads)
+            nn.init.normal_(self.distance.weight, std=0.02)
         upper = TransformerLayer if config.upper == "attention" else RecurrentLayer
         self.layers = nn.ModuleList(
             LocalLayer(config) if index < config.local_layers else upper(config)
@@ -54,22 +57,48 @@ class TransformerContext(nn.Module):
         """(B, T, D) projected (and masked) latents, (B,) frames -> :class:`ContextOutput`."""
         config = self.config
         x = shapes.zero_padding(frames, lengths)
-        x = self.position_norm(x + self.position(x))
+        place = self.position(x, lengths) if config.pos_stack else self.position(x)  # (B, T, D)
+        x = self.position_norm(x + place)
         if config.norm_order == "post":
             x = self.norm(x)
         x = F.dropout(x, config.dropout, self.training)
         attention_mask = None
         if int(lengths.min()) < x.shape[1]:
             attention_mask = shapes.length_mask(lengths, x.shape[1])[:, None, None, :]  # (B,1,1,T)
+        # One bias for all layers (H, T, T), which each of them gates.
+        bias = (self._distance_bias(x.shape[1]),) if config.rel_buckets else ()
         hidden = [x]
         for layer in self.layers:
             dropped = self.training and float(torch.rand(())) < config.layerdrop
             if not dropped:
-                x = layer(x, attention_mask)  # (B, T, D)
+                x = layer(x, attention_mask, *bias)  # (B, T, D)
             hidden.append(x)
         if config.norm_order == "pre":
             x = hidden[-1] = self.norm(x)
         return ContextOutput(x, tuple(hidden) if keep_hidden else ())
+
+    def _distance_bias(self, num_frames: int) -> Tensor:
+        """(H, T, T): what a query (second axis) adds for a key so many frames away."""
+        at = torch.arange(num_frames, device=self.distance.weight.device)
+        buckets = distance_buckets(
+            at[None, :] - at[:, None], self.config.rel_buckets, self.config.rel_max_distance
+        )
+        return self.distance(buckets).permute(2, 0, 1)
+
+
+def distance_buckets(distances: Tensor, num_buckets: int, max_distance: int) -> Tensor:
+    """Key minus query in frames -> bucket, int64 of the same shape.
+
+    Half of the buckets for keys behind the query, half for later ones; in each half the first half
+    is exact, the rest grows with the logarithm up to `max_distance` (arXiv:2110.13900, eq. 5).
+    """
+    half = num_buckets // 2
+    exact = half // 2
+    far = distances.abs().clamp_min(1).float()
+    share = torch.log(far / exact) / math.log(max_distance / exact)
+    coarse = (exact + share * (half - exact)).long().clamp_max(half - 1)
+    near = distances.abs() < exact
+    return torch.where(distances > 0, half, 0) + torch.where(near, distances.abs(), coarse)
 
 
 class PositionalConv(nn.Module):
@@ -96,6 +125,35 @@ class PositionalConv(nn.Module):
         if self.drop_last:
             y = y[:, :, :-1]
         return F.gelu(y).transpose(1, 2)
+
+
+class PositionalConvStack(nn.Module):
+    """Grouped convolutions over time, each followed by a norm over channels and GELU.
+
+    (data2vec, arXiv:2202.03555.) Between the convolutions the padding is zero again, as it is
+    behind the end of an utterance alone.
+    """
+
+    def __init__(self, config: ContextConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.Conv1d(
+                config.dim,
+                config.dim,
+                config.pos_kernel,
+                padding=config.pos_kernel // 2,
+                groups=config.pos_groups,
+            )
+            for _ in range(config.pos_stack)
+        )
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """(B, T, D) with zeros in the padding, (B,) frames -> (B, T, D)."""
+        num_frames = x.shape[1]
+        for conv in self.layers:
+            y = conv(x.transpose(1, 2))[:, :, :num_frames].transpose(1, 2)  # (B, T, D)
+            x = shapes.zero_padding(F.gelu(F.layer_norm(y, y.shape[2:])), lengths)
+        return x
 
 
 class LocalLayer(nn.Module):
@@ -161,13 +219,19 @@ class TransformerLayer(nn.Module):
         self.ffn_in = nn.Linear(config.dim, config.ffn_dim)
         self.ffn_out = nn.Linear(config.ffn_dim, config.dim)
         self.ffn_norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
+        self.adapter = Adapter(config) if config.adapter_dim else None
 
-    def forward(self, x: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """(B, T, D), mask (B, 1, 1, T) True where a frame may be looked at -> (B, T, D)."""
+    def forward(
+        self, x: Tensor, attention_mask: Tensor | None, distance_bias: Tensor | None = None
+    ) -> Tensor:
+        """(B, T, D), mask (B, 1, 1, T) True where a frame may be looked at, bias (H, T, T) ->
+        (B, T, D)."""
         if self.config.norm_order == "pre":
-            x = x + self._drop(self.attention(self.attention_norm(x), attention_mask))
-            return x + self._drop(self._ffn(self.ffn_norm(x)))
-        x = self.attention_norm(x + self._drop(self.attention(x, attention_mask)))
+            y = self.attention(self.attention_norm(x), attention_mask, distance_bias)
+            x = x + self._drop(y)
+            x = x + self._drop(self._ffn(self.ffn_norm(x)))
+            return x if self.adapter is None else x + self.adapter(x)
+        x = self.attention_norm(x + self._drop(self.attention(x, attention_mask, distance_bias)))
         return self.ffn_norm(x + self._drop(self._ffn(x)))
 
     def _ffn(self, x: Tensor) -> Tensor:
@@ -178,8 +242,26 @@ class TransformerLayer(nn.Module):
         return F.dropout(x, self.config.dropout, self.training)
 
 
+class Adapter(nn.Module):
+    """A narrow network at the end of a layer, which holds one language (arXiv:2305.13516)."""
+
+    def __init__(self, config: ContextConfig) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.dim)
+        self.down = nn.Linear(config.dim, config.adapter_dim)
+        self.up = nn.Linear(config.adapter_dim, config.dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        return self.up(F.relu(self.down(self.norm(x))))
+
+
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with separate projections, as published checkpoints hold them."""
+    """Multi-head self-attention with separate projections, as published checkpoints hold them.
+
+    With ``rel_buckets`` each head adds a bias for the distance, which each query gates by what it
+    heard (WavLM, arXiv:2110.13900, eq. 3 and 4).
+    """
 
     def __init__(self, config: ContextConfig) -> None:
         super().__init__()
@@ -189,13 +271,23 @@ class SelfAttention(nn.Module):
         self.key = nn.Linear(config.dim, config.dim)
         self.value = nn.Linear(config.dim, config.dim)
         self.out = nn.Linear(config.dim, config.dim)
+        if config.rel_buckets:
+            self.gate = nn.Linear(config.dim // config.num_heads, 8)
+            self.gate_scale = nn.Parameter(torch.ones(1, config.num_heads, 1, 1))
 
-    def forward(self, x: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
+    def forward(
+        self, x: Tensor, attention_mask: Tensor | None, distance_bias: Tensor | None = None
+    ) -> Tensor:
+        """(B, T, D), mask (B, 1, 1, T) True = may be looked at, bias (H, T, T) -> (B, T, D)."""
         query, key, value = (
             project(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, H, T, D / H)
             for project in (self.query, self.key, self.value)
         )
+        if distance_bias is not None:
+            bias = (self._gates(x) * distance_bias).to(query.dtype)  # (B, H, T, T)
+            if attention_mask is not None:
+                bias = bias.masked_fill(~attention_mask, -torch.inf)
+            attention_mask = bias
         attended = F.scaled_dot_product_attention(
             query,
             key,
@@ -204,3 +296,10 @@ class SelfAttention(nn.Module):
             dropout_p=self.dropout if self.training else 0.0,
         )
         return self.out(attended.transpose(1, 2).flatten(2))
+
+    def _gates(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, H, T, 1), how much each query lets distance count."""
+        heads = x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, H, T, D / H)
+        parts = self.gate(heads).unflatten(3, (2, 4)).sum(4)  # (B, H, T, 2)
+        update, reset = parts.sigmoid().chunk(2, dim=3)  # (B, H, T, 1) each
+        return update * (reset * self.gate_scale - 1) + 2

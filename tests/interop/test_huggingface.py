@@ -391,11 +391,11 @@ def test_normalised_waves_are_those_of_the_feature_extractor():
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("model_type", "hubert"),
+        ("model_type", "whisper"),
         ("hidden_act", "relu"),
         ("feat_extract_activation", "relu"),
         ("add_adapter", True),
-        ("adapter_attn_dim", 16),
+        ("feat_proj_layer_norm", False),
         ("conv_pos_batch_norm", True),
         ("feat_extract_norm", "batch"),
     ],
@@ -453,9 +453,9 @@ def test_wrong_weights_are_refused_by_name():
     state = hf.to_hf_state(SpeechModel(ours))
     broken = dict(state)
     del broken["encoder.layer_norm.weight"]
-    with pytest.raises(ValueError, match=r"missing \['encoder\.layer_norm\.weight'\]"):
+    with pytest.raises(ValueError, match=r"missing 1 \(encoder\.layer_norm\.weight\)"):
         hf.from_hf_state(broken, ours)
-    with pytest.raises(ValueError, match=r"not known here \['adapter\.layers\.0\.conv\.weight'\]"):
+    with pytest.raises(ValueError, match=r"not known here 1 \(adapter\.layers\.0\.conv\.weight\)"):
         hf.from_hf_state({**state, "adapter.layers.0.conv.weight": torch.zeros(1)}, ours)
     with pytest.raises(ValueError, match=r"masked_spec_embed has shape \(3,\).*\(24,\)"):
         hf.from_hf_state({**state, "masked_spec_embed": torch.zeros(3)}, ours)
