@@ -99,6 +99,28 @@ def replace_folder(fresh: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def throw_away(folder: Path) -> None:
+    """Remove a folder in such a way that a crash never leaves a part of it under its name."""
+    gone = folder.with_name(f".{folder.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def sweep(parent: Path) -> None:
+    """Clear what killed saves and removals left in `parent`; a folder that was only put aside
+    takes its place again."""
+    for old in parent.glob(".*.old"):
+        folder = old.with_name(old.name.removeprefix(".").removesuffix(".old"))
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.rename(folder)
+    for pattern in (".*.new-*", ".*.gone"):
+        for left in parent.glob(pattern):
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def _aside(folder: Path) -> Path:
     """Where an older folder lies while a newer one takes its place."""
     return folder.with_name(f".{folder.name}.old")

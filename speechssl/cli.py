@@ -51,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _exit_code(error: Exception) -> int:
     """Whose fault it was: the person's input, the work, or a stop that was asked for."""
     loop = sys.modules.get("speechssl.training.loop")
+    if loop is not None and isinstance(error, loop.PreemptedRunError):
+        return EXIT_DONE  # no failure: a scheduler starts the command again
     if loop is not None and isinstance(error, loop.InterruptedRunError):
         return EXIT_INTERRUPTED
     # UnicodeError is a ValueError too; the other OSErrors (a full disk) are not in the input.

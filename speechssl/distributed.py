@@ -6,10 +6,13 @@ Started by `torchrun`, which sets RANK, WORLD_SIZE and the address of the first 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+Value = TypeVar("Value")
 
 
 def rank() -> int:
@@ -36,6 +39,15 @@ def least(value: int, device: torch.device) -> int:
     shared = torch.tensor(value, device=device)
     dist.all_reduce(shared, dist.ReduceOp.MIN)
     return int(shared)
+
+
+def gather(value: Value) -> list[Value]:
+    """Every process's value, by its number."""
+    if world() == 1:
+        return [value]
+    values: list[Value | None] = [None] * world()
+    dist.all_gather_object(values, value)
+    return [v for v in values if v is not None]
 
 
 def average_gradients(module: nn.Module) -> None:

@@ -18,11 +18,10 @@ class RunLog:
         made again. `quiet` writes nothing anywhere: for all processes but the first."""
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "metrics.jsonl"
-        kept = [m for m in read_metrics(folder) if m["step"] <= resume_step] if resume_step else []
+        if not quiet and self.path.exists():
+            os.truncate(self.path, _size_until(self.path, resume_step))  # one call: all or nothing
         target = Path(os.devnull) if quiet else self.path
-        self._file = target.open("w", encoding="utf-8")
-        for record in kept:
-            self._write(record)
+        self._file = target.open("a", encoding="utf-8")
         self._bar = tqdm(
             disable=quiet or not sys.stderr.isatty(),
             unit="step",
@@ -60,9 +59,29 @@ class RunLog:
             self._bar.write(line, file=sys.stderr)
             sys.stderr.flush()
 
+    def sync(self) -> None:
+        """Wait until all lines are on the disk, before a state that counts on them."""
+        if not self._quiet:
+            os.fsync(self._file.fileno())
+
     def _write(self, record: dict[str, Any]) -> None:
         self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
         self._file.flush()
+
+
+def _size_until(path: Path, step: int) -> int:
+    """Bytes of the whole lines up to `step`."""
+    size = 0
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                later = json.loads(line)["step"] > step
+            except (ValueError, KeyError, TypeError):  # cut off by a kill
+                break
+            if later or not line.endswith(b"\n"):
+                break
+            size += len(line)
+    return size
 
 
 def read_metrics(folder: str | Path) -> list[dict[str, Any]]:

@@ -128,9 +128,15 @@ def test_exit_codes(error, code, line, monkeypatch, fails):
 
 
 def test_training_that_stops_or_breaks(monkeypatch, fails):
-    from speechssl.training.loop import InterruptedRunError, NonFiniteLossError
+    from speechssl.training.loop import (
+        InterruptedRunError,
+        NonFiniteLossError,
+        PreemptedRunError,
+    )
 
-    for error, code in ((InterruptedRunError("Stopped."), 130), (NonFiniteLossError("NaN."), 1)):
+    codes = {InterruptedRunError: 130, PreemptedRunError: 0, NonFiniteLossError: 1}
+    for kind, code in codes.items():
+        error = kind("Stopped.")
 
         def broken(*_: object, error: Exception = error) -> int:
             raise error
@@ -436,9 +442,11 @@ def test_report(speech, tmp_path, capsys, fails):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_is_saved_and_goes_on(number, speech, tmp_path):
-    """Ctrl-C, which the terminal sends to the loader processes as well, and `kill`."""
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0), (signal.SIGUSR1, 0)]
+)
+def test_an_interrupted_run_is_saved_and_goes_on(number, code, speech, tmp_path):
+    """Ctrl-C, which the terminal sends to the loader processes as well, and a cluster's notice."""
     out = tmp_path / "run"
     arguments = [
         *("pretrain", "--train", speech, *SMALL, "--contrastive.entries", 4, "--out", out),
@@ -454,7 +462,7 @@ def test_an_interrupted_run_is_saved_and_goes_on(number, speech, tmp_path):
         time.sleep(0.02)
     (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "Traceback" not in err
     assert f"the state is saved in {out}" in err.splitlines()[-1]
     stopped = int(next((out / "checkpoints").iterdir()).name.split("-")[1])

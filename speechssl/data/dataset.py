@@ -140,5 +140,5 @@ def _begin_worker(_worker: int) -> None:
     """One thread, so that the cores are the training step's, and no signals: the main process
     decides what a stop means, and ends its workers itself."""
     torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)

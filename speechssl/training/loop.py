@@ -24,12 +24,15 @@ from speechssl.data.dataset import Batch, PlannedBatches, load_batches
 from speechssl.rng import torch_seed
 from speechssl.runlog import RunLog
 from speechssl.training.optim import OptimConfig, lr_at, set_lr
-from speechssl.training.resume import Progress, load_state, save_state
+from speechssl.training.resume import Progress, StateWriter, clear_leftovers, newest_state
 from speechssl.training.runfolder import write_config
 
 _MEASURED_STEPS = 20
 _FIRST_STEPS = 5
 """Not measured: they compile, allocate and fill caches."""
+_INTERRUPTED, _PREEMPTED = 1, 2
+_FREE_TO_CHANGE = {"num_workers", "checkpoint_every", "keep_checkpoints", "keep_every"}
+"""Fields of :class:`LoopConfig` that change no number of a run."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,12 @@ class LoopConfig:
     num_validations: int = 12
     """Validations over the run, evenly spread, the last at its end."""
     checkpoint_every: int = 500
+    """Updates between two states on the disk; they are written while the training goes on."""
     keep_checkpoints: int = 2
+    """The newest states, which are kept; that of the best validation, where it has one, is kept
+    too."""
+    keep_every: int = 0
+    """States of every so many updates are kept for good; 0: none."""
     patience: int = 0
     """Validations without a better score after which the run ends; 0: never."""
     num_workers: int = 1
@@ -55,7 +63,8 @@ class LoopConfig:
 
     def __post_init__(self) -> None:
         least = {"max_steps": 1, "accumulate": 1, "log_every": 1, "num_validations": 1}
-        least |= {"checkpoint_every": 1, "keep_checkpoints": 1, "patience": 0, "num_workers": 0}
+        least |= {"checkpoint_every": 1, "keep_checkpoints": 1, "keep_every": 0, "patience": 0}
+        least |= {"num_workers": 0}
         for name, value in least.items():
             if getattr(self, name) < value:
                 raise ValueError(
@@ -100,6 +109,10 @@ class InterruptedRunError(Exception):
     """The run was told to stop and has saved its state."""
 
 
+class PreemptedRunError(InterruptedRunError):
+    """The same, told by a cluster that needs the machine and will start the command again."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a run ended."""
@@ -138,25 +151,19 @@ def train(
 
     Raises:
         NonFiniteLossError: before the update, naming the utterances.
-        InterruptedRunError: on SIGINT or SIGTERM, after saving.
+        InterruptedRunError: on SIGINT, after saving; PreemptedRunError on SIGTERM and SIGUSR1.
     """
     config = json.loads(json.dumps(config))  # tuples as lists, as they will be read back
-    progress = load_state(run, work.modules, optimizer) if resume else None
-    if progress is not None and progress.config != config:
-        raise ValueError(
-            f"{run} holds a run with other settings ({_differences(progress.config, config)}): "
-            "give those settings, another --out, or --resume never to begin anew."
-        )
-    if progress is None:
-        progress = Progress(max_steps=loop.max_steps, config=config)
-    if distributed.rank() == 0:
-        write_config(run, config)
+    progress = _begin(
+        run, work, optimizer, Progress(max_steps=loop.max_steps, config=config), resume
+    )
     clock = _Clock(progress.elapsed_s, started)
     budget = _Budget(loop, clock)
     metrics: dict[str, float] = {}
-    window = _Window()
+    window = _Window(progress.windows)
     with (
         RunLog(run, resume_step=progress.step, quiet=distributed.rank() > 0) as log,
+        StateWriter(run, keep=loop.keep_checkpoints, keep_every=loop.keep_every) as writer,
         _stop_signals() as stop,
     ):
         if progress.step:
@@ -193,13 +200,13 @@ def train(
             )
             planned = budget.plan(progress.step, progress.max_steps)
             progress.max_steps = distributed.least(planned, norm.device)
-            stopping = distributed.least(-int(stop.asked), norm.device) < 0
+            stopping = -distributed.least(-stop.asked, norm.device)
+            writer.check()
             if progress.step % loop.log_every == 0:
                 means = window.close(norm.device)
                 log.metrics(progress.step, clock.elapsed_s, {**means, "lr": lr})
                 log.progress(progress.step, progress.max_steps, _shown(means, clock, progress))
-            last = progress.step >= progress.max_steps or stopping
-            if last or _due(progress, loop):
+            if progress.step >= progress.max_steps or _due(progress, loop):
                 metrics = _validate(work, progress, run, log, clock)
                 if loop.patience and _stale(progress, loop):
                     log.say(f"No better score in {loop.patience} validations: the run ends here.")
@@ -210,15 +217,50 @@ def train(
                 or progress.step >= progress.max_steps
             ):
                 progress.elapsed_s = clock.elapsed_s
+                progress.windows = distributed.gather(window.state())
+                log.sync()
                 if distributed.rank() == 0:
-                    save_state(run, work.modules, optimizer, progress, loop.keep_checkpoints)
-                distributed.barrier()
+                    writer.save(work.modules, optimizer, progress)
             if stopping and progress.step < progress.max_steps:
-                raise InterruptedRunError(
+                writer.wait()
+                error = PreemptedRunError if stopping == _PREEMPTED else InterruptedRunError
+                raise error(
                     f"Stopped at step {progress.step} of {progress.max_steps}; the state is saved "
                     f"in {run}. The same command goes on from there."
                 )
+        writer.wait()
+        distributed.barrier()
     return Outcome(progress.step, clock.elapsed_s, progress.best_step, progress.best_score, metrics)
+
+
+def _begin(
+    run: Path, work: Work, optimizer: torch.optim.Optimizer, fresh: Progress, resume: bool
+) -> Progress:
+    """Where the run is: its newest state, restored, else `fresh`; the folder is made ready."""
+    if distributed.rank() == 0:
+        clear_leftovers(run, resume=resume)
+    distributed.barrier()
+    state = newest_state(run) if resume else None
+    progress = fresh
+    if state is not None:
+        old, new = (_deciding(config) for config in (state.progress.config, fresh.config))
+        if old != new:
+            raise ValueError(
+                f"{run} holds a run with other settings ({_differences(old, new)}): give those "
+                "settings, another --out, or --resume never to begin anew."
+            )
+        state.restore(work.modules, optimizer)
+        progress = state.progress
+        progress.config = fresh.config
+    if distributed.rank() == 0:
+        write_config(run, fresh.config)
+    return progress
+
+
+def _deciding(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings on which a run's numbers depend: the others may change when it goes on."""
+    loop = {k: v for k, v in config.get("loop", {}).items() if k not in _FREE_TO_CHANGE}
+    return {**config, "loop": loop}
 
 
 def _validate(
@@ -310,13 +352,30 @@ class _Budget:
 class _Window:
     """Means of what was logged since the last line."""
 
-    def __init__(self) -> None:
+    _sums: dict[str, float]
+
+    def __init__(self, before: Sequence[dict[str, Any]]) -> None:
+        """`before` is the :meth:`state` of each process of the session that was stopped, if it was
+        one of as many processes."""
         self._begin()
+        if len(before) == distributed.world():
+            mine = before[distributed.rank()]
+            self._sums, self._steps = dict(mine["sums"]), mine["steps"]
+            self._audio_s, self._padding = mine["audio_s"], mine["padding"]
 
     def _begin(self) -> None:
-        self._sums: dict[str, float] = {}
+        self._sums = {}
         self._steps, self._audio_s, self._wait_s, self._padding = 0, 0.0, 0.0, 0.0
         self._since = time.monotonic()
+
+    def state(self) -> dict[str, Any]:
+        """What a run that goes on needs to log the same means; seconds are not among it."""
+        return {
+            "sums": self._sums,
+            "steps": self._steps,
+            "audio_s": self._audio_s,
+            "padding": self._padding,
+        }
 
     def add(
         self, losses: dict[str, torch.Tensor], audio_s: float, wait_s: float, padding: float
@@ -379,21 +438,24 @@ def _differences(old: Any, new: Any, name: str = "") -> str:
 
 
 class _Stop:
-    asked = False
+    asked = 0
+    """`_INTERRUPTED`, `_PREEMPTED`, or 0 while nobody has asked."""
 
 
 @contextmanager
 def _stop_signals() -> Iterator[_Stop]:
-    """SIGINT and SIGTERM ask for a stop after the present step; a second one stops at once."""
+    """SIGINT, SIGTERM and SIGUSR1 ask for a stop after the present step; a second SIGINT stops at
+    once."""
     stop = _Stop()
 
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        if stop.asked:
+    def ask(number: int, _frame: FrameType | None) -> None:
+        if stop.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        stop.asked = True
+        stop.asked = _INTERRUPTED if number == signal.SIGINT else _PREEMPTED
 
     try:
-        old = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+        old = {number: signal.signal(number, ask) for number in numbers}
     except ValueError:  # not the main thread: signals are somebody else's
         yield stop
         return

@@ -1,23 +1,30 @@
 """Training state on disk: weights, optimizer, step. Tensors in safetensors, the rest in JSON.
 
-`checkpoints/step-N/` folders are written beside their place and moved there whole; the newest
-whole one is where a run goes on.
+`checkpoints/step-N/` folders are written beside their place, made durable, and moved there whole;
+each carries the checksums of its files. The newest one whose checksums hold is where a run goes on.
 """
 
+import contextlib
+import hashlib
 import json
 import os
 import shutil
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from speechssl.checkpoint import replace_folder
+from speechssl.checkpoint import replace_folder, sweep, throw_away
+
+_CHECKSUMS = "checksums.json"
+"""Written last; SHA-256 of every other file of the folder."""
 
 
 @dataclass
@@ -31,59 +38,199 @@ class Progress:
     best_score: float | None = None
     """Lowest validation score so far."""
     best_step: int = 0
+    windows: list[dict[str, Any]] = field(default_factory=list)
+    """For each process, what was summed up since the last logged line."""
     config: dict[str, Any] = field(default_factory=dict)
     """The run's resolved config, to be compared on resume."""
 
 
-def save_state(
-    run: Path, modules: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, keep: int
-) -> None:
-    """Write `checkpoints/step-N`, then remove all but the newest `keep`."""
-    folder = run / "checkpoints" / f"step-{progress.step:08d}"
-    fresh = folder.with_name(f".{folder.name}.new-{os.getpid()}")
-    shutil.rmtree(fresh, ignore_errors=True)
-    try:
-        fresh.mkdir(parents=True)
-        save_file(_contiguous(modules.state_dict()), fresh / "model.safetensors")
-        save_file(_optimizer_tensors(optimizer), fresh / "optimizer.safetensors")
-        (fresh / "progress.json").write_text(json.dumps(asdict(progress)), encoding="utf-8")
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
-    replace_folder(fresh, folder)
-    for old in _folders(run)[keep:]:
-        shutil.rmtree(old, ignore_errors=True)
+@dataclass(frozen=True)
+class TrainingState:
+    """A state as it was read."""
+
+    progress: Progress
+    weights: dict[str, Tensor]
+    moments: dict[str, Tensor]
+    """The optimizer's tensors, ``NUMBER.NAME`` with the parameter's number."""
+
+    def restore(self, modules: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Put it into the modules and the optimizer, in place."""
+        modules.load_state_dict(self.weights)
+        parameters = _parameters(optimizer)
+        for key, value in self.moments.items():
+            number, name = key.split(".", 1)
+            parameter = parameters[int(number)]
+            optimizer.state[parameter][name] = value.to(parameter.device, copy=True)
 
 
-def load_state(run: Path, modules: nn.Module, optimizer: torch.optim.Optimizer) -> Progress | None:
-    """Restore the newest whole state in place; None where there is none.
+class StateWriter:
+    """Writes states while the training goes on: a copy in memory, then a thread.
 
-    A damaged folder is passed over for the one before, with a warning sentence on stderr.
+    Never two writes at once: a save waits for the one before. The error of a failed write (a full
+    disk) is raised by the next :meth:`check`, :meth:`save` or :meth:`wait`.
     """
-    for folder in _folders(run):
+
+    def __init__(self, run: Path, *, keep: int, keep_every: int = 0) -> None:
+        """Keep the newest `keep` states, that of the best validation where there is one, and for
+        good those whose step is a multiple of `keep_every` (0: none)."""
+        self._run, self._keep, self._keep_every = run, keep, keep_every
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._thread.shutdown(wait=True)
+        if kind is None:
+            self.wait()
+
+    def save(
+        self, modules: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
+    ) -> None:
+        """Copy the state, and begin to write it to `checkpoints/step-N`."""
+        self.wait()
+        tensors = {
+            "model.safetensors": _copies(modules.state_dict()),
+            "optimizer.safetensors": _copies(_optimizer_tensors(optimizer)),
+        }
+        self._pending = self._thread.submit(self._write, tensors, asdict(progress))
+
+    def check(self) -> None:
+        """Raise the error of a write that has failed; does not wait."""
+        if self._pending is not None and self._pending.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until everything is on the disk."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def _write(self, tensors: dict[str, dict[str, Tensor]], progress: dict[str, Any]) -> None:
+        step = progress["step"]
+        folder = _folder(self._run, step)
+        fresh = folder.with_name(f".{folder.name}.new-{os.getpid()}")
+        fresh.mkdir(parents=True)
         try:
-            weights = load_file(folder / "model.safetensors")
-            moments = load_file(folder / "optimizer.safetensors")
-            progress = Progress(
-                **json.loads((folder / "progress.json").read_text(encoding="utf-8"))
-            )
+            for name, values in tensors.items():
+                save_file(values, fresh / name)
+            _write_json(fresh / "progress.json", progress)
+            _write_json(fresh / _CHECKSUMS, _checksums(fresh))
+            for path in (*fresh.iterdir(), fresh):
+                _sync(path)
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+        replace_folder(fresh, folder)
+        _sync(folder.parent)
+        for old in _superfluous(self._run, step, self._keep, self._keep_every, progress):
+            throw_away(old)
+
+
+def newest_state(run: Path) -> TrainingState | None:
+    """The newest state that is whole; None where the run has none.
+
+    A damaged folder is passed over for the one before, with a sentence on stderr. Raises
+    ValueError where every one is damaged: beginning anew would throw the run away.
+    """
+    folders = _folders(run)
+    for folder in folders:
+        try:
+            return _read(folder)
         except (OSError, SafetensorError, ValueError, TypeError) as error:
             line = f"The checkpoint {folder} is damaged ({error}); trying the one before."
             print(line, file=sys.stderr)
-            continue
-        modules.load_state_dict(weights)
-        _restore_optimizer(optimizer, moments)
-        return progress
+    if folders:
+        raise ValueError(
+            f"Every checkpoint in {run / 'checkpoints'} is damaged: restore one from a copy, or "
+            "give --resume never to begin anew."
+        )
     return None
+
+
+def clear_leftovers(run: Path, *, resume: bool) -> None:
+    """Remove what a killed save left half-written; without `resume` every old state too."""
+    for parent in (run, run / "checkpoints"):
+        sweep(parent)
+    if not resume:
+        for folder in _folders(run):
+            throw_away(folder)
+
+
+def _read(folder: Path) -> TrainingState:
+    """The state in a folder; an error of any kind where a file is missing or not what it was."""
+    expected = json.loads((folder / _CHECKSUMS).read_text(encoding="utf-8"))
+    wrong = [name for name, value in expected.items() if _checksum(folder / name) != value]
+    if wrong:
+        raise ValueError(f"the checksum of {' and '.join(wrong)} is wrong")
+    return TrainingState(
+        Progress(**json.loads((folder / "progress.json").read_text(encoding="utf-8"))),
+        load_file(folder / "model.safetensors"),
+        load_file(folder / "optimizer.safetensors"),
+    )
+
+
+def _folder(run: Path, step: int) -> Path:
+    return run / "checkpoints" / f"step-{step:08d}"
 
 
 def _folders(run: Path) -> list[Path]:
     """Newest first."""
-    return sorted((run / "checkpoints").glob("step-*"), reverse=True)
+    return sorted((run / "checkpoints").glob("step-*"), key=_step, reverse=True)
 
 
-def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().contiguous() for name, value in tensors.items()}
+def _step(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
+
+
+def _superfluous(
+    run: Path, newest: int, keep: int, keep_every: int, progress: dict[str, Any]
+) -> list[Path]:
+    """Those to be removed; states after the newest belong to a past that was given up as
+    damaged."""
+    folders = _folders(run)
+    past = [folder for folder in folders if _step(folder) <= newest]
+    kept = set(past[:keep])
+    kept |= {f for f in past if _step(f) == progress["best_step"]}
+    kept |= {f for f in past if keep_every and _step(f) % keep_every == 0}
+    return [folder for folder in folders if folder not in kept]
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    return {path.name: _checksum(path) for path in sorted(folder.iterdir())}
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(PermissionError):  # Windows syncs no folders
+            os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    path.write_text(json.dumps(data), encoding="utf-8")
+
+
+def _copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, in memory of their own."""
+    return {
+        name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, value in tensors.items()
+    }
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
@@ -91,17 +238,8 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    tensors = {}
-    for number, parameter in enumerate(_parameters(optimizer)):
-        for name, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"{number}.{name}"] = value.detach().contiguous()
-    return tensors
-
-
-def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    parameters = _parameters(optimizer)
-    for key, value in tensors.items():
-        number, name = key.split(".", 1)
-        parameter = parameters[int(number)]
-        place = parameter.device if value.dim() else torch.device("cpu")
-        optimizer.state[parameter][name] = value.to(place, copy=True)
+    return {
+        f"{number}.{name}": value
+        for number, parameter in enumerate(_parameters(optimizer))
+        for name, value in optimizer.state.get(parameter, {}).items()
+    }

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import types
 import typing
 from collections.abc import Sequence
@@ -34,9 +35,11 @@ def from_json(kind: type[Config], data: Any, name: str = "") -> Config:
 
 
 def write_config(run: Path, config: dict[str, Any]) -> None:
-    """Write `run/config.json`."""
+    """Write `run/config.json`, whole or not at all."""
     run.mkdir(parents=True, exist_ok=True)
-    (run / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    part = run / "config.json.part"
+    part.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    os.replace(part, run / "config.json")
 
 
 def override(config: Config, settings: Sequence[tuple[str, str]]) -> Config:

@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 
@@ -72,3 +74,14 @@ def test_nothing_to_plan_is_a_sentence():
         BatchPlan(np.zeros(0), batch_s=10.0, seed=0)
     with pytest.raises(ValueError, match="above 0 seconds"):
         BatchPlan(np.ones(3), batch_s=0.0, seed=0)
+
+
+def test_step_a_million_of_a_million_utterances_is_reached_at_once():
+    lengths = np.random.default_rng(0).uniform(1, 15, 1_000_000)
+    began = time.monotonic()
+    p = BatchPlan(lengths, batch_s=87.5, seed=0)
+    members = p.batch(1_000_000)
+    assert time.monotonic() - began < 5  # walking there would take minutes
+    epoch = 1_000_000 // p.num_batches
+    assert epoch > 5
+    assert lengths[members].max() * len(members) <= 87.5
