@@ -311,6 +311,14 @@ def resampled(
     yield np.pad(part[:left], (0, left - min(left, len(part))))
 
 
+def play_at(wave: np.ndarray, speed: float) -> np.ndarray:
+    """(S,) float32 -> (S / speed,) float32: faster and higher above 1, as a tape does it (speed
+    perturbation, Ko et al., Interspeech 2015)."""
+    import soxr
+
+    return soxr.resample(wave, speed, 1.0, quality="HQ").astype(np.float32, copy=False)
+
+
 # ---- the cache ----------------------------------------------------------------------------------
 
 CacheItem = tuple[Path, float, float | None]

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from speechssl import shapes
-from speechssl.audio import WaveCache
+from speechssl.audio import WaveCache, play_at
 from speechssl.data.batching import BatchPlan
 from speechssl.data.distortion import DistortionConfig, DistortionPool, distort
 from speechssl.data.manifest import Utterance
@@ -79,17 +79,18 @@ class PlannedBatches(Dataset[Batch]):
         *,
         seed: int,
         max_crop_s: float | None = None,
+        speeds: Sequence[float] = (1.0,),
         distortion: DistortionConfig | None = None,
         pool: DistortionPool | None = None,
     ) -> None:
-        self.waves, self.plan, self.seed = waves, plan, seed
+        self.waves, self.plan, self.seed, self.speeds = waves, plan, seed, speeds
         self.max_crop = round(max_crop_s * waves.sample_rate) if max_crop_s else None
         self.distortion, self.pool = distortion, pool
 
     def __getitem__(self, index: int) -> Batch:
         members = self.plan.batch(index).tolist()
         epoch = index // self.plan.num_batches
-        clean = [self._crop(self.waves.cache.get(i), epoch, i) for i in members]
+        clean = [self._crop(self._play(epoch, i), epoch, i) for i in members]
         padded, lengths = shapes.pad_waves(clean)
         heard = padded
         if self.distortion is not None:
@@ -105,6 +106,12 @@ class PlannedBatches(Dataset[Batch]):
             clean=padded,
             lengths=lengths,
         )
+
+    def _play(self, epoch: int, item: int) -> np.ndarray:
+        """The utterance at one of the speeds, drawn anew in each epoch."""
+        wave = self.waves.cache.get(item)
+        speed = self.speeds[int(rng(self.seed, "speed", epoch, item).integers(len(self.speeds)))]
+        return wave if speed == 1 else play_at(wave, speed)
 
     def _crop(self, wave: np.ndarray, epoch: int, item: int) -> np.ndarray:
         if self.max_crop is None or len(wave) <= self.max_crop:

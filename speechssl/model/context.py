@@ -38,7 +38,7 @@ class TransformerContext(nn.Module):
         super().__init__()
         self.config = config
         self.position = (PositionalConvStack if config.pos_stack else PositionalConv)(config)
-        self.norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
+        self.norm: nn.Module = nn.LayerNorm(config.dim, eps=config.norm_eps)
         self.position_norm = (
             nn.LayerNorm(config.dim, eps=config.norm_eps) if config.pos_norm else nn.Identity()
         )

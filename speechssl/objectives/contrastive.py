@@ -221,7 +221,11 @@ class Teacher:
                 f"{layer}."
             )
         self.model = model.eval().requires_grad_(False)
-        self.layer = layer
+        if layer < num_layers:  # what is above is not asked for
+            context = self.model.context
+            del context.layers[layer:]
+            if model.config.context.norm_order == "pre":
+                context.norm = nn.Identity()  # the last layer's
 
     @property
     def dim(self) -> int:
@@ -241,7 +245,7 @@ class Teacher:
     def features(self, clean: CleanSpeech) -> Tensor:
         """(B, T, D) float32, the layer's output for the clean speech."""
         self.model.to(clean.wave.device)
-        return self.model(clean.wave, clean.lengths, keep_hidden=True).hidden[self.layer].float()
+        return self.model(clean.wave, clean.lengths, keep_hidden=True).hidden[-1].float()
 
 
 def draw_negatives(mask: np.ndarray, num: int, generator: np.random.Generator) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from speechssl import distributed
+from speechssl import distributed, shapes
 from speechssl.checkpoint import Checkpoint, load_model, save_model
 from speechssl.data.batching import BatchPlan
 from speechssl.data.dataset import Batch, PlannedBatches, Waves
@@ -67,6 +67,11 @@ class FinetuneConfig:
     mask_from_share: float = 0.3
     """Share of the run without masks at its begin: a model from scratch must first leave the
     plateau on which it writes only blanks."""
+    consistency: float = 0.0
+    """Weight of the agreement between two differently masked views of each utterance (CR-CTC,
+    arXiv:2410.05101, section 3.1: 0.2); an update then costs twice. 0: one view."""
+    speeds: tuple[float, ...] = (1.0,)
+    """Each time an utterance is heard it is played at one of these speeds, pitch and all."""
     distortion: DistortionConfig = field(default_factory=no_distortion)
     batch_s: float = 20.0
     max_valid: int = 300
@@ -93,6 +98,10 @@ class FinetuneConfig:
         for name in ("head_only_steps", "fresh_layers"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+        if self.consistency < 0:
+            raise ValueError(f"consistency must not be negative, got {self.consistency}.")
+        if not self.speeds or not all(0.5 <= speed <= 2 for speed in self.speeds):
+            raise ValueError(f"speeds must be one or more of 0.5 to 2, got {self.speeds}.")
         if not 0 < self.layer_lr_decay <= 1:
             raise ValueError(f"layer_lr_decay must be in (0, 1], got {self.layer_lr_decay}.")
         if self.batch_s <= 0:
@@ -186,6 +195,7 @@ def finetune(
             train_waves,
             plan,
             seed=config.loop.seed,
+            speeds=config.speeds,
             distortion=config.distortion if distorts else None,
             pool=DistortionPool.open() if distorts else None,
         )
@@ -354,14 +364,18 @@ class FinetuneWork:
         done = step / max_steps
         total = torch.zeros((), device=self.device)
         for batch, ids in zip(batches, targets, strict=True):
+            views = 2 if self.config.consistency and done >= self.config.mask_from_share else 1
+            wave_lengths = batch.lengths.repeat(views)
             with autocast(self.device, self.config.precision):
                 log_probs, lengths = self.model(
-                    batch.heard.to(self.device),
-                    batch.lengths.to(self.device),
+                    batch.heard.to(self.device).repeat(views, 1),
+                    wave_lengths.to(self.device),
                     encoder_grad_scale=0.0 if self._encoder_frozen(done) else 1.0,
-                    **self._masks(done, batch),
+                    **self._masks(done, wave_lengths, batch.index),
                 )
-            loss = ctc_loss(log_probs, lengths, ids) / num
+            loss = ctc_loss(log_probs, lengths, ids * views) / (views * num)
+            if views == 2:
+                loss = loss + self.config.consistency * disagreement(log_probs, lengths) / num
             (loss * distributed.world()).backward()
             total += loss.detach()
         return {"loss/ctc": total}
@@ -375,16 +389,16 @@ class FinetuneWork:
         for parameter in self.model.speech.parameters():
             parameter.requires_grad_(learns)
 
-    def _masks(self, done: float, batch: Batch) -> dict[str, Tensor]:
-        """Time and channel masks of a training batch; none at the run's begin (`done` in [0,
-        1])."""
+    def _masks(self, done: float, wave_lengths: Tensor, index: int) -> dict[str, Tensor]:
+        """Time and channel masks for waves of these lengths, batch `index` of the run; none at its
+        begin (`done` in [0, 1])."""
         config, speech = self.config, self.model.speech
         if done < config.mask_from_share:
             return {}
         masks = {}
         if config.mask_share:
-            frames = speech.frame_lengths(batch.lengths)
-            generator = rng(config.loop.seed, "time-mask", batch.index)
+            frames = speech.frame_lengths(wave_lengths)
+            generator = rng(config.loop.seed, "time-mask", index)
             drawn = span_mask(
                 frames.tolist(),
                 int(frames.max()),
@@ -401,11 +415,11 @@ class FinetuneWork:
                 else speech.config.latent_dim
             )
             drawn = channel_mask(
-                len(batch.ids),
+                len(wave_lengths),
                 num,
                 share=config.channel_share,
                 span=config.channel_span,
-                generator=rng(config.loop.seed, "channel-mask", batch.index),
+                generator=rng(config.loop.seed, "channel-mask", index),
             )
             masks["channel_mask"] = torch.from_numpy(drawn).to(self.device)
         return masks
@@ -469,6 +483,21 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]
     sizes = torch.tensor([len(ids) for ids in targets], device=device)
     return F.ctc_loss(
         log_probs.float().transpose(0, 1), flat, lengths, sizes, reduction="sum", zero_infinity=True
+    )
+
+
+def disagreement(log_probs: Tensor, lengths: Tensor) -> Tensor:
+    """How much two views of each utterance differ, in nats, summed over its frames.
+
+    The mean of both Kullback-Leibler divergences, each view learning from the other as it stands
+    (arXiv:2410.05101, equation 3). `log_probs` (2B, T, V): row B + i is the other view of row i.
+    """
+    first, second = log_probs.float().chunk(2)
+    valid = shapes.length_mask(lengths[: len(first)], first.shape[1])  # (B, T)
+    first, second = first[valid], second[valid]  # (N, V)
+    return 0.5 * (
+        F.kl_div(first, second.detach(), reduction="sum", log_target=True)
+        + F.kl_div(second, first.detach(), reduction="sum", log_target=True)
     )
 
 

@@ -61,6 +61,23 @@ def test_the_same_utterance_is_distorted_anew_in_each_epoch(waves):
     assert any(not torch.equal(a, b) for a, b in seen.values())
 
 
+def test_speeds_change_length_and_pitch(waves):
+    tone = np.sin(2 * np.pi * 400 * np.arange(16000) / 16000).astype(np.float32)
+    faster = audio.play_at(tone, 1.25)
+    assert len(faster) == pytest.approx(16000 / 1.25, abs=2)
+    peak = np.abs(np.fft.rfft(faster * np.hanning(len(faster)))).argmax() * 16000 / len(faster)
+    assert peak == pytest.approx(500, abs=2)
+    plain, data = dataset(waves), dataset(waves, speeds=(0.8, 1.0))
+    ratios = {
+        round(heard / said, 2)
+        for index in range(2 * data.plan.num_batches)
+        for heard, said in zip(
+            data[index].lengths.tolist(), plain[index].lengths.tolist(), strict=True
+        )
+    }
+    assert ratios == {1.0, 1.25}
+
+
 def test_crops_are_of_the_length_asked(waves):
     batch = dataset(waves, max_crop_s=0.25)[0]
     assert int(batch.lengths.max()) <= 4000

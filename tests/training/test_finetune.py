@@ -7,7 +7,7 @@ import torch
 
 from speechssl.checkpoint import load_model
 from speechssl.runlog import read_metrics
-from speechssl.training.finetune import ctc_loss, finetune, take_minutes
+from speechssl.training.finetune import ctc_loss, disagreement, finetune, take_minutes
 
 
 def test_it_learns_to_write_tones(tones, finetune_config, tmp_path):
@@ -93,3 +93,34 @@ def test_ctc_loss_is_the_brute_force_sum_over_paths():
             total += float(log_probs[0, range(4), list(path)].sum().exp())
     loss = ctc_loss(log_probs, torch.tensor([4]), [target])
     assert float(loss) == pytest.approx(-torch.log(torch.tensor(total)).item(), rel=1e-5)
+
+
+def test_disagreement_is_the_mean_of_both_divergences_over_valid_frames():
+    torch.manual_seed(0)
+    log_probs = torch.randn(4, 5, 3).log_softmax(2).requires_grad_()  # two utterances, two views
+    lengths = torch.tensor([5, 2, 5, 2])
+    total = 0.0
+    for row, length in ((0, 5), (1, 2)):
+        for frame in range(length):
+            p, q = log_probs[row, frame].detach().exp(), log_probs[row + 2, frame].detach().exp()
+            total += float(0.5 * ((p * (p / q).log()).sum() + (q * (q / p).log()).sum()))
+    loss = disagreement(log_probs, lengths)
+    assert loss.item() == pytest.approx(total, rel=1e-5)
+    loss.backward()
+    assert log_probs.grad[1, 2:].abs().max() == 0  # padding
+    same = log_probs.detach()[:2].repeat(2, 1, 1)
+    assert disagreement(same, lengths).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_two_views_at_several_speeds_learn_too(tones, finetune_config, tmp_path):
+    train, valid = tones
+    config = replace(finetune_config, consistency=0.2, speeds=(0.95, 1.0, 1.05))
+    outcome = finetune(config, train, valid, tmp_path / "run")
+    assert outcome.best_score is not None
+    assert outcome.best_score < 0.1
+
+
+@pytest.mark.parametrize("change", [{"consistency": -1.0}, {"speeds": ()}, {"speeds": (0.1,)}])
+def test_views_and_speeds_out_of_range_are_named(finetune_config, change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        replace(finetune_config, **change)
