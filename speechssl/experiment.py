@@ -5,11 +5,16 @@ labels, compare on a test set, write the report.
 """
 
 import json
+import os
+import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+import torch
 
 from speechssl.checkpoint import load_model
 from speechssl.data.layouts import Recording, read_folder, read_table
@@ -33,10 +38,11 @@ class Budget:
 
     @classmethod
     def of(cls, minutes: float) -> "Budget":
-        """Half for pretraining; a tenth stays for making, loading and scoring."""
+        """Two thirds for pretraining, a quarter for fine-tuning; a tenth stays for making, loading
+        and scoring. The model from scratch learns at the same time."""
         if minutes <= 0:
             raise ValueError(f"The budget must be above 0 minutes, got {minutes:g}.")
-        return cls(pretrain=0.5 * minutes, finetune=0.2 * minutes)
+        return cls(pretrain=0.63 * minutes, finetune=0.25 * minutes)
 
 
 @dataclass(frozen=True)
@@ -66,8 +72,8 @@ def demo(out: Path, minutes: float) -> int:
     say(f"  made in {time.monotonic() - began:.0f} s, sha256 {corpus.sha256[:16]}")
     return compare_with_scratch(
         unlabeled=read_manifest(corpus.unlabeled),
-        labeled=read_manifest(corpus.train),
-        valid=read_manifest(corpus.dev),
+        labeled=corpus.train,
+        valid=corpus.dev,
         test=read_manifest(corpus.test),
         out=out,
         size="tiny",
@@ -99,8 +105,8 @@ def run_folder(folder: Path, transcripts: Path, out: Path, budget_minutes: float
         )
     return compare_with_scratch(
         unlabeled=splits["train"],
-        labeled=labeled,
-        valid=valid,
+        labeled=out / "data" / "train.jsonl",
+        valid=out / "data" / "dev.jsonl",
         test=test,
         out=out,
         size=size,
@@ -136,30 +142,35 @@ def join_transcripts(
 def compare_with_scratch(
     *,
     unlabeled: Sequence[Utterance],
-    labeled: Sequence[Utterance],
-    valid: Sequence[Utterance],
+    labeled: Path,
+    valid: Path,
     test: Sequence[Utterance],
     out: Path,
     size: str,
     budget: Budget,
     title: str,
 ) -> int:
-    """Pretrain on `unlabeled`, fine-tune on `labeled` with and without it, score both on `test`.
+    """Pretrain on `unlabeled`, fine-tune on the manifest `labeled` with and without it, score both
+    on `test`.
 
     Finished parts are not done again when the command is given again.
     """
-    config = pretraining.preset(size)
-    config = replace(config, loop=replace(config.loop, budget_minutes=budget.pretrain))
-    say(f"\nPretraining on {_minutes(unlabeled):.0f} minutes without transcripts ...")
-    pretraining.pretrain(config, unlabeled, out / "pretrain")
-    rows = []
-    for name, init in (("pretrained", load_model(out / "pretrain")), ("from scratch", None)):
-        say(f"\nFine-tuning {name} on {_minutes(labeled):.1f} minutes with transcripts ...")
+    scratch, tuned = out / "from-scratch", out / "pretrained"
+    with _at_the_same_time(_from_scratch(size, labeled, valid, scratch, budget), scratch):
+        config = pretraining.preset(size)
+        config = replace(config, loop=replace(config.loop, budget_minutes=budget.pretrain))
+        say(f"\nPretraining on {_minutes(unlabeled):.0f} minutes without transcripts ...")
+        pretraining.pretrain(config, unlabeled, out / "pretrain")
+        train_set, valid_set = _transcribed(labeled), _transcribed(valid)
+        say(f"\nFine-tuning on {_minutes(train_set):.1f} minutes with transcripts ...")
         tuning = finetuning.preset(size)
         tuning = replace(tuning, loop=replace(tuning.loop, budget_minutes=budget.finetune))
-        run = out / name.replace(" ", "-")
-        finetuning.finetune(tuning, labeled, valid, run, init=init)
-        rows.append(Row(name, run, evaluate(load_model(run), test)))
+        init = load_model(out / "pretrain")
+        finetuning.finetune(tuning, train_set, valid_set, tuned, init=init)
+    rows = [
+        Row(name, run, evaluate(load_model(run), test))
+        for name, run in (("pretrained", tuned), ("from scratch", scratch))
+    ]
     difference = compare(rows[1].result, rows[0].result)
     samples = _samples(rows)
     page = write_report(
@@ -178,6 +189,44 @@ def compare_with_scratch(
             print(f"  {name + ':':13} {written}")
     print(f"\nReport: {page}\nTranscriber: {rows[0].run / 'best'}")
     return 0
+
+
+def _transcribed(manifest: Path) -> list[Utterance]:
+    return [u for u in read_manifest(manifest) if u.text]
+
+
+def _from_scratch(size: str, labeled: Path, valid: Path, run: Path, budget: Budget) -> list[str]:
+    """The command that fine-tunes from scratch with the minutes that the pretrained model gets."""
+    command = [sys.executable, "-m", "speechssl.cli", "finetune", "--init", "scratch"]
+    command += ["--size", size, "--train", str(labeled), "--valid", str(valid), "--out", str(run)]
+    return [*command, "--budget-minutes", str(budget.finetune)]
+
+
+@contextmanager
+def _at_the_same_time(command: Sequence[str], run: Path) -> Iterator[None]:
+    """Run a command beside what is done in here, each on half of the cores; its lines go to
+    ``RUN.log``, and the last one into the RuntimeError if it fails."""
+    threads = max(torch.get_num_threads() // 2, 1)
+    torch.set_num_threads(threads)
+    log = run.with_name(f"{run.name}.log")
+    say(f"\nMeanwhile a model learns from scratch on the same transcripts: {log}")
+    with log.open("w", encoding="utf-8") as lines:
+        beside = subprocess.Popen(
+            command,
+            stdout=lines,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        )
+    try:
+        yield
+        code = beside.wait()
+    finally:
+        if beside.poll() is None:
+            beside.terminate()  # it saves its state
+            beside.wait()
+    if code:
+        last = log.read_text(encoding="utf-8").strip().splitlines()[-1:]
+        raise RuntimeError(f"Fine-tuning from scratch failed: {''.join(last)} See {log}.")
 
 
 def say(line: str) -> None:

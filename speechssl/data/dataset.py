@@ -4,8 +4,9 @@ Shapes: B batch, S samples.
 """
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -127,9 +128,9 @@ class PlannedBatches(Dataset[Batch]):
 
 def load_batches(
     dataset: PlannedBatches, first: int, last: int, *, num_workers: int
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """Batches `first` to `last` - 1 in order, made ahead by `num_workers` processes (0: in this
-    one)."""
+    one), which end with the generator."""
     context = "fork" if num_workers else None
     loader = DataLoader(
         dataset,
@@ -140,7 +141,16 @@ def load_batches(
         prefetch_factor=4 if num_workers else None,
         worker_init_fn=_begin_worker if num_workers else None,
     )
-    yield from loader
+    others = active_children()
+    batches = iter(loader)
+    workers = [process for process in active_children() if process not in others]
+    try:
+        yield from batches
+    finally:
+        del batches
+        for worker in workers:  # one that was too busy to be told is deaf to SIGTERM
+            worker.kill()
+            worker.join()
 
 
 def _begin_worker(_worker: int) -> None:

@@ -10,7 +10,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -164,16 +164,18 @@ def train(
     with (
         RunLog(run, resume_step=progress.step, quiet=distributed.rank() > 0) as log,
         StateWriter(run, keep=loop.keep_checkpoints, keep_every=loop.keep_every) as writer,
+        closing(
+            load_batches(
+                dataset,
+                progress.step * loop.accumulate,
+                loop.max_steps * loop.accumulate,
+                num_workers=loop.num_workers,
+            )
+        ) as fetched,
         _stop_signals() as stop,
     ):
         if progress.step:
             log.say(f"Going on from step {progress.step} of {progress.max_steps}.")
-        fetched = load_batches(
-            dataset,
-            progress.step * loop.accumulate,
-            loop.max_steps * loop.accumulate,
-            num_workers=loop.num_workers,
-        )
         while progress.step < progress.max_steps:
             step = progress.step
             lr = lr_at(optim, step, progress.max_steps)

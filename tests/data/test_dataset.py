@@ -1,4 +1,6 @@
 import pickle
+import time
+from multiprocessing import active_children
 
 import numpy as np
 import pytest
@@ -89,3 +91,20 @@ def test_the_loader_begins_anywhere_and_keeps_the_order(waves, workers):
     loaded = list(load_batches(data, 2, 6, num_workers=workers))
     assert [b.index for b in loaded] == [2, 3, 4, 5]
     assert all(equal(b, data[b.index]) for b in loaded)
+
+
+def test_a_loader_that_is_closed_leaves_no_process_not_even_a_busy_one(waves, monkeypatch):
+    data, make = dataset(waves), PlannedBatches.__getitem__
+
+    def slow(self, index):
+        if index > 0:
+            time.sleep(600)
+        return make(self, index)
+
+    monkeypatch.setattr(PlannedBatches, "__getitem__", slow)
+    others = active_children()
+    batches = load_batches(data, 0, 10, num_workers=1)
+    next(batches)
+    assert len(active_children()) == len(others) + 1
+    batches.close()
+    assert active_children() == others
