@@ -23,13 +23,14 @@ __all__ = ["__version__", "extract", "load", "transcribe"]
 
 
 def load(path: str | Path) -> "Checkpoint":
-    """A model folder, or the best model of a run folder.
+    """A model folder, the best model of a run folder, or somebody else's model.
 
-    Raises FileNotFoundError or ValueError with a sentence that names what is missing or damaged.
+    That is a folder of transformers, a hub id, a fairseq ``.pt`` or ``torchaudio:NAME``. Raises
+    FileNotFoundError or ValueError with a sentence that names what is missing or damaged.
     """
-    from speechssl.checkpoint import load_model
+    from speechssl.interop.sources import open_model
 
-    return load_model(path)
+    return open_model(path)
 
 
 def transcribe(model: "Checkpoint", source: "str | Path | np.ndarray") -> "Transcript":

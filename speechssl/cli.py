@@ -16,10 +16,16 @@ if TYPE_CHECKING:
 
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 SIZES = ("tiny", "tiny-conv", "small", "base", "large")
+MODEL = "a model or run folder, a folder of transformers, a hub id, a fairseq .pt, torchaudio:NAME"
 FORMATS = ("txt", "json", "srt", "vtt", "tsv")
 
 
-EXTRAS = {"espeakng_loader": "demo", "tensorboard": "tensorboard"}
+EXTRAS = {
+    "espeakng_loader": "demo",
+    "tensorboard": "tensorboard",
+    "huggingface_hub": "hf",
+    "transformers": "hf",
+}
 """Optional packages, and the extra that installs each."""
 
 
@@ -114,6 +120,8 @@ def build_parser() -> argparse.ArgumentParser:
         _add_evaluate,
         _add_transcribe,
         _add_extract,
+        _add_import,
+        _add_export,
         _add_report,
     ):
         add(commands)
@@ -266,13 +274,13 @@ def _add_pretrain(commands: Any) -> None:
 def _run_pretrain(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from speechssl.checkpoint import load_model
     from speechssl.data.manifest import read_manifest
+    from speechssl.interop.sources import open_model
     from speechssl.training.pretrain import PretrainConfig, preset, pretrain
     from speechssl.training.recipe import load_recipe
     from speechssl.training.runfolder import override
 
-    init = load_model(args.init).speech if args.init else None
+    init = open_model(args.init).speech if args.init else None
     size = _size(args, init.config if init else None)
     config = load_recipe(args.recipe, "pretrain", size, PretrainConfig) or preset(size)
     if init is not None:
@@ -404,7 +412,7 @@ def _add_evaluate(commands: Any) -> None:
         "speechssl evaluate runs/finetune data/test.jsonl --out scores.json",
         _run_evaluate,
     )
-    parser.add_argument("model", metavar="MODEL", help="a model folder or a run folder")
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
     parser.add_argument("manifests", type=Path, nargs="+", metavar="MANIFEST")
     parser.add_argument(
         "--normalize",
@@ -422,16 +430,16 @@ def _add_evaluate(commands: Any) -> None:
 
 
 def _run_evaluate(args: argparse.Namespace) -> int:
-    from speechssl.checkpoint import load_model
     from speechssl.data.manifest import read_manifest
     from speechssl.inference.evaluate import describe, hear, write_result
+    from speechssl.interop.sources import open_model
     from speechssl.text import NORMALIZERS
 
     if args.normalize not in NORMALIZERS:
         names = ", ".join(NORMALIZERS)
         raise ValueError(f"--normalize must be one of {names}, got {args.normalize!r}.")
     utterances = [u for path in args.manifests for u in read_manifest(path)]
-    evaluation = hear(load_model(args.model), utterances, precision=args.precision)
+    evaluation = hear(open_model(args.model), utterances, precision=args.precision)
     normalizers = dict.fromkeys(("none", args.normalize))
     results = [evaluation.score(name) for name in normalizers]
     if args.out:
@@ -448,7 +456,7 @@ def _add_transcribe(commands: Any) -> None:
         "speechssl transcribe runs/finetune interview.mp3 --format srt --out subtitles",
         _run_transcribe,
     )
-    parser.add_argument("model", metavar="MODEL", help="a model folder or a run folder")
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
     parser.add_argument("audio", nargs="+", metavar="AUDIO|DIR|-", help="recordings")
     parser.add_argument("--format", choices=FORMATS, default="txt", help="default %(default)s")
     parser.add_argument(
@@ -461,10 +469,10 @@ def _add_transcribe(commands: Any) -> None:
 
 
 def _run_transcribe(args: argparse.Namespace) -> int:
-    from speechssl.checkpoint import load_model
     from speechssl.inference.recordings import find_clips
     from speechssl.inference.transcribe import Unreadable, transcribe_all
     from speechssl.inference.writers import WRITERS
+    from speechssl.interop.sources import open_model
 
     clips = find_clips(args.audio, sys.stdin.buffer.read() if "-" in args.audio else b"")
     if len(clips) > 1 and args.format in ("srt", "vtt") and not args.out:
@@ -473,7 +481,7 @@ def _run_transcribe(args: argparse.Namespace) -> int:
             "file for each."
         )
     write = WRITERS[args.format]
-    checkpoint = load_model(args.model)
+    checkpoint = open_model(args.model)
     results = transcribe_all(checkpoint, clips, precision=args.precision, batch_s=args.batch_s)
     failed = header = 0
     narrow: list[str] = []
@@ -549,7 +557,7 @@ def _add_extract(commands: Any) -> None:
         "speechssl extract runs/pretrain a.wav --layer 4 --out features",
         _run_extract,
     )
-    parser.add_argument("model", metavar="MODEL", help="a model folder or a run folder")
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
     parser.add_argument("audio", nargs="+", metavar="AUDIO|DIR", help="recordings")
     parser.add_argument(
         "--layer",
@@ -564,14 +572,14 @@ def _add_extract(commands: Any) -> None:
 
 def _run_extract(args: argparse.Namespace) -> int:
     from speechssl.audio import AudioError
-    from speechssl.checkpoint import load_model
     from speechssl.inference.extract import check_layer, extract_parts, write_features
     from speechssl.inference.recordings import find_clips, output_names
+    from speechssl.interop.sources import open_model
 
     clips = find_clips([place for place in args.audio if place != "-"])
     if "-" in args.audio:
         raise ValueError("extract reads files and folders, not standard input.")
-    checkpoint = load_model(args.model)
+    checkpoint = open_model(args.model)
     check_layer(checkpoint, args.layer)
     failed = 0
     for clip, name in zip(clips, output_names(clips), strict=True):
@@ -584,6 +592,100 @@ def _run_extract(args: argparse.Namespace) -> int:
             continue
         print(f"{args.out / name}.npy: {num_frames} frames of {width}")
     return _unread(failed, len(clips))
+
+
+# ---- other people's models, and ours for others -------------------------------------------------
+
+
+def _add_import(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "import",
+        "Make a model folder of somebody else's model, proved to compute the same.",
+        "speechssl import facebook/wav2vec2-base-960h --out models/base-960h",
+        _run_import,
+    )
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a folder of transformers, a hub id, a fairseq .pt, or torchaudio:WAV2VEC2_BASE",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="MODEL")
+    parser.add_argument("--language", help="of an MMS model, e.g. wol")
+    parser.add_argument("--revision", help="of the hub: a branch, tag or commit")
+    parser.add_argument("--cache-dir", type=Path, help="of the hub (default: HF_HOME)")
+    parser.add_argument("--offline", action="store_true", help="only what the hub's cache holds")
+    parser.add_argument("--token", help="for the hub (default: HF_TOKEN)")
+    parser.add_argument("--dictionary", type=Path, help="of a fairseq CTC model: dict.ltr.txt")
+    parser.add_argument(
+        "--trust-pickle",
+        action="store_true",
+        help="read a fairseq .pt that holds more than tensors",
+    )
+    _add_no_verify(parser)
+
+
+def _run_import(args: argparse.Namespace) -> int:
+    from speechssl.interop.sources import Hub, Reading, import_model
+
+    reading = Reading(
+        Hub(args.revision, args.cache_dir, args.offline, args.token),
+        language=args.language,
+        trust_pickle=args.trust_pickle,
+        dictionary=args.dictionary,
+    )
+    proof = import_model(args.source, args.out, reading=reading, verify=not args.no_verify)
+    print(proof.describe() if proof else "Not verified.")
+    print(f"Model: {args.out}")
+    return EXIT_DONE
+
+
+def _add_export(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "export",
+        "Write a model so that other tools open it, proved to compute the same.",
+        "speechssl export runs/finetune --format onnx --out onnx-model",
+        _run_export,
+    )
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
+    parser.add_argument(
+        "--format",
+        choices=("hf", "onnx", "fairseq"),
+        required=True,
+        help="hf (transformers) and fairseq hold tiny-conv, base and large; onnx holds every model",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--int8", action="store_true", help="onnx with weights of 8 bits")
+    parser.add_argument("--license", metavar="SPDX", help="for the model card, e.g. CC-BY-4.0")
+    parser.add_argument(
+        "--language", nargs="+", default=[], metavar="ISO639", help="for the model card"
+    )
+    _add_no_verify(parser)
+
+
+def _run_export(args: argparse.Namespace) -> int:
+    from speechssl.interop.card import Said
+    from speechssl.interop.export import export_model
+    from speechssl.interop.sources import open_model
+
+    proof = export_model(
+        open_model(args.model),
+        args.out,
+        args.format,
+        verify=not args.no_verify,
+        int8=args.int8,
+        said=Said(args.license, args.language),
+    )
+    print(proof.describe() if proof else "Not verified.")
+    print(f"Export: {args.out}")
+    return EXIT_DONE
+
+
+def _add_no_verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-verify", action="store_true", help="skip the proof; meta.json says that it was"
+    )
 
 
 def _add_report(commands: Any) -> None:

@@ -15,7 +15,7 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -166,6 +166,70 @@ class CharTokenizer:
         _write_info(Path(folder), info)
 
 
+class VocabularyTokenizer:
+    """The symbols of somebody else's CTC model: of one or several characters, some of them without
+    any text (``<s>``), perhaps upper case only."""
+
+    def __init__(
+        self, symbols: Sequence[str], silent: Iterable[str] = (), *, uppercase: bool = False
+    ) -> None:
+        """
+        Args:
+            symbols: in the order of their ids, :data:`SPACE` for what separates words.
+            silent: those of them that spell nothing.
+            uppercase: the symbols know no lower case; transcripts are written in it.
+
+        Raises ValueError if the list is not a vocabulary.
+        """
+        self._symbols = _checked_symbols(symbols)
+        self.silent, self.uppercase = frozenset(silent), uppercase
+        if unknown := self.silent - set(self._symbols):
+            raise ValueError(f"its silent symbols {sorted(unknown)} are not among its symbols")
+        spelled = [s for s in self._symbols[2:] if s not in self.silent]
+        self._ids = {s: self._symbols.index(s) for s in spelled}
+        self._longest = max(map(len, spelled), default=1)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return self._symbols
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self._symbols)
+
+    def encode(self, text: str) -> list[int]:
+        """The longest symbol that fits, from left to right."""
+        return [i for i, _ in self._cut(text)]
+
+    def words(self, ids: Sequence[int]) -> list[TokenWord]:
+        pieces = ["" if p in self.silent else p for p in _pieces(self._symbols, ids)]
+        words = _group(pieces, starts=[False] * len(pieces), gaps=[p == SPACE for p in pieces])
+        written = [
+            replace(word, text=word.text.lower()) if self.uppercase else word for word in words
+        ]
+        return [word for word in written if word.text]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return SPACE.join(word.text for word in self.words(ids))
+
+    def unknown_characters(self, text: str) -> list[str]:
+        return [char for i, char in self._cut(text) if i == UNKNOWN_ID]
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        info = {"type": "vocabulary", "version": _FORMAT_VERSION, "symbols": list(self._symbols)}
+        info |= {"silent": sorted(self.silent), "uppercase": self.uppercase}
+        _write_info(Path(folder), info)
+
+    def _cut(self, text: str) -> Iterator[tuple[int, str]]:
+        text = _none(text)
+        text = text.upper() if self.uppercase else text
+        while text:
+            sizes = range(min(self._longest, len(text)), 0, -1)
+            piece = next((text[:n] for n in sizes if text[:n] in self._ids), text[0])
+            yield self._ids.get(piece, UNKNOWN_ID), piece
+            text = text[len(piece) :]
+
+
 class SentencePieceTokenizer:
     """Sub-word units of a unigram language model (Kudo 2018, arXiv:1804.10959)."""
 
@@ -267,8 +331,8 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
         ) from None
     except ValueError:  # not JSON, or not UTF-8
         raise ValueError(_damaged(path, "it is not JSON")) from None
-    if not isinstance(info, dict) or info.get("type") not in ("char", "spm"):
-        raise ValueError(_damaged(path, 'its "type" is neither "char" nor "spm"'))
+    if not isinstance(info, dict) or info.get("type") not in ("char", "vocabulary", "spm"):
+        raise ValueError(_damaged(path, 'its "type" is neither "char", "vocabulary" nor "spm"'))
     if info.get("version") != _FORMAT_VERSION:
         raise ValueError(
             f"{path} has the format version {info.get('version')!r}, and this speechssl reads "
@@ -277,6 +341,9 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
     if info["type"] == "spm":
         return _load_sentencepiece(path.with_name(_MODEL_FILE), info)
     try:
+        if info["type"] == "vocabulary":
+            silent, uppercase = info.get("silent", ()), info.get("uppercase", False)
+            return VocabularyTokenizer(info.get("symbols"), silent, uppercase=uppercase)  # type: ignore[arg-type]  # checked inside
         return CharTokenizer(info.get("symbols"))  # type: ignore[arg-type]  # checked inside
     except ValueError as error:
         raise ValueError(_damaged(path, str(error))) from None

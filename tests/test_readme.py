@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from speechssl.checkpoint import load_model
 from speechssl.cli import _pairs, build_parser
 from speechssl.data.layouts import detect_layout
 from speechssl.data.manifest import Utterance, read_manifest, write_manifest
+from speechssl.inference.transcribe import transcribe
+from speechssl.interop.export import export_model
 from speechssl.model import config as model_config
 from speechssl.model.speech_model import SpeechModel
 from speechssl.training.finetune import FinetuneConfig
@@ -134,7 +137,9 @@ def test_python_blocks_run(
     tiny_models: dict[str, Path],
     record: Callable[..., Path],
 ) -> None:
+    pytest.importorskip("onnxruntime")
     shutil.copytree(tiny_models["ctc"], tmp_path / "runs" / "finetune" / "best")
+    export_model(load_model(tmp_path / "runs" / "finetune"), tmp_path / "onnx", "onnx")
     utterance = Utterance("a", record("a.wav", 1.0), 0.0, 1.0, 16000, "anna", "abc déf")
     write_manifest(tmp_path / "data" / "test.jsonl", [utterance])
     monkeypatch.chdir(tmp_path)
@@ -145,6 +150,9 @@ def test_python_blocks_run(
         exec(compile(block, "README.md", "exec"), names)
     out = capsys.readouterr().out
     assert "WER " in out
+    (said,) = re.findall(r"^ONNX: ?(.*)$", out, re.MULTILINE)
+    ours = transcribe(load_model(tmp_path / "runs" / "finetune"), tmp_path / "a.wav").text
+    assert said.replace("⁇", "") == ours.replace("⁇", "")
     assert "torch.Size([2, 50, 16]) tensor([50, 37]) 3" in out
     assert "0.0005" in out
 

@@ -279,7 +279,7 @@ def test_a_folder_without_a_tokenizer(tmp_path) -> None:
         (b'{"type": "char", "symb', "is damaged: it is not JSON"),
         (b"\xff\xfe\x00", "is damaged: it is not JSON"),
         (b"[1, 2]", "neither"),
-        (b'{"type": "wordpiece", "version": 1}', 'neither "char" nor "spm"'),
+        (b'{"type": "wordpiece", "version": 1}', 'neither "char"'),
         (b'{"type": "char", "version": 2, "symbols": []}', "format version 2"),
         (b'{"type": "char", "version": 1}', "is damaged: its symbols are not a list"),
         (b'{"type": "char", "version": 1, "symbols": ["a"]}', "is damaged: its symbols do not"),

@@ -406,7 +406,7 @@ def _published_encoder(config: ModelConfig) -> ConvEncoderConfig:
     encoder, context = config.encoder, config.context
     wrong = []
     if not isinstance(encoder, ConvEncoderConfig):
-        wrong.append("a filterbank encoder")
+        wrong.append("filterbank encoder")
     if context.local_layers:
         wrong.append(f"context.local_layers = {context.local_layers}")
     if context.upper != "attention":
@@ -450,7 +450,7 @@ def to_hf_state(
         )
     if head is not None and contrastive is not None:
         raise ValueError("A checkpoint of transformers has a CTC head or the pretraining heads.")
-    names = _names(speech.config)
+    names = tensor_names(speech.config)
     kind = family_for(speech.config, family)
     state = {names[name]: value for name, value in speech.state_dict().items()}
     if old_weight_norm:
@@ -484,7 +484,7 @@ def from_hf_state(state: Mapping[str, Tensor], config: ModelConfig) -> ImportedW
         codes, mixed = contrastive["quantizer.codebook"], contrastive["project_target.weight"]
         groups = mixed.shape[1] // codes.shape[-1]
         contrastive["quantizer.codebook"] = codes.reshape(groups, -1, codes.shape[-1])  # (G, V, E)
-    names = _names(config)
+    names = tensor_names(config)
     plain.setdefault("masked_spec_embed", torch.zeros(config.context.dim))
     check_names(plain, names.values(), "config.json")
     speech = {ours: plain[theirs] for ours, theirs in names.items()}
@@ -521,7 +521,7 @@ def _shapes(config: ModelConfig) -> dict[str, torch.Size]:
         return {name: value.shape for name, value in SpeechModel(config).state_dict().items()}
 
 
-def _names(config: ModelConfig) -> dict[str, str]:
+def tensor_names(config: ModelConfig) -> dict[str, str]:
     """Our name -> theirs, for every tensor of a model in the published form."""
     _published_encoder(config)
     return {name: _translate(name) for name in _shapes(config)}

@@ -63,7 +63,8 @@ class TransformerContext(nn.Module):
             x = self.norm(x)
         x = F.dropout(x, config.dropout, self.training)
         attention_mask = None
-        if int(lengths.min()) < x.shape[1]:
+        # A compiled graph has no branch on data: there the mask is always made.
+        if torch.compiler.is_compiling() or int(lengths.min()) < x.shape[1]:
             attention_mask = shapes.length_mask(lengths, x.shape[1])[:, None, None, :]  # (B,1,1,T)
         # One bias for all layers (H, T, T), which each of them gates.
         bias = (self._distance_bias(x.shape[1]),) if config.rel_buckets else ()
@@ -295,7 +296,10 @@ class SelfAttention(nn.Module):
             attn_mask=attention_mask,
             dropout_p=self.dropout if self.training else 0.0,
         )
-        return self.out(attended.transpose(1, 2).flatten(2))
+        attended = attended.transpose(1, 2)  # (B, T, H, D / H)
+        if torch.compiler.is_exporting():  # the attention that runs there may lay it out otherwise
+            attended = attended.clone(memory_format=torch.contiguous_format)
+        return self.out(attended.flatten(2))
 
     def _gates(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, H, T, 1), how much each query lets distance count."""

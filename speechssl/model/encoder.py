@@ -146,12 +146,11 @@ class FilterbankEncoder(nn.Module):
     def energies(self, wave: Tensor) -> Tensor:
         """(B, S) -> log energies (B, max T * stack, F) every ``hop_samples``, float32."""
         config = self.config
-        num = int(wave.shape[1]) // self.hop_samples * config.stack
+        num = wave.shape[1] // self.hop_samples * config.stack
         half = config.hop_samples // 2
         # Filter j is centred on sample j * half; the wave is zero outside.
         left = config.kernel_samples // 2
-        need = 2 * num * half + config.kernel_samples
-        wave = F.pad(wave, (left, max(need - left - wave.shape[1], 0)))
+        wave = F.pad(wave, (left, config.kernel_samples - left))
         windows = wave.unfold(1, config.kernel_samples, half)[:, : 2 * num + 1]  # (B, 2N+1, K)
         real, imag = (windows @ (self.gain * self.filters).T).chunk(2, dim=2)  # (B, 2N+1, F)
         power = real.square() + imag.square()

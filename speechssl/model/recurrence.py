@@ -25,6 +25,10 @@ def bidirectional_gru(x: Tensor, lengths: Tensor, forwards: nn.GRU, backwards: n
     (B, T, D), (B,) frames -> (B, T, 2 H) float32, zero behind each utterance's end. Each GRU has
     one layer and is ``batch_first``.
     """
+    if torch.compiler.is_exporting():
+        weights = [*forwards.parameters(), *backwards.parameters()]
+        exported: Tensor = gru_operation(x, lengths, weights)
+        return exported
     if x.device.type == "cpu" and compiled_loops() is not None:
         return compiled_gru(x, lengths, forwards, backwards)
     return plain_gru(x, lengths, forwards, backwards)
@@ -42,6 +46,26 @@ def plain_gru(x: Tensor, lengths: Tensor, forwards: nn.GRU, backwards: nn.GRU) -
         after = after.gather(1, index.expand_as(after))
         y = torch.cat([forwards(x)[0], after], dim=2)
         return y.masked_fill(~valid[:, :, None], 0)
+
+
+@torch.library.custom_op("speechssl::bidirectional_gru", mutates_args=())
+def gru_operation(x: Tensor, lengths: Tensor, weights: list[Tensor]) -> Tensor:
+    """:func:`plain_gru` as one operation, which an exporter passes on whole.
+
+    `weights` are four for each direction: (3 H, D), (3 H, H), (3 H,), (3 H,), gates in the order
+    reset, update, candidate.
+    """
+    width = weights[0].shape[1], weights[1].shape[1]
+    with torch.device("meta"):
+        forwards, backwards = (nn.GRU(*width, batch_first=True) for _ in range(2))
+    for gru, own in ((forwards, weights[:4]), (backwards, weights[4:])):
+        gru.load_state_dict(dict(zip(gru.state_dict(), own, strict=True)), assign=True)
+    return plain_gru(x, lengths, forwards, backwards)
+
+
+@gru_operation.register_fake
+def _(x: Tensor, lengths: Tensor, weights: list[Tensor]) -> Tensor:  # noqa: ARG001
+    return x.new_empty(x.shape[0], x.shape[1], 2 * weights[1].shape[1], dtype=torch.float32)
 
 
 def compiled_gru(x: Tensor, lengths: Tensor, forwards: nn.GRU, backwards: nn.GRU) -> Tensor:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from speechssl import distributed, shapes
-from speechssl.checkpoint import Checkpoint, load_model, save_model
+from speechssl.checkpoint import Checkpoint, save_model
 from speechssl.data.batching import BatchPlan
 from speechssl.data.dataset import Batch, PlannedBatches, Waves
 from speechssl.data.distortion import DistortionConfig, DistortionPool
@@ -20,6 +20,7 @@ from speechssl.data.distortion import none as no_distortion
 from speechssl.data.manifest import Utterance
 from speechssl.decoding.greedy import Hypothesis, blank_rate, greedy_decode
 from speechssl.device import Precision, autocast, keep_freed_memory, pick_device
+from speechssl.interop.sources import open_model
 from speechssl.model import config as model_config
 from speechssl.model.config import FilterbankEncoderConfig, ModelConfig
 from speechssl.model.heads import CTCHead
@@ -468,6 +469,10 @@ class FinetuneWork:
             "seed": self.config.loop.seed,
             "pretrained": self.pretrained,
             "valid": metrics,
+            "valid_intervals": {
+                "wer": [self.result.wer_low, self.result.wer_high],
+                "cer": [self.result.cer_low, self.result.cer_high],
+            },
             **self.notes,
         }
         save_model(folder, Checkpoint(self.model, self.tokenizer, meta))
@@ -503,4 +508,4 @@ def disagreement(log_probs: Tensor, lengths: Tensor) -> Tensor:
 
 def load_init(model: str) -> Checkpoint | None:
     """The checkpoint that `--init` names; None for ``scratch``."""
-    return None if model == "scratch" else load_model(model)
+    return None if model == "scratch" else open_model(model)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from speechssl import distributed
-from speechssl.checkpoint import Checkpoint, load_model, save_model
+from speechssl.checkpoint import Checkpoint, save_model
 from speechssl.data.batching import BatchPlan
 from speechssl.data.dataset import Batch, PlannedBatches, Waves
 from speechssl.data.distortion import DistortionConfig, DistortionPool
@@ -22,6 +22,7 @@ from speechssl.data.distortion import light as light_distortion
 from speechssl.data.distortion import none as no_distortion
 from speechssl.data.manifest import Utterance
 from speechssl.device import Precision, autocast, keep_freed_memory, pick_device
+from speechssl.interop.sources import open_model
 from speechssl.model import config as model_config
 from speechssl.model.config import ModelConfig
 from speechssl.model.masking import span_mask
@@ -355,6 +356,14 @@ class PretrainWork:
             "task": "pretrain",
             "steps": step,
             "seed": self.config.loop.seed,
+            "objectives": [
+                name
+                for name, task in (
+                    ("contrastive prediction of quantized targets", self.contrastive),
+                    ("distortion reconstruction", self.reconstruction),
+                )
+                if task is not None
+            ],
             "valid": metrics,
             **self.notes,
         }
@@ -376,7 +385,7 @@ def load_teacher(config: PretrainConfig) -> Teacher | None:
     """The teacher that the config names."""
     if config.teacher is None:
         return None
-    return Teacher(load_model(config.teacher).speech, config.teacher_layer)
+    return Teacher(open_model(config.teacher).speech, config.teacher_layer)
 
 
 @torch.no_grad()

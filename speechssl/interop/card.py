@@ -1,0 +1,134 @@
+"""The README.md of an exported folder: a model card, filled from what the run knew."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from speechssl import __version__
+from speechssl.checkpoint import Checkpoint
+from speechssl.interop.proof import Proof
+from speechssl.model.speech_model import CTCModel
+
+_OPEN = {
+    "hf": """```python
+from transformers import pipeline
+
+print(pipeline("automatic-speech-recognition", "THIS FOLDER")("recording.wav")["text"])
+```""",
+    "hf body": """```python
+from transformers import AutoFeatureExtractor, AutoModel
+
+model = AutoModel.from_pretrained("THIS FOLDER")
+hear = AutoFeatureExtractor.from_pretrained("THIS FOLDER")
+```""",
+    "onnx": "`model.onnx` runs in onnxruntime, `symbols.json` says what its rows write: inputs\n"
+    "`wave` (batch, samples) float32 and `lengths` (batch,) int64, in samples.",
+    "fairseq": "`model.pt` holds `model` (tensors) and `cfg`, named as in fairseq's wav2vec 2.0.",
+}
+
+
+@dataclass(frozen=True)
+class Said:
+    """What only a person knows of a model."""
+
+    license: str | None = None
+    """An SPDX name."""
+    languages: Sequence[str] = ()
+    """ISO 639 codes."""
+
+
+def model_card(checkpoint: Checkpoint, kind: str, proof: Proof | None, said: Said) -> str:
+    """The card as Markdown, with the front matter that model hubs read.
+
+    Args:
+        checkpoint: the exported model.
+        kind: ``hf``, ``onnx`` or ``fairseq``.
+        proof: that the export computes the same, if it was asked for.
+        said: licence and languages.
+    """
+    is_ctc = isinstance(checkpoint.model, CTCModel)
+    parts = [
+        _front_matter(is_ctc, said),
+        f"# {'Transcriber' if is_ctc else 'Speech representation'} made with speechssl",
+        _OPEN["hf body" if kind == "hf" and not is_ctc else kind],
+        "## Training\n\n" + "\n".join(f"- {line}" for line in _history(checkpoint.meta)),
+    ]
+    if scores := _scores(checkpoint.meta):
+        parts.append("## Scores\n\n" + scores)
+    parts.append("## Limits\n\n" + "\n".join(f"- {line}" for line in _limits(checkpoint)))
+    license_ = said.license or "Not stated: ask those who trained it before you use it."
+    parts.append(f"## Licence\n\n{license_}")
+    told = proof.describe() if proof else "Not verified: it was exported with --no-verify."
+    parts.append(f"## Proof of the export\n\n```\n{told}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def _front_matter(is_ctc: bool, said: Said) -> str:
+    task = "automatic-speech-recognition" if is_ctc else "feature-extraction"
+    lines = ["---", "library_name: transformers", f"pipeline_tag: {task}"]
+    if said.license:
+        lines.append(f"license: {said.license}")
+    if said.languages:
+        lines += ["language:", *(f"- {code}" for code in said.languages)]
+    return "\n".join([*lines, "tags:", "- speech", "- speechssl", "---"])
+
+
+def _history(meta: Mapping[str, Any]) -> Iterator[str]:
+    """Each stage in its order, the earliest first."""
+    stages: list[Mapping[str, Any]] = []
+    stage: Mapping[str, Any] | None = meta
+    while stage:
+        stages.insert(0, stage)
+        stage = stage.get("init")
+    for stage in stages:
+        yield _stage(stage)
+    yield f"Written by speechssl {__version__}."
+
+
+def _stage(meta: Mapping[str, Any]) -> str:
+    task = meta.get("task")
+    if task == "import":
+        return f"Imported from {meta.get('source', 'an unnamed source')}."
+    if task not in ("pretrain", "finetune"):
+        return "Of its training nothing was written down."
+    hours = meta.get("train_minutes", 0) / 60
+    amount = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
+    what = (
+        f"Pretraining on {amount} of audio without transcripts"
+        if task == "pretrain"
+        else f"CTC fine-tuning on {amount} of transcribed speech"
+    )
+    objective = ", ".join(meta.get("objectives", ()))
+    return (
+        f"{what} ({meta.get('train_utterances', '?')} utterances)"
+        f"{f', objective: {objective}' if objective else ''}; {meta.get('steps', '?')} updates, "
+        f"seed {meta.get('seed', '?')}."
+    )
+
+
+def _scores(meta: Mapping[str, Any]) -> str:
+    valid = meta.get("valid", {})
+    if "wer" not in valid:
+        return ""
+    intervals = meta.get("valid_intervals", {})
+    rows = ["| measure | value | 95 % interval |", "|---|---|---|"]
+    for name in ("wer", "cer"):
+        low_high = intervals.get(name)
+        told = f"{100 * low_high[0]:.1f}-{100 * low_high[1]:.1f} %" if low_high else "not kept"
+        rows.append(f"| {name.upper()} | {100 * valid[name]:.1f} % | {told} |")
+    rows.append(
+        f"\nGreedy decoding, {meta.get('valid_utterances', '?')} utterances of the validation set, "
+        "on which the best model was chosen: expect a little more on other speech."
+    )
+    return "\n".join(rows)
+
+
+def _limits(checkpoint: Checkpoint) -> Iterator[str]:
+    yield f"Audio of {checkpoint.speech.config.sample_rate} Hz; resample other recordings."
+    meta = checkpoint.meta
+    if isinstance(checkpoint.model, CTCModel):
+        symbols = len(checkpoint.require_ctc()[1].symbols)
+        yield f"It writes {symbols} symbols and nothing else; no language model corrects it."
+        if unseen := meta.get("valid_characters_unseen_in_training"):
+            yield f"Characters of the validation set that it never learned: {' '.join(unseen)}"
+    yield "Other speakers, rooms, microphones or languages than it learned from cost accuracy."

@@ -1,0 +1,234 @@
+"""A model as ONNX: runs in onnxruntime, in any language, without this package and without torch.
+
+``model.onnx`` takes ``wave`` (B, S) float32 at the model's rate and ``lengths`` (B,) int64, B and S
+free, and gives ``log_probs`` (B, T, V) float32 and ``log_probs_lengths`` (B,) int64, or ``context``
+(B, T, D) and ``context_lengths`` for a model without a CTC head. ``symbols.json`` says what each of
+the V writes.
+
+Imports of onnx, onnxruntime and onnxscript are here and nowhere else.
+"""
+
+import importlib
+import json
+import logging
+import warnings
+from collections.abc import Collection
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from speechssl import shapes
+from speechssl.checkpoint import Checkpoint
+from speechssl.interop.proof import Compared, Proof, ours_of, proof_sounds, spelled
+from speechssl.model.recurrence import gru_operation
+from speechssl.model.speech_model import CTCModel, SpeechModel
+from speechssl.text import SentencePieceTokenizer, Tokenizer, VocabularyTokenizer
+
+OPSET = 21
+FILE = "model.onnx"
+INT8_TOLERANCE = 0.2
+"""Largest difference of a probability that 8-bit weights may make before they are refused."""
+
+
+def write_onnx(checkpoint: Checkpoint, folder: Path, *, int8: bool = False) -> None:
+    """Write ``model.onnx`` and ``symbols.json`` into `folder`.
+
+    With `int8` the weights of all matrix products are kept in 8 bits, except those of the encoder,
+    where a learned filterbank would lose the weak high bands.
+
+    Raises ImportError naming the extra.
+    """
+    _require("onnx", "onnxruntime", "onnxscript")
+    model = checkpoint.model.cpu().eval()
+    program = _export(model)
+    place = folder / FILE
+    if not int8:
+        program.save(place)
+    else:
+        whole = folder / "float32.onnx"
+        program.save(whole)
+        _quantize(whole, place)
+        whole.unlink()
+    symbols = _symbols(checkpoint)
+    (folder / "symbols.json").write_text(
+        json.dumps(symbols, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
+    )
+
+
+class _Rows(nn.Module):
+    """What is written: the CTC model's output, or the context and its lengths."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, wave: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        out = self.model(wave, lengths)
+        return out if isinstance(out, tuple) else (out.context, out.lengths)
+
+
+def _export(model: SpeechModel | CTCModel) -> Any:
+    speech = model.speech if isinstance(model, CTCModel) else model
+    least = int(speech.encoder.min_samples)
+    name = "log_probs" if isinstance(model, CTCModel) else "context"
+    batch = torch.export.Dim("batch", min=1)
+    samples = torch.export.Dim("samples", min=least)
+    lengths = torch.tensor([3 * least + 77, 2 * least])
+    wave = shapes.zero_padding(torch.randn(2, int(lengths[0])), lengths)
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)  # it names the packages that it does without
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about torch's own use of what it will remove
+            return torch.onnx.export(
+                _Rows(model).eval(),
+                (wave, lengths),
+                input_names=["wave", "lengths"],
+                output_names=[name, f"{name}_lengths"],
+                opset_version=OPSET,
+                dynamo=True,
+                dynamic_shapes=({0: batch, 1: samples}, {0: batch}),
+                custom_translation_table={torch.ops.speechssl.bidirectional_gru.default: _gru()},
+                verbose=False,
+            )
+    finally:
+        log.setLevel(level)
+
+
+def _gru() -> Any:
+    """:func:`speechssl.model.recurrence.gru_operation` in the operations of ONNX, whose gates are
+    in the order update, reset, candidate."""
+    from onnxscript import opset21 as op
+
+    assert gru_operation is not None  # its import registers the operation
+
+    def both(weights: Any, number: int) -> Any:
+        three, hidden = weights[number].shape[0], weights[1].shape[1]
+        order = [*range(hidden, 2 * hidden), *range(hidden), *range(2 * hidden, three)]
+        parts = [
+            op.Unsqueeze(
+                op.Gather(weights[k], op.Constant(value_ints=order)), op.Constant(value_ints=[0])
+            )
+            for k in (number, number + 4)
+        ]
+        return op.Concat(*parts, axis=0)
+
+    def gru(x: Any, lengths: Any, weights: Any) -> Any:
+        hidden = weights[1].shape[1]
+        states, _ = op.GRU(
+            op.Transpose(x, perm=[1, 0, 2]),
+            both(weights, 0),
+            both(weights, 1),
+            op.Concat(both(weights, 2), both(weights, 3), axis=1),
+            op.Cast(lengths, to=6),  # int32
+            direction="bidirectional",
+            hidden_size=hidden,
+            linear_before_reset=1,
+        )  # (T, 2, B, H)
+        states = op.Transpose(states, perm=[2, 0, 1, 3])  # (B, T, 2, H)
+        return op.Reshape(states, op.Constant(value_ints=[0, 0, 2 * hidden]))
+
+    return gru
+
+
+def _quantize(source: Path, target: Path) -> None:
+    """Matrix products in 8 bits; the weights of what has no such operation are kept in 8 bits."""
+    onnx, quantization = _require("onnx", "onnxruntime.quantization")
+    encoder = [i.name for i in onnx.load(source).graph.initializer if "encoder" in i.name]
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)  # it advises a step that makes no difference here
+    try:
+        quantization.quantize_dynamic(
+            source,
+            target,
+            weight_type=quantization.QuantType.QInt8,
+            per_channel=True,
+            nodes_to_exclude=[
+                n.name for n in onnx.load(source).graph.node if set(encoder) & set(n.input)
+            ],
+            op_types_to_quantize=["MatMul", "Gemm"],
+        )
+    finally:
+        root.setLevel(level)
+    model = onnx.load(target)
+    _store_in_8_bits(onnx, model.graph, kept=encoder)
+    onnx.save(model, target)
+
+
+def _store_in_8_bits(onnx: ModuleType, graph: Any, kept: Collection[str]) -> None:
+    """Each remaining large float weight but `kept` as int8 with a scale for each of its rows."""
+    for initializer in list(graph.initializer):
+        values = onnx.numpy_helper.to_array(initializer)
+        if initializer.name in kept or values.dtype != np.float32 or values.size < 2**14:
+            continue
+        name, other = initializer.name, tuple(range(1, values.ndim))
+        scale = np.maximum(np.abs(values).max(axis=other, keepdims=True) / 127, 1e-12)
+        graph.initializer.remove(initializer)
+        for suffix, array in (
+            ("int8", np.round(values / scale).astype(np.int8)),
+            ("scale", scale.ravel().astype(np.float32)),
+        ):
+            graph.initializer.append(onnx.numpy_helper.from_array(array, f"{name}_{suffix}"))
+        node = onnx.helper.make_node(
+            "DequantizeLinear", [f"{name}_int8", f"{name}_scale"], [name], axis=0
+        )
+        graph.node.insert(0, node)
+
+
+def _symbols(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a program needs to know beside the network."""
+    config = checkpoint.speech.config
+    known: dict[str, Any] = {
+        "sample_rate": config.sample_rate,
+        "min_samples": checkpoint.speech.encoder.min_samples,
+    }
+    if isinstance(checkpoint.model, CTCModel):
+        _, tokenizer = checkpoint.require_ctc()
+        known |= {"blank": 0, "hop_s": checkpoint.model.hop_s, "symbols": _texts(tokenizer)}
+    return known
+
+
+def _texts(tokenizer: Tokenizer) -> list[str]:
+    """What each row writes, in order: joined, they are the transcript."""
+    if isinstance(tokenizer, SentencePieceTokenizer):
+        return ["", "", *(s.replace("▁", " ") for s in tokenizer.symbols[2:])]
+    silent = tokenizer.silent if isinstance(tokenizer, VocabularyTokenizer) else frozenset()
+    return ["", "", *("" if s in silent else s for s in tokenizer.symbols[2:])]
+
+
+@torch.no_grad()
+def against_onnxruntime(checkpoint: Checkpoint, folder: Path, *, int8: bool = False) -> Proof:
+    """The model against the file written from it, one sound at a time and all in one batch."""
+    (runtime,) = _require("onnxruntime")
+    session = runtime.InferenceSession(folder / FILE, providers=["CPUExecutionProvider"])
+    name = session.get_outputs()[0].name
+    waves = proof_sounds(checkpoint.speech.config.sample_rate)
+    batch, lengths = shapes.pad_waves(waves)
+    rows, num_rows = session.run(None, {"wave": batch.numpy(), "lengths": lengths.numpy()})
+    compared = Compared(INT8_TOLERANCE) if int8 else Compared()
+    ours_text, their_text = [], []
+    for wave, batched, num in zip(waves, rows, num_rows, strict=True):
+        context, log_probs = ours_of(checkpoint, wave)
+        ours = (context if log_probs is None else log_probs).numpy()
+        alone = session.run(None, {"wave": wave[None], "lengths": np.array([len(wave)])})[0][0]
+        shown = np.exp if int8 and log_probs is not None else np.asarray
+        compared.add(name, shown(ours), shown(alone))
+        compared.add(f"{name}, batched", shown(ours), shown(batched[:num]))
+        if log_probs is not None:
+            ours_text.append(spelled(checkpoint, ours))
+            their_text.append(spelled(checkpoint, alone))
+    texts = (" ".join(ours_text), " ".join(their_text)) if ours_text else None
+    return Proof(f"onnxruntime {runtime.__version__}", compared.gaps(), texts)
+
+
+def _require(*names: str) -> tuple[ModuleType, ...]:
+    try:
+        return tuple(importlib.import_module(name) for name in names)
+    except ImportError as error:
+        raise ImportError(f"ONNX needs {error.name}: pip install 'speechssl[onnx]'.") from error

@@ -1,0 +1,227 @@
+"""The proof that ends a conversion: the same sound through both models, and how far they differ."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from speechssl.checkpoint import Checkpoint
+from speechssl.interop.folders import vocabulary_of
+from speechssl.interop.vocabulary import NEVER
+from speechssl.model.speech_model import CTCModel
+from speechssl.rng import rng
+from speechssl.text import BLANK_ID, UNKNOWN, UNKNOWN_ID
+
+TOLERANCE = 1e-4
+"""Of the largest magnitude of an output, or of 1 where that is larger."""
+LENGTHS_S = (2.0, 1.37, 0.6)
+
+
+class UnequalOutputsError(ValueError):
+    """The two models do not compute the same."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How far one output of both models differs."""
+
+    name: str
+    largest: float
+    mean: float
+    bound: float
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was compared."""
+
+    peer: str
+    gaps: tuple[Gap, ...]
+    transcripts: tuple[str, str] | None = None
+    """(ours, theirs) of the test sound; the texts of a CTC model."""
+
+    def describe(self) -> str:
+        """Some lines for a person."""
+        lines = [f"The same {sum(LENGTHS_S):.1f} s of sound through speechssl and {self.peer}:"]
+        lines += [
+            f"  {g.name}: largest difference {g.largest:.2g}, mean {g.mean:.2g} "
+            f"(allowed {g.bound:.2g})"
+            for g in self.gaps
+        ]
+        if self.transcripts is not None:
+            lines += [f"  ours:   {self.transcripts[0]!r}", f"  theirs: {self.transcripts[1]!r}"]
+        return "\n".join(lines)
+
+    def as_data(self) -> dict[str, Any]:
+        """For meta.json."""
+        return {
+            "peer": self.peer,
+            "largest_differences": {g.name: g.largest for g in self.gaps},
+            "bounds": {g.name: g.bound for g in self.gaps},
+        }
+
+    def check(self, *, same_text: bool = True) -> None:
+        """Raise :class:`UnequalOutputsError` where a difference is above its bound or, with
+        `same_text`, a transcript is another one."""
+        wrong = [g for g in self.gaps if not g.largest <= g.bound]
+        other = same_text and self.transcripts and self.transcripts[0] != self.transcripts[1]
+        if wrong or other:
+            raise UnequalOutputsError(
+                f"The converted model does not compute the same, so nothing was written.\n"
+                f"{self.describe()}"
+            )
+
+
+@dataclass
+class Compared:
+    """Collects the gaps of several sounds by output."""
+
+    bound: float = TOLERANCE
+    _differences: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    _scale: dict[str, float] = field(default_factory=dict)
+
+    def add(self, name: str, ours: Tensor | np.ndarray, theirs: Tensor | np.ndarray) -> None:
+        """Two outputs of one shape; another shape is an infinite difference."""
+        a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+        gap = np.abs(a - b).ravel() if a.shape == b.shape else np.array([np.inf])
+        self._differences.setdefault(name, []).append(gap)
+        written = b[b > NEVER / 2]
+        self._scale[name] = max(self._scale.get(name, 1.0), np.abs(written).max(initial=0.0))
+
+    def gaps(self) -> tuple[Gap, ...]:
+        """One for each name, in the order of their first sound."""
+        return tuple(
+            Gap(name, float(all_.max()), float(all_.mean()), self.bound * self._scale[name])
+            for name, parts in self._differences.items()
+            for all_ in (np.concatenate(parts),)
+        )
+
+
+def proof_sounds(sample_rate: int) -> list[np.ndarray]:
+    """Three sounds (S,) float32 that change in pitch and loudness, always the same."""
+    waves = []
+    for number, seconds in enumerate(LENGTHS_S):
+        generator = rng(0, "proof", number)
+        time_s = np.arange(round(seconds * sample_rate)) / sample_rate
+        pitch = 120 + 60 * np.sin(2 * np.pi * 1.3 * time_s + number)
+        voice = sum(np.sin(2 * np.pi * k * np.cumsum(pitch) / sample_rate) / k for k in range(1, 9))
+        loud = 0.5 + 0.5 * np.sin(2 * np.pi * 3 * time_s)
+        noise = generator.standard_normal(len(time_s))
+        waves.append((0.1 * loud * voice + 0.02 * noise).astype(np.float32))
+    return waves
+
+
+@torch.no_grad()
+def ours_of(checkpoint: Checkpoint, wave: np.ndarray) -> tuple[Tensor, Tensor | None]:
+    """``(context (T, D), log-probabilities (T, V) or None)`` of one sound."""
+    sound, lengths = torch.from_numpy(wave)[None], torch.tensor([len(wave)])
+    model = checkpoint.model.cpu().eval()
+    context = checkpoint.speech(sound, lengths).context[0]
+    if not isinstance(model, CTCModel):
+        return context, None
+    return context, model(sound, lengths)[0][0]
+
+
+def spelled(checkpoint: Checkpoint, log_probs: Tensor | np.ndarray) -> str:
+    """The greedy transcript of (T, V), in our order of symbols, without what is unknown."""
+    _, tokenizer = checkpoint.require_ctc()
+    best = np.asarray(log_probs).argmax(1)
+    ids = [int(i) for n, i in enumerate(best) if i != BLANK_ID and (n == 0 or best[n - 1] != i)]
+    return " ".join(tokenizer.decode(ids).replace(UNKNOWN, "").split())
+
+
+def against_transformers(
+    checkpoint: Checkpoint, folder: Path, language: str | None = None
+) -> Proof:
+    """A model of ours against the folder of transformers that it was read from or written to.
+
+    `language` is that of an MMS model. Raises ImportError naming the extra where transformers is
+    not installed.
+    """
+    transformers = require_transformers()
+    is_ctc = isinstance(checkpoint.model, CTCModel)
+    kind = transformers.AutoModelForCTC if is_ctc else transformers.AutoModel
+    chosen = {} if language is None else {"target_lang": language, "ignore_mismatched_sizes": True}
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()  # heads that are not asked for are named otherwise
+    try:
+        peer = kind.from_pretrained(folder, dtype=torch.float32, **chosen).eval()
+        tokenizer = None
+        if is_ctc:
+            chosen.pop("ignore_mismatched_sizes", None)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **chosen)
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+    compared = Compared()
+    texts: list[tuple[str, str]] = []
+    config = checkpoint.speech.config
+    vocabulary, rows = vocabulary_of(checkpoint) if is_ctc else (None, [])
+    silent = [] if vocabulary is None else vocabulary.silent_tokens()
+    for wave in proof_sounds(config.sample_rate):
+        heard = wave
+        if config.normalize_wave:
+            heard = (wave - wave.mean()) / np.sqrt(wave.var() + 1e-7)
+        with torch.no_grad():
+            out = peer(torch.from_numpy(heard)[None])
+        context, log_probs = ours_of(checkpoint, wave)
+        if log_probs is None or tokenizer is None:
+            compared.add("context", context, out.last_hidden_state[0])
+            continue
+        theirs = out.logits[0].log_softmax(1)  # (T, V), their order of symbols
+        known = [(ours, row) for ours, row in enumerate(rows) if row is not None]
+        compared.add(
+            "log-probabilities",
+            log_probs[:, [ours for ours, _ in known]],
+            theirs[:, [row for _, row in known]],
+        )
+        # Told to skip special tokens, it joins what an unknown one stood between.
+        text = str(tokenizer.decode(theirs.argmax(1), skip_special_tokens=False))
+        for token in silent:
+            text = text.replace(token, "")
+        texts.append((spelled(checkpoint, log_probs), " ".join(text.split())))
+    return Proof(f"transformers {transformers.__version__}", compared.gaps(), _joined(texts))
+
+
+@torch.no_grad()
+def against_module(checkpoint: Checkpoint, peer: nn.Module, name: str) -> Proof:
+    """A model of ours against a module that gives ``(output (1, T, V or D), ...)`` for (1, S), its
+    rows in our order without the unknown symbol."""
+    compared = Compared()
+    texts: list[tuple[str, str]] = []
+    for wave in proof_sounds(checkpoint.speech.config.sample_rate):
+        theirs = peer(torch.from_numpy(wave)[None])[0][0]  # (T, V) or (T, D)
+        context, log_probs = ours_of(checkpoint, wave)
+        if log_probs is None:
+            compared.add("context", context, theirs)
+            continue
+        known = [i for i in range(log_probs.shape[1]) if i != UNKNOWN_ID]
+        theirs = theirs.log_softmax(1)
+        compared.add("log-probabilities", log_probs[:, known], theirs)
+        in_ours = torch.full_like(log_probs, -torch.inf)
+        in_ours[:, known] = theirs
+        texts.append((spelled(checkpoint, log_probs), spelled(checkpoint, in_ours)))
+    return Proof(name, compared.gaps(), _joined(texts))
+
+
+def _joined(texts: Sequence[tuple[str, str]]) -> tuple[str, str] | None:
+    if not texts:
+        return None
+    ours, theirs = (" ".join(" ".join(side).split()) for side in zip(*texts, strict=True))
+    return ours, theirs
+
+
+def require_transformers() -> Any:
+    """The package; ImportError with the extra's name where it is missing."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise ImportError(
+            "The proof runs the same sound through transformers: pip install 'speechssl[hf]', or "
+            "give --no-verify."
+        ) from error
+    return transformers

@@ -1,0 +1,145 @@
+"""fairseq's files: names, settings, dictionaries, pickles; both ways."""
+
+import argparse
+
+import pytest
+import torch
+
+from speechssl.checkpoint import Checkpoint
+from speechssl.interop.export import export_model
+from speechssl.interop.fairseq import parse_conv_layers, read_fairseq, write_fairseq
+from speechssl.interop.sources import import_model, open_model
+from tests.interop.test_families import config
+from tests.interop.test_folders import Bomb, own
+
+pytest.importorskip("transformers")
+
+CONFIGS = {f"{n}-{o}": config(n, o) for n in ("group", "layer") for o in ("post", "pre")}
+
+
+@pytest.mark.parametrize("symbols", [None, "abc déf"], ids=["body", "ctc"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_is_exported_comes_back(tmp_path, name, symbols):
+    mine = own(CONFIGS[name], symbols)
+    proof = export_model(mine, tmp_path / "fairseq", "fairseq")
+    assert {gap.name for gap in proof.gaps} >= {"context, read again"}
+    assert all(gap.largest <= gap.bound for gap in proof.gaps)
+    import_model(str(tmp_path / "fairseq/model.pt"), tmp_path / "back")
+    back = open_model(tmp_path / "back")
+    for key, value in mine.speech.state_dict().items():
+        assert torch.equal(back.speech.state_dict()[key], value)
+    if symbols:
+        text = "fad é b"
+        written = back.tokenizer.decode(back.tokenizer.encode(text))
+        assert written == mine.tokenizer.decode(mine.tokenizer.encode(text)) == text
+
+
+def test_names_are_those_of_fairseq(tmp_path):
+    write_fairseq(own(CONFIGS["layer-pre"]), tmp_path)
+    names = set(torch.load(tmp_path / "model.pt", weights_only=True)["model"])
+    stem = "w2v_encoder.w2v_model."
+    assert {
+        f"{stem}mask_emb",
+        f"{stem}feature_extractor.conv_layers.1.0.weight",
+        f"{stem}feature_extractor.conv_layers.1.2.1.bias",
+        f"{stem}layer_norm.weight",
+        f"{stem}post_extract_proj.bias",
+        f"{stem}encoder.pos_conv.0.weight_g",
+        f"{stem}encoder.layers.2.self_attn.k_proj.weight",
+        f"{stem}encoder.layers.2.self_attn_layer_norm.weight",
+        f"{stem}encoder.layers.2.final_layer_norm.bias",
+        f"{stem}encoder.layers.2.fc1.weight",
+        f"{stem}encoder.layer_norm.weight",
+        "w2v_encoder.proj.weight",
+    } <= names
+    write_fairseq(own(CONFIGS["group-post"], None), tmp_path)
+    names = set(torch.load(tmp_path / "model.pt", weights_only=True)["model"])
+    assert "feature_extractor.conv_layers.0.2.weight" in names
+    assert (tmp_path / "dict.ltr.txt").read_text().splitlines()[0] == "| 1"
+
+
+def rewritten(folder, **changes):
+    place = folder / "model.pt"
+    data = torch.load(place, weights_only=True)
+    torch.save({**data, **changes}, place)
+    return place
+
+
+def test_settings_from_before_there_was_a_cfg_are_read(tmp_path):
+    mine = own(CONFIGS["group-post"], None)
+    write_fairseq(mine, tmp_path)
+    model = torch.load(tmp_path / "model.pt", weights_only=True)["cfg"]["model"]
+    args = argparse.Namespace(**model, normalize=True)
+    checkpoint = read_fairseq(rewritten(tmp_path, cfg=None, args=args))
+    assert checkpoint.speech.config.normalize_wave
+
+
+class Node:
+    """As omegaconf keeps a value."""
+
+    def __init__(self, **fields):
+        self.__dict__.update(fields)
+
+
+def test_objects_of_other_packages_are_read_only_when_trusted_and_never_run(tmp_path):
+    mine = own(CONFIGS["group-post"], None)
+    write_fairseq(mine, tmp_path)
+    cfg = torch.load(tmp_path / "model.pt", weights_only=True)["cfg"]
+    wrapped = Node(_content={k: Node(_val=v) for k, v in cfg["model"].items()})
+    place = rewritten(
+        tmp_path,
+        cfg=Node(_content={"model": wrapped}),
+        more=Bomb(str(tmp_path / "it-ran")),
+    )
+    with pytest.raises(ValueError, match="--trust-pickle"):
+        read_fairseq(place)
+    checkpoint = read_fairseq(place, trust_pickle=True)
+    for key, value in mine.speech.state_dict().items():
+        assert torch.equal(checkpoint.speech.state_dict()[key], value)
+    assert not (tmp_path / "it-ran").exists()
+
+
+def test_the_heads_of_hubert_are_left_out_and_named(tmp_path):
+    write_fairseq(own(CONFIGS["group-post"], None), tmp_path)
+    data = torch.load(tmp_path / "model.pt", weights_only=True)
+    more = {"label_embs_concat": torch.zeros(3, 4), "final_proj.weight": torch.zeros(4, 24)}
+    more["final_proj.bias"] = torch.zeros(4)
+    checkpoint = read_fairseq(rewritten(tmp_path, model={**data["model"], **more}))
+    assert checkpoint.meta["left_out"] == sorted(more, key=list(more).index)
+
+
+def test_a_missing_dictionary_is_named(tmp_path):
+    write_fairseq(own(CONFIGS["group-post"]), tmp_path)
+    kept = (tmp_path / "dict.ltr.txt").rename(tmp_path / "other.txt")
+    with pytest.raises(FileNotFoundError, match="--dictionary"):
+        read_fairseq(tmp_path / "model.pt")
+    assert isinstance(read_fairseq(tmp_path / "model.pt", dictionary=kept), Checkpoint)
+    kept.write_text("a 1\n")
+    with pytest.raises(ValueError, match=r"names 5 symbols.*the head writes"):
+        read_fairseq(tmp_path / "model.pt", dictionary=kept)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [({"model": 3}, "no checkpoint of fairseq"), ({"model": {}}, "settings of its model")],
+)
+def test_what_is_no_checkpoint_is_refused(tmp_path, content, said):
+    torch.save(content, tmp_path / "x.pt")
+    with pytest.raises(ValueError, match=said):
+        open_model(tmp_path / "x.pt")
+
+
+def test_a_file_that_is_damaged_or_missing_is_named(tmp_path):
+    (tmp_path / "x.pt").write_bytes(b"PK not a file of torch")
+    with pytest.raises(ValueError, match=r"x\.pt"):
+        open_model(tmp_path / "x.pt")
+    with pytest.raises(FileNotFoundError, match=r"y\.pt"):
+        open_model(tmp_path / "y.pt")
+
+
+def test_conv_layers_are_parsed_not_evaluated():
+    text = "[(512, 10, 5)] + [(512, 3, 2)] * 4 + [(512,2,2)] + [(512,2,2)]"
+    assert parse_conv_layers(text) == [(512, 10, 5), *[(512, 3, 2)] * 4, *[(512, 2, 2)] * 2]
+    for bad in ("__import__('os').getcwd()", "[(1, 2)]", "[(1,2,3)", "3"):
+        with pytest.raises(ValueError, match="conv_feature_layers"):
+            parse_conv_layers(bad)

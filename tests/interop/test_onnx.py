@@ -1,0 +1,104 @@
+"""ONNX: onnxruntime gives our outputs, at any batch and length, also from 8 bits."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from speechssl import shapes
+from speechssl.checkpoint import Checkpoint, load_model
+from speechssl.interop.export import export_model
+from speechssl.model.config import ContextConfig, FilterbankEncoderConfig, ModelConfig
+from speechssl.model.heads import CTCHead
+from speechssl.model.speech_model import CTCModel, SpeechModel
+from speechssl.text import CharTokenizer, train_tokenizer
+from tests.interop.test_families import WAVLM, config
+from tests.interop.test_folders import own
+
+runtime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+pytestmark = [pytest.mark.extras, pytest.mark.slow]
+
+
+def recurrent(dim=24) -> ModelConfig:
+    return ModelConfig(
+        encoder=FilterbankEncoderConfig(num_filters=8, stack=2),
+        context=ContextConfig(
+            dim=dim,
+            num_layers=3,
+            num_heads=2,
+            ffn_dim=32,
+            norm_order="pre",
+            pos_kernel=5,
+            pos_groups=2,
+            pos_norm=True,
+            local_layers=1,
+            local_kernel=3,
+            upper="gru",
+        ),
+    )
+
+
+CONFIGS = {
+    "filterbank-gru": recurrent(),
+    "group-post": config("group", "post"),
+    "layer-pre": config("layer", "pre"),
+    "wavlm": config("layer", "pre", **WAVLM),
+    "data2vec": config("layer", "post", pos_stack=2, pos_kernel=5),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_any_batch_and_length_gives_our_rows(tmp_path, name):
+    mine = own(CONFIGS[name], "abc déf" if name != "group-post" else None)
+    proof = export_model(mine, tmp_path / "onnx", "onnx")
+    assert all(gap.largest <= gap.bound for gap in proof.gaps)
+    session = runtime.InferenceSession(tmp_path / "onnx/model.onnx")
+    generator = np.random.default_rng(1)
+    for sizes in ((5000,), (1700, 9001, 4000), (800, 700)):
+        waves = [0.1 * generator.standard_normal(n).astype(np.float32) for n in sizes]
+        wave, lengths = shapes.pad_waves(waves)
+        rows, num = session.run(None, {"wave": wave.numpy(), "lengths": lengths.numpy()})
+        with torch.no_grad():
+            out = mine.model(wave, lengths)
+        ours, ours_num = out if isinstance(out, tuple) else (out.context, out.lengths)
+        assert num.tolist() == ours_num.tolist()
+        for row, expected, valid in zip(rows, ours, num, strict=True):
+            np.testing.assert_allclose(row[:valid], expected[:valid].numpy(), atol=1e-4)
+
+
+def test_eight_bits_are_a_third_and_nearly_the_same(tmp_path):
+    ours = recurrent(dim=192)
+    tokenizer = CharTokenizer.train(["abc déf"])
+    torch.manual_seed(3)
+    model = CTCModel(SpeechModel(ours), CTCHead(192, tokenizer.vocab_size)).eval()
+    mine = Checkpoint(model, tokenizer)
+    export_model(mine, tmp_path / "whole", "onnx", verify=False)
+    proof = export_model(mine, tmp_path / "small", "onnx", int8=True)
+    whole, small = ((tmp_path / n / "model.onnx").stat().st_size for n in ("whole", "small"))
+    assert small < 0.35 * whole
+    assert 0 < max(gap.largest for gap in proof.gaps) < 0.05
+
+
+def test_symbols_spell_the_transcript(tmp_path):
+    ours = recurrent()
+    tokenizer = train_tokenizer("spm:30", ["the cat sat on the mat " * 8], allow_smaller=True)
+    model = CTCModel(SpeechModel(ours), CTCHead(24, tokenizer.vocab_size)).eval()
+    export_model(Checkpoint(model, tokenizer), tmp_path / "onnx", "onnx", verify=False)
+    known = json.loads((tmp_path / "onnx/symbols.json").read_text())
+    ids = tokenizer.encode("the cat")
+    assert "".join(known["symbols"][i] for i in ids).strip() == "the cat"
+    assert known["sample_rate"] == 16000
+
+
+def test_int8_is_for_onnx_only(tiny_models, tmp_path):
+    with pytest.raises(ValueError, match="--int8 is for --format onnx"):
+        export_model(load_model(tiny_models["ctc"]), tmp_path / "x", "hf", int8=True)
+
+
+def test_a_missing_package_names_the_extra(tiny_models, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
+    with pytest.raises(ImportError, match=r"speechssl\[onnx\]"):
+        export_model(load_model(tiny_models["ctc"]), tmp_path / "x", "onnx")
+    assert not list(tmp_path.iterdir())
