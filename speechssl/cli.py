@@ -123,6 +123,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_import,
         _add_export,
         _add_report,
+        _add_doctor,
     ):
         add(commands)
     return parser
@@ -293,6 +294,7 @@ def _run_pretrain(args: argparse.Namespace) -> int:
     )
     print(f"Done: {outcome.steps} updates in {outcome.elapsed_s / 60:.1f} min.")
     print(f"Best model: {args.out / 'best'} (update {outcome.best_step}).")
+    _say_verdict(args.out)
     return EXIT_DONE
 
 
@@ -360,6 +362,7 @@ def _run_finetune(args: argparse.Namespace) -> int:
         f"Best model: {best} (update {outcome.best_step}), validation WER "
         f"{100 * scores['wer']:.1f} %, CER {100 * scores['cer']:.1f} %."
     )
+    _say_verdict(args.out)
     return EXIT_DONE
 
 
@@ -707,6 +710,34 @@ def _run_report(args: argparse.Namespace) -> int:
 
     print(write_report(args.runs, args.out or args.runs[0] / "report.html"))
     return EXIT_DONE
+
+
+def _add_doctor(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "doctor",
+        "What a run's curves say: healthy, or what is wrong and what to change. Without a run: "
+        "what is installed, what is missing, and the machine.",
+        "speechssl doctor runs/pretrain",
+        _run_doctor,
+    )
+    parser.add_argument("runs", type=Path, nargs="*", metavar="RUN")
+
+
+def _run_doctor(args: argparse.Namespace) -> int:
+    from speechssl.doctor import describe_machine, describe_run
+
+    told = [describe_run(run) for run in args.runs] or [describe_machine()]
+    print("\n\n".join(told))
+    return EXIT_DONE
+
+
+def _say_verdict(run: Path) -> None:
+    """A line where the run that has just ended is not healthy."""
+    from speechssl.doctor import in_short, judge_run
+
+    if line := in_short(judge_run(run)):
+        print(f"{line} More: speechssl doctor {run}")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,12 @@
 
 import contextlib
 import ctypes
+import os
 import sys
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 import torch
@@ -61,3 +65,71 @@ def keep_freed_memory() -> None:
         libc.mallopt(mmap_max, 0)
         libc.mallopt(trim_threshold, 2**31 - 1)
         libc.mallopt(top_pad, 64 << 20)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of a device, or of what this process may use of it."""
+
+    free: int
+    total: int
+
+
+def memory(device: torch.device) -> Memory:
+    """Of the GPU, or of the machine within the limit that a container sets."""
+    if device.type == "cuda":
+        return Memory(*torch.cuda.mem_get_info(device))
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    free = _meminfo("MemAvailable") or total
+    for group, (limit, used, cached) in _cgroups():
+        most = _number_in(group / limit)
+        if most is not None and most < total:
+            taken = _number_in(group / used) or 0
+            taken -= _number_in(group / "memory.stat", cached) or 0
+            total, free = most, min(free, max(most - taken, 0))
+    return Memory(free, total)
+
+
+_CGROUP_FILES = {  # limit, use, and in memory.stat what of it is only cached
+    2: ("memory.max", "memory.current", "inactive_file"),
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+
+
+def _cgroups() -> Iterator[tuple[Path, tuple[str, str, str]]]:
+    """The memory control groups that this process is in, and all above them."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        number, controllers, path = line.split(":", 2)
+        root = Path("/sys/fs/cgroup")
+        if number != "0" and "memory" not in controllers.split(","):
+            continue
+        files = _CGROUP_FILES[2 if number == "0" else 1]
+        root = root if number == "0" else root / "memory"
+        own = root / path.strip("/")
+        for group in (own, *own.parents):
+            if group.is_relative_to(root):
+                yield group, files
+
+
+def _number_in(path: Path, name: str = "") -> int | None:
+    """The number in a file, or behind a name in it; None where there is none."""
+    try:
+        text = path.read_text(encoding="ascii")
+    except OSError:
+        return None
+    words = text.split()
+    found = words[words.index(name) + 1] if name in words else "" if name else text.strip()
+    return int(found) if found.isdigit() else None
+
+
+def _meminfo(name: str) -> int | None:
+    """Bytes, from Linux's /proc/meminfo; None elsewhere."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(name)), None)

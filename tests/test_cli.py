@@ -21,7 +21,7 @@ from speechssl.cli import main
 from speechssl.data.manifest import Utterance, write_manifest
 
 COMMANDS = ("demo", "run", "prepare", "pretrain", "finetune", "evaluate", "transcribe", "extract")
-COMMANDS += ("report",)
+COMMANDS += ("report", "doctor")
 
 
 def run(*arguments: object) -> int:
@@ -473,3 +473,34 @@ def test_an_interrupted_run_is_saved_and_goes_on(number, code, speech, tmp_path)
     assert f"Going on from step {stopped} of 200" in done.stderr
     steps = [r["step"] for r in map(json.loads, metrics.read_text().splitlines()) if "lr" in r]
     assert steps == list(range(1, 201))
+
+
+def test_doctor_describes_the_machine(capsys, monkeypatch):
+    from speechssl import doctor
+
+    real = doctor.importlib.import_module
+
+    def broken(name: str) -> object:
+        if name == "torchaudio":
+            raise OSError("libcudart.so.13: cannot open shared object file")
+        return real(name)
+
+    monkeypatch.setattr(doctor.importlib, "import_module", broken)
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "tensorboard" else "1.0")
+    assert run("doctor") == 0
+    told = capsys.readouterr().out
+    assert f"speechssl {__version__}" in told
+    assert "torchaudio          1.0, does not load: libcudart.so.13" in told
+    assert "missing tensorboard: pip install 'speechssl[tensorboard]'" in told
+    for name in ("device", "threads", "memory", "disk"):
+        assert f"\n  {name} " in told
+
+
+def test_doctor_reads_a_run(tmp_path, capsys, fails):
+    lines = [{"step": i, "time_s": i, "loss/total": 5.0} for i in range(1, 9)]
+    lines.append({"step": 9, "time_s": 9.0, "faults/not_finite": 1.0})
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(m) + "\n" for m in lines))
+    assert run("doctor", tmp_path) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"{tmp_path}: diverging\n  At update 9 ")
+    assert "gone" in fails(2, "doctor", tmp_path / "gone")

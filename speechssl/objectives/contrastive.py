@@ -140,10 +140,15 @@ class GumbelContrastive(nn.Module):
             del terms["feature_penalty"]
         metrics = {
             "contrastive/accuracy": accuracy(logits),
+            "contrastive/chance": chance(logits),
             "quantizer/perplexity": quantized.perplexity.detach(),
             "quantizer/codes_used": _codes_used(quantized.codes),
         }
-        return TaskLoss(terms, metrics)
+        tallies = {
+            f"group_{group}": torch.bincount(codes, minlength=self.config.entries)
+            for group, codes in enumerate(quantized.codes.unbind(1))
+        }
+        return TaskLoss(terms, metrics, tallies)
 
 
 class FixedCodesContrastive(nn.Module):
@@ -183,13 +188,18 @@ class FixedCodesContrastive(nn.Module):
             predictions = F.normalize(self.project_context(output.context[mask].float()), dim=1)
             logits = predictions @ F.normalize(self.codebook, dim=1).T / self.config.temperature
             total = F.cross_entropy(logits, codes, reduction="sum")
-        right = (logits.argmax(1) == codes).float().mean() if len(codes) else logits.new_zeros(())
-        share = torch.bincount(codes, minlength=self.quantizer.entries) / max(len(codes), 1)
+        guesses = logits.argmax(1)
+        right = (guesses == codes).float().mean() if len(codes) else logits.new_zeros(())
+        tallies = {
+            name: torch.bincount(values, minlength=self.quantizer.entries)
+            for name, values in (("targets", codes), ("predicted", guesses))
+        }
         metrics = {
             "contrastive/accuracy": right,
-            "quantizer/perplexity": torch.exp(-(share * torch.log(share + 1e-7)).sum()),
+            "quantizer/predicted_perplexity": perplexity(tallies["predicted"]),
         }
-        return TaskLoss({"contrastive": LossTerm(total, "masked", self.config.weight)}, metrics)
+        terms = {"contrastive": LossTerm(total, "masked", self.config.weight)}
+        return TaskLoss(terms, metrics, tallies)
 
 
 ContrastiveTask = GumbelContrastive | FixedCodesContrastive
@@ -298,6 +308,18 @@ def accuracy(logits: Tensor) -> Tensor:
     best = logits[:, 0] > logits[:, 1:].amax(1)
     alone = torch.isinf(logits[:, 1:]).all(1)  # nothing to tell it from
     return (best & ~alone).float().sum() / (~alone).sum().clamp_min(1)
+
+
+def chance(logits: Tensor) -> Tensor:
+    """The loss of whoever cannot tell the target from its negatives, nats: the mean over rows of
+    the log of how many finite logits there are."""
+    return torch.isfinite(logits).sum(1).float().log().mean() if len(logits) else logits.sum()
+
+
+def perplexity(tally: Tensor) -> Tensor:
+    """exp(entropy) of counts (V,): how many codes are in use, from 1 to V; 1 where all are zero."""
+    share = tally / tally.sum().clamp_min(1)
+    return torch.special.entr(share).sum().exp()
 
 
 def mean_square(latents: Tensor, lengths: Tensor) -> Tensor:

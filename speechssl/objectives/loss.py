@@ -24,6 +24,9 @@ class TaskLoss:
 
     terms: dict[str, LossTerm]
     metrics: dict[str, Tensor] = field(default_factory=dict)
+    tallies: dict[str, Tensor] = field(default_factory=dict)
+    """(V,) int64, how often each of V codes came up, by the name of the codebook; those of several
+    batches add up."""
 
 
 def combine(terms: dict[str, LossTerm], counts: dict[str, float]) -> Tensor:

@@ -87,5 +87,5 @@ class ReconstructionTask(nn.Module):
 
     @torch.no_grad()
     def rebuild(self, name: FeatureName, context: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, dim per frame): the rebuilt features, for looking at."""
-        return self.heads[name](context)
+        """(B, T, D) -> (B, T, dim per frame) float32: the rebuilt features, for looking at."""
+        return self.heads[name](context).float()

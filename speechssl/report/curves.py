@@ -70,6 +70,11 @@ _CATALOGUE = {
         "Codes",
         "How many codes are in use, evenly counted. A fall towards 1 is collapse.",
     ),
+    "quantizer/predicted_perplexity": Metric(
+        "Codes guessed",
+        "Codes",
+        "How many codes the guesses are spread over. Near 1 it always guesses the same.",
+    ),
     "quantizer/codes_used": Metric("Codes used", "Codes", "Different codes within a batch."),
     "health/rank": Metric(
         "Effective rank",

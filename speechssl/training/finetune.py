@@ -29,6 +29,7 @@ from speechssl.model.speech_model import CTCModel, SpeechModel
 from speechssl.rng import rng, torch_seed
 from speechssl.scoring.wer import EvalResult, score
 from speechssl.text import Tokenizer, count_unknown, ctc_min_frames, train_tokenizer
+from speechssl.training.diagnosis import frame_health
 from speechssl.training.loop import LoopConfig, Outcome, train
 from speechssl.training.optim import OptimConfig, Part, build_optimizer
 from speechssl.training.runfolder import to_json
@@ -448,11 +449,19 @@ class FinetuneWork:
         self.result: EvalResult = score(references, written, ids=ids)
         middle = len(ids) // 2
         self._sample = (references[middle], written[middle])
+        middle_batch = self.valid_batches[self.valid_batches.plan.num_batches // 2]
+        with autocast(self.device, self.config.precision):
+            output = self.model.speech(
+                middle_batch.heard.to(self.device),
+                middle_batch.lengths.to(self.device),
+                keep_hidden=True,
+            )
         metrics = {
             "cer": self.result.cer,
             "wer": self.result.wer,
             "loss": loss / max(num, 1),
             "blank_rate": blank_rate(hypotheses),
+            **frame_health(output),
         }
         return self.result.cer, metrics
 

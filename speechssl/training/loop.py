@@ -23,6 +23,7 @@ from speechssl import distributed
 from speechssl.data.dataset import Batch, PlannedBatches, load_batches
 from speechssl.rng import torch_seed
 from speechssl.runlog import RunLog
+from speechssl.training.diagnosis import gradient_norms
 from speechssl.training.optim import OptimConfig, lr_at, set_lr
 from speechssl.training.resume import Progress, StateWriter, clear_leftovers, newest_state
 from speechssl.training.runfolder import write_config
@@ -188,9 +189,13 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             losses = work.backward(step, progress.max_steps, micro_batches)
             distributed.average_gradients(work.modules)
+            logs = (step + 1) % loop.log_every == 0
+            norms = gradient_norms(work.modules) if logs else {}
             norm = nn.utils.clip_grad_norm_(work.modules.parameters(), optim.clip_norm)
             losses["grad_norm"] = norm
-            _check_finite(losses, micro_batches, step)
+            if wrong := _not_finite(losses):
+                log.metrics(step + 1, clock.elapsed_s, {"faults/not_finite": 1.0})
+                raise NonFiniteLossError(_explain(wrong, micro_batches, step))
             optimizer.step()
 
             progress.step += 1
@@ -204,9 +209,9 @@ def train(
             progress.max_steps = distributed.least(planned, norm.device)
             stopping = -distributed.least(-stop.asked, norm.device)
             writer.check()
-            if progress.step % loop.log_every == 0:
+            if logs:
                 means = window.close(norm.device)
-                log.metrics(progress.step, clock.elapsed_s, {**means, "lr": lr})
+                log.metrics(progress.step, clock.elapsed_s, {**means, **norms, "lr": lr})
                 log.progress(progress.step, progress.max_steps, _shown(means, clock, progress))
             if progress.step >= progress.max_steps or _due(progress, loop):
                 metrics = _validate(work, progress, run, log, clock)
@@ -278,7 +283,8 @@ def _validate(
     if distributed.rank() > 0:
         return metrics
     log.metrics(progress.step, clock.elapsed_s, {f"valid/{k}": v for k, v in metrics.items()})
-    listed = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    shown = {name: value for name, value in metrics.items() if "/" not in name}
+    listed = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
     log.say(
         f"[{clock.elapsed_s / 60:6.1f} min] step {progress.step}/{progress.max_steps}: {listed}"
     )
@@ -417,16 +423,17 @@ def _shown(means: dict[str, float], clock: _Clock, progress: Progress) -> dict[s
     }
 
 
-def _check_finite(losses: dict[str, torch.Tensor], batches: Sequence[Batch], step: int) -> None:
-    """Raise before the update where any loss or the gradient is not a number."""
-    wrong = [name for name, value in losses.items() if not math.isfinite(float(value))]
-    if wrong:
-        ids = [i for b in batches for i in b.ids]
-        raise NonFiniteLossError(
-            f"Step {step + 1}: {', '.join(wrong)} is not finite, in a batch of the utterances "
-            f"{', '.join(ids)}. The update was not made; lower --optim.lr or look at these "
-            "recordings."
-        )
+def _not_finite(losses: dict[str, torch.Tensor]) -> list[str]:
+    """The names of losses, or of the gradient's norm, that are not numbers."""
+    return [name for name, value in losses.items() if not math.isfinite(float(value))]
+
+
+def _explain(wrong: Sequence[str], batches: Sequence[Batch], step: int) -> str:
+    ids = [i for b in batches for i in b.ids]
+    return (
+        f"Step {step + 1}: {', '.join(wrong)} is not finite, in a batch of the utterances "
+        f"{', '.join(ids)}. The update was not made; lower --optim.lr or look at these recordings."
+    )
 
 
 def _differences(old: Any, new: Any, name: str = "") -> str:

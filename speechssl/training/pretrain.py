@@ -39,7 +39,7 @@ from speechssl.objectives.features import CleanSpeech
 from speechssl.objectives.loss import LossTerm, TaskLoss, combine
 from speechssl.objectives.reconstruction import ReconstructionConfig, ReconstructionTask
 from speechssl.rng import rng, torch_seed
-from speechssl.training.diagnosis import context_health
+from speechssl.training.diagnosis import code_health, frame_health, reconstruction_health
 from speechssl.training.loop import LoopConfig, Outcome, train
 from speechssl.training.optim import OptimConfig, Part, build_optimizer
 from speechssl.training.runfolder import to_json
@@ -234,6 +234,14 @@ class PretrainWork:
         pool = DistortionPool.open(noise_dir=config.noise_dir, rir_dir=config.rir_dir)
         self.pool = replace(pool, speech=train_waves.cache.get, num_speech=len(train_waves.cache))
         self.valid_batches = self.dataset(valid_waves, shuffle=False)
+        self.distorted_valid = PlannedBatches(
+            valid_waves,
+            self.valid_batches.plan,
+            seed=config.loop.seed,
+            max_crop_s=config.max_crop_s,
+            distortion=config.distortion,
+            pool=self.pool,
+        )
 
     def dataset(self, waves: Waves, *, shuffle: bool) -> PlannedBatches:
         """The batches of some waves; validation hears clean ones, every utterance once."""
@@ -264,18 +272,17 @@ class PretrainWork:
         counts = self._count(batches, masks)
         logged: dict[str, Tensor] = {}
         for batch, mask in zip(batches, masks, strict=True):
-            terms, metrics = self.losses(batch, mask, self.config.encoder_grad_scale)
-            loss = combine(terms, counts)
+            result = self.losses(batch, mask, self.config.encoder_grad_scale)
+            loss = combine(result.terms, counts)
             (loss * distributed.world()).backward()  # the mean over processes follows
-            _accumulate(logged, {"loss/total": loss, **_shares(terms, counts)}, 1.0)
-            _accumulate(logged, metrics, 1 / len(batches))
+            _accumulate(logged, {"loss/total": loss, **_shares(result.terms, counts)}, 1.0)
+            _accumulate(logged, result.metrics, 1 / len(batches))
+        logged["mask/share"] = torch.tensor(_masked_share(counts))
         return logged
 
-    def losses(
-        self, batch: Batch, mask: Tensor, encoder_grad_scale: float = 1.0
-    ) -> tuple[dict[str, LossTerm], dict[str, Tensor]]:
-        """The addends of one micro-batch's loss, and numbers to log."""
-        clean = self._clean(batch)
+    def losses(self, batch: Batch, mask: Tensor, encoder_grad_scale: float = 1.0) -> TaskLoss:
+        """Both tasks on one micro-batch: the addends of its loss, and numbers to log."""
+        clean = self._speech(batch, batch.clean)
         with autocast(self.device, self.config.precision):
             output = self.model(
                 batch.heard.to(self.device),
@@ -293,15 +300,19 @@ class PretrainWork:
                 results.append(self.contrastive(output, mask, negatives.to(self.device)))
             if self.reconstruction is not None:
                 results.append(self.reconstruction(output, mask, clean))
-        terms = {name: term for r in results for name, term in r.terms.items()}
-        return terms, {name: value for r in results for name, value in r.metrics.items()}
+        return TaskLoss(
+            {name: term for r in results for name, term in r.terms.items()},
+            {name: value for r in results for name, value in r.metrics.items()},
+            {name: tally for r in results for name, tally in r.tallies.items()},
+        )
 
-    def _clean(self, batch: Batch) -> CleanSpeech:
+    def _speech(self, batch: Batch, wave: Tensor) -> CleanSpeech:
+        """The features of a batch's clean or heard wave."""
         config = self.config.model
         lengths = batch.lengths.to(self.device)
         frames = self.model.frame_lengths(lengths)
         return CleanSpeech(
-            batch.clean.to(self.device), lengths, frames, config.hop_samples, config.sample_rate
+            wave.to(self.device), lengths, frames, config.hop_samples, config.sample_rate
         )
 
     def mask(self, batch: Batch, purpose: str) -> Tensor:
@@ -318,33 +329,46 @@ class PretrainWork:
 
     @torch.no_grad()
     def validate(self, step: int) -> tuple[float, dict[str, float]]:  # noqa: ARG002
-        """Losses on the validation set, always under the same masks, and the context's health."""
+        """Losses on the validation set, always under the same masks, and how healthy the model
+        is."""
         sums: dict[str, tuple[float, float, float]] = {}
         extra: dict[str, Tensor] = {}
+        tallies: dict[str, Tensor] = {}
         plan = self.valid_batches.plan
         for index in range(plan.num_batches):
             batch = self.valid_batches[index]
             mask = self.mask(batch, "valid-mask")
-            terms, metrics = self.losses(batch, mask)
+            result = self.losses(batch, mask)
             counts = self._count([batch], [mask], reduce=False)
-            for name, term in terms.items():
+            for name, term in result.terms.items():
                 total, count, _ = sums.get(name, (0.0, 0.0, 0.0))
                 sums[name] = (total + float(term.total), count + counts[term.count], term.weight)
-            _accumulate(extra, metrics, 1 / plan.num_batches)
+            _accumulate(extra, result.metrics, 1 / plan.num_batches)
+            for name, tally in result.tallies.items():
+                tallies[name] = tallies[name] + tally if name in tallies else tally
         means = {name: total / max(count, 1) for name, (total, count, _) in sums.items()}
         score = sum(means[name] * weight for name, (_, _, weight) in sums.items())
-        first = self.valid_batches[0]
-        with autocast(self.device, self.config.precision):
-            output = self.model(
-                first.clean.to(self.device), first.lengths.to(self.device), keep_hidden=True
-            )
-        health = context_health(output)
         return score, {
             "loss": score,
             **means,
             **{name: float(value) for name, value in extra.items()},
-            **health,
+            **code_health(tallies),
+            **self._health(plan.num_batches // 2),
         }
+
+    def _health(self, index: int) -> dict[str, float]:
+        """Of the frames of a validation batch, and of what is rebuilt of it when it is
+        distorted."""
+        batch = self.distorted_valid[index]
+        lengths, mask = batch.lengths.to(self.device), self.mask(batch, "valid-mask")
+        with autocast(self.device, self.config.precision):
+            undamaged = self.model(batch.clean.to(self.device), lengths, keep_hidden=True)
+            health = frame_health(undamaged)
+            if self.reconstruction is not None:
+                clean, heard = (self._speech(batch, w) for w in (batch.clean, batch.heard))
+                output = self.model(heard.wave, lengths, mask=mask)
+                health |= reconstruction_health(self.reconstruction, output, mask, clean, heard)
+        return health
 
     def sample(self) -> str:
         """Nothing: features are for the report."""
@@ -403,6 +427,10 @@ def fit_codes(task: FixedCodesContrastive, model: SpeechModel, waves: Waves, see
         if spent > _FIT_AUDIO_S:
             break
     task.fit(torch.cat(parts), torch_seed(seed, "codes"))
+
+
+def _masked_share(counts: dict[str, float]) -> float:
+    return counts["masked"] / max(counts["masked"] + counts["unmasked"], 1)
 
 
 def _shares(terms: dict[str, LossTerm], counts: dict[str, float]) -> dict[str, Tensor]:

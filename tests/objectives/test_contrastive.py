@@ -1,5 +1,6 @@
 """The contrastive task: negatives, logits, both kinds of targets, and sums that add up."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -23,9 +24,11 @@ from speechssl.objectives.contrastive import (
     Teacher,
     accuracy,
     build_contrastive,
+    chance,
     contrastive_logits,
     draw_negatives,
     mean_square,
+    perplexity,
 )
 from speechssl.objectives.features import CleanSpeech
 from speechssl.objectives.loss import combine
@@ -312,6 +315,9 @@ def test_gumbel_terms_and_their_weights():
     torch.testing.assert_close(terms["feature_penalty"].total, num * raw.square().mean())
     assert all(m.dim() == 0 and not m.requires_grad for m in result.metrics.values())
     assert 1 <= float(result.metrics["quantizer/codes_used"]) <= 6
+    assert result.tallies.keys() == {"group_0", "group_1"}
+    assert all(int(tally.sum()) == num for tally in result.tallies.values())
+    assert 0 < float(result.metrics["contrastive/chance"]) <= math.log(1 + negatives.shape[1])
     assert set(run(*model_and_task(GUMBEL), wave, lengths, mask, negatives).terms) == {
         "contrastive",
         "diversity",
@@ -352,13 +358,31 @@ def test_kmeans_against_the_formula():
     similar = F.cosine_similarity(predictions[:, None], task.codebook[None], dim=2) / 0.1
     expected = -similar.log_softmax(1)[torch.arange(len(codes)), codes].sum()
     torch.testing.assert_close(result.terms["contrastive"].total, expected, rtol=1e-4, atol=1e-4)
-    share = torch.bincount(codes, minlength=9) / len(codes)
+    guesses = similar.argmax(1)
+    assert torch.equal(result.tallies["targets"], torch.bincount(codes, minlength=9))
+    assert torch.equal(result.tallies["predicted"], torch.bincount(guesses, minlength=9))
+    share = torch.bincount(guesses, minlength=9) / len(guesses)
     entropy = -(share[share > 0] * share[share > 0].log()).sum()
-    torch.testing.assert_close(
-        result.metrics["quantizer/perplexity"], entropy.exp(), rtol=1e-4, atol=0
-    )
-    right = (similar.argmax(1) == codes).float().mean()
+    predicted = result.metrics["quantizer/predicted_perplexity"]
+    torch.testing.assert_close(predicted, entropy.exp(), rtol=1e-4, atol=0)
+    right = (guesses == codes).float().mean()
     assert float(result.metrics["contrastive/accuracy"]) == float(right)
+
+
+def test_the_chance_line_is_the_loss_of_whoever_cannot_tell():
+    logits = torch.zeros(3, 5)
+    logits[1, 3:] = float("-inf")
+    logits[2, 1:] = float("-inf")
+    loss = F.cross_entropy(logits, torch.zeros(3, dtype=torch.long))
+    torch.testing.assert_close(chance(logits), loss)
+    assert float(chance(logits[:0])) == 0
+
+
+@pytest.mark.parametrize(
+    ("tally", "expected"), [([4, 4, 4, 4], 4), ([9, 0, 0], 1), ([0, 0], 1), ([1, 1, 0], 2)]
+)
+def test_perplexity_counts_the_codes_in_use(tally, expected):
+    assert float(perplexity(torch.tensor(tally))) == pytest.approx(expected, rel=1e-5)
 
 
 def test_random_codes_need_no_fitting_and_are_learned():

@@ -114,11 +114,11 @@ def test_a_loss_that_is_not_a_number_stops_before_the_step(
     real = PretrainWork.losses
 
     def poisoned(self, batch, mask, encoder_grad_scale=1.0):
-        terms, metrics = real(self, batch, mask, encoder_grad_scale)
+        result = real(self, batch, mask, encoder_grad_scale)
         if batch.index == 5:
-            name = next(iter(terms))
-            terms[name] = replace(terms[name], total=terms[name].total * float("nan"))
-        return terms, metrics
+            name, term = next(iter(result.terms.items()))
+            result.terms[name] = replace(term, total=term.total * float("nan"))
+        return result
 
     monkeypatch.setattr(PretrainWork, "losses", poisoned)
     with pytest.raises(NonFiniteLossError, match=r"Step 6: .*loss/.*not finite.*0-\d+"):

@@ -1,0 +1,143 @@
+"""`speechssl doctor`: what is installed and what is missing; what a run's curves say."""
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from speechssl import __version__
+from speechssl.device import bf16_is_fast, memory, pick_device
+from speechssl.report.runs import read_run
+from speechssl.runlog import read_metrics
+from speechssl.training.verdict import HEALTHY, TOO_EARLY, Verdict, judge
+
+_MODULES = {"espeakng-loader": "espeakng_loader", "flashlight-text": "flashlight"}
+"""Packages that are imported under a name that is not theirs with underscores."""
+_WIDTH = 96
+
+
+def describe_machine() -> str:
+    """Versions, extras, device, threads and memory, as text for a person."""
+    lines = [f"speechssl {__version__}, Python {platform.python_version()}, {platform.platform()}"]
+    required, extras = _requirements()
+    lines += ["", "Packages"]
+    lines += [f"  {name:<20}{_state_of(name)}" for name in required]
+    for extra, names in sorted(extras.items()):
+        missing = [name for name in names if _version(name) is None]
+        state = f"missing {', '.join(missing)}: pip install 'speechssl[{extra}]'"
+        lines.append(f"  extra {extra:<14}{state if missing else 'installed'}")
+    lines += ["", "Machine"]
+    lines += [f"  {name:<20}{value}" for name, value in _machine()]
+    return "\n".join(lines)
+
+
+def describe_run(run: Path) -> str:
+    """The verdict on a run and its evidence, as text for a person.
+
+    Raises FileNotFoundError where there is no folder, ValueError where it holds no run.
+    """
+    return describe_verdict(judge_run(run), str(run))
+
+
+def judge_run(run: Path) -> Verdict:
+    """The verdict on a run folder, finished or not."""
+    config = read_run(run, run.name).config  # says what is wrong with a folder that holds no run
+    return judge([m for m in read_metrics(run) if "step" in m], config)
+
+
+def describe_verdict(verdict: Verdict, name: str) -> str:
+    """The verdict first, then what was measured."""
+    lines = [f"{name}: {verdict.name}"]
+    if verdict.name == TOO_EARLY:
+        lines.append(_fill("There is too little in the log yet; look again after a validation."))
+    for number, finding in enumerate(verdict.findings):
+        if number:
+            lines.append(f"\nAlso {finding.name}")
+        lines += [_fill(sentence) for sentence in finding.evidence]
+        lines.append(_fill(f"What to change: {finding.advice}"))
+    if verdict.measures:
+        lines.append("")
+    lines += [f"  {name:<32}{value}" for name, value in verdict.measures]
+    return "\n".join(lines)
+
+
+def in_short(verdict: Verdict) -> str:
+    """A line for the end of a run; '' where there is nothing to say."""
+    if verdict.name in (HEALTHY, TOO_EARLY):
+        return ""
+    return f"Doctor: {verdict.name}. {verdict.findings[0].evidence[0]}"
+
+
+def _fill(text: str) -> str:
+    return textwrap.fill(text, _WIDTH, initial_indent="  ", subsequent_indent="  ")
+
+
+def _requirements() -> tuple[list[str], dict[str, list[str]]]:
+    """The packages that this one needs, and those of each extra (without ``dev``)."""
+    try:
+        lines = importlib.metadata.requires("speechssl") or []
+    except importlib.metadata.PackageNotFoundError:  # run from a copy of the source
+        lines = ["torch", "torchaudio", "numpy", "soundfile", "librosa", "safetensors"]
+    required: list[str] = []
+    extras: dict[str, list[str]] = {}
+    for line in lines:
+        name = re.split(r"[^\w.-]", line, maxsplit=1)[0]
+        extra = re.search(r"extra == ['\"]([\w-]+)['\"]", line)
+        names = required if extra is None else extras.setdefault(extra[1], [])
+        if name not in names:
+            names.append(name)
+    extras.pop("dev", None)
+    return required, extras
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _state_of(package: str) -> str:
+    """Its version, and why it does not load where it does not."""
+    version = _version(package)
+    if version is None:
+        return f"missing: pip install {package}"
+    try:
+        importlib.import_module(_MODULES.get(package, package.replace("-", "_")))
+    except (ImportError, OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300].rstrip(".")
+        hint = ""
+        if package == "torchaudio":
+            hint = (
+                f" It was made for another torch than {torch.__version__}, which is here: install "
+                "both from the same index, e.g. pip install --force-reinstall torch torchaudio. "
+                "Only torchaudio's own models need it."
+            )
+        return f"{version}, does not load: {reason}.{hint}"
+    return version
+
+
+def _machine() -> Iterator[tuple[str, str]]:
+    device = pick_device()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    yield "device", f"{device.type} ({name})"
+    if device.type == "cpu":
+        built = torch.version.cuda
+        yield "GPU", "none" + (f" found (torch is built for CUDA {built})" if built else "")
+    yield "bfloat16", "fast" if bf16_is_fast(device) else "slow: training uses float32"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    chosen = os.environ.get("OMP_NUM_THREADS")
+    told = f"OMP_NUM_THREADS={chosen}" if chosen else "OMP_NUM_THREADS is not set"
+    yield "threads", f"{torch.get_num_threads()} of {cores} cores ({told})"
+    for title, where in {"memory": torch.device("cpu"), "GPU memory": device}.items():
+        if title == "memory" or device.type == "cuda":
+            found = memory(where)
+            yield title, f"{found.free / 1e9:.1f} GB free of {found.total / 1e9:.1f} GB"
+    disk = os.statvfs(".")
+    yield "disk", f"{disk.f_bavail * disk.f_frsize / 1e9:.0f} GB free here"

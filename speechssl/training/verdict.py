@@ -1,0 +1,484 @@
+"""What a run's curves say: a named verdict, its evidence, and what to change. Needs no torch.
+
+It reads what is logged (diagnosis.py measures it) and the run's settings, so a run can be judged
+at any time, also while it goes on and long after.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+HEALTHY, TOO_EARLY = "healthy", "too early to tell"
+
+_MOST_OF_CHANCE = 0.98
+"""A loss above this share of the chance line is at chance."""
+_LEAST_SPREAD = 0.01
+"""Frames that differ by less of their mean square are all the same."""
+_LEAST_RANK = 2.0
+_ONLY_BLANKS = 0.97
+_NOTHING_RIGHT = 0.9
+"""Character error rate from which on nothing has been learned."""
+_LITTLE_RIGHT = 0.8
+"""What guessing the commonest letters can reach."""
+_MUCH_WAITING = 0.3
+_MUCH_PADDING = 0.25
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong."""
+
+    name: str
+    evidence: tuple[str, ...]
+    """Sentences with the numbers."""
+    advice: str
+    """What to change."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is to be said about a run."""
+
+    findings: tuple[Finding, ...]
+    """The gravest first; none: healthy, or too early."""
+    name: str
+    """That of the gravest finding, ``healthy`` or ``too early to tell``."""
+    measures: tuple[tuple[str, str], ...]
+    """What was measured, for a person: name and value."""
+
+
+def judge(records: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> Verdict:
+    """The verdict on a run, from the lines of its metrics.jsonl and its resolved config."""
+    curves = Curves(records, config)
+    found = tuple(f for check in _CHECKS if (f := check(curves)) is not None)
+    name = found[0].name if found else HEALTHY if _has_begun(curves) else TOO_EARLY
+    return Verdict(found, name, tuple(_measures(curves)))
+
+
+def _has_begun(curves: "Curves") -> bool:
+    """Whether there is a validation, and in fine-tuning one in which something was right."""
+    best = min(curves.values("valid/cer"), default=0.0)
+    return bool(curves.points("valid/loss")) and best < _NOTHING_RIGHT
+
+
+class Curves:
+    """The logged numbers by name, and the settings they were logged under."""
+
+    def __init__(self, records: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> None:
+        self.config = config
+        self._series: dict[str, list[tuple[int, float]]] = {}
+        for record in records:
+            for name, value in record.items():
+                is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+                if is_number and name not in ("step", "time_s"):
+                    self._series.setdefault(name, []).append((int(record["step"]), float(value)))
+
+    @property
+    def is_finetuning(self) -> bool:
+        return "loss/ctc" in self._series or "tokenizer" in self.config
+
+    @property
+    def loss(self) -> str:
+        """The name of what is minimised."""
+        return "loss/ctc" if self.is_finetuning else "loss/total"
+
+    def names(self, prefix: str) -> list[str]:
+        return [name for name in self._series if name.startswith(prefix)]
+
+    def points(self, name: str) -> list[tuple[int, float]]:
+        """``(step, value)``; empty where it was not logged."""
+        return self._series.get(name, [])
+
+    def values(self, name: str) -> list[float]:
+        return [value for _, value in self.points(name)]
+
+    def last(self, name: str) -> float | None:
+        values = self.values(name)
+        return values[-1] if values else None
+
+    def late(self, name: str) -> float | None:
+        """Median of the last fifth."""
+        values = self.values(name)
+        return median(values[-max(len(values) // 5, 1) :]) if values else None
+
+    def early(self, name: str) -> float | None:
+        """Median of the first tenth."""
+        values = self.values(name)
+        return median(values[: max(len(values) // 10, 1)]) if values else None
+
+    def lowest(self, name: str) -> float | None:
+        """The smallest median of a tenth of the run."""
+        values = self.values(name)
+        size = max(len(values) // 10, 1)
+        starts = range(0, len(values) - size + 1)
+        return min((median(values[i : i + size]) for i in starts), default=None)
+
+    def near(self, name: str, step: int) -> float | None:
+        """The median of the few values logged closest to a step."""
+        points = sorted(self.points(name), key=lambda point: abs(point[0] - step))[:5]
+        return median(value for _, value in points) if points else None
+
+    def setting(self, name: str) -> Any:
+        """A setting by its dotted name; None where it is not there."""
+        place: Any = self.config
+        for part in name.split("."):
+            place = place.get(part) if isinstance(place, Mapping) else None
+        return place
+
+
+# ---- checks, the gravest first ------------------------------------------------------------------
+
+
+def _diverging(curves: Curves) -> Finding | None:
+    name = curves.loss
+    steps = [step for step, _ in curves.points("faults/not_finite")]
+    steps += [s for n in curves.names("loss/") for s, v in curves.points(n) if not math.isfinite(v)]
+    advice = f"Lower the learning rate, e.g. to a third{_lr(curves)}, or lengthen the warm-up."
+    if steps:
+        reason = f"At update {min(steps)} the loss or its gradient was not a finite number."
+        return Finding("diverging", (reason,), f"{advice} Look at the recordings it named.")
+    first, low, last = curves.early(name), curves.lowest(name), curves.late(name)
+    if first is None or low is None or last is None or len(curves.values(name)) < 5:
+        return None
+    learned, most = first - low, max(curves.values(name))
+    given_back = learned > 0.2 * abs(first) and last > low + 0.5 * learned
+    blew_up = most > 3 * abs(first) and any(check(curves) for check in _NOTHING_LEARNED)
+    if last <= first + 0.1 * abs(first) + 0.05 and not given_back and not blew_up:
+        return None
+    evidence = [
+        f"The training loss began at {first:.3g}, was between {low:.3g} and {most:.3g}, and is "
+        f"{last:.3g} now."
+    ]
+    if (norm := curves.late("grad_norm")) is not None:
+        evidence.append(
+            f"The gradient's norm was {curves.early('grad_norm'):.3g} at first and is {norm:.3g}."
+        )
+    return Finding("diverging", tuple(evidence), advice)
+
+
+def _codebook_collapse(curves: Curves) -> Finding | None:
+    entries = curves.setting("contrastive.entries") or 320
+    evidence = []
+    for name in curves.names("valid/quantizer/perplexity_"):
+        value, group = curves.last(name), name.rsplit("_", 1)[1]
+        if value is not None and value < max(2.0, 0.03 * entries):
+            evidence.append(
+                f"Group {group} of the codebook uses {value:.1f} of its {entries} codes "
+                "(perplexity over the validation set)."
+            )
+    if not evidence:
+        return None
+    return Finding(
+        "codebook collapse",
+        tuple(evidence),
+        "Raise contrastive.diversity_weight "
+        f"(now {curves.setting('contrastive.diversity_weight')}; 0.1 is usual), lower the learning "
+        "rate, or take fixed targets, which cannot collapse: --contrastive.quantizer kmeans.",
+    )
+
+
+def _latents_collapsed(curves: Curves) -> Finding | None:
+    evidence = []
+    for what, stem in (("latents", "valid/health/latent_"), ("context", "valid/health/")):
+        varies, rank = curves.last(f"{stem}spread"), curves.last(f"{stem}rank")
+        if varies is not None and varies < _LEAST_SPREAD:
+            evidence.append(
+                f"Of the mean square of the {what}, {100 * varies:.2g} % differs between frames: "
+                "all frames are nearly the same."
+            )
+        elif rank is not None and rank < _LEAST_RANK:
+            evidence.append(f"The {what} fill {rank:.1f} directions (effective rank).")
+    if not evidence:
+        return None
+    return Finding(
+        "latents collapsed",
+        tuple(evidence),
+        "Listen to a few recordings: silence gives such latents. Else lower the learning rate, "
+        "the weight decay and contrastive.feature_penalty, which pull everything to zero.",
+    )
+
+
+def _only_blanks(curves: Curves) -> Finding | None:
+    blanks, cer = curves.last("valid/blank_rate"), curves.last("valid/cer")
+    if blanks is None or cer is None or blanks < _ONLY_BLANKS or cer < _NOTHING_RIGHT:
+        return None
+    step = curves.points("valid/cer")[-1][0]
+    evidence = [
+        f"{100 * blanks:.1f} % of the frames are blank and the character error rate is "
+        f"{100 * cer:.0f} % after {step} updates."
+    ]
+    if (change := _late_change(curves, curves.loss)) is not None:
+        evidence.append(f"The loss changed by {100 * change:.1f} % in the last third of the run.")
+    return Finding(
+        "only blanks",
+        tuple(evidence),
+        "Every CTC model begins on this plateau. Give it more updates, a higher learning rate"
+        f"{_lr(curves)}, more transcripts or a pretrained model; leave masks and dropout out until "
+        "it writes (mask_from_share, dropout). Check that the transcripts belong to the "
+        "recordings.",
+    )
+
+
+def _at_chance(curves: Curves) -> Finding | None:
+    return _ctc_at_chance(curves) if curves.is_finetuning else _pretext_at_chance(curves)
+
+
+def _ctc_at_chance(curves: Curves) -> Finding | None:
+    best, change = min(curves.values("valid/cer"), default=0.0), _late_change(curves, curves.loss)
+    if best < _NOTHING_RIGHT or change is None or change < -0.03 or _memorises(curves):
+        return None
+    evidence = (
+        f"The best character error rate is {100 * best:.0f} %: what is written has nothing to do "
+        "with what was said.",
+        f"The training loss changed by {100 * change:.1f} % in the last third of the run.",
+    )
+    return Finding("at chance", evidence, _CHANCE_ADVICE + _lr(curves) + ".")
+
+
+_CHANCE_ADVICE = (
+    "Give it more updates; if the loss does not move at all, raise the learning rate. Check that "
+    "targets and recordings belong together"
+)
+
+
+def _pretext_at_chance(curves: Curves) -> Finding | None:
+    evidence = []
+    loss, chance = curves.last("valid/contrastive"), chance_line(curves)
+    contrasts = loss is not None and chance is not None
+    if loss is not None and chance is not None and loss > _MOST_OF_CHANCE * chance:
+        evidence.append(
+            f"The contrastive loss in validation is {loss:.3f}; who knows how frequent the targets "
+            f"are, and does not listen, has {chance:.3f}."
+        )
+        used = curves.last("valid/quantizer/predicted_perplexity")
+        if used is not None:
+            evidence.append(
+                f"Its guesses are spread over {used:.1f} codes (perplexity), the targets over "
+                f"{math.exp(chance):.1f}."
+            )
+    for feature in _features(curves):
+        shares = [_share_of_mean(curves, feature, where) for where in ("masked", "unmasked")]
+        told = [share for share in shares if share is not None]
+        if told and min(told) > _MOST_OF_CHANCE and (evidence or not contrasts):
+            evidence.append(
+                f"The {feature} is rebuilt no better than by the mean of each bin (distance "
+                f"{100 * min(told):.0f} % of its)."
+            )
+    if not evidence or _memorises(curves):
+        return None
+    norms = [(n.split("/")[1], curves.late(n)) for n in curves.names("grad_norm/")]
+    if norms:
+        listed = ", ".join(f"{part} {norm:.2g}" for part, norm in norms if norm is not None)
+        evidence.append(f"Gradient norms: {listed}.")
+    return Finding("at chance", tuple(evidence), _CHANCE_ADVICE + _lr(curves) + ".")
+
+
+def chance_line(curves: Curves) -> float | None:
+    """The contrastive loss of whoever does not listen, nats; as logged, else from the settings."""
+    if (logged := curves.last("valid/contrastive/chance")) is not None:
+        return logged
+    if not curves.points("valid/contrastive"):
+        return None
+    if curves.setting("contrastive.quantizer") == "gumbel":
+        return math.log(1 + (curves.setting("contrastive.num_negatives") or 100))
+    if (used := curves.last("valid/quantizer/perplexity")) is not None:  # version 0.1 logged this
+        return math.log(used)
+    return math.log(curves.setting("contrastive.entries") or 320)
+
+
+def _copy(curves: Curves) -> Finding | None:
+    for feature in _features(curves):
+        stem = f"valid/reconstruction/{feature}_"
+        error, given = curves.last(f"{stem}unmasked"), curves.last(f"{stem}to_heard")
+        heard, guessed = (_share_of_mean(curves, feature, w) for w in ("unmasked", "masked"))
+        if error is None or given is None or heard is None or guessed is None:
+            continue
+        if heard > 0.9 or guessed < 1 - 0.5 * (1 - heard) or given > error:
+            continue
+        copied = curves.last(f"{stem}copy") or 0.0
+        return Finding(
+            "reconstruction is a copy",
+            (
+                f"On frames that are heard, the rebuilt {feature} is {given:.3f} from what was "
+                f"heard and {error:.3f} from the clean speech; copying the input would give "
+                f"{copied:.3f}.",
+                f"On hidden frames it is no help: {100 * guessed:.0f} % of the distance that the "
+                "mean of each bin has.",
+            ),
+            "Give it something to repair: raise reconstruction.masked_weight and mask_share, and "
+            "distort what is heard (distortion).",
+        )
+    return None
+
+
+def _overfitting(curves: Curves) -> Finding | None:
+    points = curves.points("valid/loss")
+    if len(points) < 2:
+        return None
+    at, lowest = min(points, key=lambda point: point[1])
+    last_step, last = points[-1]
+    then, now = curves.near(curves.loss, at), curves.late(curves.loss)
+    evidence = []
+    if then is not None and now is not None and last > 1.15 * lowest and now < 0.9 * then:
+        evidence.append(
+            f"The validation loss was lowest at update {at} ({lowest:.3g}) and is {last:.3g} at "
+            f"update {last_step}, while training went from {then:.3g} to {now:.3g}."
+        )
+    elif _memorises(curves):
+        evidence.append(
+            f"The training loss fell to {now:.3g}, and validation is no better than chance "
+            f"(loss {last:.3g})."
+        )
+    if not evidence or _score_still_falls(curves, at):
+        return None
+    return Finding(
+        "overfitting",
+        tuple(evidence),
+        "The best model is kept. More recordings or transcripts help most; else fewer updates, "
+        "more dropout and masks, speeds and distortion"
+        + (", or a pretrained model." if curves.is_finetuning else ", or a smaller model."),
+    )
+
+
+def _score_still_falls(curves: Curves, step: int) -> bool:
+    """Whether the character error rate went on falling after `step`: then a rising loss only says
+    that the model is surer of its errors."""
+    before = [value for at, value in curves.points("valid/cer") if at <= step]
+    after = [value for at, value in curves.points("valid/cer") if at > step]
+    return bool(before and after) and min(after) < min(0.95 * min(before), _LITTLE_RIGHT)
+
+
+def _memorises(curves: Curves) -> bool:
+    """Whether training fell far below a validation that has learned nothing."""
+    if curves.is_finetuning:
+        best, loss = min(curves.values("valid/cer"), default=0.0), curves.last("valid/loss")
+        now = curves.late("loss/ctc")
+        if now is None or loss is None:
+            return False
+        return best > _LITTLE_RIGHT and now < 0.5 * loss
+    chance, loss = chance_line(curves), curves.last("valid/contrastive")
+    now = curves.late("loss/contrastive")
+    if chance is None or now is None or loss is None:
+        return False
+    return loss > _MOST_OF_CHANCE * chance and now < 0.8 * chance
+
+
+def _starved(curves: Curves) -> Finding | None:
+    waits = curves.values("speed/wait_share")
+    if not waits:
+        return None
+    waiting = median(waits[len(waits) // 2 :])
+    if waiting < _MUCH_WAITING:
+        return None
+    workers = curves.setting("loop.num_workers")
+    return Finding(
+        "starved of data",
+        (f"The training waits for data in {100 * waiting:.0f} % of its time.",),
+        f"Raise --loop.num_workers (now {workers}), put the run on a quicker disk with room for "
+        "its cache, or leave out slow distortions (reverb, codecs).",
+    )
+
+
+_NOTHING_LEARNED = (_codebook_collapse, _latents_collapsed, _only_blanks, _at_chance)
+"""Where a loss that blew up and came back leads."""
+_CHECKS: tuple[Callable[[Curves], Finding | None], ...] = (
+    _diverging,
+    _codebook_collapse,
+    _only_blanks,
+    _latents_collapsed,
+    _at_chance,
+    _copy,
+    _overfitting,
+    _starved,
+)
+
+
+# ---- what was measured --------------------------------------------------------------------------
+
+
+def _measures(curves: Curves) -> list[tuple[str, str]]:
+    """Every measure that the run has, for a person."""
+    rows: list[tuple[str, str]] = []
+
+    def add(title: str, name: str, form: Callable[[float], str]) -> None:
+        if (value := curves.last(name)) is not None:
+            rows.append((title, form(value)))
+
+    chance = chance_line(curves)
+    if chance is not None:
+        add("contrastive loss", "valid/contrastive", lambda v: f"{v:.3f}, at chance {chance:.3f}")
+    add("codes guessed", "valid/quantizer/predicted_perplexity", lambda v: f"{v:.1f} (perplexity)")
+    for name in curves.names("valid/quantizer/perplexity_"):
+        group, used = name.rsplit("_", 1)[1], name.replace("/perplexity_", "/used_")
+        add(
+            f"codes of group {group}",
+            name,
+            lambda v, used=used: f"{v:.1f} (perplexity), {curves.last(used):.0f} used",  # type: ignore[misc]
+        )
+    add("masked frames", "mask/share", _percent)
+    for feature in _features(curves):
+        rows.append((f"rebuilt {feature}", _rebuilt(curves, feature)))
+    add("latents, rank", "valid/health/latent_rank", lambda v: f"{v:.1f}")
+    add("latents, share that varies", "valid/health/latent_spread", _percent)
+    add("context, rank", "valid/health/rank", lambda v: f"{v:.1f}")
+    add("context, share that varies", "valid/health/spread", _percent)
+    for name in curves.names("grad_norm/"):
+        rows.append((f"gradient of {name.split('/')[1]}", f"{curves.late(name):.3g}"))
+    if curves.is_finetuning:
+        add("CTC loss in validation", "valid/loss", lambda v: f"{v:.3f}")
+    add("character error rate", "valid/cer", _percent)
+    add("word error rate", "valid/wer", _percent)
+    add("blank frames", "valid/blank_rate", _percent)
+    for title, name in (("waiting for data", "wait_share"), ("padding", "padding_share")):
+        if (value := curves.late(f"speed/{name}")) is not None:
+            much = " (much: sort by length, or smaller batches)" if value > _MUCH_PADDING else ""
+            rows.append((title, _percent(value) + (much if name == "padding_share" else "")))
+    return rows
+
+
+def _rebuilt(curves: Curves, feature: str) -> str:
+    """The distances of a feature, beside the baselines."""
+    stem = f"valid/reconstruction/{feature}_"
+    parts = []
+    for where, baselines in (("masked", ("mean",)), ("unmasked", ("mean", "copy"))):
+        if (error := curves.last(stem + where)) is None:
+            continue
+        names = {"mean": f"{where}_mean", "copy": "copy"}
+        found = [(b, curves.last(stem + names[b])) for b in baselines]
+        beside = ", ".join(f"{b} {value:.3f}" for b, value in found if value is not None)
+        parts.append(f"{where} {error:.3f} ({beside})")
+    return ", ".join(parts)
+
+
+def _features(curves: Curves) -> list[str]:
+    names = curves.names("valid/reconstruction/")
+    stems = [n.rsplit("/", 1)[1] for n in names if n.endswith(("_masked", "_unmasked"))]
+    return list(dict.fromkeys(stem.rsplit("_", 1)[0] for stem in stems))
+
+
+def _share_of_mean(curves: Curves, feature: str, where: str) -> float | None:
+    """The distance of what is rebuilt over that of each bin's mean."""
+    stem = f"valid/reconstruction/{feature}_{where}"
+    error, mean = curves.last(stem), curves.last(f"{stem}_mean")
+    return None if error is None or not mean else error / mean
+
+
+def _late_change(curves: Curves, name: str) -> float | None:
+    """Relative change of the median from the middle third to the last one."""
+    values = curves.values(name)
+    third = len(values) // 3
+    if third < 2:
+        return None
+    middle, last = median(values[third : 2 * third]), median(values[-third:])
+    return (last - middle) / max(abs(middle), 1e-9)
+
+
+def _lr(curves: Curves) -> str:
+    lr = curves.setting("optim.lr")
+    return f" (optim.lr is {lr:g})" if isinstance(lr, (int, float)) else ""
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"

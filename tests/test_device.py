@@ -1,0 +1,31 @@
+"""How much memory there is, within what a container allows."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from speechssl import device
+from speechssl.device import memory
+
+
+def test_the_machine_has_memory():
+    found = memory(torch.device("cpu"))
+    assert 0 < found.free <= found.total
+    assert found.total > 2**28
+
+
+@pytest.mark.parametrize(
+    ("version", "stat"), [(2, "anon 7\ninactive_file 200"), (1, "total_inactive_file 200\ncache 1")]
+)
+def test_a_container_limits_it(version, stat, tmp_path: Path, monkeypatch):
+    limit, used, _ = device._CGROUP_FILES[version]
+    (tmp_path / limit).write_text("1000\n")
+    (tmp_path / used).write_text("700\n")
+    (tmp_path / "memory.stat").write_text(f"{stat}\n")
+    groups = [(tmp_path / "none", device._CGROUP_FILES[version])]
+    groups.append((tmp_path, device._CGROUP_FILES[version]))
+    monkeypatch.setattr(device, "_cgroups", lambda: iter(groups))
+    assert memory(torch.device("cpu")) == device.Memory(free=500, total=1000)
+    (tmp_path / limit).write_text("max\n")
+    assert memory(torch.device("cpu")).total > 1000
