@@ -290,7 +290,13 @@ def _run_pretrain(args: argparse.Namespace) -> int:
     train_set = [u for path in args.train for u in read_manifest(path)]
     valid_set = read_manifest(args.valid) if args.valid else []
     outcome = pretrain(
-        config, train_set, args.out, valid_set=valid_set, init=init, resume=args.resume == "auto"
+        config,
+        train_set,
+        args.out,
+        valid_set=valid_set,
+        init=init,
+        resume=args.resume == "auto",
+        announce=True,
     )
     print(f"Done: {outcome.steps} updates in {outcome.elapsed_s / 60:.1f} min.")
     print(f"Best model: {args.out / 'best'} (update {outcome.best_step}).")
@@ -354,6 +360,7 @@ def _run_finetune(args: argparse.Namespace) -> int:
         args.out,
         init=init,
         resume=args.resume == "auto",
+        announce=True,
     )
     best = args.out / "best"
     scores = load_model(best).meta["valid"]

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ from speechssl.text import Tokenizer, count_unknown, ctc_min_frames, train_token
 from speechssl.training.diagnosis import frame_health
 from speechssl.training.loop import LoopConfig, Outcome, train
 from speechssl.training.optim import OptimConfig, Part, build_optimizer
+from speechssl.training.planner import describe, plan_run
+from speechssl.training.resume import has_state
 from speechssl.training.runfolder import to_json
 
 
@@ -139,6 +142,7 @@ def finetune(
     *,
     init: Checkpoint | None = None,
     resume: bool = True,
+    announce: bool = False,
 ) -> Outcome:
     """Run it: `run/best` is the model with the lowest validation CER afterwards.
 
@@ -148,8 +152,10 @@ def finetune(
         valid_set: the same, never trained on.
         run: folder; a run that lies there is gone on with, unless `resume` is False.
         init: a pretrained model; None starts from scratch.
+        announce: measure a run that begins, and say on stderr what it will cost.
 
-    Raises ValueError where there is nothing to train or validate on.
+    Raises ValueError where there is nothing to train or validate on, or where `announce` finds
+    that the run does not fit in memory.
     """
     started = time.monotonic()
     keep_freed_memory()
@@ -202,6 +208,10 @@ def finetune(
             pool=DistortionPool.open() if distorts else None,
         )
 
+        if announce and not (resume and has_state(run)):
+            cost = plan_run(work, dataset, config.loop, config.batch_s, device)
+            if not quiet:
+                print(describe(cost, config.loop, datetime.now()), file=sys.stderr, flush=True)
         return train(
             run,
             work,

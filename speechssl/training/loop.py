@@ -23,14 +23,12 @@ from speechssl import distributed
 from speechssl.data.dataset import Batch, PlannedBatches, load_batches
 from speechssl.rng import torch_seed
 from speechssl.runlog import RunLog
+from speechssl.training.budget import Budget, Clock
 from speechssl.training.diagnosis import gradient_norms
 from speechssl.training.optim import OptimConfig, lr_at, set_lr
 from speechssl.training.resume import Progress, StateWriter, clear_leftovers, newest_state
 from speechssl.training.runfolder import write_config
 
-_MEASURED_STEPS = 20
-_FIRST_STEPS = 5
-"""Not measured: they compile, allocate and fill caches."""
 _INTERRUPTED, _PREEMPTED = 1, 2
 _FREE_TO_CHANGE = {"num_workers", "checkpoint_every", "keep_checkpoints", "keep_every"}
 """Fields of :class:`LoopConfig` that change no number of a run."""
@@ -158,8 +156,8 @@ def train(
     progress = _begin(
         run, work, optimizer, Progress(max_steps=loop.max_steps, config=config), resume
     )
-    clock = _Clock(progress.elapsed_s, started)
-    budget = _Budget(loop, clock)
+    clock = Clock(progress.elapsed_s, started)
+    budget = Budget(loop.budget_minutes, loop.max_steps, loop.num_validations, clock)
     metrics: dict[str, float] = {}
     window = _Window(progress.windows)
     with (
@@ -215,6 +213,7 @@ def train(
                 log.progress(progress.step, progress.max_steps, _shown(means, clock, progress))
             if progress.step >= progress.max_steps or _due(progress, loop):
                 metrics = _validate(work, progress, run, log, clock)
+                budget.validated()
                 if loop.patience and _stale(progress, loop):
                     log.say(f"No better score in {loop.patience} validations: the run ends here.")
                     progress.max_steps = progress.step
@@ -271,7 +270,7 @@ def _deciding(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _validate(
-    work: Work, progress: Progress, run: Path, log: RunLog, clock: "_Clock"
+    work: Work, progress: Progress, run: Path, log: RunLog, clock: Clock
 ) -> dict[str, float]:
     """Score the model, keep it as the latest and perhaps as the best; the metrics."""
     work.modules.eval()
@@ -305,56 +304,6 @@ def _due(progress: Progress, loop: LoopConfig) -> bool:
 def _stale(progress: Progress, loop: LoopConfig) -> bool:
     apart = progress.max_steps / loop.num_validations
     return progress.step - progress.best_step >= loop.patience * apart
-
-
-class _Clock:
-    """Seconds of the run, over all its sessions."""
-
-    def __init__(self, before_s: float, started: float) -> None:
-        self._origin = started - before_s
-
-    @property
-    def elapsed_s(self) -> float:
-        return time.monotonic() - self._origin
-
-
-class _Budget:
-    """Turns minutes into steps, by measuring."""
-
-    def __init__(self, loop: LoopConfig, clock: _Clock) -> None:
-        self._limit_s = None if loop.budget_minutes is None else 60 * loop.budget_minutes
-        self._most = loop.max_steps
-        self._clock = clock
-        self._marked: tuple[int, float] | None = None
-        self._seen = 0
-        self._next = _FIRST_STEPS
-
-    def plan(self, step: int, max_steps: int) -> int:
-        """The number of steps that fits; called after each step.
-
-        Measured anew at 5, 25, 50, 100, 200, ... steps of this session, on the steps since the last
-        time: the first ones compile and fill caches, and other work on the machine comes and goes.
-        Raised only in the first 60 % of the time, so that the schedule's end stays an end; a
-        margin is left for validations.
-        """
-        if self._limit_s is None:
-            return max_steps
-        self._seen += 1
-        now = self._clock.elapsed_s
-        if now >= self._limit_s:
-            return step
-        if self._seen < self._next:
-            return max_steps
-        begun, self._marked = self._marked, (step, now)
-        if begun is None:
-            self._next = _FIRST_STEPS + _MEASURED_STEPS
-            return max_steps
-        self._next = self._seen + min(self._seen, 100)
-        rate = (now - begun[1]) / (step - begun[0])
-        fits = step + max(int((self._limit_s * 0.93 - now) / rate), 1)
-        if fits < max_steps or max_steps == self._most or now < 0.6 * self._limit_s:
-            return min(fits, self._most)
-        return max_steps
 
 
 class _Window:
@@ -413,7 +362,7 @@ def _padding(batch: Batch) -> float:
     return 1 - batch.num_samples / max(batch.heard.numel(), 1)
 
 
-def _shown(means: dict[str, float], clock: _Clock, progress: Progress) -> dict[str, str]:
+def _shown(means: dict[str, float], clock: Clock, progress: Progress) -> dict[str, str]:
     left_s = clock.elapsed_s / progress.step * (progress.max_steps - progress.step)
     loss = {k.removeprefix("loss/"): f"{v:.3f}" for k, v in means.items() if k.startswith("loss/")}
     return {

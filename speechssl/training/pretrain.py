@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ from speechssl.rng import rng, torch_seed
 from speechssl.training.diagnosis import code_health, frame_health, reconstruction_health
 from speechssl.training.loop import LoopConfig, Outcome, train
 from speechssl.training.optim import OptimConfig, Part, build_optimizer
+from speechssl.training.planner import describe, plan_run
+from speechssl.training.resume import has_state
 from speechssl.training.runfolder import to_json
 
 _FIT_AUDIO_S = 1800.0
@@ -138,6 +141,7 @@ def pretrain(
     valid_set: Sequence[Utterance] = (),
     init: SpeechModel | None = None,
     resume: bool = True,
+    announce: bool = False,
 ) -> Outcome:
     """Run it: `run/best` and `run/model` are model folders afterwards.
 
@@ -148,6 +152,9 @@ def pretrain(
         valid_set: utterances to validate on; without them a fiftieth of the training ones is held
             out.
         init: weights to start from (continued pretraining), of the same model config.
+        announce: measure a run that begins, and say on stderr what it will cost.
+
+    Raises ValueError where `announce` finds that it does not fit in memory.
     """
     started = time.monotonic()
     keep_freed_memory()
@@ -173,6 +180,10 @@ def pretrain(
         optimizer = build_optimizer(config.optim, [Part((work.modules,))])
         dataset = work.dataset(train_waves, shuffle=True)
 
+        if announce and not (resume and has_state(run)):
+            cost = plan_run(work, dataset, config.loop, config.batch_s, device)
+            if not quiet:
+                print(describe(cost, config.loop, datetime.now()), file=sys.stderr, flush=True)
         return train(
             run,
             work,

@@ -154,6 +154,11 @@ def newest_state(run: Path) -> TrainingState | None:
     return None
 
 
+def has_state(run: Path) -> bool:
+    """Whether there is something to go on from."""
+    return bool(_folders(run))
+
+
 def clear_leftovers(run: Path, *, resume: bool) -> None:
     """Remove what a killed save left half-written; without `resume` every old state too."""
     for parent in (run, run / "checkpoints"):

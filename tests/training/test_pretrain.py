@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from speechssl.checkpoint import load_model
 from speechssl.runlog import read_metrics
-from speechssl.training import loop as training_loop
+from speechssl.training import budget
 from speechssl.training.loop import InterruptedRunError, NonFiniteLossError
 from speechssl.training.pretrain import PretrainConfig, PretrainWork, pretrain
 from speechssl.training.runfolder import from_json, override, to_json
@@ -219,7 +219,7 @@ def test_micro_batches_are_one_batch(tones, pretrain_config, tmp_path):
 
 
 def test_the_budget_ends_the_run_in_time(tones, pretrain_config, tmp_path, monkeypatch):
-    monkeypatch.setattr(training_loop, "_MEASURED_STEPS", 5)
+    monkeypatch.setattr(budget, "_MEASURED_STEPS", 5)
     loop = replace(pretrain_config.loop, max_steps=100_000, budget_minutes=0.05)
     outcome = pretrain(
         replace(pretrain_config, loop=loop), tones[0], tmp_path / "run", valid_set=tones[1]

@@ -1,0 +1,83 @@
+"""Wall time: the clock of a run over all its sessions, and how many steps fit into its minutes."""
+
+import time
+from collections import deque
+
+_FIRST_STEPS = 5
+"""Not measured: they compile, allocate and fill caches."""
+_MEASURED_STEPS = 20
+"""Steps before the first plan."""
+_WINDOW = 100
+"""Steps whose mean duration is that of the next ones."""
+_UNKNOWN_SHARE = 0.07
+"""Share of the budget kept for validations before the first one has been timed."""
+_MARGIN_SHARE = 0.01
+"""Kept for the last save, beside the time for validations."""
+
+
+class Clock:
+    """Seconds of the run, over all its sessions."""
+
+    def __init__(self, before_s: float, started: float) -> None:
+        """`before_s` were spent by earlier sessions; this one began at `started`, a
+        ``time.monotonic()``."""
+        self._origin = started - before_s
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self._origin
+
+
+class Budget:
+    """Turns minutes into steps, by measuring, anew all the way to the end.
+
+    Other work on the machine comes and goes, so a plan made in a slow phase is too short and one
+    made in a quick phase too long. The plan follows the last steps' pace, up and down, and is made
+    more often as the end comes near: at the latest after a fifth of what is left. So a run ends
+    with its minutes wherever it was slow, and the schedule, which goes by the share of the planned
+    steps that are done, ends with it.
+    """
+
+    def __init__(
+        self, minutes: float | None, most_steps: int, num_validations: int, clock: Clock
+    ) -> None:
+        """No `minutes`: every plan is the one before. Never more than `most_steps`."""
+        self._limit_s = None if minutes is None else 60 * minutes
+        self._most, self._num_validations = most_steps, num_validations
+        self._clock = clock
+        self._seen, self._next = 0, _FIRST_STEPS + _MEASURED_STEPS
+        self._last_s = 0.0
+        self._durations: deque[float] = deque(maxlen=_WINDOW)
+        self._validation_s: float | None = None
+
+    def plan(self, step: int, max_steps: int) -> int:
+        """The number of steps that fits, at least `step`; called after each step."""
+        if self._limit_s is None:
+            return max_steps
+        now = self._clock.elapsed_s
+        self._seen += 1
+        if self._seen > _FIRST_STEPS:
+            self._durations.append(now - self._last_s)
+        self._last_s = now
+        if now >= self._limit_s:
+            return step
+        if self._seen < self._next:
+            return max_steps
+        pace_s = sum(self._durations) / len(self._durations)
+        left_s = self._limit_s - self._reserve_s(step, max_steps) - now
+        planned = min(step + max(int(left_s / max(pace_s, 1e-9)), 0), self._most)
+        self._next = self._seen + max(min(self._seen, _WINDOW, (planned - step) // 5), 1)
+        return planned
+
+    def validated(self) -> None:
+        """Called after each validation (and what was saved with it): it is timed, and no step."""
+        now = self._clock.elapsed_s
+        self._validation_s, self._last_s = now - self._last_s, now
+
+    def _reserve_s(self, step: int, max_steps: int) -> float:
+        """What validations and the last save will take."""
+        assert self._limit_s is not None
+        if self._validation_s is None:
+            return _UNKNOWN_SHARE * self._limit_s
+        to_come = self._num_validations * (1 - min(step / max_steps, 1))
+        return _MARGIN_SHARE * self._limit_s + max(to_come, 1) * self._validation_s
