@@ -155,8 +155,8 @@ def _check_fits(plan: Plan, accumulate: int) -> None:
             )
         parts *= 2
     raise ValueError(
-        f"{reason} Not even {least_s:.2g} s at a time fit: take a smaller --size, or a machine with "
-        "more memory."
+        f"{reason} Not even {least_s:.2g} s at a time fit: take a smaller --size, or a machine "
+        "with more memory."
     )
 
 
