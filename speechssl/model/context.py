@@ -13,8 +13,11 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from speechssl import shapes
+from speechssl.model.attention import attend
 from speechssl.model.config import ContextConfig
+from speechssl.model.dropout import dropout
 from speechssl.model.recurrence import bidirectional_gru
+from speechssl.model.strided_conv import gelu_linear
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class TransformerContext(nn.Module):
         x = self.position_norm(x + place)
         if config.norm_order == "post":
             x = self.norm(x)
-        x = F.dropout(x, config.dropout, self.training)
+        x = dropout(x, config.dropout, self.training)
         attention_mask = None
         # A compiled graph has no branch on data: there the mask is always made.
         if torch.compiler.is_compiling() or int(lengths.min()) < x.shape[1]:
@@ -183,8 +186,8 @@ class LocalLayer(nn.Module):
         num = x.shape[1]
         windows = [padded[:, k : k + num] for k in range(config.local_kernel)]
         y = F.gelu(self.conv(torch.cat(windows, dim=2)))  # (B, T, 2 D)
-        y = self.out(F.dropout(y, config.activation_dropout, self.training))
-        return x + F.dropout(y, config.dropout, self.training)
+        y = self.out(dropout(y, config.activation_dropout, self.training))
+        return x + dropout(y, config.dropout, self.training)
 
 
 class RecurrentLayer(nn.Module):
@@ -206,7 +209,7 @@ class RecurrentLayer(nn.Module):
             else attention_mask[:, 0, 0].sum(1)
         )
         y = bidirectional_gru(self.norm(x), lengths, self.forwards, self.backwards)  # (B, T, D)
-        return x + F.dropout(self.out(y), self.config.dropout, self.training)
+        return x + dropout(self.out(y), self.config.dropout, self.training)
 
 
 class TransformerLayer(nn.Module):
@@ -236,11 +239,15 @@ class TransformerLayer(nn.Module):
         return self.ffn_norm(x + self._drop(self._ffn(x)))
 
     def _ffn(self, x: Tensor) -> Tensor:
-        inner = F.gelu(self.ffn_in(x))
-        return self.ffn_out(F.dropout(inner, self.config.activation_dropout, self.training))
+        inner = self.ffn_in(x)
+        plain = type(self.ffn_out) is nn.Linear  # what wraps it would be passed by
+        if plain and self.training and not self.config.activation_dropout and x.is_cpu:
+            return gelu_linear(inner, self.ffn_out.weight, self.ffn_out.bias)
+        inner = dropout(F.gelu(inner), self.config.activation_dropout, self.training)
+        return self.ffn_out(inner)
 
     def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.config.dropout, self.training)
+        return dropout(x, self.config.dropout, self.training)
 
 
 class Adapter(nn.Module):
@@ -289,13 +296,7 @@ class SelfAttention(nn.Module):
             if attention_mask is not None:
                 bias = bias.masked_fill(~attention_mask, -torch.inf)
             attention_mask = bias
-        attended = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=attention_mask,
-            dropout_p=self.dropout if self.training else 0.0,
-        )
+        attended = attend(query, key, value, attention_mask, self.dropout if self.training else 0.0)
         attended = attended.transpose(1, 2)  # (B, T, H, D / H)
         if torch.compiler.is_exporting():  # the attention that runs there may lay it out otherwise
             attended = attended.clone(memory_format=torch.contiguous_format)

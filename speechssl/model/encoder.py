@@ -5,6 +5,7 @@ after an utterance's length are zero, and no valid frame depends on them.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from speechssl.model.config import (
     EncoderConfig,
     FilterbankEncoderConfig,
 )
+from speechssl.model.strided_conv import gelu_conv, product_dtype
 
 
 class ConvEncoder(nn.Module):
@@ -35,7 +37,7 @@ class ConvEncoder(nn.Module):
             kernel, stride = config.kernels[index], config.strides[index]
             layers.append(ConvLayer(in_dim, dim, kernel, stride, config.bias, norm))
             in_dim = dim
-        self.layers = nn.ModuleList(layers)
+        self.layers: Sequence[ConvLayer] = nn.ModuleList(layers)  # type: ignore[assignment]
         self.min_samples, self.hop_samples = shapes.receptive_field(config.kernels, config.strides)
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
@@ -46,10 +48,23 @@ class ConvEncoder(nn.Module):
 
     def forward(self, wave: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(B, S) float, (B,) samples -> latents (B, T, C), (B,) frames."""
+        if wave.device.type == "cpu" and not torch.compiler.is_compiling():
+            return self.by_products(wave, lengths)
+        return self.by_convolutions(wave, lengths)
+
+    def by_convolutions(self, wave: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """The plain form of :meth:`forward`, in the (B, C, T) layout."""
         latents = wave[:, None, :]  # (B, 1, S)
         for layer in self.layers:
             latents, lengths = layer(latents, lengths)  # (B, C, T)
         return shapes.zero_padding(latents.transpose(1, 2), lengths), lengths  # (B, T, C)
+
+    def by_products(self, wave: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """The same in the (B, T, C) layout, by matrix products: several times as fast on a CPU."""
+        frames, lengths = self.layers[0].by_windows(wave, lengths)  # (B, T, C), before GELU
+        for layer in self.layers[1:]:
+            frames, lengths = layer.by_products(frames, lengths)
+        return shapes.zero_padding(F.gelu(frames), lengths), lengths
 
 
 class ConvLayer(nn.Module):
@@ -78,6 +93,41 @@ class ConvLayer(nn.Module):
             values = self.norm(values.transpose(1, 2)).transpose(1, 2)
         return F.gelu(values), lengths
 
+    def by_products(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """GELU, then this layer without its own: (B, T_in, C_in), (B,) -> (B, T, C), (B,)."""
+        dtype = product_dtype(frames)
+        frames = gelu_conv(frames.to(dtype), self.conv.weight.to(dtype), self.stride)
+        if self.conv.bias is not None:
+            frames = frames + self.conv.bias.to(dtype)
+        lengths = shapes.conv_output_lengths(lengths, self.kernel, self.stride)
+        if isinstance(self.norm, MaskedGroupNorm):
+            return self.norm(frames.transpose(1, 2), lengths).transpose(1, 2), lengths
+        return (frames if self.norm is None else self.norm(frames)), lengths
+
+    def by_windows(self, wave: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """The first layer without its GELU: (B, S), (B,) -> (B, T, C), (B,).
+
+        A group norm is never computed: over the windows x of an utterance, w x has the mean
+        w mean(x) and the variance w cov(x) w', so that the norm goes into w.
+        """
+        lengths = shapes.conv_output_lengths(lengths, self.kernel, self.stride)
+        windows = wave.unfold(1, self.kernel, self.stride)  # (B, T, K)
+        weight = self.conv.weight[:, 0].expand(len(wave), -1, -1)  # (B, C, K)
+        bias = weight.new_zeros(len(wave), weight.shape[1])  # (B, C)
+        if self.conv.bias is not None:
+            bias = bias + self.conv.bias
+        if isinstance(self.norm, MaskedGroupNorm):
+            weight, folded = self.norm.fold(windows, lengths, weight)
+            bias = folded + 0 * bias  # the norm takes it away; a gradient of zero is left
+        dtype = product_dtype(wave)
+        one = windows.new_ones(*windows.shape[:2], 1)  # the bias is one more tap
+        pad = windows.new_zeros(*windows.shape[:2], -(self.kernel + 1) % 16)
+        windows = torch.cat([windows, one, pad], dim=2).to(dtype)  # (B, T, 16)
+        taps = torch.cat([weight, bias[:, :, None]], dim=2)
+        taps = F.pad(taps, (0, pad.shape[2])).to(dtype)  # (B, C, 16)
+        frames = windows @ taps.transpose(1, 2)  # (B, T, C)
+        return (self.norm(frames) if isinstance(self.norm, nn.LayerNorm) else frames), lengths
+
 
 class MaskedGroupNorm(nn.Module):
     """Group norm with one group per channel, over the valid frames only.
@@ -101,6 +151,28 @@ class MaskedGroupNorm(nn.Module):
         variance = ((x - mean).masked_fill(~valid, 0) ** 2).sum(2, keepdim=True) / count
         x = (x - mean) * torch.rsqrt(variance + self.eps)
         return (x * self.weight[:, None] + self.bias[:, None]).to(values.dtype)
+
+    def fold(self, windows: Tensor, lengths: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The norm of a linear map's output, as another linear map for each utterance.
+
+        Args:
+            windows: (B, T, K) what the map sees.
+            lengths: (B,) valid windows.
+            weight: (B, C, K); a bias of the map would be taken away again by the norm.
+
+        Returns:
+            weight (B, C, K) and bias (B, C), float32.
+        """
+        with torch.autocast(windows.device.type, enabled=False):
+            count = lengths.clamp_min(1)[:, None, None]
+            x = shapes.zero_padding(windows.double(), lengths)
+            mean = x.sum(1, keepdim=True) / count  # (B, 1, K)
+            x = shapes.zero_padding(x - mean, lengths)
+            covariance = (x.transpose(1, 2) @ x / count).to(weight.dtype)  # (B, K, K)
+            variance = ((weight @ covariance) * weight).sum(2)  # (B, C)
+            scale = self.weight * torch.rsqrt(variance + self.eps)
+            middle = (weight @ mean.to(weight.dtype).transpose(1, 2))[:, :, 0]  # (B, C)
+            return weight * scale[:, :, None], self.bias - middle * scale
 
 
 class FilterbankEncoder(nn.Module):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from speechssl import shapes
 from speechssl.model.config import FilterbankEncoderConfig, ModelConfig
 from speechssl.model.context import TransformerContext
+from speechssl.model.dropout import dropout
 from speechssl.model.encoder import build_encoder
 from speechssl.model.heads import CTCHead
 
@@ -91,7 +92,7 @@ class SpeechModel(nn.Module):
         if channel_mask is not None:
             heard = hide_channels(heard, channel_mask)
         frames = self.project(heard)  # (B, T, D)
-        frames = F.dropout(frames, self.config.latent_dropout, self.training)
+        frames = dropout(frames, self.config.latent_dropout, self.training)
         if mask is not None:
             frames = torch.where(mask[:, :, None], self.mask_embedding.to(frames.dtype), frames)
         out = self.context(frames, lengths, keep_hidden=keep_hidden)

@@ -1,0 +1,305 @@
+"""One pretraining step of ours against transformers' Wav2Vec2ForPreTraining, on the same work.
+
+    python benchmarks/pretrain_step.py --sizes tiny-conv base --dtypes bf16 fp32 --out step.json
+
+Same weights, configuration (the published dropouts; no layerdrop, which skips work at random),
+audio, masks, negatives, loss terms (contrastive, diversity), fused AdamW. Ours and theirs live in a
+process each and take turns, so that whatever else the machine does meets both; the ratio is the
+median over the pairs of turns. Before that, both compute the loss without dropout in float32 in
+the same processes: it must agree to 1e-3.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+SIZES = ("tiny-conv", "base", "large-4")
+WHO = ("speechssl", "transformers")
+LOSS_GAP = 1e-3
+
+
+def main() -> None:
+    """Run all pairs, print the table, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["tiny-conv", "base"])
+    parser.add_argument("--dtypes", nargs="+", choices=("bf16", "fp32"), default=["bf16", "fp32"])
+    parser.add_argument("--seconds", nargs="+", type=float, default=[10.0, 10.0], help="of audio")
+    parser.add_argument("--padded", nargs="*", type=float, default=[10.0, 7.0], help="the same")
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    rows = []
+    for size in args.sizes:
+        for dtype in args.dtypes:
+            for seconds in filter(None, (args.seconds, args.padded)):
+                rows.append(compare(size, dtype, seconds, args.turns, args.threads))
+                print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    print(table(rows))
+    if args.out:
+        args.out.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+def compare(
+    size: str, dtype: str, seconds: list[float], turns: int, threads: int
+) -> dict[str, Any]:
+    """Alternate `turns` steps of both."""
+    context = multiprocessing.get_context("spawn")
+    pipes = {}
+    for who in WHO:
+        ours, theirs = context.Pipe()
+        context.Process(
+            target=work, args=(theirs, who, size, dtype, seconds, threads), daemon=True
+        ).start()
+        pipes[who] = ours
+    ask = {
+        who: lambda what, pipe=pipe: (pipe.send(what), pipe.recv())[1]
+        for who, pipe in pipes.items()
+    }
+    losses = [ask[who]("loss") for who in WHO]
+    gap = abs(losses[0] - losses[1])
+    if not gap <= LOSS_GAP * max(1.0, abs(losses[1])):
+        raise SystemExit(f"{size}: the losses differ: {losses[0]:.6f} and {losses[1]:.6f}")
+    peak = ask[WHO[0]]("peak")
+    for who in WHO:
+        ask[who]("step")  # the first allocates
+    times: dict[str, list[float]] = {who: [] for who in WHO}
+    for _ in range(turns):
+        for who in WHO:
+            times[who].append(ask[who]("step"))
+    memory = {who: ask[who]("memory") for who in WHO}
+    flops = ask[WHO[0]]("flops")
+    for pipe in pipes.values():
+        pipe.send("end")
+    ratios = [b / a for a, b in zip(times[WHO[0]], times[WHO[1]], strict=True)]
+    median = {who: statistics.median(times[who]) for who in WHO}
+    return {
+        "size": size,
+        "dtype": dtype,
+        "seconds": seconds,
+        "loss_gap": gap,
+        "audio_s_per_s": {who: round(sum(seconds) / median[who], 2) for who in WHO},
+        "ratio": round(statistics.median(ratios), 2),
+        "ratio_range": [round(min(ratios), 2), round(max(ratios), 2)],
+        "peak_gb": {who: round(memory[who], 2) for who in WHO},
+        "memory_ratio": round(memory[WHO[0]] / memory[WHO[1]], 2),
+        "machine_gflops": round(peak),
+        "share_of_peak": round(flops / median[WHO[0]] / 1e9 / peak, 3),
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown."""
+    lines = [
+        "| size | dtype | seconds | ours, audio s/s | transformers | ratio | memory, GB "
+        "| of theirs | of the matrix-product peak |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in rows:
+        ours, theirs = (r["audio_s_per_s"][who] for who in WHO)
+        low, high = r["ratio_range"]
+        seconds = " + ".join(f"{s:g}" for s in r["seconds"])
+        lines.append(
+            f"| {r['size']} | {r['dtype']} | {seconds} | {ours} | "
+            f"{theirs} | **{r['ratio']}** [{low}, {high}] | {r['peak_gb'][WHO[0]]} | "
+            f"{100 * r['memory_ratio']:.0f} % | {100 * r['share_of_peak']:.0f} % of "
+            f"{r['machine_gflops']} GFLOP/s |"
+        )
+    return "\n".join(lines)
+
+
+# --- in the processes -----------------------------------------------------------------------------
+
+
+def work(pipe: Any, who: str, size: str, dtype: str, seconds: list[float], threads: int) -> None:
+    """Answer questions until told to end."""
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    runner = Runner(who, size, dtype, seconds)
+    answers: dict[str, Callable[[], float]] = {
+        "loss": runner.loss,
+        "step": runner.step,
+        "peak": lambda: matrix_peak(dtype),
+        "memory": peak_memory_gb,
+        "flops": runner.flops,
+    }
+    while (question := pipe.recv()) != "end":
+        pipe.send(answers[question]())
+
+
+class Runner:
+    """One side: a model, its optimizer, a batch."""
+
+    def __init__(self, who: str, size: str, dtype: str, seconds: list[float]) -> None:
+        import torch
+
+        from speechssl.device import autocast, keep_freed_memory
+        from speechssl.interop import huggingface as hf
+        from speechssl.model.masking import span_mask
+        from speechssl.model.speech_model import SpeechModel
+        from speechssl.objectives.contrastive import (
+            ContrastiveConfig,
+            GumbelContrastive,
+            draw_negatives,
+        )
+        from speechssl.rng import rng
+        from speechssl.training.optim import OptimConfig, Part, build_optimizer
+
+        self.who, self.config, self.seconds = who, model_config(size), seconds
+        task = ContrastiveConfig(feature_penalty=0.0)
+        model = SpeechModel(self.config)
+        heads = GumbelContrastive(task, model)
+        lengths = [round(16000 * s) for s in seconds]
+        self.lengths = torch.tensor(lengths)
+        self.wave = torch.zeros(len(lengths), max(lengths))
+        for row, length in enumerate(lengths):
+            self.wave[row, :length] = 0.1 * torch.randn(length)
+        self.frames = model.frame_lengths(self.lengths)
+        drawn = span_mask(
+            self.frames.tolist(),
+            int(self.frames.max()),
+            share=0.65,
+            span=10,
+            generator=rng(0, "mask"),
+        )
+        self.mask = torch.from_numpy(drawn)
+        self.negatives = torch.from_numpy(draw_negatives(drawn, task.num_negatives, rng(0, "neg")))
+        self.autocast = lambda: autocast(torch.device("cpu"), dtype)  # type: ignore[arg-type]
+        if who == "speechssl":
+            keep_freed_memory()
+            self.model, self.heads = model, heads
+            self.modules = torch.nn.ModuleList([model, heads])
+            parts = [Part((self.modules,))]
+            self.optimizer = build_optimizer(OptimConfig(lr=1e-5), parts)
+            return
+        import transformers
+
+        fields = hf.hf_config(self.config, contrastive=asdict(task))
+        theirs = transformers.Wav2Vec2ForPreTraining(transformers.Wav2Vec2Config(**fields))
+        theirs.load_state_dict(hf.to_hf_state(model, heads.state_dict()))
+        self.modules = theirs
+        self.optimizer = torch.optim.AdamW(theirs.parameters(), lr=1e-5, fused=True)
+        # Theirs counts positions in (B, T), among all frames.
+        places = self.mask.flatten().nonzero()[:, 0]
+        self.their_negatives = torch.zeros(*self.mask.shape, task.num_negatives, dtype=torch.long)
+        self.their_negatives[self.mask] = places[self.negatives]
+        self.samples = (torch.arange(self.wave.shape[1]) < self.lengths[:, None]).long()
+
+    def total(self) -> Any:
+        """The loss, summed over masked frames as both do."""
+        if self.who == "transformers":
+            whole = bool((self.lengths == self.lengths[0]).all())
+            return self.modules(
+                self.wave,
+                attention_mask=None if whole else self.samples,
+                mask_time_indices=self.mask,
+                sampled_negative_indices=self.their_negatives,
+            ).loss
+        output = self.model(self.wave, self.lengths, mask=self.mask)
+        result = self.heads(output, self.mask, self.negatives)
+        return sum(term.total * term.weight for term in result.terms.values())
+
+    def loss(self) -> float:
+        """Per masked frame; float32, no dropout, the contrastive part (in evaluation theirs takes
+        the diversity of hard choices)."""
+        import torch
+
+        self.modules.eval()
+        with torch.no_grad():
+            if self.who == "transformers":
+                # Their group norm hears padding: each utterance alone.
+                total = sum(self._alone(row) for row in range(len(self.lengths)))
+            else:
+                output = self.model(self.wave, self.lengths, mask=self.mask)
+                total = float(
+                    self.heads(output, self.mask, self.negatives).terms["contrastive"].total
+                )
+        self.modules.train()
+        return total / int(self.mask.sum())
+
+    def _alone(self, row: int) -> float:
+        frames, samples = int(self.frames[row]), int(self.lengths[row])
+        before = row * self.mask.shape[1]
+        return float(
+            self.modules(
+                self.wave[row : row + 1, :samples],
+                mask_time_indices=self.mask[row : row + 1, :frames],
+                sampled_negative_indices=(
+                    self.their_negatives[row : row + 1, :frames] - before
+                ).clamp_min(0),
+            ).contrastive_loss
+        )
+
+    def step(self) -> float:
+        """Seconds of forward, backward, clipping and update."""
+        import torch
+
+        start = time.perf_counter()
+        with self.autocast():
+            loss = self.total() / int(self.mask.sum())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.modules.parameters(), 10.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return time.perf_counter() - start
+
+    def flops(self) -> float:
+        """Of the matrix products of a step on the real frames: three times the forward's."""
+        encoder, context = self.config.encoder, self.config.context
+        total = 0.0
+        for samples in self.lengths.tolist():
+            frames, channels = samples, 1
+            for dim, kernel, stride in zip(
+                encoder.dims, encoder.kernels, encoder.strides, strict=True
+            ):
+                frames = (frames - kernel) // stride + 1
+                total += 2.0 * frames * channels * kernel * dim
+                channels = dim
+            width = context.dim
+            layer = 4 * width * width + 2 * width * context.ffn_dim + 2 * frames * width
+            place = width * width * context.pos_kernel // context.pos_groups
+            total += 2.0 * frames * (context.num_layers * layer + place + channels * width)
+        return 3 * total
+
+
+def model_config(size: str) -> Any:
+    """A size by name, without layerdrop; ``large-4``: four of large's layers."""
+    from speechssl.model import config as sizes
+
+    config = sizes.size("large" if size == "large-4" else size)
+    context = replace(config.context, layerdrop=0.0)
+    return replace(config, context=replace(context, num_layers=4) if size == "large-4" else context)
+
+
+def matrix_peak(dtype: str) -> float:
+    """GFLOP/s of a product of 4096-wide matrices, the best of five."""
+    import torch
+
+    a = torch.randn(4096, 4096).to(torch.bfloat16 if dtype == "bf16" else torch.float32)
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        torch.mm(a, a)
+        best = min(best, time.perf_counter() - start)
+    return 2 * 4096**3 / best / 1e9
+
+
+def peak_memory_gb() -> float:
+    """The most that this process ever held."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+if __name__ == "__main__":
+    main()
