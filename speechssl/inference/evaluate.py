@@ -45,7 +45,7 @@ def evaluate(
     utterances: Sequence[Utterance],
     *,
     normalizer: str = "none",
-    precision: Precision = "fp32",
+    precision: Precision = "auto",
 ) -> EvalResult:
     """WER and CER of a model on the transcribed ones of `utterances`; errors as in :func:`hear`."""
     return hear(checkpoint, utterances, precision=precision).score(normalizer)
@@ -55,7 +55,7 @@ def hear(
     checkpoint: Checkpoint,
     utterances: Sequence[Utterance],
     *,
-    precision: Precision = "fp32",
+    precision: Precision = "auto",
     batch_s: float = BATCH_S,
 ) -> Evaluation:
     """Transcribe the utterances that have a transcript to be compared with.

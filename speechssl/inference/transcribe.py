@@ -1,9 +1,9 @@
 """Transcription: recordings of any length to text with word times, by greedy CTC.
 
 A recording longer than `recordings.MAX_CHUNK_S` is cut at quiet places. Chunks of all recordings
-are heard in batches of about equal length; in float32 a transcript does not depend on what it is
-batched with. In bfloat16 sums are rounded differently for each shape of a batch, so float32 is the
-default.
+are heard in batches of about equal length, and a transcript does not depend on what it is batched
+with. In bfloat16 sums are rounded differently for each shape of a batch, so that on a CPU each
+chunk is heard alone there, which costs a model of some size nothing.
 
 Shapes: B batch, S samples, T rows of log-probabilities, V vocabulary.
 """
@@ -22,7 +22,7 @@ from speechssl.checkpoint import Checkpoint
 from speechssl.data.batching import BatchPlan
 from speechssl.decoding.align import Word
 from speechssl.decoding.greedy import Hypothesis, greedy_decode
-from speechssl.device import Precision, autocast, pick_device
+from speechssl.device import Precision, autocast, bf16_is_fast, pick_device
 from speechssl.inference.recordings import (
     MAX_CHUNK_S,
     Chunk,
@@ -36,6 +36,9 @@ from speechssl.model.speech_model import CTCModel
 
 BATCH_S = 60.0
 """Seconds of sound in a batch, padding included."""
+
+_LARGE = 20_000_000
+"""Parameters from which on a single chunk keeps a CPU busy."""
 
 _BATCHES_AHEAD = 8
 """Batches for which chunks are collected and sorted by length; this bounds the memory."""
@@ -53,9 +56,11 @@ class Unreadable:
 
 
 def transcribe(
-    checkpoint: Checkpoint, source: str | Path | np.ndarray, *, precision: Precision = "fp32"
+    checkpoint: Checkpoint, source: str | Path | np.ndarray, *, precision: Precision = "auto"
 ) -> Transcript:
     """The transcript of one file, or of a wave (S,) float32 at the model's rate.
+
+    `precision` is that of :func:`transcribe_all`.
 
     Raises FileNotFoundError or AudioError for what cannot be read, and ValueError for a model that
     was not fine-tuned.
@@ -70,7 +75,7 @@ def transcribe_all(
     checkpoint: Checkpoint,
     clips: Iterable[Clip],
     *,
-    precision: Precision = "fp32",
+    precision: Precision = "auto",
     batch_s: float = BATCH_S,
     max_chunk_s: float = MAX_CHUNK_S,
 ) -> Iterator[Transcript | Unreadable]:
@@ -79,7 +84,8 @@ def transcribe_all(
     Args:
         checkpoint: a fine-tuned model; it is moved to the GPU where there is one.
         clips: what is to be heard; one that cannot be read gives an :class:`Unreadable`.
-        precision: of the matrix products, ``fp32`` or ``bf16``.
+        precision: of the matrix products, ``fp32``, ``bf16``, or ``auto``: bfloat16 where the
+            model has 20 M parameters or more and a CPU multiplies it fast, else float32.
         batch_s: seconds in a batch, padding included; a longer chunk is a batch alone.
         max_chunk_s: longest stretch that is heard at once.
     """
@@ -91,6 +97,8 @@ def transcribe_all(
     config = model.speech.config
     rate = config.sample_rate
     model.to(pick_device()).eval()
+    if precision == "auto":
+        precision = fitting_precision(model)
     words: list[Word] = []
     confidences: list[float] = []
     events = _events(clips, rate, config.hop_samples, max_chunk_s)
@@ -115,13 +123,21 @@ def transcribe_all(
             words, confidences = [], []
 
 
+def fitting_precision(model: CTCModel) -> Precision:
+    """Bfloat16 where it is much faster and hears every chunk alone anyway."""
+    device = next(model.parameters()).device
+    size = sum(p.numel() for p in model.parameters())
+    return "bf16" if device.type == "cpu" and size >= _LARGE and bf16_is_fast(device) else "fp32"
+
+
 def log_probs(
     model: CTCModel, waves: Sequence[np.ndarray], precision: Precision = "fp32"
 ) -> tuple[Tensor, Tensor]:
     """Waves of (S_i,) float32, one batch -> log-probabilities (B, T, V) float32, (B,) rows."""
     device = next(model.parameters()).device
     padded, lengths = shapes.pad_waves(waves)
-    with torch.inference_mode(), autocast(device, precision):
+    # Autocast keeps its copies of the weights under no_grad, under inference_mode it does not.
+    with torch.no_grad(), autocast(device, precision):
         rows: tuple[Tensor, Tensor] = model(padded.to(device), lengths.to(device))
     return rows
 
@@ -180,12 +196,14 @@ def _hear(
         return hypotheses
     rate = model.speech.config.sample_rate
     lengths_s = np.array([len(heard[i].wave) / rate for i in loud])
-    plan = BatchPlan(lengths_s, batch_s=batch_s, seed=0, shuffle=False)
-    for index in range(plan.num_batches):
-        members = [loud[i] for i in plan.batch(index).tolist()]
-        rows, lengths = log_probs(model, [heard[i].wave for i in members], precision)
-        # The best path is the most probable of all paths, so it is also the forced alignment
-        # (Viterbi) of the text that it spells: its frames are the word times.
-        for i, hypothesis in zip(members, greedy_decode(rows, lengths), strict=True):
-            hypotheses[i] = hypothesis
+    alone = precision == "bf16" and next(model.parameters()).is_cpu
+    plan = BatchPlan(lengths_s, batch_s=1e-9 if alone else batch_s, seed=0, shuffle=False)
+    with autocast(next(model.parameters()).device, precision):  # weights are cast once for all
+        for index in range(plan.num_batches):
+            members = [loud[i] for i in plan.batch(index).tolist()]
+            rows, lengths = log_probs(model, [heard[i].wave for i in members], precision)
+            # The best path is the most probable of all paths, so it is also the forced alignment
+            # (Viterbi) of the text that it spells: its frames are the word times.
+            for i, hypothesis in zip(members, greedy_decode(rows, lengths), strict=True):
+                hypotheses[i] = hypothesis
     return hypotheses

@@ -1,0 +1,215 @@
+"""Transcription of ours against transformers' pipeline and torchaudio's model, on the same weights.
+
+    python benchmarks/transcribe.py --size base --out transcribe.json
+
+Random weights of a size, a CTC head of 32 symbols, waves in memory for all. Short: many files of 2
+to 8 s; long: one file. Ways take turns, ratios are medians over the turns. In float32 the
+transcripts of the short files must be equal, letter by letter. ``--hour`` measures the memory that
+a file of one hour takes beyond the model.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from speechssl.checkpoint import Checkpoint
+from speechssl.inference.recordings import Clip
+from speechssl.inference.transcribe import Unreadable, transcribe_all
+from speechssl.interop.export import export_model
+from speechssl.model import config as sizes
+from speechssl.model.heads import CTCHead
+from speechssl.model.speech_model import CTCModel, SpeechModel
+from speechssl.text import UNKNOWN_ID, CharTokenizer
+
+RATE = 16000
+SYMBOLS = "abcdefghijklmnopqrstuvwxyz'éèàò "
+Waves = Sequence[np.ndarray]
+
+
+def main() -> None:
+    """Time every way, print the table, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", default="base", choices=("tiny-conv", "base"))
+    parser.add_argument("--files", type=int, default=24)
+    parser.add_argument("--long-minutes", type=float, default=10.0)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--hour", action="store_true", help="only the memory of a file of an hour")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    checkpoint = random_checkpoint(args.size)
+    if args.hour:
+        print(f"{hour_gb(checkpoint):.2f} GB beyond the model for a file of an hour")
+        return
+    made = np.random.default_rng(0)
+    short = [speechlike(made, float(s)) for s in made.uniform(2, 8, args.files)]
+    long = [speechlike(made, 60 * args.long_minutes)]
+    with tempfile.TemporaryDirectory() as folder:
+        ways = all_ways(checkpoint, Path(folder) / "hf")
+        rows = [
+            measure("short files", short, ways, args.turns),
+            measure("one long file", long, ways, max(args.turns // 2, 1)),
+        ]
+    same = rows[0].pop("texts"), rows[1].pop("texts")
+    want = same[0]["speechssl fp32"]
+    for way in ("transformers, fp32, batch 1", "torchaudio, fp32, batch 1"):
+        wrong = sum(a != b for a, b in zip(want, same[0][way], strict=True))
+        print(f"{way}: {len(want) - wrong} of {len(want)} transcripts equal to ours in float32")
+        if wrong:
+            raise SystemExit(f"The transcripts of {way} differ from ours.")
+    bf16 = sum(a != b for a, b in zip(want, same[0]["speechssl (default)"], strict=True))
+    print(f"default precision: {len(want) - bf16} of {len(want)} equal to float32 (random weights)")
+    print(table(rows))
+    if args.out:
+        args.out.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+def random_checkpoint(size: str) -> Checkpoint:
+    """A fine-tuned model's shape, with a head that writes something."""
+    torch.manual_seed(0)
+    tokenizer = CharTokenizer.train([SYMBOLS])
+    model = CTCModel(
+        SpeechModel(sizes.size(size)), CTCHead(sizes.size(size).context.dim, tokenizer.vocab_size)
+    )
+    torch.nn.init.normal_(model.head.linear.weight, std=1.0)
+    with torch.no_grad():
+        model.head.linear.bias[UNKNOWN_ID] = -1e4  # which each system shows in its own way
+    return Checkpoint(model.eval(), tokenizer)
+
+
+def speechlike(made: np.random.Generator, seconds: float) -> np.ndarray:
+    """Noise whose loudness and colour change a few times a second, (S,) float32."""
+    num = round(seconds * RATE)
+    noise = made.standard_normal(num + 8)
+    colour = np.repeat(made.uniform(-0.9, 0.9, num // 2000 + 1), 2000)[:num]
+    loud = np.repeat(made.uniform(0.02, 0.3, num // 3000 + 1), 3000)[:num]
+    return (loud * (noise[8:] + colour * noise[7:-1])).astype(np.float32).clip(-1, 1)
+
+
+def all_ways(checkpoint: Checkpoint, folder: Path) -> dict[str, Callable[[Waves], list[str]]]:
+    """Name -> waves to transcripts."""
+    import torchaudio
+    import transformers
+
+    export_model(checkpoint, folder, "hf", verify=False)
+    pipes = {
+        (dtype, batch): transformers.pipeline(
+            "automatic-speech-recognition", str(folder), dtype=dtype, batch_size=batch
+        )
+        for dtype, batch in ((torch.float32, 1), (torch.bfloat16, 1), (torch.bfloat16, 8))
+    }
+    theirs = torchaudio.models.wav2vec2.utils.import_huggingface_model(
+        transformers.AutoModelForCTC.from_pretrained(folder)
+    ).eval()
+    tokenizer = checkpoint.tokenizer
+    assert tokenizer is not None
+
+    def ours(precision: str) -> Callable[[Waves], list[str]]:
+        def run(waves: Waves) -> list[str]:
+            clips = [Clip(str(i), wave) for i, wave in enumerate(waves)]
+            results = transcribe_all(checkpoint, clips, precision=precision)  # type: ignore[arg-type]
+            return [r.text for r in results if not isinstance(r, Unreadable)]
+
+        return run
+
+    def pipeline(dtype: torch.dtype, batch: int) -> Callable[[Waves], list[str]]:
+        def run(waves: Waves) -> list[str]:
+            long = any(len(w) > 40 * RATE for w in waves)
+            given = [{"raw": w, "sampling_rate": RATE} for w in waves]
+            extra = {"chunk_length_s": 30} if long else {}
+            return [" ".join(r["text"].split()) for r in pipes[dtype, batch](given, **extra)]
+
+        return run
+
+    def bundle(waves: Waves) -> list[str]:
+        texts = []
+        for wave in waves:
+            pieces = np.array_split(wave, max(round(len(wave) / (30 * RATE)), 1))
+            with torch.inference_mode():
+                best = [theirs(torch.from_numpy(p)[None])[0][0].argmax(1) for p in pieces]
+            codes = torch.unique_consecutive(torch.cat(best))
+            texts.append(" ".join(tokenizer.decode(codes[codes > 0].tolist()).split()))
+        return texts
+
+    return {
+        "speechssl (default)": ours("auto"),
+        "speechssl fp32": ours("fp32"),
+        "transformers, fp32, batch 1": pipeline(torch.float32, 1),
+        "transformers, bf16, batch 1": pipeline(torch.bfloat16, 1),
+        "transformers, bf16, batch 8": pipeline(torch.bfloat16, 8),
+        "torchaudio, fp32, batch 1": bundle,
+    }
+
+
+def measure(
+    name: str, waves: Waves, ways: dict[str, Callable[[Waves], list[str]]], turns: int
+) -> dict[str, Any]:
+    """Seconds of every way in every turn, and what it wrote."""
+    audio_s = sum(map(len, waves)) / RATE
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    texts: dict[str, list[str]] = {}
+    for run in ways.values():
+        run([wave[: 4 * RATE] for wave in waves[:2]])  # warm up
+    for turn in range(turns):
+        for way, run in ways.items():
+            start = time.perf_counter()
+            texts[way] = run(waves)
+            times[way].append(time.perf_counter() - start)
+            print(f"{name}, {turn + 1}: {way}: {times[way][-1]:.1f} s", file=sys.stderr, flush=True)
+    ours = times["speechssl (default)"]
+    return {
+        "name": name,
+        "audio_s": audio_s,
+        "speed": {way: audio_s / statistics.median(times[way]) for way in ways},
+        "ratio": {
+            way: statistics.median(b / a for a, b in zip(ours, times[way], strict=True))
+            for way in ways
+        },
+        "texts": texts,
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: audio seconds per second, and how many times as fast the default is."""
+    lines = ["| way | " + " | ".join(f"{r['name']}: audio s/s | ratio" for r in rows) + " |"]
+    lines.append("|---" * (1 + 2 * len(rows)) + "|")
+    for way in rows[0]["speed"]:
+        cells = [f"{r['speed'][way]:.1f} | {r['ratio'][way]:.2f}" for r in rows]
+        lines.append(f"| {way} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def hour_gb(checkpoint: Checkpoint) -> float:
+    """Peak memory of a file of an hour, less what the process held with the model loaded."""
+    import soundfile
+
+    made = np.random.default_rng(1)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "hour.wav"
+        with soundfile.SoundFile(path, "w", RATE, 1) as file:
+            for _ in range(60):
+                file.write(speechlike(made, 60))
+        before = _peak_gb()
+        for _ in transcribe_all(checkpoint, [Clip("hour", path)], precision="auto"):
+            pass
+        return _peak_gb() - before
+
+
+def _peak_gb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+if __name__ == "__main__":
+    main()
