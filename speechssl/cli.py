@@ -270,6 +270,11 @@ def _add_pretrain(commands: Any) -> None:
     )
     _add_training_options(parser)
     parser.add_argument("--init", metavar="MODEL", help="go on from this model's weights")
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="first say where the time of a step goes, and write a trace to RUN/profile",
+    )
 
 
 def _run_pretrain(args: argparse.Namespace) -> int:
@@ -297,6 +302,7 @@ def _run_pretrain(args: argparse.Namespace) -> int:
         init=init,
         resume=args.resume == "auto",
         announce=True,
+        profile=args.profile,
     )
     print(f"Done: {outcome.steps} updates in {outcome.elapsed_s / 60:.1f} min.")
     print(f"Best model: {args.out / 'best'} (update {outcome.best_step}).")

@@ -44,6 +44,7 @@ from speechssl.training.diagnosis import code_health, frame_health, reconstructi
 from speechssl.training.loop import LoopConfig, Outcome, train
 from speechssl.training.optim import OptimConfig, Part, build_optimizer
 from speechssl.training.planner import describe, plan_run
+from speechssl.training.profile import profile_steps
 from speechssl.training.resume import has_state
 from speechssl.training.runfolder import to_json
 
@@ -142,6 +143,7 @@ def pretrain(
     init: SpeechModel | None = None,
     resume: bool = True,
     announce: bool = False,
+    profile: bool = False,
 ) -> Outcome:
     """Run it: `run/best` and `run/model` are model folders afterwards.
 
@@ -153,6 +155,7 @@ def pretrain(
             out.
         init: weights to start from (continued pretraining), of the same model config.
         announce: measure a run that begins, and say on stderr what it will cost.
+        profile: say also where the time of a step goes, and write a trace to `run/profile`.
 
     Raises ValueError where `announce` finds that it does not fit in memory.
     """
@@ -184,6 +187,12 @@ def pretrain(
             cost = plan_run(work, dataset, config.loop, config.batch_s, device)
             if not quiet:
                 print(describe(cost, config.loop, datetime.now()), file=sys.stderr, flush=True)
+        if profile:
+            spent = profile_steps(
+                work, optimizer, dataset, config.loop, config.optim, run / "profile"
+            )
+            if not quiet:
+                print(spent.table(), file=sys.stderr, flush=True)
         return train(
             run,
             work,
