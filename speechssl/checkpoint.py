@@ -56,8 +56,12 @@ class Checkpoint:
         )
 
 
-def save_model(folder: str | Path, checkpoint: Checkpoint) -> Path:
+def save_model(
+    folder: str | Path, checkpoint: Checkpoint, weights: dict[str, Tensor] | None = None
+) -> Path:
     """Write a model folder, whole or not at all; an older one in its place is replaced.
+
+    `weights` are written where the model's own are spread over several processes.
 
     OSError (a full disk, no permission) is raised with the old folder untouched; ValueError where
     something that is no model folder is in its place.
@@ -71,8 +75,9 @@ def save_model(folder: str | Path, checkpoint: Checkpoint) -> Path:
     shutil.rmtree(fresh, ignore_errors=True)
     try:
         fresh.mkdir()
+        weights = checkpoint.model.state_dict() if weights is None else weights
         save_file(
-            {name: value.contiguous() for name, value in checkpoint.model.state_dict().items()},
+            {name: value.contiguous() for name, value in weights.items()},
             fresh / "model.safetensors",
         )
         if checkpoint.pretraining:

@@ -252,6 +252,11 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint-every", type=int, metavar="N", help="updates")
     parser.add_argument("--seed", type=int)
     parser.add_argument(
+        "--parallel",
+        choices=("ddp", "fsdp"),
+        help="what each of several processes holds: a whole model (default) or a part of it",
+    )
+    parser.add_argument(
         "--resume",
         choices=("auto", "never"),
         default="auto",
@@ -394,6 +399,7 @@ def _loop_settings(args: argparse.Namespace) -> list[tuple[str, str]]:
         "loop.max_steps": args.max_steps,
         "loop.checkpoint_every": args.checkpoint_every,
         "loop.seed": args.seed,
+        "loop.parallel": args.parallel,
     }
     return [(name, str(value)) for name, value in named.items() if value is not None]
 

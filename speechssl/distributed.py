@@ -51,10 +51,21 @@ def gather(value: Value) -> list[Value]:
 
 
 def average_gradients(module: nn.Module) -> None:
-    """Replace each gradient by its mean over all processes; a missing one counts as zero."""
+    """Replace each gradient by its mean over all processes.
+
+    One that some process lacks counts as zero there; one that all lack stays missing, as in a
+    single process, where the optimizer then leaves the parameter alone.
+    """
     if world() == 1:
         return
     parameters = [p for p in module.parameters() if p.requires_grad]
+    if not parameters:
+        return
+    there = torch.tensor([float(p.grad is not None) for p in parameters])
+    counts = all_reduce_sum(there.to(parameters[0].device)).tolist()
+    parameters = [p for p, count in zip(parameters, counts, strict=True) if count]
+    if not parameters:
+        return
     flat = torch.cat(
         [(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in parameters]
     )
@@ -63,6 +74,45 @@ def average_gradients(module: nn.Module) -> None:
         parameters, flat.split([p.numel() for p in parameters]), strict=True
     ):
         parameter.grad = part.view_as(parameter).clone()
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor that is spread over the processes, in one piece; any other as it is.
+
+    Every process calls it, in the same order, and gets the whole.
+    """
+    if world() == 1:
+        return tensor
+    from torch.distributed.tensor import DTensor
+
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def spread_like(tensor: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor, which every process has, spread over the processes as `like` is; as it is
+    where `like` is not spread."""
+    if world() == 1:
+        return tensor
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    if not isinstance(like, DTensor):
+        return tensor
+    return distribute_tensor(
+        tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None
+    )
+
+
+def whole_state(module: nn.Module) -> dict[str, Tensor]:
+    """The module's ``state_dict`` on the CPU where it is spread, each tensor in one piece.
+
+    Every process calls it; the first gets the tensors, the others an empty dict.
+    """
+    found = {}
+    for name, value in module.state_dict().items():
+        one = whole(value)
+        if rank() == 0:
+            found[name] = one if one is value else one.cpu()
+    return found
 
 
 def barrier() -> None:

@@ -5,8 +5,10 @@ valid frame depends on it.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -53,6 +55,16 @@ class TransformerContext(nn.Module):
             LocalLayer(config) if index < config.local_layers else upper(config)
             for index in range(config.num_layers)
         )
+        self._dropped: Sequence[bool] | None = None
+
+    def draw_dropped(self, generator: np.random.Generator) -> None:
+        """Draw the layers that training leaves out from now on (``layerdrop``, arXiv:1909.11556);
+        without this each forward pass draws its own.
+
+        Processes that share the work of an update must leave out the same ones: where each holds a
+        part of every layer, all of them have to be there to compute it.
+        """
+        self._dropped = (generator.random(len(self.layers)) < self.config.layerdrop).tolist()
 
     def forward(
         self, frames: Tensor, lengths: Tensor, *, keep_hidden: bool = False
@@ -72,14 +84,18 @@ class TransformerContext(nn.Module):
         # One bias for all layers (H, T, T), which each of them gates.
         bias = (self._distance_bias(x.shape[1]),) if config.rel_buckets else ()
         hidden = [x]
-        for layer in self.layers:
-            dropped = self.training and float(torch.rand(())) < config.layerdrop
-            if not dropped:
+        for number, layer in enumerate(self.layers):
+            if not (self.training and self._is_dropped(number)):
                 x = layer(x, attention_mask, *bias)  # (B, T, D)
             hidden.append(x)
         if config.norm_order == "pre":
             x = hidden[-1] = self.norm(x)
         return ContextOutput(x, tuple(hidden) if keep_hidden else ())
+
+    def _is_dropped(self, number: int) -> bool:
+        if self._dropped is None:
+            return float(torch.rand(())) < self.config.layerdrop
+        return self._dropped[number]
 
     def _distance_bias(self, num_frames: int) -> Tensor:
         """(H, T, T): what a query (second axis) adds for a key so many frames away."""

@@ -6,7 +6,7 @@ Shapes: B batch, T frames, C latent channels, D width, N valid frames of the bat
 import torch
 from torch import Tensor, nn
 
-from speechssl import shapes
+from speechssl import distributed, shapes
 from speechssl.model.speech_model import SpeechOutput
 from speechssl.objectives.contrastive import perplexity
 from speechssl.objectives.features import CleanSpeech
@@ -133,4 +133,4 @@ def gradient_norms(modules: nn.Module) -> dict[str, float]:
             part = "project" if part in _BETWEEN else part
             parts.setdefault(part, []).append(parameter.grad)
     norms = {part: nn.utils.get_total_norm(grads) for part, grads in parts.items()}
-    return {f"grad_norm/{part}": float(norm) for part, norm in norms.items()}
+    return {f"grad_norm/{part}": float(distributed.whole(norm)) for part, norm in norms.items()}

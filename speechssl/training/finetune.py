@@ -33,6 +33,7 @@ from speechssl.text import Tokenizer, count_unknown, ctc_min_frames, train_token
 from speechssl.training.diagnosis import frame_health
 from speechssl.training.loop import LoopConfig, Outcome, train
 from speechssl.training.optim import OptimConfig, Part, build_optimizer
+from speechssl.training.parallel import spread
 from speechssl.training.planner import describe, plan_run
 from speechssl.training.resume import has_state
 from speechssl.training.runfolder import to_json
@@ -189,6 +190,7 @@ def finetune(
         work = FinetuneWork(config, model, tokenizer, valid_waves, device, init is not None)
         work.notes = describe_data(train_set, valid_set, dropped, tokenizer)
         work.notes["init"] = None if init is None else init.meta
+        spread(work.modules, config.loop.parallel)
         decay = 1.0 if init is None else config.layer_lr_decay
         optimizer = build_optimizer(config.optim, learning_parts(model, decay))
         plan = BatchPlan(
@@ -375,7 +377,9 @@ class FinetuneWork:
         self._freeze(step)
         done = step / max_steps
         total = torch.zeros((), device=self.device)
+        self.model.speech.context.draw_dropped(rng(self.config.loop.seed, "layerdrop", step))
         for batch, ids in zip(batches, targets, strict=True):
+            torch.manual_seed(torch_seed(self.config.loop.seed, "dropout", batch.index))
             views = 2 if self.config.consistency and done >= self.config.mask_from_share else 1
             wave_lengths = batch.lengths.repeat(views)
             with autocast(self.device, self.config.precision):
@@ -482,6 +486,9 @@ class FinetuneWork:
 
     def save(self, folder: Path, step: int, metrics: dict[str, float]) -> None:
         """Write the model folder with its tokenizer."""
+        weights = distributed.whole_state(self.model)
+        if distributed.rank() > 0:
+            return
         meta = {
             "task": "finetune",
             "steps": step,
@@ -494,7 +501,7 @@ class FinetuneWork:
             },
             **self.notes,
         }
-        save_model(folder, Checkpoint(self.model, self.tokenizer, meta))
+        save_model(folder, Checkpoint(self.model, self.tokenizer, meta), weights)
 
 
 def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]]) -> Tensor:

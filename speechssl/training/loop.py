@@ -14,24 +14,24 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import torch
 from torch import nn
 
 from speechssl import distributed
 from speechssl.data.dataset import Batch, PlannedBatches, load_batches
-from speechssl.rng import torch_seed
 from speechssl.runlog import RunLog
 from speechssl.training.budget import Budget, Clock
 from speechssl.training.diagnosis import gradient_norms
 from speechssl.training.optim import OptimConfig, lr_at, set_lr
+from speechssl.training.parallel import Parallel
 from speechssl.training.resume import Progress, StateWriter, clear_leftovers, newest_state
 from speechssl.training.runfolder import write_config
 
 _INTERRUPTED, _PREEMPTED = 1, 2
-_FREE_TO_CHANGE = {"num_workers", "checkpoint_every", "keep_checkpoints", "keep_every"}
-"""Fields of :class:`LoopConfig` that change no number of a run."""
+_FREE_TO_CHANGE = {"num_workers", "checkpoint_every", "keep_checkpoints", "keep_every", "parallel"}
+"""Fields of :class:`LoopConfig` that change no number of a run (``parallel`` but for rounding)."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,9 @@ class LoopConfig:
     """Validations without a better score after which the run ends; 0: never."""
     num_workers: int = 1
     """Loader processes."""
+    parallel: Parallel = "ddp"
+    """What several processes hold: ``ddp`` each a whole model, ``fsdp`` each a part of it, its
+    gradients and its optimizer (less memory, more traffic)."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -69,6 +72,11 @@ class LoopConfig:
                 raise ValueError(
                     f"loop.{name} must be at least {value}, got {getattr(self, name)}."
                 )
+        if self.parallel not in get_args(Parallel):
+            raise ValueError(
+                f"loop.parallel must be one of {', '.join(get_args(Parallel))}, got "
+                f"{self.parallel!r}."
+            )
         if self.budget_minutes is not None and self.budget_minutes <= 0:
             raise ValueError(f"loop.budget_minutes must be above 0, got {self.budget_minutes}.")
 
@@ -84,7 +92,10 @@ class Work(Protocol):
     def backward(
         self, step: int, max_steps: int, batches: Sequence[Batch]
     ) -> dict[str, torch.Tensor]:
-        """Accumulate the gradients of update `step` of `max_steps`; the named scalars to log."""
+        """Accumulate the gradients of update `step` of `max_steps`; the named scalars to log.
+
+        What it draws at random depends on the step and on each batch's number, not on the process.
+        """
         ...
 
     def validate(self, step: int) -> tuple[float, dict[str, float]]:
@@ -96,7 +107,7 @@ class Work(Protocol):
         ...
 
     def save(self, folder: Path, step: int, metrics: dict[str, float]) -> None:
-        """Write the model folder."""
+        """Write the model folder; called by every process, the first one writes."""
         ...
 
 
@@ -183,14 +194,14 @@ def train(
             micro_batches = [next(fetched) for _ in range(loop.accumulate)]
             waiting = time.monotonic() - waiting
 
-            torch.manual_seed(torch_seed(loop.seed, "step", step, distributed.rank()))
             optimizer.zero_grad(set_to_none=True)
             losses = work.backward(step, progress.max_steps, micro_batches)
-            distributed.average_gradients(work.modules)
+            if loop.parallel == "ddp":  # fsdp's backward pass has done it
+                distributed.average_gradients(work.modules)
             logs = (step + 1) % loop.log_every == 0
             norms = gradient_norms(work.modules) if logs else {}
             norm = nn.utils.clip_grad_norm_(work.modules.parameters(), optim.clip_norm)
-            losses["grad_norm"] = norm
+            losses["grad_norm"] = norm = distributed.whole(norm)
             if wrong := _not_finite(losses):
                 log.metrics(step + 1, clock.elapsed_s, {"faults/not_finite": 1.0})
                 raise NonFiniteLossError(_explain(wrong, micro_batches, step))
@@ -225,8 +236,7 @@ def train(
                 progress.elapsed_s = clock.elapsed_s
                 progress.windows = distributed.gather(window.state())
                 log.sync()
-                if distributed.rank() == 0:
-                    writer.save(work.modules, optimizer, progress)
+                writer.save(work.modules, optimizer, progress)
             if stopping and progress.step < progress.max_steps:
                 writer.wait()
                 error = PreemptedRunError if stopping == _PREEMPTED else InterruptedRunError
@@ -279,6 +289,9 @@ def _validate(
     best = progress.best_score is None or score < progress.best_score
     if best:
         progress.best_score, progress.best_step = score, progress.step
+    work.save(run / "model", progress.step, metrics)
+    if best:
+        work.save(run / "best", progress.step, metrics)
     if distributed.rank() > 0:
         return metrics
     log.metrics(progress.step, clock.elapsed_s, {f"valid/{k}": v for k, v in metrics.items()})
@@ -289,9 +302,6 @@ def _validate(
     )
     if sample := work.sample():
         log.say(sample)
-    work.save(run / "model", progress.step, metrics)
-    if best:
-        work.save(run / "best", progress.step, metrics)
     return metrics
 
 

@@ -43,6 +43,7 @@ from speechssl.rng import rng, torch_seed
 from speechssl.training.diagnosis import code_health, frame_health, reconstruction_health
 from speechssl.training.loop import LoopConfig, Outcome, train
 from speechssl.training.optim import OptimConfig, Part, build_optimizer
+from speechssl.training.parallel import spread
 from speechssl.training.planner import describe, plan_run
 from speechssl.training.profile import profile_steps
 from speechssl.training.resume import has_state
@@ -180,6 +181,7 @@ def pretrain(
             "train_minutes": round(sum(u.duration_s for u in train_set) / 60, 2),
             "valid_utterances": len(valid_set),
         }
+        spread(work.modules, config.loop.parallel)
         optimizer = build_optimizer(config.optim, [Part((work.modules,))])
         dataset = work.dataset(train_waves, shuffle=True)
 
@@ -291,7 +293,9 @@ class PretrainWork:
         masks = [self.mask(batch, "mask") for batch in batches]
         counts = self._count(batches, masks)
         logged: dict[str, Tensor] = {}
+        self.model.context.draw_dropped(rng(self.config.loop.seed, "layerdrop", step))
         for batch, mask in zip(batches, masks, strict=True):
+            torch.manual_seed(torch_seed(self.config.loop.seed, "dropout", batch.index))
             result = self.losses(batch, mask, self.config.encoder_grad_scale)
             loss = combine(result.terms, counts)
             (loss * distributed.world()).backward()  # the mean over processes follows
@@ -396,6 +400,9 @@ class PretrainWork:
 
     def save(self, folder: Path, step: int, metrics: dict[str, float]) -> None:
         """Write the encoder and context; the pretext heads stay in the checkpoints."""
+        weights = distributed.whole_state(self.model)
+        if distributed.rank() > 0:
+            return
         meta = {
             "task": "pretrain",
             "steps": step,
@@ -411,7 +418,7 @@ class PretrainWork:
             "valid": metrics,
             **self.notes,
         }
-        save_model(folder, Checkpoint(self.model, meta=meta))
+        save_model(folder, Checkpoint(self.model, meta=meta), weights)
 
     def _count(
         self, batches: Sequence[Batch], masks: Sequence[Tensor], *, reduce: bool = True

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from speechssl import distributed
 from speechssl.checkpoint import replace_folder, sweep, throw_away
 
 _CHECKSUMS = "checksums.json"
@@ -55,12 +56,19 @@ class TrainingState:
 
     def restore(self, modules: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Put it into the modules and the optimizer, in place."""
-        modules.load_state_dict(self.weights)
+        spread_like = distributed.spread_like
+        own = modules.state_dict()
+        modules.load_state_dict(
+            {n: spread_like(v, own[n]) if n in own else v for n, v in self.weights.items()}
+        )
         parameters = _parameters(optimizer)
         for key, value in self.moments.items():
             number, name = key.split(".", 1)
             parameter = parameters[int(number)]
-            optimizer.state[parameter][name] = value.to(parameter.device, copy=True)
+            value = value.to(parameter.device, copy=True)
+            if value.shape == parameter.shape:  # all but Adam's count of steps
+                value = spread_like(value, parameter)
+            optimizer.state[parameter][name] = value
 
 
 class StateWriter:
@@ -93,12 +101,17 @@ class StateWriter:
     def save(
         self, modules: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
     ) -> None:
-        """Copy the state, and begin to write it to `checkpoints/step-N`."""
+        """Copy the state, and begin to write it to `checkpoints/step-N`.
+
+        Every process calls this; the first one copies and writes.
+        """
         self.wait()
         tensors = {
             "model.safetensors": _copies(modules.state_dict()),
             "optimizer.safetensors": _copies(_optimizer_tensors(optimizer)),
         }
+        if distributed.rank() > 0:
+            return
         self._pending = self._thread.submit(self._write, tensors, asdict(progress))
 
     def check(self) -> None:
@@ -231,11 +244,13 @@ def _write_json(path: Path, data: dict[str, Any]) -> None:
 
 
 def _copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """On the CPU, in memory of their own."""
-    return {
-        name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for name, value in tensors.items()
-    }
+    """On the CPU, in memory of their own, each in one piece; none but in the first process."""
+    copies = {}
+    for name, value in tensors.items():
+        one = distributed.whole(value.detach())
+        if distributed.rank() == 0:
+            copies[name] = one.to("cpu", copy=True, memory_format=torch.contiguous_format)
+    return copies
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:

@@ -1,58 +1,120 @@
-"""Two processes are one process that accumulates two micro-batches."""
+"""Several processes are one process that accumulates, whatever each of them holds of the model."""
 
 import os
-import pickle
-import subprocess
-import sys
+import socket
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from benchmarks import kill_resume
+from speechssl.checkpoint import Checkpoint, load_model
+from speechssl.model.speech_model import SpeechModel
 from speechssl.runlog import read_metrics
-from speechssl.training.pretrain import pretrain
+from speechssl.training.finetune import finetune
+from speechssl.training.pretrain import PretrainConfig, pretrain
 
-_WORKER = """
-import pickle, sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-from speechssl.training.pretrain import pretrain
-config, train, valid, run = pickle.load(open(sys.argv[1], "rb"))
-pretrain(config, train, Path(run), valid_set=valid)
-"""
+pytestmark = [
+    pytest.mark.distributed,
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+]
 
 
-@pytest.mark.distributed
-def test_two_processes_are_one_with_accumulation(tones, pretrain_config, tmp_path):
-    loop = replace(pretrain_config.loop, max_steps=6, checkpoint_every=6)
-    one = replace(pretrain_config, loop=replace(loop, accumulate=2))
-    pretrain(one, tones[0], tmp_path / "one", valid_set=tones[1])
+def together(work: Callable[[], object], num: int = 2) -> None:
+    """Do `work` in `num` processes that find each other as those of `torchrun` do."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    children = [_start(work, rank, num, port) for rank in range(num)]
+    for child in children:
+        kill_resume.finish(child, 120)
 
-    two = tmp_path / "two"
-    job = tmp_path / "job.pkl"
-    job.write_bytes(pickle.dumps((replace(pretrain_config, loop=loop), *tones, two)))
-    script = tmp_path / "worker.py"
-    script.write_text(_WORKER)
-    common = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29631"}
-    processes = [
-        subprocess.Popen([sys.executable, script, job], env={**common, "RANK": str(r)})
-        for r in (0, 1)
-    ]
-    for process in processes:
-        process.wait(timeout=120)  # an abort at interpreter exit, after the work, is gloo's own
 
-    def weights(run):
-        return load_file(run / "checkpoints" / "step-00000006" / "model.safetensors")
+def _start(work: Callable[[], object], rank: int, num: int, port: int) -> int:
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(num), "LOCAL_WORLD_SIZE": str(num)}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+        torch.set_num_threads(1)
+        work()
+        code = 0
+    except BaseException:
+        import traceback
 
-    a, b = weights(tmp_path / "one"), weights(two)
-    assert a.keys() == b.keys()
-    for name in a:
-        assert torch.allclose(a[name], b[name], atol=1e-5), name
-    losses = [
-        [m["loss/total"] for m in read_metrics(run) if "loss/total" in m]
-        for run in (tmp_path / "one", two)
-    ]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    assert len(losses[0]) == 6
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+@pytest.fixture
+def config(pretrain_config: PretrainConfig) -> PretrainConfig:
+    """Four updates of a model that leaves out layers and values at random."""
+    context = replace(pretrain_config.model.context, dropout=0.1, layerdrop=0.4)
+    loop = replace(pretrain_config.loop, max_steps=4, checkpoint_every=2)
+    return replace(
+        pretrain_config, model=replace(pretrain_config.model, context=context), loop=loop
+    )
+
+
+def looped(config, **changes):
+    return replace(config, loop=replace(config.loop, **changes))
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    newest = sorted((run / "checkpoints").glob("step-*"))[-1]
+    return load_file(newest / "model.safetensors") | load_file(newest / "optimizer.safetensors")
+
+
+def losses(run: Path, name: str = "loss/total") -> list[float]:
+    return [m[name] for m in read_metrics(run) if name in m]
+
+
+def assert_same(run: Path, other: Path) -> None:
+    assert losses(run) == pytest.approx(losses(other), rel=1e-6)
+    assert_same_weights(run, other)
+
+
+def assert_same_weights(run: Path, other: Path) -> None:
+    ours, theirs = weights(run), weights(other)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], atol=1e-5, rtol=0, msg=name)
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_processes_are_one_with_accumulation(parallel, tones, config, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    pretrain(looped(config, accumulate=2), tones[0], one, valid_set=tones[1])
+    both = looped(config, parallel=parallel)
+    together(lambda: pretrain(both, tones[0], two, valid_set=tones[1]))
+    assert len(losses(two)) == 4
+    assert_same(one, two)
+    shared = load_model(two).model.state_dict()
+    for name, value in load_model(one).model.state_dict().items():
+        torch.testing.assert_close(shared[name], value, atol=1e-5, rtol=0, msg=name)
+
+
+def test_finetuning_with_a_frozen_beginning_is_the_same(tones, finetune_config, tmp_path):
+    """Weights that do not learn yet stay as they are in every form."""
+    config = replace(finetune_config, head_only_steps=2, freeze_encoder_share=0.5, batch_s=4.0)
+    config = looped(config, max_steps=4, num_validations=1, checkpoint_every=4)
+    init = Checkpoint(SpeechModel(config.model))
+    runs = {"one": looped(config, accumulate=2)}
+    runs |= {how: looped(config, parallel=how) for how in ("ddp", "fsdp")}
+    for name, run in runs.items():
+        together(
+            lambda name=name, run=run: finetune(run, *tones, tmp_path / name, init=init),
+            num=1 if name == "one" else 2,
+        )
+    for name in ("ddp", "fsdp"):
+        assert losses(tmp_path / "one", "loss/ctc") == pytest.approx(
+            losses(tmp_path / name, "loss/ctc"), rel=1e-6
+        )
+        assert_same_weights(tmp_path / "one", tmp_path / name)
