@@ -1,16 +1,33 @@
-"""Which utterances make which batch: a pure function of (lengths, seed, epoch, world).
+"""Which utterances make which batch: a pure function of (lengths, seed, epoch, batches an update).
 
-Batches hold utterances of similar length and about equal seconds. The number of batches is the
-same in every epoch, so micro-batch k belongs to epoch ``k // len(plan)`` and is reached at once.
+Batches hold utterances of similar length. Those of one update, over all processes, have about equal
+seconds, so that no process waits for another; how they are shared out among processes changes which
+process gets a batch, never which update. The number of batches is the same in every epoch, so batch
+k belongs to epoch ``k // num_batches`` and is reached at once.
 """
 
+import copy
 import functools
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
 from speechssl.rng import rng
 
 _BATCHES_PER_BUCKET = 8
+
+
+@dataclass(frozen=True)
+class PlannedBatch:
+    """One batch of a plan."""
+
+    members: np.ndarray
+    """(n,) int64, its utterances."""
+    reading: int
+    """Which reading of the data it belongs to; each holds every utterance at most once."""
+    number: int
+    """The batch's number among those of all processes, the same however many they are."""
 
 
 class BatchPlan:
@@ -24,6 +41,7 @@ class BatchPlan:
         seed: int,
         rank: int = 0,
         world: int = 1,
+        accumulate: int = 1,
         shuffle: bool = True,
     ) -> None:
         """Plan batches.
@@ -32,8 +50,10 @@ class BatchPlan:
             lengths_s: (N,) seconds of each utterance, after cropping.
             batch_s: most seconds in a batch, padding included; a longer utterance is a batch alone.
             seed: of the shuffling.
-            rank, world: batch j of an epoch goes to process ``j % world``.
-            shuffle: False gives the sorted order, each utterance exactly once (validation).
+            rank, world: this process, and how many there are.
+            accumulate: batches that a process takes for an update.
+            shuffle: False gives the sorted order, each utterance exactly once (validation, in one
+                process).
         """
         if len(lengths_s) == 0:
             raise ValueError("There is no utterance to make batches of.")
@@ -43,28 +63,85 @@ class BatchPlan:
         self.seed, self.rank, self.world, self.shuffle = seed, rank, world, shuffle
         self._order = np.argsort(self.lengths_s, kind="stable")
         self._buckets = _cut_buckets(self.lengths_s[self._order], batch_s)
-        total = sum(-(-(end - start) // size) for start, end, size in self._buckets)
-        self.num_batches = -(-total // world)
-        """Batches of this process in an epoch; the last ones repeat the first where `world` does
-        not divide their number."""
+        self._total = sum(-(-(end - start) // size) for start, end, size in self._buckets)
+        self._share_out(accumulate)
+
+    def accumulating(self, accumulate: int) -> Self:
+        """The same plan with another number of batches for an update."""
+        other = copy.copy(self)
+        other._share_out(accumulate)
+        return other
+
+    def _share_out(self, accumulate: int) -> None:
+        self.accumulate = accumulate
+        self._together = self.world * accumulate
+        self._num_updates = -(-self._total // self._together)
+        self.num_batches = self._num_updates * accumulate
+        """Batches of this process in an epoch. Where the updates do not divide the batches of a
+        reading, those of a next one fill the epoch up."""
+        self._readings = -(-self._num_updates * self._together // self._total)
+
+    def at(self, index: int) -> PlannedBatch:
+        """This process's batch `index`, counted over all epochs."""
+        update, turn = divmod(index, self.accumulate)
+        # There and back through an update's batches, which are sorted: the sums differ least.
+        rank = self.rank if turn % 2 == 0 else self.world - 1 - self.rank
+        number = update * self._together + turn * self.world + rank
+        epoch, position = divmod(number, self._num_updates * self._together)
+        reading, members = self._epoch(epoch)[position]
+        return PlannedBatch(members, reading, number)
 
     def batch(self, index: int) -> np.ndarray:
         """The utterances (n,) int64 of this process's batch `index`, counted over all epochs."""
-        epoch, position = divmod(index, self.num_batches)
-        batches = self._epoch(epoch)
-        return batches[(position * self.world + self.rank) % len(batches)]
+        return self.at(index).members
+
+    def imbalance(self, update: int) -> float:
+        """By which share the process with most to do has more seconds, padding included, than the
+        mean of all processes, in an update: the others wait that long."""
+        if self.world == 1:
+            return 0.0
+        first = update % self._num_updates * self._together
+        batches = self._epoch(update // self._num_updates)[first : first + self._together]
+        seconds = self._seconds([members for _, members in batches])
+        turns = seconds.reshape(self.accumulate, self.world)
+        turns[1::2] = turns[1::2, ::-1]
+        sums = turns.sum(0)
+        return float(sums.max() / sums.mean() - 1)
+
+    def _seconds(self, batches: list[np.ndarray]) -> np.ndarray:
+        """(N,) of each batch, padding included."""
+        sizes = np.array([len(members) for members in batches])
+        longest = np.maximum.reduceat(
+            self.lengths_s[np.concatenate(batches)], np.cumsum(sizes) - sizes
+        )
+        return np.asarray(longest * sizes)
 
     @functools.lru_cache(maxsize=2)  # noqa: B019  (a plan lives as long as its run)
-    def _epoch(self, epoch: int) -> list[np.ndarray]:
+    def _epoch(self, epoch: int) -> list[tuple[int, np.ndarray]]:
+        """(reading, utterances) of every batch, those of an update side by side."""
+        if not self.shuffle:
+            return [(epoch, members) for members in self._reading(None)]
         generator = rng(self.seed, "plan", epoch)
+        batches: list[tuple[int, np.ndarray]] = []
+        for reading in range(epoch * self._readings, (epoch + 1) * self._readings):
+            read = self._reading(generator)
+            order = generator.permutation(len(read))
+            batches += [(reading, read[i]) for i in order.tolist()]
+        batches = batches[: self._num_updates * self._together]
+        if self._together == 1:
+            return batches
+        order = np.argsort(self._seconds([members for _, members in batches]), kind="stable")
+        updates = generator.permutation(order.reshape(self._num_updates, self._together))
+        return [batches[i] for i in updates.ravel().tolist()]
+
+    def _reading(self, generator: np.random.Generator | None) -> list[np.ndarray]:
+        """Every utterance once, bucket by bucket."""
         batches: list[np.ndarray] = []
         for start, end, size in self._buckets:
             members = self._order[start:end]
-            if self.shuffle:
+            if generator is not None:
                 members = generator.permutation(members)
             batches += [members[i : i + size] for i in range(0, len(members), size)]
-        if self.shuffle:
-            batches = [batches[i] for i in generator.permutation(len(batches))]
         return batches
 
 

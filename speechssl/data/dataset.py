@@ -1,8 +1,9 @@
-"""From manifest to batches: crop, distort, pad. All of it a function of (seed, epoch, utterance).
+"""From manifest to batches: crop, distort, pad. All of it a function of (seed, reading, utterance).
 
 Shapes: B batch, S samples.
 """
 
+import copy
 import signal
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -89,18 +90,18 @@ class PlannedBatches(Dataset[Batch]):
         self.distortion, self.pool = distortion, pool
 
     def __getitem__(self, index: int) -> Batch:
-        members = self.plan.batch(index).tolist()
-        epoch = index // self.plan.num_batches
-        clean = [self._crop(self._play(epoch, i), epoch, i) for i in members]
+        planned = self.plan.at(index)
+        members, reading = planned.members.tolist(), planned.reading
+        clean = [self._crop(self._play(reading, i), reading, i) for i in members]
         padded, lengths = shapes.pad_waves(clean)
         heard = padded
         if self.distortion is not None:
             heard, _ = shapes.pad_waves(
-                [self._distort(w, epoch, i) for w, i in zip(clean, members, strict=True)]
+                [self._distort(w, reading, i) for w, i in zip(clean, members, strict=True)]
             )
         chosen = [self.waves.utterances[i] for i in members]
         return Batch(
-            index=index * self.plan.world + self.plan.rank,
+            index=planned.number,
             ids=tuple(u.id for u in chosen),
             texts=tuple(u.text or "" for u in chosen),
             heard=heard,
@@ -108,21 +109,27 @@ class PlannedBatches(Dataset[Batch]):
             lengths=lengths,
         )
 
-    def _play(self, epoch: int, item: int) -> np.ndarray:
-        """The utterance at one of the speeds, drawn anew in each epoch."""
+    def accumulating(self, accumulate: int) -> "PlannedBatches":
+        """The same with another number of micro-batches for an update."""
+        other = copy.copy(self)
+        other.plan = self.plan.accumulating(accumulate)
+        return other
+
+    def _play(self, reading: int, item: int) -> np.ndarray:
+        """The utterance at one of the speeds, drawn anew in each reading of the data."""
         wave = self.waves.cache.get(item)
-        speed = self.speeds[int(rng(self.seed, "speed", epoch, item).integers(len(self.speeds)))]
+        speed = self.speeds[int(rng(self.seed, "speed", reading, item).integers(len(self.speeds)))]
         return wave if speed == 1 else play_at(wave, speed)
 
-    def _crop(self, wave: np.ndarray, epoch: int, item: int) -> np.ndarray:
+    def _crop(self, wave: np.ndarray, reading: int, item: int) -> np.ndarray:
         if self.max_crop is None or len(wave) <= self.max_crop:
             return wave
-        start = int(rng(self.seed, "crop", epoch, item).integers(len(wave) - self.max_crop + 1))
+        start = int(rng(self.seed, "crop", reading, item).integers(len(wave) - self.max_crop + 1))
         return wave[start : start + self.max_crop]
 
-    def _distort(self, wave: np.ndarray, epoch: int, item: int) -> np.ndarray:
+    def _distort(self, wave: np.ndarray, reading: int, item: int) -> np.ndarray:
         assert self.distortion is not None
-        generator = rng(self.seed, "distortion", epoch, item)
+        generator = rng(self.seed, "distortion", reading, item)
         return distort(wave, self.waves.sample_rate, self.distortion, generator, self.pool)
 
 

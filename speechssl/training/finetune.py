@@ -199,6 +199,7 @@ def finetune(
             seed=config.loop.seed,
             rank=distributed.rank(),
             world=distributed.world(),
+            accumulate=config.loop.accumulate,
         )
         distorts = config.distortion != no_distortion()
         dataset = PlannedBatches(

@@ -164,9 +164,14 @@ def train(
         InterruptedRunError: on SIGINT, after saving; PreemptedRunError on SIGTERM and SIGUSR1.
     """
     config = json.loads(json.dumps(config))  # tuples as lists, as they will be read back
-    progress = _begin(
-        run, work, optimizer, Progress(max_steps=loop.max_steps, config=config), resume
+    fresh = Progress(
+        max_steps=loop.max_steps,
+        micro_batches=loop.accumulate * distributed.world(),
+        config=config,
     )
+    progress = _begin(run, work, optimizer, fresh, resume)
+    accumulate = -(-progress.micro_batches // distributed.world())
+    dataset = dataset.accumulating(accumulate)
     clock = Clock(progress.elapsed_s, started)
     budget = Budget(loop.budget_minutes, loop.max_steps, loop.num_validations, clock)
     metrics: dict[str, float] = {}
@@ -177,8 +182,8 @@ def train(
         closing(
             load_batches(
                 dataset,
-                progress.step * loop.accumulate,
-                loop.max_steps * loop.accumulate,
+                progress.step * accumulate,
+                loop.max_steps * accumulate,
                 num_workers=loop.num_workers,
             )
         ) as fetched,
@@ -186,12 +191,17 @@ def train(
     ):
         if progress.step:
             log.say(f"Going on from step {progress.step} of {progress.max_steps}.")
+            if accumulate != loop.accumulate:
+                log.say(
+                    f"An update was {progress.micro_batches} micro-batches, and there are now "
+                    f"{distributed.world()} processes: each takes {accumulate} of them."
+                )
         while progress.step < progress.max_steps:
             step = progress.step
             lr = lr_at(optim, step, progress.max_steps)
             set_lr(optimizer, lr)
             waiting = time.monotonic()
-            micro_batches = [next(fetched) for _ in range(loop.accumulate)]
+            micro_batches = [next(fetched) for _ in range(accumulate)]
             waiting = time.monotonic() - waiting
 
             optimizer.zero_grad(set_to_none=True)
@@ -207,12 +217,14 @@ def train(
                 raise NonFiniteLossError(_explain(wrong, micro_batches, step))
             optimizer.step()
 
+            if distributed.world() > 1:
+                losses["data/imbalance"] = torch.tensor(dataset.plan.imbalance(step))
             progress.step += 1
             samples = sum(b.num_samples for b in micro_batches) * distributed.world()
             audio_s = samples / dataset.waves.sample_rate
             progress.audio_s += audio_s
             window.add(
-                losses, audio_s, waiting, sum(_padding(b) for b in micro_batches) / loop.accumulate
+                losses, audio_s, waiting, sum(_padding(b) for b in micro_batches) / accumulate
             )
             planned = budget.plan(progress.step, progress.max_steps)
             progress.max_steps = distributed.least(planned, norm.device)
@@ -259,23 +271,28 @@ def _begin(
     state = newest_state(run) if resume else None
     progress = fresh
     if state is not None:
-        old, new = (_deciding(config) for config in (state.progress.config, fresh.config))
+        before = state.progress
+        before.micro_batches = before.micro_batches or fresh.micro_batches
+        same_update = before.micro_batches == fresh.micro_batches
+        free = _FREE_TO_CHANGE | ({"accumulate"} if same_update else set())
+        old, new = (_deciding(p.config, free) for p in (before, fresh))
         if old != new:
             raise ValueError(
                 f"{run} holds a run with other settings ({_differences(old, new)}): give those "
                 "settings, another --out, or --resume never to begin anew."
             )
         state.restore(work.modules, optimizer)
-        progress = state.progress
+        progress = before
         progress.config = fresh.config
     if distributed.rank() == 0:
         write_config(run, fresh.config)
     return progress
 
 
-def _deciding(config: dict[str, Any]) -> dict[str, Any]:
-    """The settings on which a run's numbers depend: the others may change when it goes on."""
-    loop = {k: v for k, v in config.get("loop", {}).items() if k not in _FREE_TO_CHANGE}
+def _deciding(config: dict[str, Any], free: set[str]) -> dict[str, Any]:
+    """The settings on which a run's numbers depend: those of the loop that are `free` may change
+    when it goes on."""
+    loop = {k: v for k, v in config.get("loop", {}).items() if k not in free}
     return {**config, "loop": loop}
 
 

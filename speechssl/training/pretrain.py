@@ -274,6 +274,7 @@ class PretrainWork:
             seed=config.loop.seed,
             rank=distributed.rank() if shuffle else 0,
             world=distributed.world() if shuffle else 1,
+            accumulate=config.loop.accumulate if shuffle else 1,
             shuffle=shuffle,
         )
         distorts = shuffle and config.distortion != no_distortion()

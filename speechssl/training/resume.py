@@ -34,6 +34,8 @@ class Progress:
 
     step: int = 0
     max_steps: int = 0
+    micro_batches: int = 0
+    """Of an update, in all processes together; 0: not known."""
     elapsed_s: float = 0.0
     audio_s: float = 0.0
     best_score: float | None = None

@@ -1,6 +1,8 @@
 """Several processes are one process that accumulates, whatever each of them holds of the model."""
 
+import contextlib
 import os
+import signal
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +17,8 @@ from speechssl.checkpoint import Checkpoint, load_model
 from speechssl.model.speech_model import SpeechModel
 from speechssl.runlog import read_metrics
 from speechssl.training.finetune import finetune
-from speechssl.training.pretrain import PretrainConfig, pretrain
+from speechssl.training.loop import InterruptedRunError
+from speechssl.training.pretrain import PretrainConfig, PretrainWork, pretrain
 
 pytestmark = [
     pytest.mark.distributed,
@@ -99,6 +102,38 @@ def test_two_processes_are_one_with_accumulation(parallel, tones, config, tmp_pa
     shared = load_model(two).model.state_dict()
     for name, value in load_model(one).model.state_dict().items():
         torch.testing.assert_close(shared[name], value, atol=1e-5, rtol=0, msg=name)
+
+
+@pytest.mark.parametrize("first", ["ddp", "fsdp"])
+def test_what_one_form_saved_the_others_go_on_with(first, tones, config, tmp_path):
+    """Two updates in two processes, one in a single one, the last in two of the other form."""
+    other = {"ddp": "fsdp", "fsdp": "ddp"}[first]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    config = replace(config, optim=replace(config.optim, warmup_steps=0, schedule="linear"))
+    pretrain(looped(config, accumulate=2), tones[0], whole, valid_set=tones[1])
+
+    def session(steps: int, parallel: str) -> None:
+        stop_after(steps)
+        with contextlib.suppress(InterruptedRunError):
+            pretrain(looped(config, parallel=parallel), tones[0], parts, valid_set=tones[1])
+
+    together(lambda: session(2, first))
+    together(lambda: session(3, first), num=1)
+    together(lambda: session(9, other))
+    assert [m["step"] for m in read_metrics(parts) if "loss/total" in m] == [1, 2, 3, 4]
+    assert_same(whole, parts)
+
+
+def stop_after(steps: int) -> None:
+    """Ask this process's run to stop when that many updates are done; for good."""
+    real = PretrainWork.backward
+
+    def signalled(self, step, max_steps, batches):
+        if step == steps - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(self, step, max_steps, batches)
+
+    PretrainWork.backward = signalled
 
 
 def test_finetuning_with_a_frozen_beginning_is_the_same(tones, finetune_config, tmp_path):
