@@ -324,7 +324,7 @@ def play_at(wave: np.ndarray, speed: float) -> np.ndarray:
 CacheItem = tuple[Path, float, float | None]
 """``(path, start_s, duration_s)``, the arguments of :func:`read`."""
 
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 
 
 class WaveCache:
@@ -333,20 +333,29 @@ class WaveCache:
     Opus decodes at a few hundred times real time; an epoch that decodes every file again is bound
     by that. The cache takes 115 MB an hour at 16 kHz and is shared by all processes through
     the page cache. Two files per list of items lie in its folder, named by a fingerprint of the
-    items (path, size, time of change, part) and the rate: `.i16` with the samples and `.json` with
-    the lengths, the latter written last, so that a cache that was not finished is never read.
-    Other lists share the folder; to free the space, delete it.
+    items (path and part) and the rate: `.i16` with the samples and `.json` with the lengths, what
+    could not be read, and a digest of the recordings' sizes and times of change; the latter is
+    written last, so that a cache that was not finished is never read. Other lists share the folder;
+    to free the space, delete it.
 
     Opens its file on first use in each process, and pickles without it (DataLoader workers).
     """
 
     def __init__(
-        self, items: Sequence[CacheItem], sample_rate: int, data: Path | None, lengths: np.ndarray
+        self,
+        items: Sequence[CacheItem],
+        sample_rate: int,
+        data: Path | None = None,
+        contents: "_Contents | None" = None,
     ) -> None:
-        """Use :meth:`build`. `data` None: no cache, decode on each read."""
+        """Use :meth:`build`. Without `data`: no cache, decode on each read."""
         self.sample_rate = sample_rate
-        self._items = list(items) if data is None else None
+        self.faults: dict[int, str] = contents.faults if contents else {}
+        """What could not be read when the cache was made: item -> a sentence."""
+        self._items = None if data else list(items)
+        self._states = None if data else [_state(path) for path, _, _ in items]
         self._data = data
+        lengths = contents.lengths if contents else np.zeros(0, np.int64)
         self._offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])  # (N + 1,)
         self._samples: np.ndarray | None = None
 
@@ -359,45 +368,55 @@ class WaveCache:
         *,
         progress: bool = False,
         num_threads: int = 2,
+        keep: bool = False,
     ) -> "WaveCache":
         """The cache of `items` in `folder`: the one that is there when it fits, else a new one.
 
         Several processes may call this at once: one builds, the others wait for it. On a full
-        or unwritable disk a warning is given and the waves are decoded on each read.
-        Errors of :func:`read` pass through.
+        or unwritable disk a warning is given and the waves are decoded on each read. Items that
+        :func:`read` refuses are in `faults`. `keep`: a cache that is there stays as it is although
+        recordings have changed or vanished since, so that a run goes on with what it heard.
         """
         folder = Path(folder)
         key = _fingerprint(items, sample_rate)
         data, index = folder / f"{key}.i16", folder / f"{key}.json"
-        lengths = _load_index(data, index)
-        if lengths is None:
+        digest = None if keep else _digest_states(items)
+        contents = _load_index(data, index, digest)
+        if contents is None:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 with _lock(folder / f"{key}.lock"):
-                    lengths = _load_index(data, index)
-                    if lengths is None:
+                    contents = _load_index(data, index, digest)
+                    if contents is None:
                         _need_space(folder, items, sample_rate)
-                        lengths = _fill(data, index, items, sample_rate, progress, num_threads)
+                        contents = _fill(data, index, items, sample_rate, progress, num_threads)
             except OSError as error:
-                if isinstance(error, FileNotFoundError):
-                    raise
                 warnings.warn(
                     f"No wave cache in {folder} ({error.strerror or error}); sound is decoded on "
                     "each read, which is slower.",
                     stacklevel=2,
                 )
-                return cls(items, sample_rate, None, np.zeros(0, np.int64))
-        return cls(items, sample_rate, data, lengths)
+                return cls(items, sample_rate)
+        return cls(items, sample_rate, data, contents)
 
     def __len__(self) -> int:
         return len(self._offsets) - 1 if self._items is None else len(self._items)
 
     def get(self, index: int) -> np.ndarray:
-        """The wave (S,) float32 of item `index`, a new array: what `read` gives, to 16 bits."""
+        """The wave (S,) float32 of item `index`, a new array: what `read` gives, to 16 bits.
+
+        Raises the errors of :func:`read` for one of the `faults` and, where there is no cache, for
+        a recording that is no longer what it was.
+        """
         if not 0 <= index < len(self):
             raise IndexError(f"Item {index} of a wave cache of {len(self)} items.")
-        if self._items is not None:
+        if index in self.faults:
+            raise AudioError(self.faults[index])
+        if self._items is not None and self._states is not None:
             path, start_s, duration_s = self._items[index]
+            now = _state(path)
+            if now is not None and now != self._states[index]:
+                raise AudioError(f"{path} has changed since the work on it began.")
             return read(path, sample_rate=self.sample_rate, start_s=start_s, duration_s=duration_s)
         if self._samples is None:
             self._samples = _map(self._data)
@@ -415,27 +434,51 @@ def _map(data: Path | None) -> np.ndarray:
     return np.asarray(np.memmap(data, dtype="<i2", mode="r"))
 
 
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    """What a cache's index says."""
+
+    lengths: np.ndarray
+    """(N,) int64 samples; 0 for what could not be read."""
+    faults: dict[int, str]
+
+
 def _fingerprint(items: Sequence[CacheItem], sample_rate: int) -> str:
     digest = hashlib.blake2b(repr((_CACHE_VERSION, sample_rate)).encode(), digest_size=12)
-    stats: dict[Path, tuple[int, int]] = {}
     for path, start_s, duration_s in items:
-        if path not in stats:
-            try:
-                stat = os.stat(path)
-            except FileNotFoundError as error:
-                raise FileNotFoundError(f"No such recording: {path}.") from error
-            stats[path] = (stat.st_size, stat.st_mtime_ns)
-        key = (os.path.abspath(path), *stats[path], start_s, duration_s)
+        key = (os.path.abspath(path), start_s, duration_s)
         digest.update(repr(key).encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
-def _load_index(data: Path, index: Path) -> np.ndarray | None:
-    """Lengths (N,) int64 of a finished cache, None when there is none."""
+def _state(path: Path) -> tuple[int, int] | None:
+    """Size and time of change; None where there is no such file."""
     try:
-        lengths = np.array(json.loads(index.read_text())["num_samples"], dtype=np.int64)
-        return lengths if data.stat().st_size == 2 * int(lengths.sum()) else None
-    except (OSError, ValueError, KeyError):
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _digest_states(items: Sequence[CacheItem]) -> str:
+    digest = hashlib.blake2b(digest_size=12)
+    for path in dict.fromkeys(path for path, _, _ in items):
+        digest.update(repr(_state(path)).encode())
+    return digest.hexdigest()
+
+
+def _load_index(data: Path, index: Path, digest: str | None) -> _Contents | None:
+    """A finished cache of recordings in the state `digest` (None: in any); None when there is
+    none."""
+    try:
+        told = json.loads(index.read_text())
+        lengths = np.array(told["num_samples"], dtype=np.int64)
+        faults = {int(item): reason for item, reason in told["faults"].items()}
+        fits = digest in (None, told["recordings"])
+        if not fits or data.stat().st_size != 2 * int(lengths.sum()):
+            return None
+        return _Contents(lengths, faults)
+    except (OSError, ValueError, KeyError, AttributeError):
         return None
 
 
@@ -452,39 +495,50 @@ def _fill(
     sample_rate: int,
     progress: bool,
     num_threads: int,
-) -> np.ndarray:
+) -> _Contents:
     from tqdm import tqdm
 
-    def decode(item: CacheItem) -> np.ndarray:
+    def decode(item: CacheItem) -> np.ndarray | str:
         path, start_s, duration_s = item
-        wave = read(path, sample_rate=sample_rate, start_s=start_s, duration_s=duration_s)
+        try:
+            wave = read(path, sample_rate=sample_rate, start_s=start_s, duration_s=duration_s)
+        except (AudioError, OSError) as error:
+            return str(error)
         return np.clip(np.rint(wave * 32768.0), -32768, 32767).astype("<i2")
 
     part = data.with_suffix(f".{os.getpid()}.part")
-    lengths = []
+    recordings = _digest_states(items)  # before they are read: a later change is seen next time
+    lengths: list[int] = []
+    faults: dict[int, str] = {}
     try:
         with part.open("wb") as file, ThreadPoolExecutor(num_threads) as threads:
             waves = _ordered(threads, decode, items, window=4 * num_threads)
             for wave in tqdm(
                 waves, "decoding", len(items), unit="rec", disable=not progress, file=sys.stderr
             ):
+                if isinstance(wave, str):
+                    faults[len(lengths)] = wave
+                    lengths.append(0)
+                    continue
                 file.write(wave.tobytes())
                 lengths.append(len(wave))
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, data)
-        part.write_text(json.dumps({"version": _CACHE_VERSION, "num_samples": lengths}))
+        part.write_text(
+            json.dumps({"num_samples": lengths, "faults": faults, "recordings": recordings})
+        )
         os.replace(part, index)
     finally:
         part.unlink(missing_ok=True)
-    return np.array(lengths, dtype=np.int64)
+    return _Contents(np.array(lengths, dtype=np.int64), faults)
 
 
 def _ordered(
     threads: ThreadPoolExecutor, work: Any, items: Sequence[CacheItem], window: int
-) -> Iterator[np.ndarray]:
+) -> Iterator[np.ndarray | str]:
     """``map(work, items)`` on threads, in order, never more than `window` results ahead."""
-    waiting: deque[Future[np.ndarray]] = deque()
+    waiting: deque[Future[np.ndarray | str]] = deque()
     try:
         for item in items:
             waiting.append(threads.submit(work, item))

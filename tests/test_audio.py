@@ -323,12 +323,32 @@ def test_disk_that_fills_up_leaves_nothing_behind(
     assert not [path for path in (tmp_path / "cache").iterdir() if path.suffix != ".lock"]
 
 
-def test_cache_names_a_missing_or_damaged_recording(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"gone\.wav"):
-        WaveCache.build(tmp_path / "cache", [(tmp_path / "gone.wav", 0.0, None)])
+def test_cache_names_what_it_could_not_read(tmp_path: Path, items: list[audio.CacheItem]) -> None:
     (tmp_path / "x.wav").write_text("text")
-    with pytest.raises(AudioError, match=r"x\.wav"):
-        WaveCache.build(tmp_path / "cache", [(tmp_path / "x.wav", 0.0, None)])
+    bad = [(tmp_path / "gone.wav", 0.0, 0.1), (tmp_path / "x.wav", 0.0, None)]
+    for _ in range(2):  # as it is made, and as it is found
+        cache = WaveCache.build(tmp_path / "cache", [bad[0], *items, bad[1]])
+        assert cache.faults.keys() == {0, len(items) + 1}
+        assert [len(cache.get(1 + i)) for i in range(2)] == [4800, 3200]
+        with pytest.raises(AudioError, match=r"No such recording: .*gone\.wav"):
+            cache.get(0)
+        with pytest.raises(AudioError, match=r"x\.wav"):
+            cache.get(len(items) + 1)
+
+
+def test_cache_is_kept_although_recordings_changed(
+    tmp_path: Path, items: list[audio.CacheItem]
+) -> None:
+    folder = tmp_path / "cache"
+    before = WaveCache.build(folder, items).get(0)
+    audio.write(tmp_path / "a.wav", np.zeros(8000, np.float32), RATE)
+    (tmp_path / "b.wav").unlink()
+    kept = WaveCache.build(folder, items, keep=True)
+    assert not kept.faults
+    assert np.array_equal(kept.get(0), before)
+    fresh = WaveCache.build(folder, items)
+    assert fresh.faults.keys() == {1, 2}
+    assert not fresh.get(0).any()
 
 
 def test_empty_cache(tmp_path: Path) -> None:

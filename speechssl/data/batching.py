@@ -8,6 +8,7 @@ k belongs to epoch ``k // num_batches`` and is reached at once.
 
 import copy
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -115,6 +116,16 @@ class BatchPlan:
             self.lengths_s[np.concatenate(batches)], np.cumsum(sizes) - sizes
         )
         return np.asarray(longest * sizes)
+
+    def stand_ins(self, item: int, generator: np.random.Generator) -> Iterator[int]:
+        """The other utterances, in the order in which they may stand in for one that cannot be
+        read: of its length in random order, then shorter ones, then longer ones."""
+        sorted_lengths = self.lengths_s[self._order]
+        place = int(np.searchsorted(sorted_lengths, self.lengths_s[item]))
+        start, end = next((start, end) for start, end, _ in self._buckets if place < end)
+        alike = generator.permutation(self._order[start:end])
+        for part in (alike, self._order[:start][::-1], self._order[end:]):
+            yield from (int(other) for other in part if other != item)
 
     @functools.lru_cache(maxsize=2)  # noqa: B019  (a plan lives as long as its run)
     def _epoch(self, epoch: int) -> list[tuple[int, np.ndarray]]:

@@ -5,7 +5,7 @@ Shapes: B batch, S samples.
 
 import copy
 import signal
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import active_children
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from speechssl import shapes
-from speechssl.audio import WaveCache, play_at
+from speechssl.audio import AudioError, WaveCache, play_at
 from speechssl.data.batching import BatchPlan
 from speechssl.data.distortion import DistortionConfig, DistortionPool, distort
 from speechssl.data.manifest import Utterance
@@ -38,11 +38,17 @@ class Batch:
     """(B, S) float32; the same tensor as `heard` where nothing is distorted."""
     lengths: Tensor
     """(B,) int64 samples."""
+    faults: tuple[tuple[str, str], ...] = ()
+    """``(id, why)`` of utterances that could not be read; each has another one in its place."""
 
     @property
     def num_samples(self) -> int:
         """Valid samples, without the padding."""
         return int(self.lengths.sum())
+
+
+class FaultyDataError(ValueError):
+    """Too many utterances cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -60,19 +66,56 @@ class Waves:
         cache_dir: str | Path,
         sample_rate: int,
         progress: bool,
+        *,
+        keep: bool = False,
+        max_fault_share: float = 0.0,
     ) -> "Waves":
-        """Decode every utterance into the cache, or find it there."""
+        """Decode every utterance into the cache, or find it there.
+
+        `keep`: what is there stays although recordings have changed since. Raises FaultyDataError
+        where more than `max_fault_share` of the utterances cannot be read.
+        """
         items = [(u.audio, u.start_s, u.duration_s) for u in utterances]
-        cache = WaveCache.build(cache_dir, items, sample_rate, progress=progress)
-        return cls(utterances, cache, sample_rate)
+        cache = WaveCache.build(cache_dir, items, sample_rate, progress=progress, keep=keep)
+        waves = cls(utterances, cache, sample_rate)
+        check_faults(waves.faults(), len(utterances), max_fault_share)
+        return waves
+
+    def faults(self) -> dict[str, str]:
+        """Ids of the utterances that could not be read when the cache was made, and why."""
+        return {self.utterances[i].id: reason for i, reason in self.cache.faults.items()}
+
+    def wave(self, item: int) -> np.ndarray:
+        """(S,) float32 of utterance `item`; where it cannot be read, of the next one that can."""
+        for other in (*range(item, len(self.utterances)), *range(item)):
+            try:
+                return self.cache.get(other)
+            except (AudioError, OSError):
+                continue
+        raise FaultyDataError("None of the utterances can be read.")
 
     def lengths_s(self) -> np.ndarray:
         """(N,) seconds."""
         return np.array([u.duration_s for u in self.utterances])
 
 
+def check_faults(faults: Mapping[str, str], num_utterances: int, most_share: float) -> None:
+    """FaultyDataError where `faults` (id -> why) are more than this share of the utterances."""
+    if len(faults) <= most_share * num_utterances:
+        return
+    name, reason = next(iter(faults.items()))
+    raise FaultyDataError(
+        f"{len(faults)} of {num_utterances} utterances cannot be read, more than the share of "
+        f"{most_share:g} that loop.max_fault_share allows; the first is {name} ({reason})"
+    )
+
+
 class PlannedBatches(Dataset[Batch]):
-    """This process's batch k of a run, for any k: what a loader's worker makes."""
+    """This process's batch k of a run, for any k: what a loader's worker makes.
+
+    An utterance that cannot be read any more is replaced by another one of about its length, a
+    function of (seed, epoch, utterance) like everything else.
+    """
 
     def __init__(
         self,
@@ -91,8 +134,11 @@ class PlannedBatches(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         planned = self.plan.at(index)
-        members, reading = planned.members.tolist(), planned.reading
-        clean = [self._crop(self._play(reading, i), reading, i) for i in members]
+        reading = planned.reading
+        faults: list[tuple[str, str]] = []
+        read = [self._read(reading, i, faults) for i in planned.members.tolist()]
+        members = [item for item, _ in read]
+        clean = [self._crop(self._play(wave, reading, i), reading, i) for i, wave in read]
         padded, lengths = shapes.pad_waves(clean)
         heard = padded
         if self.distortion is not None:
@@ -107,6 +153,7 @@ class PlannedBatches(Dataset[Batch]):
             heard=heard,
             clean=padded,
             lengths=lengths,
+            faults=tuple(faults),
         )
 
     def accumulating(self, accumulate: int) -> "PlannedBatches":
@@ -115,9 +162,25 @@ class PlannedBatches(Dataset[Batch]):
         other.plan = self.plan.accumulating(accumulate)
         return other
 
-    def _play(self, reading: int, item: int) -> np.ndarray:
+    def _read(
+        self, reading: int, item: int, faults: list[tuple[str, str]]
+    ) -> tuple[int, np.ndarray]:
+        """An utterance and its wave (S,), or another one's where it cannot be read."""
+        candidate, others = item, None
+        while True:
+            try:
+                return candidate, self.waves.cache.get(candidate)
+            except (AudioError, OSError) as error:
+                faults.append((self.waves.utterances[candidate].id, str(error)))
+            if others is None:
+                others = self.plan.stand_ins(item, rng(self.seed, "stand-in", reading, item))
+            try:
+                candidate = next(others)
+            except StopIteration:
+                raise FaultyDataError("None of the utterances can be read.") from None
+
+    def _play(self, wave: np.ndarray, reading: int, item: int) -> np.ndarray:
         """The utterance at one of the speeds, drawn anew in each reading of the data."""
-        wave = self.waves.cache.get(item)
         speed = self.speeds[int(rng(self.seed, "speed", reading, item).integers(len(self.speeds)))]
         return wave if speed == 1 else play_at(wave, speed)
 

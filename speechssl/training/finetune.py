@@ -31,6 +31,7 @@ from speechssl.rng import rng, torch_seed
 from speechssl.scoring.wer import EvalResult, score
 from speechssl.text import Tokenizer, count_unknown, ctc_min_frames, train_tokenizer
 from speechssl.training.diagnosis import frame_health
+from speechssl.training.faults import open_waves
 from speechssl.training.loop import LoopConfig, Outcome, train
 from speechssl.training.optim import OptimConfig, Part, build_optimizer
 from speechssl.training.parallel import spread
@@ -163,7 +164,6 @@ def finetune(
     device = pick_device(config.device)
     with distributed.process_group(device):
         quiet = distributed.rank() > 0
-        show = not quiet and sys.stderr.isatty()
         train_set, valid_set = (
             _transcribed(train_set, "training"),
             _transcribed(valid_set, "validation"),
@@ -185,8 +185,8 @@ def finetune(
                 "raise --upsample, or look at the transcripts."
             )
         rate = speech.config.sample_rate
-        train_waves = Waves.open(train_set, run / "cache", rate, show)
-        valid_waves = Waves.open(choose_valid(valid_set, config), run / "cache", rate, show)
+        heard = (train_set, choose_valid(valid_set, config))
+        train_waves, valid_waves = open_waves(heard, run, rate, resume, config.loop.max_fault_share)
         work = FinetuneWork(config, model, tokenizer, valid_waves, device, init is not None)
         work.notes = describe_data(train_set, valid_set, dropped, tokenizer)
         work.notes["init"] = None if init is None else init.meta

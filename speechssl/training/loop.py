@@ -24,13 +24,21 @@ from speechssl.data.dataset import Batch, PlannedBatches, load_batches
 from speechssl.runlog import RunLog
 from speechssl.training.budget import Budget, Clock
 from speechssl.training.diagnosis import gradient_norms
+from speechssl.training.faults import FaultTally
 from speechssl.training.optim import OptimConfig, lr_at, set_lr
 from speechssl.training.parallel import Parallel
 from speechssl.training.resume import Progress, StateWriter, clear_leftovers, newest_state
 from speechssl.training.runfolder import write_config
 
 _INTERRUPTED, _PREEMPTED = 1, 2
-_FREE_TO_CHANGE = {"num_workers", "checkpoint_every", "keep_checkpoints", "keep_every", "parallel"}
+_FREE_TO_CHANGE = {
+    "num_workers",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "keep_every",
+    "max_fault_share",
+    "parallel",
+}
 """Fields of :class:`LoopConfig` that change no number of a run (``parallel`` but for rounding)."""
 
 
@@ -61,6 +69,9 @@ class LoopConfig:
     parallel: Parallel = "ddp"
     """What several processes hold: ``ddp`` each a whole model, ``fsdp`` each a part of it, its
     gradients and its optimizer (less memory, more traffic)."""
+    max_fault_share: float = 0.01
+    """Share of the utterances that may become unreadable (vanish, be cut off, change) before the
+    run stops; each is replaced by another one of its length, counted and named."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -77,6 +88,8 @@ class LoopConfig:
                 f"loop.parallel must be one of {', '.join(get_args(Parallel))}, got "
                 f"{self.parallel!r}."
             )
+        if not 0 <= self.max_fault_share <= 1:
+            raise ValueError(f"loop.max_fault_share must be in [0, 1], got {self.max_fault_share}.")
         if self.budget_minutes is not None and self.budget_minutes <= 0:
             raise ValueError(f"loop.budget_minutes must be above 0, got {self.budget_minutes}.")
 
@@ -161,6 +174,7 @@ def train(
 
     Raises:
         NonFiniteLossError: before the update, naming the utterances.
+        FaultyDataError: more utterances cannot be read than `loop.max_fault_share` allows.
         InterruptedRunError: on SIGINT, after saving; PreemptedRunError on SIGTERM and SIGUSR1.
     """
     config = json.loads(json.dumps(config))  # tuples as lists, as they will be read back
@@ -189,6 +203,8 @@ def train(
         ) as fetched,
         _stop_signals() as stop,
     ):
+        waves, known = dataset.waves, progress.faults | dataset.waves.faults()
+        tally = FaultTally(run, log, known, len(waves.utterances), loop.max_fault_share)
         if progress.step:
             log.say(f"Going on from step {progress.step} of {progress.max_steps}.")
             if accumulate != loop.accumulate:
@@ -203,6 +219,7 @@ def train(
             waiting = time.monotonic()
             micro_batches = [next(fetched) for _ in range(accumulate)]
             waiting = time.monotonic() - waiting
+            num_replaced = tally.add(micro_batches)
 
             optimizer.zero_grad(set_to_none=True)
             losses = work.backward(step, progress.max_steps, micro_batches)
@@ -212,6 +229,8 @@ def train(
             norms = gradient_norms(work.modules) if logs else {}
             norm = nn.utils.clip_grad_norm_(work.modules.parameters(), optim.clip_norm)
             losses["grad_norm"] = norm = distributed.whole(norm)
+            if num_replaced:
+                losses["faults/replaced"] = torch.tensor(float(num_replaced))
             if wrong := _not_finite(losses):
                 log.metrics(step + 1, clock.elapsed_s, {"faults/not_finite": 1.0})
                 raise NonFiniteLossError(_explain(wrong, micro_batches, step))
@@ -247,6 +266,8 @@ def train(
             ):
                 progress.elapsed_s = clock.elapsed_s
                 progress.windows = distributed.gather(window.state())
+                for found in distributed.gather(tally.found):
+                    progress.faults |= found
                 log.sync()
                 writer.save(work.modules, optimizer, progress)
             if stopping and progress.step < progress.max_steps:

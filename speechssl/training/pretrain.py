@@ -41,6 +41,7 @@ from speechssl.objectives.loss import LossTerm, TaskLoss, combine
 from speechssl.objectives.reconstruction import ReconstructionConfig, ReconstructionTask
 from speechssl.rng import rng, torch_seed
 from speechssl.training.diagnosis import code_health, frame_health, reconstruction_health
+from speechssl.training.faults import open_waves
 from speechssl.training.loop import LoopConfig, Outcome, train
 from speechssl.training.optim import OptimConfig, Part, build_optimizer
 from speechssl.training.parallel import spread
@@ -168,9 +169,9 @@ def pretrain(
             train_set, valid_set = hold_out_valid(train_set, config.loop.seed)
         rate = config.model.sample_rate
         quiet = distributed.rank() > 0
-        show = not quiet and sys.stderr.isatty()
-        train_waves = Waves.open(train_set, run / "cache", rate, show)
-        valid_waves = Waves.open(valid_set, run / "cache", rate, show)
+        train_waves, valid_waves = open_waves(
+            (train_set, valid_set), run, rate, resume, config.loop.max_fault_share
+        )
         torch.manual_seed(torch_seed(config.loop.seed, "weights"))
         model = SpeechModel(config.model)
         if init is not None:
@@ -254,7 +255,7 @@ class PretrainWork:
             fit_codes(self.contrastive, model, train_waves, config.loop.seed)
         self.modules.to(device).train()
         pool = DistortionPool.open(noise_dir=config.noise_dir, rir_dir=config.rir_dir)
-        self.pool = replace(pool, speech=train_waves.cache.get, num_speech=len(train_waves.cache))
+        self.pool = replace(pool, speech=train_waves.wave, num_speech=len(train_waves.cache))
         self.valid_batches = self.dataset(valid_waves, shuffle=False)
         self.distorted_valid = PlannedBatches(
             valid_waves,
@@ -446,7 +447,7 @@ def fit_codes(task: FixedCodesContrastive, model: SpeechModel, waves: Waves, see
     config = model.config
     parts, spent = [], 0.0
     for item in rng(seed, "codes").permutation(len(waves.utterances)).tolist():
-        wave = torch.from_numpy(waves.cache.get(item))[None]  # (1, S)
+        wave = torch.from_numpy(waves.wave(item))[None]  # (1, S)
         lengths = torch.tensor([wave.shape[1]])
         frames = model.frame_lengths(lengths)
         clean = CleanSpeech(wave, lengths, frames, config.hop_samples, config.sample_rate)

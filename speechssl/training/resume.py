@@ -43,6 +43,8 @@ class Progress:
     best_step: int = 0
     windows: list[dict[str, Any]] = field(default_factory=list)
     """For each process, what was summed up since the last logged line."""
+    faults: dict[str, str] = field(default_factory=dict)
+    """Ids of the utterances that could not be read so far, and why."""
     config: dict[str, Any] = field(default_factory=dict)
     """The run's resolved config, to be compared on resume."""
 

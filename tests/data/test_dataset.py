@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from speechssl import audio
+from speechssl.audio import WaveCache
 from speechssl.data.batching import BatchPlan
-from speechssl.data.dataset import PlannedBatches, Waves, load_batches
+from speechssl.data.dataset import FaultyDataError, PlannedBatches, Waves, load_batches
 from speechssl.data.distortion import full
 from speechssl.data.manifest import Utterance
 from speechssl.rng import rng
@@ -108,3 +109,39 @@ def test_a_loader_that_is_closed_leaves_no_process_not_even_a_busy_one(waves, mo
     assert len(active_children()) == len(others) + 1
     batches.close()
     assert active_children() == others
+
+
+def test_an_utterance_that_cannot_be_read_has_a_stand_in_of_its_length(waves, tmp_path):
+    whole = dataset(waves, max_crop_s=0.4)
+    batches = [whole[i] for i in range(2 * whole.plan.num_batches)]
+    broken = Waves(waves.utterances, WaveCache(items_of(waves), 16000), 16000)
+    (tmp_path / "4.wav").unlink()
+    (tmp_path / "7.wav").write_bytes((tmp_path / "7.wav").read_bytes()[:5000])
+    audio.write(tmp_path / "9.wav", np.zeros(12000, np.float32), 16000)
+    data = dataset(broken, max_crop_s=0.4)
+    why = {"4": "No such recording", "7": "has changed", "9": "has changed"}
+    seen = {}
+    for before in batches:
+        batch = data[before.index]
+        assert equal(batch, pickle.loads(pickle.dumps(data))[before.index])
+        for name, stand_in in zip(before.ids, batch.ids, strict=True):
+            seen.setdefault(name, []).append(stand_in)
+            assert (stand_in == name) is (name not in why)
+            assert stand_in not in why
+        assert {name for name, _ in batch.faults} >= set(before.ids) & set(why)
+        assert all(why[name] in reason for name, reason in batch.faults)
+    assert all(abs(int(s) - int(name)) <= 6 for name in why for s in seen[name])
+    assert any(len(set(seen[name])) > 1 for name in why)  # drawn anew in each epoch
+
+
+def items_of(waves):
+    return [(u.audio, u.start_s, u.duration_s) for u in waves.utterances]
+
+
+def test_when_nothing_can_be_read_it_is_said(waves, tmp_path):
+    broken = Waves(waves.utterances, WaveCache(items_of(waves), 16000), 16000)
+    for index in range(12):
+        (tmp_path / f"{index}.wav").unlink()
+    for use in (lambda: dataset(broken)[0], lambda: broken.wave(3)):
+        with pytest.raises(FaultyDataError, match="None of the utterances can be read"):
+            use()

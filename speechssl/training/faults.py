@@ -1,0 +1,72 @@
+"""Utterances that a run could not read: counted, named in ``faults.jsonl``, and limited."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from speechssl import distributed
+from speechssl.data.dataset import Batch, Waves, check_faults
+from speechssl.data.manifest import Utterance
+from speechssl.runlog import RunLog
+from speechssl.training.resume import has_state
+
+_SHOWN = 5
+"""Faults that are told on the screen; the others are in the file."""
+
+
+def open_waves(
+    sets: Iterable[Sequence[Utterance]],
+    run: Path,
+    sample_rate: int,
+    resume: bool,
+    most_share: float,
+) -> list[Waves]:
+    """The sound of a run's sets. A run that is gone on with hears what it began with, whatever has
+    become of the recordings since."""
+    keep = resume and has_state(run)
+    show = distributed.rank() == 0 and sys.stderr.isatty()
+    return [
+        Waves.open(
+            utterances, run / "cache", sample_rate, show, keep=keep, max_fault_share=most_share
+        )
+        for utterances in sets
+    ]
+
+
+class FaultTally:
+    """What could not be read so far, by this process."""
+
+    def __init__(
+        self, run: Path, log: RunLog, known: dict[str, str], num_utterances: int, most_share: float
+    ) -> None:
+        """`known`: id -> why, of the run's earlier sessions and of the cache."""
+        self.found: dict[str, str] = {}
+        self._log, self._path = log, run / "faults.jsonl"
+        self._num_utterances, self._most_share = num_utterances, most_share
+        if distributed.rank() == 0:
+            self._path.unlink(missing_ok=True)
+        self._add(known)
+
+    def add(self, batches: Sequence[Batch]) -> int:
+        """Note the faults of an update's batches; how many utterances were replaced.
+
+        Raises FaultyDataError where more than the allowed share of the utterances is faulty.
+        """
+        faults = [fault for batch in batches for fault in batch.faults]
+        self._add(dict(faults))
+        check_faults(self.found, self._num_utterances, self._most_share)
+        return len(faults)
+
+    def _add(self, faults: dict[str, str]) -> None:
+        fresh = {name: reason for name, reason in faults.items() if name not in self.found}
+        if not fresh:
+            return
+        for name, reason in list(fresh.items())[: max(_SHOWN - len(self.found), 0)]:
+            self._log.say(f"{name} is replaced by other utterances: {reason}")
+        self.found |= fresh
+        if distributed.rank() == 0:
+            with self._path.open("a", encoding="utf-8") as file:
+                for name, reason in fresh.items():
+                    file.write(json.dumps({"id": name, "reason": reason}, ensure_ascii=False))
+                    file.write("\n")

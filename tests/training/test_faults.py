@@ -1,0 +1,165 @@
+"""Recordings that vanish, are cut off or change under a run: replaced, counted, named, limited."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from speechssl import audio
+from speechssl.data.dataset import FaultyDataError
+from speechssl.data.manifest import Utterance
+from speechssl.runlog import read_metrics
+from speechssl.training.finetune import finetune
+from speechssl.training.pretrain import PretrainWork, pretrain
+
+
+@pytest.fixture
+def own_tones(tones, tmp_path) -> tuple[list[Utterance], list[Utterance]]:
+    """Copies of the tones, which a test may damage."""
+
+    def copied(utterance: Utterance) -> Utterance:
+        path = tmp_path / "audio" / utterance.audio.name
+        path.parent.mkdir(exist_ok=True)
+        return replace(utterance, audio=Path(shutil.copy(utterance.audio, path)))
+
+    return [copied(u) for u in tones[0][:32]], [copied(u) for u in tones[1][:6]]
+
+
+def vanish(path: Path) -> None:
+    path.unlink()
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def tolerant(config, share=0.2):
+    loop = replace(config.loop, max_fault_share=share, max_steps=6, checkpoint_every=2)
+    return replace(config, loop=replace(loop, num_validations=1))
+
+
+def end_of(run: Path) -> tuple[dict[str, torch.Tensor], list[dict]]:
+    newest = sorted((run / "checkpoints").glob("step-*"))[-1]
+    tensors = {k: v.clone() for k, v in load_file(newest / "model.safetensors").items()}
+    metrics = [
+        {k: v for k, v in m.items() if k != "time_s" and not k.startswith("speed/")}
+        for m in read_metrics(run)
+    ]
+    return tensors, metrics
+
+
+def same_end(one: Path, two: Path) -> bool:
+    (a, lines), (b, others) = end_of(one), end_of(two)
+    return lines == others and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def named(run: Path) -> dict[str, str]:
+    lines = (run / "faults.jsonl").read_text(encoding="utf-8").splitlines()
+    return {told["id"]: told["reason"] for told in map(json.loads, lines)}
+
+
+def at_steps(monkeypatch, **what) -> None:
+    """``step_3=f``: call f before the gradients of step 3, the first time it is reached."""
+    real = PretrainWork.backward
+
+    def backward(self, step, max_steps, batches):
+        what.pop(f"step_{step}", lambda: None)()
+        return real(self, step, max_steps, batches)
+
+    monkeypatch.setattr(PretrainWork, "backward", backward)
+
+
+def die() -> None:
+    raise RuntimeError("killed")
+
+
+@pytest.mark.parametrize("damage", [vanish, truncate])
+def test_what_is_damaged_before_the_start_is_replaced_and_resume_is_exact(
+    damage, own_tones, pretrain_config, tmp_path, monkeypatch, capsys
+):
+    train_set, valid_set = own_tones
+    damage(train_set[3].audio)
+    damage(train_set[20].audio)
+    config = tolerant(pretrain_config)
+    pretrain(config, train_set, tmp_path / "whole", valid_set=valid_set)
+    assert named(tmp_path / "whole").keys() == {"0-3", "0-20"}
+    assert "0-3 is replaced by other utterances: " in capsys.readouterr().err
+    replaced = [m.get("faults/replaced", 0) for m in read_metrics(tmp_path / "whole")]
+    assert sum(replaced) >= 2
+
+    at_steps(monkeypatch, step_5=die)
+    with pytest.raises(RuntimeError, match="killed"):
+        pretrain(config, train_set, tmp_path / "again", valid_set=valid_set)
+    vanish(train_set[7].audio)  # between the sessions: the run goes on with what it heard
+    pretrain(config, train_set, tmp_path / "again", valid_set=valid_set)
+    assert same_end(tmp_path / "whole", tmp_path / "again")
+    assert named(tmp_path / "again") == named(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("damage", [vanish, truncate])
+@pytest.mark.filterwarnings("ignore:No wave cache:UserWarning")
+def test_what_is_damaged_under_a_run_without_a_cache(
+    damage, own_tones, pretrain_config, tmp_path, monkeypatch
+):
+    def no_space(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(audio, "_fill", no_space)
+    config = tolerant(pretrain_config)
+
+    def run(name: str, *, dies: bool) -> Path:
+        train_set, valid_set = ([copy_of(u, name) for u in part] for part in own_tones)
+        steps = {"step_1": lambda: [damage(u.audio) for u in train_set[:5]]}
+        with monkeypatch.context() as patch:
+            at_steps(patch, **steps, **({"step_5": die} if dies else {}))
+            if dies:
+                with pytest.raises(RuntimeError, match="killed"):
+                    pretrain(config, train_set, tmp_path / name, valid_set=valid_set)
+            pretrain(config, train_set, tmp_path / name, valid_set=valid_set)
+        return tmp_path / name
+
+    def copy_of(utterance: Utterance, name: str) -> Utterance:
+        path = tmp_path / f"audio-{name}" / utterance.audio.name
+        path.parent.mkdir(exist_ok=True)
+        return replace(utterance, audio=Path(shutil.copy(utterance.audio, path)))
+
+    whole, broken = run("whole", dies=False), run("broken", dies=True)
+    damaged = {f"0-{i}" for i in range(5)}
+    assert named(whole).keys() <= damaged
+    assert len(named(whole)) >= 3
+    assert same_end(whole, broken)
+
+
+def test_too_many_faults_stop_a_run_with_a_sentence(own_tones, pretrain_config, tmp_path):
+    train_set, valid_set = own_tones
+    for utterance in train_set[:4]:
+        vanish(utterance.audio)
+    with pytest.raises(
+        FaultyDataError, match=r"4 of 32 utterances .*share of 0\.05 .*first is 0-0 \(No such rec"
+    ):
+        pretrain(tolerant(pretrain_config, 0.05), train_set, tmp_path / "run", valid_set=valid_set)
+
+
+@pytest.mark.filterwarnings("ignore:No wave cache:UserWarning")
+def test_too_many_faults_under_a_run(own_tones, pretrain_config, tmp_path, monkeypatch):
+    train_set, valid_set = own_tones
+    monkeypatch.setattr(audio, "_need_space", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+    at_steps(monkeypatch, step_3=lambda: [vanish(u.audio) for u in train_set[:12]])
+    with pytest.raises(FaultyDataError, match=r"of 32 utterances cannot be read, more than"):
+        pretrain(tolerant(pretrain_config, 0.02), train_set, tmp_path / "run", valid_set=valid_set)
+    assert (tmp_path / "run" / "checkpoints" / "step-00000004").is_dir()
+
+
+def test_the_transcript_is_that_of_what_is_heard(own_tones, finetune_config, tmp_path):
+    train_set, valid_set = own_tones
+    truncate(train_set[5].audio)
+    truncate(valid_set[1].audio)
+    loop = replace(finetune_config.loop, max_steps=60, num_validations=2, max_fault_share=0.2)
+    finetune(replace(finetune_config, loop=loop), train_set, valid_set, tmp_path / "run")
+    assert named(tmp_path / "run").keys() == {"0-5"}
+    losses = [m["loss/ctc"] for m in read_metrics(tmp_path / "run") if "loss/ctc" in m]
+    assert losses[-1] < 0.6 * losses[0]
