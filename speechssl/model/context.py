@@ -78,8 +78,8 @@ class TransformerContext(nn.Module):
             x = self.norm(x)
         x = dropout(x, config.dropout, self.training)
         attention_mask = None
-        # A compiled graph has no branch on data: there the mask is always made.
-        if torch.compiler.is_compiling() or int(lengths.min()) < x.shape[1]:
+        # To ask whether there is padding is to wait for the device; a compiled graph cannot ask.
+        if not x.is_cpu or torch.compiler.is_compiling() or int(lengths.min()) < x.shape[1]:
             attention_mask = shapes.length_mask(lengths, x.shape[1])[:, None, None, :]  # (B,1,1,T)
         # One bias for all layers (H, T, T), which each of them gates.
         bias = (self._distance_bias(x.shape[1]),) if config.rel_buckets else ()

@@ -113,18 +113,18 @@ class GumbelContrastive(nn.Module):
 
         Args:
             output: of the model, with the mask applied.
-            mask: (B, T) bool.
+            mask: (B, T) bool, best on the host.
             negatives: (M, N) int64 from :func:`draw_negatives`.
         """
-        quantized = self.quantizer(output.latents[mask])
-        with torch.autocast(mask.device.type, enabled=False):
+        quantized = self.quantizer(shapes.take(output.latents, mask))
+        with torch.autocast(output.context.device.type, enabled=False):
             targets = self.project_target(quantized.vectors)  # (M, E)
-            predictions = self.project_context(output.context[mask].float())  # (M, E)
+            predictions = self.project_context(shapes.take(output.context, mask).float())  # (M, E)
             logits = contrastive_logits(predictions, targets, quantized.codes, negatives)
             logits = logits / self.config.temperature  # (M, 1 + N)
             total = F.cross_entropy(
                 logits,
-                torch.zeros(len(logits), dtype=torch.long, device=mask.device),
+                torch.zeros(len(logits), dtype=torch.long, device=logits.device),
                 reduction="sum",
             )
             penalty = mean_square(output.raw_latents, output.lengths)
@@ -142,12 +142,13 @@ class GumbelContrastive(nn.Module):
             "contrastive/accuracy": accuracy(logits),
             "contrastive/chance": chance(logits),
             "quantizer/perplexity": quantized.perplexity.detach(),
-            "quantizer/codes_used": _codes_used(quantized.codes),
         }
         tallies = {
-            f"group_{group}": torch.bincount(codes, minlength=self.config.entries)
+            f"group_{group}": count_codes(codes, self.config.entries)
             for group, codes in enumerate(quantized.codes.unbind(1))
         }
+        used = torch.stack([(tally > 0).sum() for tally in tallies.values()])
+        metrics["quantizer/codes_used"] = used.float().mean()
         return TaskLoss(terms, metrics, tallies)
 
 
@@ -183,15 +184,16 @@ class FixedCodesContrastive(nn.Module):
 
     def forward(self, output: SpeechOutput, mask: Tensor, clean: CleanSpeech) -> TaskLoss:
         """The loss over masked frames; `clean` is the undamaged speech."""
-        codes = self.quantizer(self.features(clean)[mask])  # (M,)
-        with torch.autocast(mask.device.type, enabled=False):
-            predictions = F.normalize(self.project_context(output.context[mask].float()), dim=1)
+        codes = self.quantizer(shapes.take(self.features(clean), mask))  # (M,)
+        with torch.autocast(output.context.device.type, enabled=False):
+            predictions = self.project_context(shapes.take(output.context, mask).float())  # (M, E)
+            predictions = F.normalize(predictions, dim=1)
             logits = predictions @ F.normalize(self.codebook, dim=1).T / self.config.temperature
             total = F.cross_entropy(logits, codes, reduction="sum")
         guesses = logits.argmax(1)
         right = (guesses == codes).float().mean() if len(codes) else logits.new_zeros(())
         tallies = {
-            name: torch.bincount(values, minlength=self.quantizer.entries)
+            name: count_codes(values, self.quantizer.entries)
             for name, values in (("targets", codes), ("predicted", guesses))
         }
         metrics = {
@@ -316,6 +318,11 @@ def chance(logits: Tensor) -> Tensor:
     return torch.isfinite(logits).sum(1).float().log().mean() if len(logits) else logits.sum()
 
 
+def count_codes(codes: Tensor, entries: int) -> Tensor:
+    """(M,) int64 -> (entries,) int64: how often each came up."""
+    return codes.new_zeros(entries).index_add_(0, codes, torch.ones_like(codes))
+
+
 def perplexity(tally: Tensor) -> Tensor:
     """exp(entropy) of counts (V,): how many codes are in use, from 1 to V; 1 where all are zero."""
     share = tally / tally.sum().clamp_min(1)
@@ -324,12 +331,5 @@ def perplexity(tally: Tensor) -> Tensor:
 
 def mean_square(latents: Tensor, lengths: Tensor) -> Tensor:
     """Mean square of valid latents (B, T, C): the feature penalty."""
-    valid = shapes.length_mask(lengths, latents.shape[1])
-    return latents[valid].float().square().mean()
-
-
-def _codes_used(codes: Tensor) -> Tensor:
-    """Distinct codes per group, mean over groups."""
-    groups = codes.shape[1]
-    used = sum(len(torch.unique(codes[:, g])) for g in range(groups))
-    return torch.tensor(used / groups)
+    total = shapes.zero_padding(latents.float(), lengths).square().sum()
+    return total / (lengths.sum() * latents.shape[2])

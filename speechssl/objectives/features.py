@@ -30,7 +30,7 @@ class CleanSpeech:
     Args:
         wave: (B, S) clean, zero behind each utterance's end.
         lengths: (B,) its valid samples.
-        frames: (B,) valid frames of the model.
+        frames: (B,) valid frames of the model, best on the host.
         hop_samples: hop of the model, a multiple of 10 ms.
         sample_rate: of the wave, Hz.
     """
@@ -46,7 +46,7 @@ class CleanSpeech:
                 f"The model's hop of {hop_samples} samples is not a multiple of 10 ms."
             )
         self._per_frame = hop_samples // self._hop
-        self._hops = frames * self._per_frame  # (B,)
+        self._hops = (frames * self._per_frame).to(wave.device, non_blocking=True)  # (B,)
         self._num = int(frames.max()) * self._per_frame  # H
 
     @torch.no_grad()

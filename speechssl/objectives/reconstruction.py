@@ -69,7 +69,7 @@ class ReconstructionTask(nn.Module):
 
     def forward(self, output: SpeechOutput, mask: Tensor, clean: CleanSpeech) -> TaskLoss:
         """The loss over masked and unmasked valid frames; `clean` is the undamaged speech."""
-        valid = shapes.length_mask(output.lengths, mask.shape[1])
+        valid = shapes.length_mask(clean.frames, mask.shape[1])
         terms: dict[str, LossTerm] = {}
         metrics: dict[str, Tensor] = {}
         for name in self.config.features:
@@ -80,8 +80,8 @@ class ReconstructionTask(nn.Module):
             ):
                 if not weight:
                     continue
-                rebuilt = self.heads[name](output.context[chosen]).float()  # (N, dim)
-                total = (rebuilt - target[chosen]).abs().mean(1).sum()
+                rebuilt = self.heads[name](shapes.take(output.context, chosen)).float()  # (N, dim)
+                total = (rebuilt - shapes.take(target, chosen)).abs().mean(1).sum()
                 terms[f"reconstruction_{name}_{where}"] = LossTerm(total, where, weight)
         return TaskLoss(terms, metrics)
 

@@ -102,6 +102,7 @@ def reconstruction_health(
         it is zero, as features are centred), ``copy`` (heard to clean) and ``to_heard`` (rebuilt to
         heard), both on unmasked frames.
     """
+    mask = mask.to(output.context.device)
     unmasked = shapes.length_mask(output.lengths, mask.shape[1]) & ~mask
     found = {}
     for name in task.config.features:

@@ -231,19 +231,20 @@ def train(
             losses["grad_norm"] = norm = distributed.whole(norm)
             if num_replaced:
                 losses["faults/replaced"] = torch.tensor(float(num_replaced))
-            if wrong := _not_finite(losses):
+            scalars = _on_host(losses)  # the one place where an update waits for the device
+            if wrong := [name for name, value in scalars.items() if not math.isfinite(value)]:
                 log.metrics(step + 1, clock.elapsed_s, {"faults/not_finite": 1.0})
                 raise NonFiniteLossError(_explain(wrong, micro_batches, step))
             optimizer.step()
 
             if distributed.world() > 1:
-                losses["data/imbalance"] = torch.tensor(dataset.plan.imbalance(step))
+                scalars["data/imbalance"] = dataset.plan.imbalance(step)
             progress.step += 1
             samples = sum(b.num_samples for b in micro_batches) * distributed.world()
             audio_s = samples / dataset.waves.sample_rate
             progress.audio_s += audio_s
             window.add(
-                losses, audio_s, waiting, sum(_padding(b) for b in micro_batches) / accumulate
+                scalars, audio_s, waiting, sum(_padding(b) for b in micro_batches) / accumulate
             )
             planned = budget.plan(progress.step, progress.max_steps)
             progress.max_steps = distributed.least(planned, norm.device)
@@ -382,11 +383,9 @@ class _Window:
             "padding": self._padding,
         }
 
-    def add(
-        self, losses: dict[str, torch.Tensor], audio_s: float, wait_s: float, padding: float
-    ) -> None:
-        for name, value in losses.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value)
+    def add(self, scalars: dict[str, float], audio_s: float, wait_s: float, padding: float) -> None:
+        for name, value in scalars.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
         self._steps += 1
         self._audio_s += audio_s
         self._wait_s += wait_s
@@ -420,9 +419,11 @@ def _shown(means: dict[str, float], clock: Clock, progress: Progress) -> dict[st
     }
 
 
-def _not_finite(losses: dict[str, torch.Tensor]) -> list[str]:
-    """The names of losses, or of the gradient's norm, that are not numbers."""
-    return [name for name, value in losses.items() if not math.isfinite(float(value))]
+def _on_host(scalars: dict[str, torch.Tensor]) -> dict[str, float]:
+    """All of them in one transfer."""
+    device = max((value.device for value in scalars.values()), key=lambda d: d.type != "cpu")
+    moved = [value.detach().float().to(device) for value in scalars.values()]
+    return dict(zip(scalars, torch.stack(moved).tolist(), strict=True))
 
 
 def _explain(wrong: Sequence[str], batches: Sequence[Batch], step: int) -> str:

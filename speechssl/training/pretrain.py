@@ -313,7 +313,7 @@ class PretrainWork:
             output = self.model(
                 batch.heard.to(self.device),
                 batch.lengths.to(self.device),
-                mask=mask,
+                mask=mask.to(self.device, non_blocking=True),
                 encoder_grad_scale=encoder_grad_scale,
             )
             results: list[TaskLoss] = []
@@ -322,7 +322,7 @@ class PretrainWork:
             elif isinstance(self.contrastive, GumbelContrastive):
                 generator = rng(self.config.loop.seed, "negatives", batch.index)
                 num = self.contrastive.config.num_negatives
-                negatives = torch.from_numpy(draw_negatives(mask.cpu().numpy(), num, generator))
+                negatives = torch.from_numpy(draw_negatives(mask.numpy(), num, generator))
                 results.append(self.contrastive(output, mask, negatives.to(self.device)))
             if self.reconstruction is not None:
                 results.append(self.reconstruction(output, mask, clean))
@@ -335,14 +335,14 @@ class PretrainWork:
     def _speech(self, batch: Batch, wave: Tensor) -> CleanSpeech:
         """The features of a batch's clean or heard wave."""
         config = self.config.model
+        frames = self.model.frame_lengths(batch.lengths)
         lengths = batch.lengths.to(self.device)
-        frames = self.model.frame_lengths(lengths)
         return CleanSpeech(
             wave.to(self.device), lengths, frames, config.hop_samples, config.sample_rate
         )
 
     def mask(self, batch: Batch, purpose: str) -> Tensor:
-        """(B, T) bool on the device: which frames are hidden."""
+        """(B, T) bool on the host: which frames are hidden."""
         frames = self.model.frame_lengths(batch.lengths)
         drawn = span_mask(
             frames.tolist(),
@@ -351,7 +351,7 @@ class PretrainWork:
             span=self.config.mask_span,
             generator=rng(self.config.loop.seed, purpose, batch.index),
         )
-        return torch.from_numpy(drawn).to(self.device)
+        return torch.from_numpy(drawn)
 
     @torch.no_grad()
     def validate(self, step: int) -> tuple[float, dict[str, float]]:  # noqa: ARG002
@@ -392,7 +392,7 @@ class PretrainWork:
             health = frame_health(undamaged)
             if self.reconstruction is not None:
                 clean, heard = (self._speech(batch, w) for w in (batch.clean, batch.heard))
-                output = self.model(heard.wave, lengths, mask=mask)
+                output = self.model(heard.wave, lengths, mask=mask.to(self.device))
                 health |= reconstruction_health(self.reconstruction, output, mask, clean, heard)
         return health
 
@@ -429,7 +429,7 @@ class PretrainWork:
         masked = sum(int(mask.sum()) for mask in masks)
         valid = sum(int(self.model.frame_lengths(b.lengths).sum()) for b in batches)
         counts = torch.tensor([masked, valid - masked], dtype=torch.float64)
-        if reduce:
+        if reduce and distributed.world() > 1:
             counts = distributed.all_reduce_sum(counts.to(self.device))
         return {"masked": float(counts[0]), "unmasked": float(counts[1])}
 
