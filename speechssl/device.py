@@ -16,12 +16,16 @@ Precision = Literal["auto", "bf16", "fp32"]
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """``auto``: the GPU where there is one."""
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("cpu")
+    """``auto``: the GPU where there is one; of several, each process that `torchrun` started on a
+    machine takes its own, for ``cuda`` too."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and device.index is None:
+        number = os.environ.get("LOCAL_RANK")
+        own = torch.cuda.current_device() if number is None else int(number)
+        device = torch.device("cuda", own)
+    return device
 
 
 def bf16_is_fast(device: torch.device) -> bool:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from speechssl import device
-from speechssl.device import memory
+from speechssl.device import memory, pick_device
 
 
 def test_the_machine_has_memory():
@@ -29,3 +29,13 @@ def test_a_container_limits_it(version, stat, tmp_path: Path, monkeypatch):
     assert memory(torch.device("cpu")) == device.Memory(free=500, total=1000)
     (tmp_path / limit).write_text("max\n")
     assert memory(torch.device("cpu")).total > 1000
+
+
+def test_each_process_of_a_machine_takes_its_own_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    assert pick_device("auto") == torch.device("cuda:0")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert pick_device("auto") == pick_device("cuda") == torch.device("cuda:3")
+    assert pick_device("cuda:1") == torch.device("cuda:1")
+    assert pick_device("cpu") == torch.device("cpu")
