@@ -118,6 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_pretrain,
         _add_finetune,
         _add_evaluate,
+        _add_check,
         _add_transcribe,
         _add_extract,
         _add_import,
@@ -468,6 +469,40 @@ def _run_evaluate(args: argparse.Namespace) -> int:
         write_result(args.out, results[-1], evaluation, [str(path) for path in args.manifests])
     print(describe(evaluation, results, args.worst))
     return EXIT_DONE
+
+
+def _add_check(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "check",
+        "Transcripts that look wrong, the most suspicious first.",
+        "speechssl check runs/finetune data/train.jsonl --out suspicious.tsv",
+        _run_check,
+    )
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
+    parser.add_argument("manifests", type=Path, nargs="+", metavar="MANIFEST")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="all of them in order, as .tsv or .jsonl"
+    )
+    parser.add_argument("--top", type=int, default=10, help="how many to show (default 10)")
+    _add_precision(parser)
+
+
+def _run_check(args: argparse.Namespace) -> int:
+    from speechssl.data.manifest import read_manifest
+    from speechssl.inference.check import check, check_suffix, describe, write_check
+    from speechssl.interop.sources import open_model
+
+    if args.out:
+        check_suffix(args.out)
+    utterances = [u for path in args.manifests for u in read_manifest(path)]
+    found = check(open_model(args.model), utterances, precision=args.precision)
+    if args.out:
+        write_check(args.out, found)
+    print(describe(found, args.top))
+    for unreadable in found.unreadable:
+        print(f"speechssl: {unreadable}", file=sys.stderr)
+    return _unread(len(found.unreadable), len(found.judged) + len(found.unreadable))
 
 
 def _add_transcribe(commands: Any) -> None:

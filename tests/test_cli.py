@@ -20,7 +20,17 @@ from speechssl import __version__, audio, cli, load, transcribe
 from speechssl.cli import main
 from speechssl.data.manifest import Utterance, write_manifest
 
-COMMANDS = ("demo", "run", "prepare", "pretrain", "finetune", "evaluate", "transcribe", "extract")
+COMMANDS = (
+    "demo",
+    "run",
+    "prepare",
+    "pretrain",
+    "finetune",
+    "evaluate",
+    "check",
+    "transcribe",
+    "extract",
+)
 COMMANDS += ("report", "doctor")
 
 

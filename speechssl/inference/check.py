@@ -1,0 +1,198 @@
+"""Transcripts that look wrong, by what a model hears: those most worth a second look come first.
+
+A transcript is suspicious where the model finds its own hypothesis much more probable: the
+log-likelihood ratio of both under CTC (Graves et al. 2006, section 3.1), per symbol of the
+transcript so that long ones do not come first for their length alone. A hard recording makes both
+improbable and is not suspicious by that.
+
+Shapes: T rows of log-probabilities, V vocabulary.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from speechssl import audio
+from speechssl.checkpoint import Checkpoint
+from speechssl.data.batching import BatchPlan
+from speechssl.data.manifest import Utterance
+from speechssl.decoding.align import align, mean_confidence
+from speechssl.decoding.greedy import greedy_decode
+from speechssl.device import Precision, pick_device
+from speechssl.inference.transcribe import BATCH_S, Unreadable, log_probs
+from speechssl.scoring.wer import format_alignment, score
+from speechssl.text import BLANK_ID, Tokenizer, ctc_min_frames
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A transcript and what speaks against it."""
+
+    id: str
+    audio: str
+    start_s: float
+    suspicion: float
+    """Nats per symbol of the transcript by which the hypothesis is more probable; infinite where
+    the recording is too short for the transcript."""
+    cer: float
+    """Errors of the hypothesis, were the transcript right, over the characters of the transcript
+    (a fraction)."""
+    loss: float
+    """-log p(transcript | sound) per symbol, in nats."""
+    own_loss: float
+    """The same of the hypothesis."""
+    alignment: float
+    """How sure the model is of the transcript's symbols where they fit best, in [0, 1]."""
+    transcript: str
+    hypothesis: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found in some manifests."""
+
+    judged: tuple[Judged, ...]
+    """The most suspicious first."""
+    unreadable: tuple[Unreadable, ...]
+    num_untranscribed: int
+
+
+def check(
+    checkpoint: Checkpoint,
+    utterances: Sequence[Utterance],
+    *,
+    precision: Precision = "fp32",
+    batch_s: float = BATCH_S,
+) -> Check:
+    """Judge every transcript of `utterances`; ValueError where there is none, or no CTC head."""
+    chosen = [u for u in utterances if u.text is not None]
+    if not chosen:
+        raise ValueError(f"None of the {len(utterances)} utterances has a transcript to check.")
+    model, tokenizer = checkpoint.require_ctc()
+    model.to(pick_device()).eval()
+    plan = BatchPlan(
+        np.array([u.duration_s for u in chosen]), batch_s=batch_s, seed=0, shuffle=False
+    )
+    judged: list[Judged] = []
+    unreadable: list[Unreadable] = []
+    for index in range(plan.num_batches):
+        waves, heard = [], []
+        for utterance in (chosen[i] for i in plan.batch(index).tolist()):
+            wave = _read(utterance, model.speech.config.sample_rate)
+            if isinstance(wave, Unreadable):
+                unreadable.append(wave)
+            else:
+                waves.append(wave)
+                heard.append(utterance)
+        if waves:
+            judged += _judge(*log_probs(model, waves, precision), tokenizer, heard)
+    judged.sort(key=lambda j: (-j.suspicion, -j.cer, j.id))
+    return Check(tuple(judged), tuple(unreadable), len(utterances) - len(chosen))
+
+
+def _read(utterance: Utterance, sample_rate: int) -> np.ndarray | Unreadable:
+    try:
+        return audio.read(
+            utterance.audio,
+            sample_rate=sample_rate,
+            start_s=utterance.start_s,
+            duration_s=utterance.duration_s,
+        )
+    except (audio.AudioError, OSError) as error:
+        return Unreadable(utterance.id, error)
+
+
+def _judge(
+    rows: Tensor, lengths: Tensor, tokenizer: Tokenizer, utterances: Sequence[Utterance]
+) -> Iterator[Judged]:
+    """``rows`` (B, T, V) and ``lengths`` (B,) of utterances with a transcript."""
+    rows = rows.cpu()
+    given = [tokenizer.encode(u.text or "") for u in utterances]
+    own = [h.ids for h in greedy_decode(rows, lengths)]
+    losses, own_losses = (_ctc_losses(rows, lengths, ids) for ids in (given, own))
+    for i, utterance in enumerate(utterances):
+        transcript, hypothesis = utterance.text or "", tokenizer.decode(own[i])
+        num = max(len(given[i]), 1)
+        yield Judged(
+            id=utterance.id,
+            audio=str(utterance.audio),
+            start_s=utterance.start_s,
+            suspicion=(losses[i] - own_losses[i]) / num,
+            cer=_cer(transcript, hypothesis),
+            loss=losses[i] / num,
+            own_loss=own_losses[i] / max(len(own[i]), 1),
+            alignment=_alignment(rows[i, : int(lengths[i])].numpy(), given[i]),
+            transcript=transcript,
+            hypothesis=hypothesis,
+        )
+
+
+def _ctc_losses(rows: Tensor, lengths: Tensor, ids: Sequence[Sequence[int]]) -> list[float]:
+    """-log p(ids | rows) of each utterance in nats; infinite where its rows are too few."""
+    flat = torch.tensor([i for each in ids for i in each], dtype=torch.long)
+    sizes = torch.tensor([len(each) for each in ids])
+    losses = F.ctc_loss(
+        rows.transpose(0, 1), flat, lengths.cpu(), sizes, blank=BLANK_ID, reduction="none"
+    )
+    return [float(loss) for loss in losses]
+
+
+def _alignment(rows: np.ndarray, ids: Sequence[int]) -> float:
+    """Geometric mean of the symbols' probabilities on the best path through (T, V); 0 where they do
+    not fit."""
+    if not ids or ctc_min_frames(ids) > len(rows):
+        return 0.0
+    return mean_confidence(align(rows, ids).tokens)
+
+
+def _cer(transcript: str, hypothesis: str) -> float:
+    if not transcript.strip():
+        return float(len(hypothesis))
+    return score([transcript], [hypothesis], ids=[""]).cer
+
+
+def describe(found: Check, num: int) -> str:
+    """The most suspicious `num` for a person, each with what differs, word under word."""
+    lines = [f"{len(found.judged)} transcripts checked; the {num} that look most wrong:"]
+    for place, judged in enumerate(found.judged[:num], 1):
+        why = f"{judged.suspicion:.2f} nats a symbol, CER {100 * judged.cer:.0f} %"
+        if math.isinf(judged.suspicion):
+            why = "the recording is too short for it"
+        lines += ["", f"{place}. {judged.id}: {why}"]
+        lines.append(format_alignment(judged.transcript, judged.hypothesis))
+    if found.num_untranscribed:
+        lines += ["", f"Left out: {found.num_untranscribed} utterances without a transcript."]
+    return "\n".join(lines)
+
+
+def check_suffix(path: Path) -> None:
+    """ValueError where the suffix names no form that :func:`write_check` knows."""
+    if path.suffix not in (".jsonl", ".tsv"):
+        raise ValueError(f"--out must end in .jsonl or .tsv, got {path}.")
+
+
+def write_check(path: Path, found: Check) -> None:
+    """Write all of them in their order, as JSON lines (``.jsonl``) or as a table (``.tsv``)."""
+    check_suffix(path)
+    rows = [asdict(judged) for judged in found.judged]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        if path.suffix == ".tsv":
+            table = csv.DictWriter(
+                file, list(Judged.__slots__), delimiter="\t", lineterminator="\n"
+            )
+            table.writeheader()
+            table.writerows(rows)
+            return
+        for row in rows:
+            if math.isinf(row["suspicion"]):  # JSON has no infinity
+                row |= {"suspicion": None, "loss": None}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
