@@ -3,6 +3,7 @@
 import argparse
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -36,7 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     args, extra = parser.parse_known_args([a for a in argv if a != "--debug"])
     if extra and args.command not in ("pretrain", "finetune"):
-        parser.error(f"unknown arguments: {' '.join(extra)}")
+        from speechssl.fields import nearest
+
+        known = dict.fromkeys(re.findall(r"--[a-z][a-z-]*", args.parser.format_help()))
+        hint = f". {nearest(extra[0].split('=')[0], known)}" if extra[0].startswith("--") else ""
+        parser.error(f"unknown arguments: {' '.join(extra)}{hint}")
     args.overrides = extra
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # transcripts are UTF-8, whatever the terminal
@@ -136,7 +141,7 @@ def _command(
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=text, description=text, epilog=f"Example: {example}", allow_abbrev=False
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
     return parser
 
 

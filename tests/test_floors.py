@@ -22,6 +22,7 @@ FLOORS = {
     "audio": 0,
     "text": 0,
     "rng": 0,
+    "fields": 0,
     "shapes": 0,
     "distributed": 0,
     "runlog": 0,

@@ -25,6 +25,7 @@ import numpy as np
 import scipy.fft
 
 from speechssl import audio
+from speechssl.fields import check_fields
 
 NOISE_KINDS = ("white", "pink", "brown", "babble", "hum")
 
@@ -54,6 +55,7 @@ class OverlapConfig:
     """The longest part that is covered. Above one half the model cannot tell who is the speaker."""
 
     def __post_init__(self) -> None:
+        check_fields(self, type(self).__name__)
         _check_p(self, "p", self.p)
         _check_range(self, "snr_db", self.snr_db, -60, 100)
         if not 0 < self.max_share <= 0.5:
@@ -74,6 +76,7 @@ class ReverbConfig:
     """Share of rooms taken from the pool's folder where it has any."""
 
     def __post_init__(self) -> None:
+        check_fields(self, type(self).__name__)
         _check_p(self, "p", self.p)
         _check_range(self, "rt60_s", self.rt60_s, 0.01, 5)
         _check_range(self, "direct_db", self.direct_db, -40, 60)
@@ -95,6 +98,7 @@ class NoiseConfig:
     """Share of noises taken from the pool's folder where it has any."""
 
     def __post_init__(self) -> None:
+        check_fields(self, type(self).__name__)
         _check_p(self, "p", self.p)
         _check_range(self, "snr_db", self.snr_db, -60, 100)
         _check_p(self, "files_p", self.files_p)
@@ -114,6 +118,7 @@ class GainConfig:
     """Positive gains may leave [-1, 1]; nothing is clipped here."""
 
     def __post_init__(self) -> None:
+        check_fields(self, type(self).__name__)
         _check_p(self, "p", self.p)
         _check_range(self, "gain_db", self.gain_db, -80, 40)
 
@@ -128,6 +133,7 @@ class ClipConfig:
     """What is left of the highest peak; PASE+ draws from 0.1, 0.3, 0.5."""
 
     def __post_init__(self) -> None:
+        check_fields(self, type(self).__name__)
         _check_p(self, "p", self.p)
         _check_range(self, "level", self.level, 0.001, 1)
 
@@ -148,6 +154,7 @@ class BandLimitConfig:
     """Width of the band-stop."""
 
     def __post_init__(self) -> None:
+        check_fields(self, type(self).__name__)
         _check_p(self, "p", self.p)
         for name in ("low_pass_hz", "high_pass_hz", "stop_hz"):
             _check_range(self, name, getattr(self, name), 10, 96_000)
@@ -166,6 +173,7 @@ class ResampleConfig:
     """Share that is done without a filter, as cheap devices do: higher tones fold down."""
 
     def __post_init__(self) -> None:
+        check_fields(self, type(self).__name__)
         _check_p(self, "p", self.p)
         _check_p(self, "alias_p", self.alias_p)
         if not self.rates or min(self.rates) < 1000:
@@ -182,6 +190,7 @@ class CodecConfig:
     """Bits a sample, (fewest, most). 8 is hardly heard, 4 is harsh."""
 
     def __post_init__(self) -> None:
+        check_fields(self, type(self).__name__)
         _check_p(self, "p", self.p)
         _check_range(self, "bits", self.bits, 2, 16)
 
@@ -199,6 +208,7 @@ class DropConfig:
     0.1 s take whole phones, which CTC is then asked to guess."""
 
     def __post_init__(self) -> None:
+        check_fields(self, type(self).__name__)
         _check_p(self, "p", self.p)
         _check_range(self, "share", self.share, 0, 0.9)
         _check_range(self, "chunk_s", self.chunk_s, 0.001, 10)
@@ -226,6 +236,9 @@ class DistortionConfig:
     """Coarse quantisation."""
     drop: DropConfig = field(default_factory=DropConfig)
     """Lost chunks."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, "distortion")
 
 
 def none() -> DistortionConfig:

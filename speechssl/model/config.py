@@ -5,7 +5,9 @@ A config is data only. Every field is checked when it is made, so a config that 
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
+
+from speechssl.fields import check_fields, nearest
 
 NormOrder = Literal["pre", "post"]
 UpperLayer = Literal["attention", "gru"]
@@ -17,9 +19,15 @@ def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
 
 
+_MOST = 1 << 20
+"""Of any width, length or number in a model: more is a slip, and asks for all memory there is."""
+
+
 def _check_at_least(name: str, value: int, least: int) -> None:
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}.")
+    if value > _MOST:
+        raise ValueError(f"{name} must be at most {_MOST}, got {value}.")
 
 
 def _check_probability(name: str, value: float) -> None:
@@ -45,17 +53,15 @@ class ConvEncoderConfig:
     """Bias in the convolutions (LARGE has it)."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "encoder")
         if not len(self.dims) == len(self.kernels) == len(self.strides) > 0:
             raise ValueError(
                 "encoder: dims, kernels and strides must have the same number of layers, got "
                 f"{len(self.dims)}, {len(self.kernels)} and {len(self.strides)}."
             )
         for name in ("dims", "kernels", "strides"):
-            if min(getattr(self, name)) < 1:
-                raise ValueError(
-                    f"encoder.{name} must all be at least 1, got {getattr(self, name)}."
-                )
-        _check_choice("encoder.norm", self.norm, get_args(EncoderNorm))
+            for value in getattr(self, name):
+                _check_at_least(f"encoder.{name}", value, 1)
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,7 @@ class FilterbankEncoderConfig:
     """Centre of the highest filter's upper neighbour."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "encoder")
         for name in ("num_filters", "kernel_samples", "hop_samples", "stack"):
             _check_at_least(f"encoder.{name}", getattr(self, name), 1)
         if self.hop_samples % 2:
@@ -146,8 +153,7 @@ class ContextConfig:
     arXiv:2305.13516, has 16); 0: none."""
 
     def __post_init__(self) -> None:
-        _check_choice("context.norm_order", self.norm_order, get_args(NormOrder))
-        _check_choice("context.upper", self.upper, get_args(UpperLayer))
+        check_fields(self, "context")
         for name in (
             "dim",
             "num_layers",
@@ -158,8 +164,10 @@ class ContextConfig:
             "pos_groups",
         ):
             _check_at_least(f"context.{name}", getattr(self, name), 1)
-        for name in ("pos_stack", "rel_buckets", "adapter_dim"):
+        for name in ("pos_stack", "rel_buckets", "rel_max_distance", "adapter_dim"):
             _check_at_least(f"context.{name}", getattr(self, name), 0)
+        if self.norm_eps <= 0:
+            raise ValueError(f"context.norm_eps must be above 0, got {self.norm_eps}.")
         self._check_attention()
         for name in ("dropout", "attention_dropout", "activation_dropout", "layerdrop"):
             _check_probability(f"context.{name}", getattr(self, name))
@@ -223,6 +231,7 @@ class ModelConfig:
     """On the projected latents (``dropout_input`` of wav2vec 2.0)."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check_at_least("sample_rate", self.sample_rate, 1)
         _check_probability("latent_dropout", self.latent_dropout)
 
@@ -345,13 +354,13 @@ def from_dict(data: dict[str, Any]) -> ModelConfig:
 
     Raises ValueError for an unknown encoder kind or an unknown key, naming it.
     """
-    data = dict(data)
-    encoder = dict(data.pop("encoder", {"kind": "conv"}))
+    data = _object("model", data)
+    encoder = _object("encoder", data.pop("encoder", {"kind": "conv"}))
     kind = encoder.pop("kind", "conv")
     kinds = {"conv": ConvEncoderConfig, "filterbank": FilterbankEncoderConfig}
     _check_choice("encoder.kind", kind, tuple(kinds))
     for name in ("dims", "kernels", "strides"):
-        if name in encoder:
+        if isinstance(encoder.get(name), list):
             encoder[name] = tuple(encoder[name])
     return _build(
         ModelConfig,
@@ -359,14 +368,25 @@ def from_dict(data: dict[str, Any]) -> ModelConfig:
         {
             **data,
             "encoder": _build(kinds[kind], "encoder", encoder),
-            "context": _build(ContextConfig, "context", data.get("context", {})),
+            "context": _build(
+                ContextConfig, "context", _object("context", data.get("context", {}))
+            ),
         },
     )
+
+
+def _object(name: str, data: Any) -> dict[str, Any]:
+    """A copy of a JSON object."""
+    if not isinstance(data, dict):
+        raise ValueError(f"{name} must be an object of settings, got {data!r}.")
+    return dict(data)
 
 
 def _build(cls: Any, name: str, fields: dict[str, Any]) -> Any:
     known = [f.name for f in dataclasses.fields(cls)]
     unknown = sorted(set(fields) - set(known))
     if unknown:
-        raise ValueError(f"{name} config has unknown fields {unknown}; known are {known}.")
+        raise ValueError(
+            f"{name} config has unknown fields {unknown}. {nearest(unknown[0], known)}"
+        )
     return cls(**fields)

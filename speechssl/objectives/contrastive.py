@@ -12,7 +12,7 @@ Shapes: M masked frames of the batch, N negatives, D width, E width of a target,
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from speechssl import shapes
+from speechssl.fields import check_fields
 from speechssl.model.quantizer import (
     GumbelQuantizer,
     KMeansQuantizer,
@@ -62,11 +63,7 @@ class ContrastiveConfig:
     """Factor per update from the start towards the end temperature."""
 
     def __post_init__(self) -> None:
-        if self.quantizer not in get_args(QuantizerKind):
-            raise ValueError(
-                f"contrastive.quantizer must be one of {', '.join(get_args(QuantizerKind))}, got "
-                f"{self.quantizer!r}."
-            )
+        check_fields(self, "contrastive")
         for name in ("target_dim", "num_negatives", "groups", "entries"):
             if getattr(self, name) < 1:
                 raise ValueError(
@@ -81,6 +78,10 @@ class ContrastiveConfig:
             raise ValueError(
                 "contrastive.gumbel_end must be above 0 and at most contrastive.gumbel_start, got "
                 f"{self.gumbel_end} and {self.gumbel_start}."
+            )
+        if not 0 < self.gumbel_decay <= 1:
+            raise ValueError(
+                f"contrastive.gumbel_decay must be in (0, 1], got {self.gumbel_decay}."
             )
         if self.temperature <= 0:
             raise ValueError(f"contrastive.temperature must be above 0, got {self.temperature}.")

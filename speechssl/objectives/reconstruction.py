@@ -7,12 +7,12 @@ weights: at a masked frame the network must guess from the surroundings, at an u
 """
 
 from dataclasses import dataclass
-from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from speechssl import shapes
+from speechssl.fields import check_fields
 from speechssl.model.heads import ReconstructionHead
 from speechssl.model.speech_model import SpeechModel, SpeechOutput
 from speechssl.objectives.features import FEATURE_DIMS, HOP_S, CleanSpeech, FeatureName
@@ -31,12 +31,13 @@ class ReconstructionConfig:
     """Width of each head's hidden layer."""
 
     def __post_init__(self) -> None:
-        for feature in self.features:
-            if feature not in get_args(FeatureName):
-                allowed = ", ".join(get_args(FeatureName))
-                raise ValueError(f"reconstruction.features may hold {allowed}, got {feature!r}.")
+        check_fields(self, "reconstruction")
         if not self.features or len(set(self.features)) < len(self.features):
             raise ValueError("reconstruction.features must name at least one feature, each once.")
+        if self.hidden_dim < 1:
+            raise ValueError(
+                f"reconstruction.hidden_dim must be at least 1, got {self.hidden_dim}."
+            )
         for name in ("masked_weight", "unmasked_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(

@@ -21,6 +21,7 @@ from speechssl.data.distortion import none as no_distortion
 from speechssl.data.manifest import Utterance
 from speechssl.decoding.greedy import Hypothesis, blank_rate, greedy_decode
 from speechssl.device import Precision, autocast, keep_freed_memory, pick_device
+from speechssl.fields import check_fields
 from speechssl.interop.sources import open_model
 from speechssl.model import config as model_config
 from speechssl.model.config import FilterbankEncoderConfig, ModelConfig
@@ -96,6 +97,7 @@ class FinetuneConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("freeze_encoder_share", "mask_share", "channel_share", "mask_from_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}.")
@@ -105,6 +107,8 @@ class FinetuneConfig:
         for name in ("head_only_steps", "fresh_layers"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}.")
         if self.consistency < 0:
             raise ValueError(f"consistency must not be negative, got {self.consistency}.")
         if not self.speeds or not all(0.5 <= speed <= 2 for speed in self.speeds):

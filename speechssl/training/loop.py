@@ -14,13 +14,14 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from speechssl import distributed
 from speechssl.data.dataset import Batch, PlannedBatches, load_batches
+from speechssl.fields import check_fields
 from speechssl.runlog import RunLog
 from speechssl.training.budget import Budget, Clock
 from speechssl.training.diagnosis import gradient_norms
@@ -31,6 +32,7 @@ from speechssl.training.resume import Progress, StateWriter, clear_leftovers, ne
 from speechssl.training.runfolder import write_config
 
 _INTERRUPTED, _PREEMPTED = 1, 2
+_MOST_WORKERS = 1024
 _FREE_TO_CHANGE = {
     "num_workers",
     "checkpoint_every",
@@ -75,18 +77,18 @@ class LoopConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self, "loop")
         least = {"max_steps": 1, "accumulate": 1, "log_every": 1, "num_validations": 1}
         least |= {"checkpoint_every": 1, "keep_checkpoints": 1, "keep_every": 0, "patience": 0}
-        least |= {"num_workers": 0}
+        least |= {"num_workers": 0, "seed": 0}
         for name, value in least.items():
             if getattr(self, name) < value:
                 raise ValueError(
                     f"loop.{name} must be at least {value}, got {getattr(self, name)}."
                 )
-        if self.parallel not in get_args(Parallel):
+        if self.num_workers > _MOST_WORKERS:
             raise ValueError(
-                f"loop.parallel must be one of {', '.join(get_args(Parallel))}, got "
-                f"{self.parallel!r}."
+                f"loop.num_workers must be at most {_MOST_WORKERS}, got {self.num_workers}."
             )
         if not 0 <= self.max_fault_share <= 1:
             raise ValueError(f"loop.max_fault_share must be in [0, 1], got {self.max_fault_share}.")

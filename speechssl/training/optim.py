@@ -3,10 +3,12 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import nn
+
+from speechssl.fields import check_fields
 
 ScheduleKind = Literal["tri_stage", "linear", "cosine"]
 
@@ -37,17 +39,16 @@ class OptimConfig:
     """Largest norm of the whole gradient."""
 
     def __post_init__(self) -> None:
-        if self.schedule not in get_args(ScheduleKind):
-            raise ValueError(
-                f"optim.schedule must be one of {', '.join(get_args(ScheduleKind))}, got "
-                f"{self.schedule!r}."
-            )
+        check_fields(self, "optim")
         for name in ("lr", "eps", "clip_norm"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"optim.{name} must be above 0, got {getattr(self, name)}.")
         for name in ("hold_share", "initial_share", "final_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"optim.{name} must be in [0, 1], got {getattr(self, name)}.")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"optim.{name} must be in [0, 1), got {getattr(self, name)}.")
         for name in ("warmup_steps", "weight_decay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"optim.{name} must not be negative, got {getattr(self, name)}.")

@@ -23,6 +23,7 @@ from speechssl.data.distortion import light as light_distortion
 from speechssl.data.distortion import none as no_distortion
 from speechssl.data.manifest import Utterance
 from speechssl.device import Precision, autocast, keep_freed_memory, pick_device
+from speechssl.fields import check_fields
 from speechssl.interop.sources import open_model
 from speechssl.model import config as model_config
 from speechssl.model.config import ModelConfig
@@ -88,12 +89,19 @@ class PretrainConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.contrastive is None and self.reconstruction is None:
             raise ValueError("pretraining needs contrastive, reconstruction or both; both are off.")
         if not 0 < self.mask_share <= 1:
             raise ValueError(f"mask_share must be in (0, 1], got {self.mask_share}.")
         if self.mask_span < 1:
             raise ValueError(f"mask_span must be at least 1 frame, got {self.mask_span}.")
+        if self.teacher_layer < 0:
+            raise ValueError(f"teacher_layer must not be negative, got {self.teacher_layer}.")
+        if not 0 <= self.encoder_grad_scale <= 1:
+            raise ValueError(
+                f"encoder_grad_scale must be in [0, 1], got {self.encoder_grad_scale}."
+            )
         if min(self.batch_s, self.max_crop_s) <= 0:
             raise ValueError(
                 f"batch_s and max_crop_s must be above 0, got {self.batch_s} and {self.max_crop_s}."

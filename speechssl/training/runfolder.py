@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from speechssl.fields import nearest
 from speechssl.model import config as model_config
 from speechssl.model.config import ModelConfig
 
@@ -57,20 +58,13 @@ def override(config: Config, settings: Sequence[tuple[str, str]]) -> Config:
             if place is None:
                 break
         if not isinstance(place, dict) or last not in place:
-            raise ValueError(f"There is no setting {name!r}. {_nearest(name, data)}")
+            known = nearest(name.replace("-", "_"), _names(data, ""))
+            raise ValueError(f"There is no setting {name!r}. {known}")
         try:
             place[last] = json.loads(value)
         except json.JSONDecodeError:
             place[last] = value
     return from_json(type(config), data)
-
-
-def _nearest(name: str, data: dict[str, Any]) -> str:
-    import difflib
-
-    known = _names(data, "")
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
-    return f"Perhaps {' or '.join(close)}?" if close else f"Known: {', '.join(known)}."
 
 
 def _names(data: dict[str, Any], prefix: str) -> list[str]:
@@ -95,7 +89,8 @@ def _read(kind: Any, data: Any, name: str) -> Any:
         unknown = sorted(set(data) - set(hints))
         if unknown:
             raise ValueError(
-                f"Unknown settings {unknown} in {name or 'the config'}; known: {sorted(hints)}."
+                f"Unknown settings {unknown} in {name or 'the config'}. "
+                f"{nearest(unknown[0], sorted(hints))}"
             )
         return kind(**{k: _read(hints[k], v, f"{name}.{k}".strip(".")) for k, v in data.items()})
     return _read_plain(kind, data, name)
@@ -108,6 +103,4 @@ def _read_plain(kind: Any, data: Any, name: str) -> Any:
         return tuple(data)
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
-    if kind in (int, float, bool, str) and type(data) is not kind:
-        raise ValueError(f"{name} must be a {kind.__name__}, got {data!r}.")
     return data
