@@ -25,6 +25,7 @@ EXTRAS = {
     "espeakng_loader": "demo",
     "tensorboard": "tensorboard",
     "huggingface_hub": "hf",
+    "peft": "lora",
     "transformers": "hf",
 }
 """Optional packages, and the extra that installs each."""
@@ -490,7 +491,7 @@ def _add_check(commands: Any) -> None:
         "--out", type=Path, metavar="FILE", help="all of them in order, as .tsv or .jsonl"
     )
     parser.add_argument("--top", type=int, default=10, help="how many to show (default 10)")
-    _add_precision(parser)
+    _add_precision(parser, auto=False)
 
 
 def _run_check(args: argparse.Namespace) -> int:

@@ -355,6 +355,19 @@ def count_unknown(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
+def shared_symbols(new: Tokenizer, old: Tokenizer) -> list[int | None]:
+    """For each symbol of `new` its id in `old`, None where `old` does not have it.
+
+    A letter that `old` has in the other case only is the same sound, and taken: published models
+    often write in capitals.
+    """
+    ids = {symbol: i for i, symbol in enumerate(old.symbols)}
+    return [
+        next((ids[form] for form in (s, s.upper(), s.lower()) if form in ids), None)
+        for s in new.symbols
+    ]
+
+
 def ctc_min_frames(ids: Sequence[int]) -> int:
     """The fewest frames in which CTC can emit `ids`: one a token, and a blank between equal ones.
 

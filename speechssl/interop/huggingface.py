@@ -322,6 +322,8 @@ def family_for(config: ModelConfig, name: str | None = None) -> Family:
         context.norm_order != "post" or getattr(config.encoder, "norm", "layer") != "layer"
     ):
         fits = ()
+    if context.adapter_dim and context.norm_order != "pre":
+        fits = ()
     wanted = family_of({"model_type": name}) if name else fits[0] if fits else None
     if wanted is None or wanted not in fits:
         has = [part for part, needed in zip(parts, needs, strict=True) if needed]

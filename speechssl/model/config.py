@@ -149,8 +149,8 @@ class ContextConfig:
     rel_max_distance: int = 800
     """Frames from which on all distances share a bucket."""
     adapter_dim: int = 0
-    """Inner width of an adapter at the end of every attention layer (pre-norm only; MMS,
-    arXiv:2305.13516, has 16); 0: none."""
+    """Inner width of an adapter at the end of every layer (MMS, arXiv:2305.13516, has 16); 0:
+    none."""
 
     def __post_init__(self) -> None:
         check_fields(self, "context")
@@ -197,7 +197,7 @@ class ContextConfig:
             )
 
     def _check_attention(self) -> None:
-        """What the relative position bias and the adapters need."""
+        """What the relative position bias needs."""
         if self.rel_buckets and (self.local_layers or self.upper != "attention"):
             raise ValueError(
                 "context.rel_buckets is for attention in every layer: set context.local_layers to "
@@ -209,11 +209,6 @@ class ContextConfig:
             raise ValueError(
                 "context.rel_buckets must be a multiple of 4 and context.rel_max_distance above a "
                 f"quarter of it, got {self.rel_buckets} and {self.rel_max_distance}."
-            )
-        if self.adapter_dim and (self.norm_order != "pre" or self.upper != "attention"):
-            raise ValueError(
-                "context.adapter_dim needs context.norm_order 'pre' and context.upper "
-                f"'attention', got {self.norm_order!r} and {self.upper!r}."
             )
 
 

@@ -190,6 +190,7 @@ class LocalLayer(nn.Module):
         self.norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
         self.conv = nn.Linear(config.dim * config.local_kernel, inner)
         self.out = nn.Linear(inner, config.dim)
+        self.adapter = _adapter(config)
 
     def forward(self, x: Tensor, attention_mask: Tensor | None) -> Tensor:
         """(B, T, D), mask (B, 1, 1, T) True where a frame is valid -> (B, T, D)."""
@@ -203,7 +204,7 @@ class LocalLayer(nn.Module):
         windows = [padded[:, k : k + num] for k in range(config.local_kernel)]
         y = F.gelu(self.conv(torch.cat(windows, dim=2)))  # (B, T, 2 D)
         y = self.out(dropout(y, config.activation_dropout, self.training))
-        return x + dropout(y, config.dropout, self.training)
+        return self.adapter(x + dropout(y, config.dropout, self.training))
 
 
 class RecurrentLayer(nn.Module):
@@ -216,6 +217,7 @@ class RecurrentLayer(nn.Module):
         self.forwards = nn.GRU(config.dim, config.dim // 2, batch_first=True)
         self.backwards = nn.GRU(config.dim, config.dim // 2, batch_first=True)
         self.out = nn.Linear(config.dim, config.dim)
+        self.adapter = _adapter(config)
 
     def forward(self, x: Tensor, attention_mask: Tensor | None) -> Tensor:
         """(B, T, D), mask (B, 1, 1, T) True where a frame is valid -> (B, T, D)."""
@@ -225,7 +227,7 @@ class RecurrentLayer(nn.Module):
             else attention_mask[:, 0, 0].sum(1)
         )
         y = bidirectional_gru(self.norm(x), lengths, self.forwards, self.backwards)  # (B, T, D)
-        return x + dropout(self.out(y), self.config.dropout, self.training)
+        return self.adapter(x + dropout(self.out(y), self.config.dropout, self.training))
 
 
 class TransformerLayer(nn.Module):
@@ -239,7 +241,7 @@ class TransformerLayer(nn.Module):
         self.ffn_in = nn.Linear(config.dim, config.ffn_dim)
         self.ffn_out = nn.Linear(config.ffn_dim, config.dim)
         self.ffn_norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
-        self.adapter = Adapter(config) if config.adapter_dim else None
+        self.adapter = _adapter(config)
 
     def forward(
         self, x: Tensor, attention_mask: Tensor | None, distance_bias: Tensor | None = None
@@ -249,10 +251,9 @@ class TransformerLayer(nn.Module):
         if self.config.norm_order == "pre":
             y = self.attention(self.attention_norm(x), attention_mask, distance_bias)
             x = x + self._drop(y)
-            x = x + self._drop(self._ffn(self.ffn_norm(x)))
-            return x if self.adapter is None else x + self.adapter(x)
+            return self.adapter(x + self._drop(self._ffn(self.ffn_norm(x))))
         x = self.attention_norm(x + self._drop(self.attention(x, attention_mask, distance_bias)))
-        return self.ffn_norm(x + self._drop(self._ffn(x)))
+        return self.adapter(self.ffn_norm(x + self._drop(self._ffn(x))))
 
     def _ffn(self, x: Tensor) -> Tensor:
         inner = self.ffn_in(x)
@@ -267,7 +268,8 @@ class TransformerLayer(nn.Module):
 
 
 class Adapter(nn.Module):
-    """A narrow network at the end of a layer, which holds one language (arXiv:2305.13516)."""
+    """A narrow network with a residual at the end of a layer, which holds one language
+    (arXiv:2305.13516)."""
 
     def __init__(self, config: ContextConfig) -> None:
         super().__init__()
@@ -277,7 +279,11 @@ class Adapter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        return self.up(F.relu(self.down(self.norm(x))))
+        return x + self.up(F.relu(self.down(self.norm(x))))
+
+
+def _adapter(config: ContextConfig) -> nn.Module:
+    return Adapter(config) if config.adapter_dim else nn.Identity()
 
 
 class SelfAttention(nn.Module):

@@ -3,6 +3,8 @@
 Shapes: B batch, T frames, D width, V vocabulary, U rows of output per frame.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +28,17 @@ class CTCHead(nn.Module):
         with torch.autocast(context.device.type, enabled=False):
             logits = self.linear(context.float())  # (B, T, U * V)
             return logits.unflatten(2, (self.upsample, -1)).flatten(1, 2).log_softmax(2)
+
+    @torch.no_grad()
+    def take_rows(self, old: "CTCHead", places: Sequence[int | None]) -> None:
+        """Let symbol i be written as `old`, of the same `upsample`, writes symbol ``places[i]``;
+        where that is None, as it is."""
+        kept = [i for i, place in enumerate(places) if place is not None]
+        taken = [place for place in places if place is not None]
+        for name, values in self.linear.named_parameters():
+            mine = values.unflatten(0, (self.upsample, -1))  # (U, V, D) or (U, V)
+            theirs = old.linear.get_parameter(name).unflatten(0, (old.upsample, -1))
+            mine[:, kept] = theirs[:, taken].to(mine)
 
 
 class ReconstructionHead(nn.Module):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ from speechssl.decoding.greedy import Hypothesis, blank_rate, greedy_decode
 from speechssl.device import Precision, autocast, keep_freed_memory, pick_device
 from speechssl.fields import check_fields
 from speechssl.interop.sources import open_model
+from speechssl.interop.vocabulary import NEVER
 from speechssl.model import config as model_config
 from speechssl.model.config import FilterbankEncoderConfig, ModelConfig
 from speechssl.model.heads import CTCHead
@@ -30,15 +31,30 @@ from speechssl.model.masking import channel_mask, span_mask
 from speechssl.model.speech_model import CTCModel, SpeechModel
 from speechssl.rng import rng, torch_seed
 from speechssl.scoring.wer import EvalResult, score
-from speechssl.text import Tokenizer, count_unknown, ctc_min_frames, train_tokenizer
+from speechssl.text import (
+    Tokenizer,
+    count_unknown,
+    ctc_min_frames,
+    shared_symbols,
+    train_tokenizer,
+)
 from speechssl.training.diagnosis import frame_health
 from speechssl.training.faults import open_waves
+from speechssl.training.learning import (
+    check_something_learns,
+    freeze,
+    freeze_all_but_adapters,
+    with_adapters,
+)
 from speechssl.training.loop import LoopConfig, Outcome, train
+from speechssl.training.lora import LoraConfig, add_lora, without_lora
 from speechssl.training.optim import OptimConfig, Part, build_optimizer
 from speechssl.training.parallel import spread
 from speechssl.training.planner import describe, plan_run
 from speechssl.training.resume import has_state
 from speechssl.training.runfolder import to_json
+
+Learns = Literal["all", "adapters", "lora"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +73,18 @@ class FinetuneConfig:
     head_only_steps: int = 0
     """Updates in which only the head learns, so that its noise does not spoil what was
     pretrained."""
+    learns: Learns = "all"
+    """Beside the head: ``all`` of the model; only its ``adapters``, fresh ones where it has none
+    (MMS, arXiv:2305.13516); or ``lora``, low-rank additions to its weights. The latter two want a
+    larger `optim.lr`, about 1e-3."""
+    adapter_dim: int = 16
+    """Inner width of fresh adapters."""
+    lora: LoraConfig = LoraConfig()
+    freeze: tuple[str, ...] = ()
+    """Name patterns of parameters that do not learn, e.g. ``speech.context.layers.[0-5].*``."""
+    fresh_head: bool = False
+    """Begin with a fresh head where the model has one. Else the symbols that its old vocabulary
+    shares with the new one are written as before, and only the others are new."""
     freeze_encoder_share: float = 1.0
     """Share of the run in which a pretrained encoder is frozen; one from scratch never is."""
     fresh_layers: int = 0
@@ -101,7 +129,7 @@ class FinetuneConfig:
         for name in ("freeze_encoder_share", "mask_share", "channel_share", "mask_from_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}.")
-        for name in ("upsample", "mask_span", "channel_span", "max_valid"):
+        for name in ("upsample", "mask_span", "channel_span", "max_valid", "adapter_dim"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
         for name in ("head_only_steps", "fresh_layers"):
@@ -109,6 +137,10 @@ class FinetuneConfig:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}.")
+        if self.learns != "all" and self.fresh_layers:
+            raise ValueError(f"fresh_layers cannot learn where learns is {self.learns!r}.")
+        if self.learns == "lora" and self.loop.parallel == "fsdp":
+            raise ValueError("learns lora needs loop.parallel ddp, got fsdp.")
         if self.consistency < 0:
             raise ValueError(f"consistency must not be negative, got {self.consistency}.")
         if not self.speeds or not all(0.5 <= speed <= 2 for speed in self.speeds):
@@ -160,8 +192,8 @@ def finetune(
         init: a pretrained model; None starts from scratch.
         announce: measure a run that begins, and say on stderr what it will cost.
 
-    Raises ValueError where there is nothing to train or validate on, or where `announce` finds
-    that the run does not fit in memory.
+    Raises ValueError where there is nothing to train or validate on, where a name pattern of the
+    config matches nothing, or where `announce` finds that the run does not fit in memory.
     """
     started = time.monotonic()
     keep_freed_memory()
@@ -180,8 +212,12 @@ def finetune(
             minutes = sum(u.duration_s for u in train_set) / 60
             config = replace(config, dropout=fitting_dropout(init.speech.config, minutes))
         speech = build_speech(config, init)
-        head = CTCHead(speech.config.context.dim, tokenizer.vocab_size, config.upsample)
+        begins = not (resume and has_state(run))
+        head, origin = build_head(config, speech, tokenizer, init)
+        if origin and begins and not quiet:
+            print(origin.sentence(), file=sys.stderr, flush=True)
         model = CTCModel(speech, head)
+        choose_learning(model, config, pretrained=init is not None)
         train_set, dropped = fitting(train_set, model, tokenizer)
         if not train_set:
             raise ValueError(
@@ -194,8 +230,11 @@ def finetune(
         work = FinetuneWork(config, model, tokenizer, valid_waves, device, init is not None)
         work.notes = describe_data(train_set, valid_set, dropped, tokenizer)
         work.notes["init"] = None if init is None else init.meta
+        work.notes["learns"] = config.learns
+        if origin:
+            work.notes["head"] = {"kept": origin.kept, "fresh": origin.fresh}
         spread(work.modules, config.loop.parallel)
-        decay = 1.0 if init is None else config.layer_lr_decay
+        decay = 1.0 if init is None or config.learns != "all" else config.layer_lr_decay
         optimizer = build_optimizer(config.optim, learning_parts(model, decay))
         plan = BatchPlan(
             train_waves.lengths_s(),
@@ -215,7 +254,7 @@ def finetune(
             pool=DistortionPool.open() if distorts else None,
         )
 
-        if announce and not (resume and has_state(run)):
+        if announce and begins:
             cost = plan_run(work, dataset, config.loop, config.batch_s, device)
             if not quiet:
                 print(describe(cost, config.loop, datetime.now()), file=sys.stderr, flush=True)
@@ -239,6 +278,8 @@ def build_speech(config: FinetuneConfig, init: Checkpoint | None) -> SpeechModel
     )
     if init is None:
         return speech
+    if config.learns == "adapters":
+        return with_adapters(speech, config.adapter_dim)
     num_layers = speech.config.context.num_layers
     if config.fresh_layers > num_layers:
         raise ValueError(
@@ -252,6 +293,72 @@ def build_speech(config: FinetuneConfig, init: Checkpoint | None) -> SpeechModel
         if speech.config.context.norm_order == "pre":
             speech.context.norm.load_state_dict(fresh.context.norm.state_dict())
     return speech
+
+
+@dataclass(frozen=True)
+class HeadOrigin:
+    """Where the rows of a new head over an old one come from."""
+
+    kept: list[str]
+    """Symbols that are written as before."""
+    fresh: list[str]
+    """The others."""
+    reason: str = ""
+    """Why nothing was kept, where that was not for the symbols."""
+
+    def sentence(self) -> str:
+        """For the person."""
+        if self.reason:
+            return f"Head: fresh, as {self.reason}."
+        new = ", ".join(repr(s) for s in self.fresh) or "none"
+        return (
+            f"Head: {len(self.kept)} of {len(self.kept) + len(self.fresh)} symbols are written as "
+            f"before (the blank among them); new: {new}."
+        )
+
+
+def build_head(
+    config: FinetuneConfig, speech: SpeechModel, tokenizer: Tokenizer, init: Checkpoint | None
+) -> tuple[CTCHead, HeadOrigin | None]:
+    """A fresh head, or one with the rows of the symbols that the old vocabulary shares; and which
+    these are, None where there was no head."""
+    head = CTCHead(speech.config.context.dim, tokenizer.vocab_size, config.upsample)
+    if init is None or not isinstance(init.model, CTCModel) or init.tokenizer is None:
+        return head, None
+    symbols, old = list(tokenizer.symbols), init.model.head
+    if config.fresh_head:
+        return head, HeadOrigin([], symbols, "--fresh_head asks for it")
+    if old.upsample != config.upsample:
+        reason = f"the old one writes {old.upsample} rows a frame and this one {config.upsample}"
+        return head, HeadOrigin([], symbols, reason)
+    bias = old.linear.bias.unflatten(0, (old.upsample, -1))[0]  # (V,)
+    places = [
+        None if place is None or bias[place] <= NEVER else place
+        for place in shared_symbols(tokenizer, init.tokenizer)
+    ]
+    head.take_rows(old, places)
+    kept = [s for s, place in zip(symbols, places, strict=True) if place is not None]
+    return head, HeadOrigin(kept, [s for s in symbols if s not in kept])
+
+
+def choose_learning(model: CTCModel, config: FinetuneConfig, *, pretrained: bool) -> None:
+    """Freeze what does not learn in this run, and add LoRA where the config asks for it.
+
+    Raises ValueError where a name pattern matches nothing or nothing is left to learn, and where a
+    model from scratch is to learn in part.
+    """
+    if config.learns != "all" and not pretrained:
+        raise ValueError(
+            f"learns {config.learns!r} adapts a pretrained model: give one with --init."
+        )
+    freeze(model, config.freeze)
+    if pretrained and config.freeze_encoder_share == 1:
+        model.speech.encoder.requires_grad_(False)
+    if config.learns == "adapters":
+        freeze_all_but_adapters(model)
+    if config.learns == "lora":
+        add_lora(model, config.lora)
+    check_something_learns(model)
 
 
 def fitting_dropout(model: ModelConfig, minutes: float) -> float | None:
@@ -284,7 +391,8 @@ def learning_parts(model: CTCModel, layer_lr_decay: float) -> list[Part]:
         parts.append(Part((layer,), layer_lr_decay ** (num - number)))
     lowest = layer_lr_decay ** (num + 1)
     below = (speech.encoder, speech.latent_norm, speech.project, context.position)
-    return [*parts, Part((*below, context.position_norm), lowest)]
+    distance = (context.distance,) if context.config.rel_buckets else ()
+    return [*parts, Part((*below, context.position_norm, *distance), lowest)]
 
 
 def choose_valid(utterances: Sequence[Utterance], config: FinetuneConfig) -> Sequence[Utterance]:
@@ -368,6 +476,7 @@ class FinetuneWork:
         self.config, self.tokenizer, self.device = config, tokenizer, device
         self.pretrained = pretrained
         self.model = model.to(device).train()
+        self._learning = [p for p in model.speech.parameters() if p.requires_grad]
         self.modules: torch.nn.Module = self.model
         self.notes: dict[str, Any] = {}
         self._sample = ("", "")
@@ -407,7 +516,7 @@ class FinetuneWork:
     def _freeze(self, step: int) -> None:
         """Only the head learns at first."""
         learns = not self.pretrained or step >= self.config.head_only_steps
-        for parameter in self.model.speech.parameters():
+        for parameter in self._learning:
             parameter.requires_grad_(learns)
 
     def _masks(self, done: float, wave_lengths: Tensor, index: int) -> dict[str, Tensor]:
@@ -506,7 +615,10 @@ class FinetuneWork:
             },
             **self.notes,
         }
-        save_model(folder, Checkpoint(self.model, self.tokenizer, meta), weights)
+        if self.config.learns == "lora":
+            save_model(folder, Checkpoint(without_lora(self.model), self.tokenizer, meta))
+        else:
+            save_model(folder, Checkpoint(self.model, self.tokenizer, meta), weights)
 
 
 def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]]) -> Tensor:

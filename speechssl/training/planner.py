@@ -41,6 +41,8 @@ class Plan:
     """A run as it will be."""
 
     num_parameters: int
+    num_learning: int
+    """Those that are not frozen."""
     state_bytes: int
     """Gradients and optimizer, and the weights."""
     bytes_per_s: float
@@ -88,6 +90,7 @@ def plan_run(
     kept = _kept_bytes(work, longest)
     plan = Plan(
         num_parameters=weights,
+        num_learning=learned,
         state_bytes=4 * weights + _BYTES_PER_WEIGHT * learned,
         bytes_per_s=_TRANSIENT[device.type] * max(distributed.gather(kept / longest_s)),
         batch_s=max(batch_s, longest_s),
@@ -112,7 +115,7 @@ def describe(plan: Plan, loop: LoopConfig, now: datetime) -> str:
     budget = "" if loop.budget_minutes is None else f" (budget {loop.budget_minutes:g} min)"
     return "\n".join(
         (
-            f"Parameters: {plan.num_parameters / 1e6:.3g} M.",
+            f"Parameters: {plan.num_parameters / 1e6:.3g} M{_learning(plan)}.",
             f"Memory: about {_gb(batch + state)}: {_gb(state)} for weights, gradients and "
             f"optimizer, {_gb(batch)} for a micro-batch of {plan.batch_s:g} s; "
             f"{_gb(plan.free.free)} are free.",
@@ -122,6 +125,13 @@ def describe(plan: Plan, loop: LoopConfig, now: datetime) -> str:
             f"updates; every recording is heard about {heard:.2g} times.",
         )
     )
+
+
+def _learning(plan: Plan) -> str:
+    """Said where not all of them learn."""
+    if plan.num_learning == plan.num_parameters:
+        return ""
+    return f", of which {plan.num_learning / 1e6:.3g} M learn"
 
 
 def _length(plan: Plan, loop: LoopConfig) -> tuple[float, int]:

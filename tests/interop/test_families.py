@@ -183,6 +183,11 @@ def test_the_family_is_the_first_that_can_hold_the_model():
         (config("layer", "pre", pos_stack=2, pos_kernel=5), None, r"No model .*norm_order 'pre'"),
         (config("group", "post", pos_stack=2, pos_kernel=5), None, r"No model .*pos_stack"),
         (config("layer", "pre", adapter_dim=4, **WAVLM), None, r"rel_buckets and context\.adapter"),
+        (
+            config("group", "post", adapter_dim=4),
+            None,
+            r"No model .*adapter_dim.*norm_order 'post'",
+        ),
         (config("group", "post"), "whisper", "model_type 'whisper'"),
     ],
 )
@@ -218,7 +223,6 @@ def test_a_model_with_a_bias_for_distances_learns():
         ({"rel_buckets": 6}, "multiple of 4"),
         ({"rel_buckets": 320, "rel_max_distance": 80}, "above a quarter"),
         ({"rel_buckets": -4}, r"context\.rel_buckets must be at least 0"),
-        ({"adapter_dim": 4}, r"context\.adapter_dim needs context\.norm_order 'pre'"),
         ({"pos_stack": -1}, r"context\.pos_stack must be at least 0"),
     ],
 )

@@ -74,6 +74,7 @@ def test_a_run_that_was_announced_is_the_same_run(
 GIGA = 10**9
 PLAN = Plan(
     num_parameters=GIGA // 16,
+    num_learning=GIGA // 16,
     state_bytes=GIGA,
     bytes_per_s=0.1 * GIGA,
     batch_s=80.0,
@@ -122,5 +123,7 @@ def test_the_plan_for_a_person(pretrain_config):
     assert "End: 00:00" not in told
     assert "End: Sat 03 Jan 00:00, after 30 min and about 900 updates" in told
     assert "about 9 times" in told
+    frozen = dataclasses.replace(PLAN, num_learning=10**6)
+    assert "Parameters: 62.5 M, of which 1 M learn." in describe(frozen, loop, NOW)
     short = describe(PLAN, replace(loop, budget_minutes=10), NOW)
     assert "End: 23:40, after 10 min (budget 10 min) and about 285 updates" in short
