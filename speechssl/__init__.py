@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from speechssl.checkpoint import Checkpoint
-    from speechssl.inference.extract import Features
+    from speechssl.inference.extract import Features, Weights
     from speechssl.inference.transcript import Transcript
 
 __version__ = "0.1.0"
@@ -44,11 +44,18 @@ def transcribe(model: "Checkpoint", source: "str | Path | np.ndarray") -> "Trans
     return transcribe_one(model, source)
 
 
-def extract(model: "Checkpoint", source: "str | Path | np.ndarray", layer: int = -1) -> "Features":
+def extract(
+    model: "Checkpoint",
+    source: "str | Path | np.ndarray",
+    layer: int = -1,
+    *,
+    weights: "Weights | None" = None,
+) -> "Features":
     """Frames (T, D) of a layer, with their times; 0 is the first layer's input, -1 the last layer.
 
+    `weights` instead gives the sum of all layers from 0 on with these weights, or their ``"mean"``.
     Raises as :func:`transcribe`, and ValueError for a layer that is not there.
     """
     from speechssl.inference.extract import extract as extract_frames
 
-    return extract_frames(model, source, layer)
+    return extract_frames(model, source, layer, weights=weights)

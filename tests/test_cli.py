@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from speechssl import __version__, audio, cli, load, transcribe
+from speechssl import __version__, audio, cli, extract, load, transcribe
 from speechssl.cli import main
 from speechssl.data.manifest import Utterance, write_manifest
 
@@ -307,6 +307,34 @@ def test_extract(tiny_models, record, tmp_path, capsys, fails):
     line = fails(1, "extract", tiny_models["ctc"], tmp_path / "in", "--out", out)
     assert line == "speechssl: 1 of 3 recordings could not be read."
     assert not (out / "bad.npy").exists()
+
+
+def test_extract_sums_and_means(tiny_models, record, tmp_path, fails):
+    path, out = record("a.wav", 1.0), tmp_path / "out"
+    common = ("extract", tiny_models["speech"], path, "--out", out)
+    assert run(*common, "--weights", "0.5,0,0.5", "--pool", "mean") == 0
+    frames = [extract(load(tiny_models["speech"]), path, layer).frames for layer in (0, 2)]
+    expected = (frames[0] + frames[1]).mean(0) / 2
+    assert np.allclose(np.load(out / "a.npy"), expected, atol=1e-5)
+    assert run(*common, "--weights", "mean") == 0
+    assert np.load(out / "a.npy").shape == (50, 16)
+    assert "needs 3 finite weights" in fails(2, *common, "--weights", "1,2")
+    assert "numbers with commas" in fails(2, *common, "--weights", "uniform")
+    assert "not allowed with" in fails(2, *common, "--weights", "mean", "--layer", 1)
+
+
+@pytest.mark.extras
+def test_extract_to_one_table(tiny_models, record, tmp_path, fails, monkeypatch):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    record("in/a.wav", 1.0)
+    (tmp_path / "in/bad.wav").write_text("I am not sound.")
+    out = tmp_path / "all.parquet"
+    common = ("extract", tiny_models["speech"], tmp_path / "in", "--out", out)
+    assert "1 of 2 recordings could not be read" in fails(1, *common)
+    assert parquet.read_table(out).num_rows == 50
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.delitem(sys.modules, "speechssl.inference.feature_table")
+    assert "speechssl[parquet]" in fails(2, *common)
 
 
 @pytest.fixture

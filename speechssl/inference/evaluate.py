@@ -9,8 +9,9 @@ from pathlib import Path
 from speechssl.checkpoint import Checkpoint
 from speechssl.data.manifest import Utterance
 from speechssl.device import Precision
+from speechssl.inference.hearing import BATCH_S, Unreadable
 from speechssl.inference.recordings import Clip
-from speechssl.inference.transcribe import BATCH_S, Unreadable, transcribe_all
+from speechssl.inference.transcribe import transcribe_all
 from speechssl.scoring.wer import EvalResult, format_alignment, score
 
 

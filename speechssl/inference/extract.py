@@ -1,34 +1,95 @@
-"""Representations of a recording: the frames of any layer, and when they are.
+"""Representations of recordings: the frames of a layer or of a sum of layers, and when they are.
 
-A file gives ``NAME.npy`` (T, D) float32 and ``NAME.times.npy`` (T,) float64, the middle of each
-frame in seconds. Layer 0 is the input of the first layer, layer K the output of the K-th.
+Layer 0 is the input of the first layer, layer K the output of the K-th. Recordings are heard in
+batches of about equal length; what one gives does not depend on what it is batched with, but for
+the rounding of float32.
 
-Shapes: T frames, D width.
+Shapes: B batch, S samples, T frames, D width, L layers + 1.
 """
 
-import os
-from collections.abc import Iterator
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from speechssl import shapes
 from speechssl.checkpoint import Checkpoint
 from speechssl.device import Precision, autocast, pick_device
-from speechssl.inference.recordings import MAX_CHUNK_S, Clip, as_clip, chunks
+from speechssl.inference.hearing import BATCH_S, End, Unreadable, batches, windows
+from speechssl.inference.recordings import MAX_CHUNK_S, Chunk, Clip, as_clip
+from speechssl.model.speech_model import SpeechModel
+
+Weights = Sequence[float] | Literal["mean"]
 
 
 @dataclass(frozen=True)
 class Features:
-    """The frames of one layer."""
+    """Frames that follow each other."""
 
     frames: np.ndarray
     """(T, D) float32."""
     times_s: np.ndarray
     """(T,) float64, the middle of each frame in seconds of the recording."""
-    layer: int
+    layer: int | None
+    """None: a sum of layers."""
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What is taken of a model's layers: one of them, a weighted sum, or with neither all of them
+    side by side."""
+
+    layer: int | None = None
+    weights: tuple[float, ...] | None = None
+    """(L,)."""
+
+    def __call__(self, hidden: Sequence[Tensor]) -> Tensor:
+        """L outputs of (B, T, D) -> (B, T, D), or (B, T, L D) for all of them."""
+        if self.layer is not None:
+            return hidden[self.layer]
+        if self.weights is not None:
+            return weighted_sum(hidden, torch.tensor(self.weights, device=hidden[0].device))
+        return torch.cat(list(hidden), dim=2)
+
+
+def choose_layers(
+    checkpoint: Checkpoint, layer: int = -1, weights: Weights | None = None
+) -> Layers:
+    """`layer` (-1: the last), or the sum of all layers with `weights`.
+
+    Args:
+        checkpoint: the model that has the layers.
+        layer: not looked at where there are weights.
+        weights: a finite number for each layer from 0 on, taken as they are; ``mean``: the same for
+            each, with the sum 1.
+
+    Raises ValueError for a layer that the model does not have, and other numbers of weights.
+    """
+    num_layers = checkpoint.speech.config.context.num_layers
+    if weights == "mean":
+        return Layers(weights=(1 / (num_layers + 1),) * (num_layers + 1))
+    if weights is not None:
+        given = tuple(float(weight) for weight in weights)
+        if len(given) != num_layers + 1 or not all(map(math.isfinite, given)):
+            raise ValueError(
+                f"The model has layers 0 (the input of the first) to {num_layers}, so that a sum "
+                f"needs {num_layers + 1} finite weights; got {', '.join(map(str, given))}."
+            )
+        return Layers(weights=given)
+    if layer == -1:
+        return Layers(num_layers)
+    if not 0 <= layer <= num_layers:
+        raise ValueError(
+            f"The model has layers 0 (the input of the first) to {num_layers}, and -1 for the "
+            f"last; got {layer}."
+        )
+    return Layers(layer)
 
 
 def extract(
@@ -36,90 +97,100 @@ def extract(
     source: str | Path | np.ndarray,
     layer: int = -1,
     *,
+    weights: Weights | None = None,
     precision: Precision = "fp32",
 ) -> Features:
-    """The frames of `layer` (-1: the last) for a whole file, or a wave (S,) at the model's rate.
+    """The frames of a whole file, or of a wave (S,) at the model's rate.
 
-    Raises FileNotFoundError or AudioError for what cannot be read, and ValueError for a layer that
-    the model does not have.
+    `layer` and `weights` are those of :func:`choose_layers`, which see for what is refused. Raises
+    FileNotFoundError or AudioError for what cannot be read.
     """
-    parts = list(extract_parts(checkpoint, as_clip(source), layer, precision))
+    layers = choose_layers(checkpoint, layer, weights)
+    parts = list(next(extract_all(checkpoint, [as_clip(source)], layers, precision=precision)))
     return Features(
         np.concatenate([part.frames for part in parts]),
         np.concatenate([part.times_s for part in parts]),
-        parts[0].layer,
+        layers.layer,
     )
 
 
-def extract_parts(
+def extract_all(
     checkpoint: Checkpoint,
-    clip: Clip,
-    layer: int = -1,
+    clips: Iterable[Clip],
+    layers: Layers,
+    *,
     precision: Precision = "fp32",
+    batch_s: float = BATCH_S,
     max_chunk_s: float = MAX_CHUNK_S,
-) -> Iterator[Features]:
-    """:func:`extract` in parts that follow each other.
+) -> Iterator[Iterator[Features]]:
+    """For each clip, in their order, its frames in parts that follow each other.
 
-    A recording up to `max_chunk_s` is heard whole, a longer one in chunks cut at quiet places, each
-    without the others as context.
+    The parts of a clip are to be used up before the next clip is asked for. They end with an
+    AudioError or OSError where the clip cannot be read (on). Memory does not grow with the length
+    or number of clips, which are asked for as they are needed. A clip up to `max_chunk_s` is heard
+    whole, a longer one in chunks cut at quiet places, each without the others as context.
     """
-    speech = checkpoint.speech
-    number = check_layer(checkpoint, layer)
-    device = pick_device()
-    speech.to(device).eval()
+    heard = _hear_all(checkpoint.speech, clips, layers, precision, batch_s, max_chunk_s)
+    for first in heard:
+        yield _until_end(itertools.chain([first], heard))
+
+
+def _until_end(events: Iterator[Features | End | Unreadable]) -> Iterator[Features]:
+    for event in events:
+        if isinstance(event, End):
+            return
+        if isinstance(event, Unreadable):
+            raise event.error
+        yield event
+
+
+def _hear_all(
+    speech: SpeechModel,
+    clips: Iterable[Clip],
+    layers: Layers,
+    precision: Precision,
+    batch_s: float,
+    max_chunk_s: float,
+) -> Iterator[Features | End | Unreadable]:
+    speech.to(pick_device()).eval()
     rate, hop = speech.config.sample_rate, speech.config.hop_samples
-    for chunk in chunks(clip, rate, grid=hop, max_chunk_s=max_chunk_s):
-        wave = torch.from_numpy(chunk.wave)[None].to(device)  # (1, S)
-        lengths = torch.tensor([wave.shape[1]], device=device)
+    for window in windows(clips, rate, grid=hop, batch_s=batch_s, max_chunk_s=max_chunk_s):
+        heard = [event for event in window if isinstance(event, Chunk)]
+        frames = iter(_hear(speech, heard, layers, precision, batch_s))
+        for event in window:
+            if not isinstance(event, Chunk):
+                yield event
+                continue
+            values = next(frames)  # (T, D)
+            times_s = (event.start + hop * (np.arange(len(values)) + 0.5)) / rate
+            yield Features(values, times_s, layers.layer)
+
+
+def _hear(
+    speech: SpeechModel,
+    heard: Sequence[Chunk],
+    layers: Layers,
+    precision: Precision,
+    batch_s: float,
+) -> list[np.ndarray]:
+    """(T, D) float32 for each chunk."""
+    found: dict[int, np.ndarray] = {}
+    device = next(speech.parameters()).device
+    rate = speech.config.sample_rate
+    plan = batches(heard, rate, batch_s=batch_s, device=device, precision=precision)
+    for members in plan:
+        wave, lengths = shapes.pad_waves([heard[i].wave for i in members])  # (B, S), (B,)
         with torch.inference_mode(), autocast(device, precision):
-            out = speech(wave, lengths, keep_hidden=True)
-        frames = out.hidden[number][0].float().cpu().numpy()  # (T, D)
-        times_s = (chunk.start + hop * (np.arange(len(frames)) + 0.5)) / rate
-        yield Features(frames, times_s, number)
+            out = speech(wave.to(device), lengths.to(device), keep_hidden=True)
+            values = layers(out.hidden).float().cpu().numpy()  # (B, T, D)
+        for row, i in enumerate(members):
+            found[i] = values[row, : int(out.lengths[row])].copy()
+    return [found[i] for i in range(len(heard))]
 
 
-def check_layer(checkpoint: Checkpoint, layer: int) -> int:
-    """The number of the layer that is meant; ValueError where there is none such."""
-    num_layers = checkpoint.speech.config.context.num_layers
-    if layer == -1:
-        return num_layers
-    if not 0 <= layer <= num_layers:
-        raise ValueError(
-            f"The model has layers 0 (the input of the first) to {num_layers}, and -1 for the "
-            f"last; got {layer}."
-        )
-    return layer
-
-
-def write_features(parts: Iterator[Features], out: Path, name: str) -> tuple[int, int]:
-    """Write ``out/NAME.npy`` and ``out/NAME.times.npy`` as the parts come -> (T, D).
-
-    Both appear when they are whole. Memory is bounded by one part.
-    """
-    target = out / f"{name}.npy"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.with_name(f".{target.name}.part")
-    seconds: list[np.ndarray] = []
-    num_frames, width = 0, 0
-    try:
-        with fresh.open("wb") as file:
-            for part in parts:
-                if not seconds:
-                    width = part.frames.shape[1]
-                    _write_header(file, num_frames, width)
-                file.write(np.ascontiguousarray(part.frames, dtype="<f4").tobytes())
-                num_frames += len(part.frames)
-                seconds.append(part.times_s)
-            file.seek(0)
-            _write_header(file, num_frames, width)
-        np.save(out / f"{name}.times.npy", np.concatenate(seconds))
-        os.replace(fresh, target)
-    finally:
-        fresh.unlink(missing_ok=True)
-    return num_frames, width
-
-
-def _write_header(file: BinaryIO, num_frames: int, width: int) -> None:
-    """The head of a .npy file; NumPy leaves room in it for the first dimension to grow."""
-    description = {"descr": "<f4", "fortran_order": False, "shape": (num_frames, width)}
-    np.lib.format.write_array_header_1_0(file, description)
+def weighted_sum(hidden: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """L outputs of (B, T, D), weights (L,) -> (B, T, D)."""
+    total = weights[0] * hidden[0]
+    for weight, output in zip(weights[1:], hidden[1:], strict=True):
+        total = total + weight * output
+    return total

@@ -2,14 +2,12 @@
 
 A recording longer than `recordings.MAX_CHUNK_S` is cut at quiet places. Chunks of all recordings
 are heard in batches of about equal length, and a transcript does not depend on what it is batched
-with. In bfloat16 sums are rounded differently for each shape of a batch, so that on a CPU each
-chunk is heard alone there, which costs a model of some size nothing.
+with (see `hearing`).
 
 Shapes: B batch, S samples, T rows of log-probabilities, V vocabulary.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,42 +15,17 @@ import torch
 from torch import Tensor
 
 from speechssl import shapes
-from speechssl.audio import AudioError
 from speechssl.checkpoint import Checkpoint
-from speechssl.data.batching import BatchPlan
 from speechssl.decoding.align import Word
 from speechssl.decoding.greedy import Hypothesis, greedy_decode
 from speechssl.device import Precision, autocast, bf16_is_fast, pick_device
-from speechssl.inference.recordings import (
-    MAX_CHUNK_S,
-    Chunk,
-    Clip,
-    as_clip,
-    chunks,
-    is_narrow,
-)
+from speechssl.inference.hearing import BATCH_S, End, Unreadable, batches, windows
+from speechssl.inference.recordings import MAX_CHUNK_S, Chunk, Clip, as_clip
 from speechssl.inference.transcript import Transcript, mean_confidence, to_segments
 from speechssl.model.speech_model import CTCModel
 
-BATCH_S = 60.0
-"""Seconds of sound in a batch, padding included."""
-
 _LARGE = 20_000_000
 """Parameters from which on a single chunk keeps a CPU busy."""
-
-_BATCHES_AHEAD = 8
-"""Batches for which chunks are collected and sorted by length; this bounds the memory."""
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A recording that could not be transcribed."""
-
-    audio: str
-    error: AudioError | OSError
-
-    def __str__(self) -> str:
-        return str(self.error)
 
 
 def transcribe(
@@ -89,10 +62,6 @@ def transcribe_all(
         batch_s: seconds in a batch, padding included; a longer chunk is a batch alone.
         max_chunk_s: longest stretch that is heard at once.
     """
-    if not (batch_s > 0 and max_chunk_s > 0):
-        raise ValueError(
-            f"batch_s and max_chunk_s must be above 0, got {batch_s} and {max_chunk_s}."
-        )
     model, tokenizer = checkpoint.require_ctc()
     config = model.speech.config
     rate = config.sample_rate
@@ -101,8 +70,8 @@ def transcribe_all(
         precision = fitting_precision(model)
     words: list[Word] = []
     confidences: list[float] = []
-    events = _events(clips, rate, config.hop_samples, max_chunk_s)
-    for window in _windows(events, int(batch_s * _BATCHES_AHEAD * rate)):
+    hop = config.hop_samples
+    for window in windows(clips, rate, grid=hop, batch_s=batch_s, max_chunk_s=max_chunk_s):
         heard = iter(_hear(model, [e for e in window if isinstance(e, Chunk)], precision, batch_s))
         for event in window:
             if isinstance(event, Chunk):
@@ -113,7 +82,7 @@ def transcribe_all(
                 )
                 confidences.append(hypothesis.confidence)
                 continue
-            if isinstance(event, _End):
+            if isinstance(event, End):
                 confidence = mean_confidence([w.confidence for w in words] or confidences)
                 segments = to_segments(words)
                 duration_s = event.num_samples / rate
@@ -142,49 +111,6 @@ def log_probs(
     return rows
 
 
-@dataclass(frozen=True)
-class _End:
-    """The end of a clip that was read to its end."""
-
-    name: str
-    num_samples: int
-    narrow_band: bool
-
-
-_Event = Chunk | _End | Unreadable
-
-
-def _events(
-    clips: Iterable[Clip], sample_rate: int, hop_samples: int, max_chunk_s: float
-) -> Iterator[_Event]:
-    """The chunks of each clip and then its end, or an Unreadable in place of the end."""
-    for clip in clips:
-        end, narrow = 0, False
-        try:
-            for chunk in chunks(clip, sample_rate, grid=hop_samples, max_chunk_s=max_chunk_s):
-                narrow = is_narrow(chunk.wave, sample_rate) and (narrow or not end)
-                end = chunk.end
-                yield chunk
-        except (AudioError, OSError) as error:
-            yield Unreadable(clip.name, error)
-        else:
-            yield _End(clip.name, end, narrow)
-
-
-def _windows(events: Iterable[_Event], num_samples: int) -> Iterator[list[_Event]]:
-    """Runs of events with about `num_samples` samples each."""
-    window: list[_Event] = []
-    held = 0
-    for event in events:
-        window.append(event)
-        held += len(event.wave) if isinstance(event, Chunk) else 0
-        if held >= num_samples:
-            yield window
-            window, held = [], 0
-    if window:
-        yield window
-
-
 def _hear(
     model: CTCModel, heard: Sequence[Chunk], precision: Precision, batch_s: float
 ) -> list[Hypothesis]:
@@ -195,12 +121,12 @@ def _hear(
     if not loud:
         return hypotheses
     rate = model.speech.config.sample_rate
-    lengths_s = np.array([len(heard[i].wave) / rate for i in loud])
-    alone = precision == "bf16" and next(model.parameters()).is_cpu
-    plan = BatchPlan(lengths_s, batch_s=1e-9 if alone else batch_s, seed=0, shuffle=False)
-    with autocast(next(model.parameters()).device, precision):  # weights are cast once for all
-        for index in range(plan.num_batches):
-            members = [loud[i] for i in plan.batch(index).tolist()]
+    device = next(model.parameters()).device
+    said = [heard[i] for i in loud]
+    plan = batches(said, rate, batch_s=batch_s, device=device, precision=precision)
+    with autocast(device, precision):  # weights are cast once for all
+        for batch in plan:
+            members = [loud[i] for i in batch]
             rows, lengths = log_probs(model, [heard[i].wave for i in members], precision)
             # The best path is the most probable of all paths, so it is also the forced alignment
             # (Viterbi) of the text that it spells: its frames are the word times.

@@ -1,0 +1,108 @@
+"""Many recordings heard together: their chunks in windows of bounded memory, batched by length.
+
+What a recording gives does not depend on what it is batched with. In bfloat16 sums are rounded
+differently for each shape of a batch, so that on a CPU each chunk is heard alone there, which costs
+a model of some size nothing.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from speechssl.audio import AudioError
+from speechssl.data.batching import BatchPlan
+from speechssl.device import Precision
+from speechssl.inference.recordings import Chunk, Clip, chunks, is_narrow
+
+BATCH_S = 60.0
+"""Seconds of sound in a batch, padding included."""
+
+_BATCHES_AHEAD = 8
+"""Batches for which chunks are collected and sorted by length; this bounds the memory."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A recording that could not be heard to its end."""
+
+    audio: str
+    error: AudioError | OSError
+
+    def __str__(self) -> str:
+        return str(self.error)
+
+
+@dataclass(frozen=True)
+class End:
+    """The end of a clip that was read to its end."""
+
+    name: str
+    num_samples: int
+    narrow_band: bool
+
+
+Event = Chunk | End | Unreadable
+
+
+def windows(
+    clips: Iterable[Clip],
+    sample_rate: int,
+    *,
+    grid: int,
+    batch_s: float,
+    max_chunk_s: float,
+) -> Iterator[list[Event]]:
+    """The chunks of each clip and then its End, or an Unreadable in its place, in order and in
+    lists of about eight batches. `grid` and `max_chunk_s` are those of :func:`chunks`."""
+    if not (batch_s > 0 and max_chunk_s > 0):
+        raise ValueError(
+            f"batch_s and max_chunk_s must be above 0, got {batch_s} and {max_chunk_s}."
+        )
+    most = int(batch_s * _BATCHES_AHEAD * sample_rate)
+    window: list[Event] = []
+    held = 0
+    for event in _events(clips, sample_rate, grid, max_chunk_s):
+        window.append(event)
+        held += len(event.wave) if isinstance(event, Chunk) else 0
+        if held >= most:
+            yield window
+            window, held = [], 0
+    if window:
+        yield window
+
+
+def batches(
+    heard: Sequence[Chunk],
+    sample_rate: int,
+    *,
+    batch_s: float,
+    device: torch.device,
+    precision: Precision,
+) -> Iterator[list[int]]:
+    """The numbers of the chunks in each batch: about equal lengths, `batch_s` seconds with padding;
+    a longer chunk is a batch alone."""
+    if not heard:
+        return
+    alone = precision == "bf16" and device.type == "cpu"
+    lengths_s = np.array([len(chunk.wave) / sample_rate for chunk in heard])
+    plan = BatchPlan(lengths_s, batch_s=1e-9 if alone else batch_s, seed=0, shuffle=False)
+    for index in range(plan.num_batches):
+        yield plan.batch(index).tolist()
+
+
+def _events(
+    clips: Iterable[Clip], sample_rate: int, grid: int, max_chunk_s: float
+) -> Iterator[Event]:
+    for clip in clips:
+        end, narrow = 0, False
+        try:
+            for chunk in chunks(clip, sample_rate, grid=grid, max_chunk_s=max_chunk_s):
+                narrow = is_narrow(chunk.wave, sample_rate) and (narrow or not end)
+                end = chunk.end
+                yield chunk
+        except (AudioError, OSError) as error:
+            yield Unreadable(clip.name, error)
+        else:
+            yield End(clip.name, end, narrow)
