@@ -24,8 +24,9 @@ import numpy as np
 import torch
 
 from speechssl.checkpoint import Checkpoint
+from speechssl.inference.hearing import Unreadable
 from speechssl.inference.recordings import Clip
-from speechssl.inference.transcribe import Unreadable, transcribe_all
+from speechssl.inference.transcribe import transcribe_all
 from speechssl.interop.export import export_model
 from speechssl.model import config as sizes
 from speechssl.model.heads import CTCHead

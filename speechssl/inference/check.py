@@ -27,7 +27,8 @@ from speechssl.data.manifest import Utterance
 from speechssl.decoding.align import align, mean_confidence
 from speechssl.decoding.greedy import greedy_decode
 from speechssl.device import Precision, pick_device
-from speechssl.inference.transcribe import BATCH_S, Unreadable, log_probs
+from speechssl.inference.hearing import BATCH_S, Unreadable
+from speechssl.inference.transcribe import log_probs
 from speechssl.scoring.wer import format_alignment, score
 from speechssl.text import BLANK_ID, Tokenizer, ctc_min_frames
 
