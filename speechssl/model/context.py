@@ -257,7 +257,8 @@ class TransformerLayer(nn.Module):
 
     def _ffn(self, x: Tensor) -> Tensor:
         inner = self.ffn_in(x)
-        plain = type(self.ffn_out) is nn.Linear  # what wraps it would be passed by
+        # Nothing wraps the weight, and no compiler makes better code: keep less for the backward.
+        plain = type(self.ffn_out) is nn.Linear and not torch.compiler.is_compiling()
         if plain and self.training and not self.config.activation_dropout and x.is_cpu:
             return gelu_linear(inner, self.ffn_out.weight, self.ffn_out.bias)
         inner = dropout(F.gelu(inner), self.config.activation_dropout, self.training)

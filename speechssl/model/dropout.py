@@ -18,7 +18,7 @@ def dropout(values: Tensor, p: float, training: bool) -> Tensor:
     """
     if not training or p == 0:
         return values
-    if values.device.type != "cpu" or p >= 1:
+    if not values.is_cpu or p >= 1 or torch.compiler.is_compiling():
         return F.dropout(values, p)
     dropped: Tensor = _Dropout.apply(values, draw_keep(values.shape, p), keep_scale(p))
     return dropped

@@ -86,6 +86,9 @@ class PretrainConfig:
     optim: OptimConfig = OptimConfig(lr=1e-3)
     loop: LoopConfig = LoopConfig()
     precision: Precision = "auto"
+    compile: bool = False
+    """Compile the context network's layers with torch.compile, for a GPU: the first steps take
+    minutes, and a CPU gets slower (RESULTS.md)."""
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -262,6 +265,9 @@ class PretrainWork:
         if isinstance(self.contrastive, FixedCodesContrastive):
             fit_codes(self.contrastive, model, train_waves, config.loop.seed)
         self.modules.to(device).train()
+        if config.compile:
+            for layer in model.context.layers:
+                layer.compile(dynamic=True)
         pool = DistortionPool.open(noise_dir=config.noise_dir, rir_dir=config.rir_dir)
         self.pool = replace(pool, speech=train_waves.wave, num_speech=len(train_waves.cache))
         self.valid_batches = self.dataset(valid_waves, shuffle=False)
