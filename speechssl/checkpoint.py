@@ -38,8 +38,9 @@ class Checkpoint:
     folder: Path | None = None
     """Where it was read from."""
     pretraining: dict[str, Tensor] = field(default_factory=dict)
-    """The contrastive heads that an imported model came with, under our names; no command uses
-    them, but an export can give them back. Their settings are ``meta["pretraining"]``."""
+    """The quantizer and projections of wav2vec 2.0 that a model was pretrained with, from which
+    pretraining goes on and which an export can write. Their settings are
+    ``meta["pretraining"]``."""
 
     @property
     def speech(self) -> SpeechModel:

@@ -291,19 +291,17 @@ def _add_pretrain(commands: Any) -> None:
 
 
 def _run_pretrain(args: argparse.Namespace) -> int:
-    from dataclasses import replace
-
     from speechssl.data.manifest import read_manifest
     from speechssl.interop.sources import open_model
-    from speechssl.training.pretrain import PretrainConfig, preset, pretrain
+    from speechssl.training.pretrain import PretrainConfig, going_on, preset, pretrain
     from speechssl.training.recipe import load_recipe
     from speechssl.training.runfolder import override
 
-    init = open_model(args.init).speech if args.init else None
-    size = _size(args, init.config if init else None)
+    init = open_model(args.init) if args.init else None
+    size = _size(args, init.speech.config if init else None)
     config = load_recipe(args.recipe, "pretrain", size, PretrainConfig) or preset(size)
     if init is not None:
-        config = replace(config, model=init.config)
+        config = going_on(config, init)
     config = override(config, [*_loop_settings(args), *_pairs(args.overrides)])
     train_set = [u for path in args.train for u in read_manifest(path)]
     valid_set = read_manifest(args.valid) if args.valid else []
@@ -394,11 +392,11 @@ def _run_finetune(args: argparse.Namespace) -> int:
 
 def _size(args: argparse.Namespace, model: "ModelConfig | None") -> str:
     """The size asked for, else that of the model to start from, else tiny."""
-    from speechssl.model.config import SIZES as PRESETS
+    from speechssl.model.config import nearest_size
 
     if args.size or model is None:
         return args.size or "tiny"
-    return next((name for name, make in PRESETS.items() if make() == model), "tiny")
+    return nearest_size(model)
 
 
 def _loop_settings(args: argparse.Namespace) -> list[tuple[str, str]]:

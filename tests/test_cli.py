@@ -465,6 +465,7 @@ def test_the_size_is_that_of_the_model_to_start_from():
     assert _size(asked, None) == "tiny"
     assert _size(asked, base()) == "base"
     assert _size(asked, replace(tiny(), latent_dropout=0.3)) == "tiny"
+    assert _size(asked, replace(base(), normalize_wave=True)) == "base"
     assert _size(types.SimpleNamespace(size="small"), base()) == "small"
 
 

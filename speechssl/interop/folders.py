@@ -88,7 +88,8 @@ def write_folder(checkpoint: Checkpoint, folder: Path) -> None:
         "preprocessor_config.json": hf.hf_preprocessor(checkpoint.speech.config)
     }
     if not isinstance(model, CTCModel):
-        heads = checkpoint.pretraining or None
+        knows_heads = hf.family_for(model.config) is hf.WAV2VEC2  # its relatives have others
+        heads = checkpoint.pretraining if knows_heads and checkpoint.pretraining else None
         fields = checkpoint.meta.get("pretraining") if heads else None
         state = hf.to_hf_state(model, heads)
         files["config.json"] = hf.hf_config(model.config, contrastive=fields)

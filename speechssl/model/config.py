@@ -336,6 +336,17 @@ def size(name: str) -> ModelConfig:
     return SIZES[name]()
 
 
+def nearest_size(config: ModelConfig) -> str:
+    """The name of the size that a model has, else of that with the same kind of encoder whose width
+    is nearest."""
+    made = {name: make() for name, make in SIZES.items()}
+    alike = {n: m for n, m in made.items() if isinstance(m.encoder, type(config.encoder))}
+    return min(
+        alike,
+        key=lambda n: (alike[n] != config, abs(alike[n].context.dim - config.context.dim)),
+    )
+
+
 def to_dict(config: ModelConfig) -> dict[str, Any]:
     """Plain JSON types; the encoder's class is told by its ``kind``."""
     data = dataclasses.asdict(config)

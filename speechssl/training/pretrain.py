@@ -153,7 +153,7 @@ def pretrain(
     run: Path,
     *,
     valid_set: Sequence[Utterance] = (),
-    init: SpeechModel | None = None,
+    init: Checkpoint | None = None,
     resume: bool = True,
     announce: bool = False,
     profile: bool = False,
@@ -166,7 +166,8 @@ def pretrain(
         run: folder; a run that lies there is gone on with, unless `resume` is False.
         valid_set: utterances to validate on; without them a fiftieth of the training ones is held
             out.
-        init: weights to start from (continued pretraining), of the same model config.
+        init: a model to start from (continued pretraining), of the same model config; its quantizer
+            and projections too, where it has them and they fit.
         announce: measure a run that begins, and say on stderr what it will cost.
         profile: say also where the time of a step goes, and write a trace to `run/profile`.
 
@@ -186,18 +187,24 @@ def pretrain(
         torch.manual_seed(torch_seed(config.loop.seed, "weights"))
         model = SpeechModel(config.model)
         if init is not None:
-            model.load_state_dict(init.state_dict())
+            model.load_state_dict(init.speech.state_dict())
+        begins = not (resume and has_state(run))
         work = PretrainWork(config, model, train_waves, valid_waves, device)
         work.notes = {
             "train_utterances": len(train_set),
             "train_minutes": round(sum(u.duration_s for u in train_set) / 60, 2),
             "valid_utterances": len(valid_set),
         }
+        if init is not None:
+            work.notes["init"] = init.meta
+            work.notes["heads"] = work.take_heads(init)
+            if begins and not quiet:
+                print(f"Continued pretraining: {work.notes['heads']}.", file=sys.stderr, flush=True)
         spread(work.modules, config.loop.parallel)
         optimizer = build_optimizer(config.optim, [Part((work.modules,))])
         dataset = work.dataset(train_waves, shuffle=True)
 
-        if announce and not (resume and has_state(run)):
+        if announce and begins:
             cost = plan_run(work, dataset, config.loop, config.batch_s, device)
             if not quiet:
                 print(describe(cost, config.loop, datetime.now()), file=sys.stderr, flush=True)
@@ -218,6 +225,22 @@ def pretrain(
             started=started,
             resume=resume,
         )
+
+
+def going_on(config: PretrainConfig, init: Checkpoint) -> PretrainConfig:
+    """The config for a run that goes on from `init`: of its model, and with its quantizer where
+    both are ``gumbel``.
+
+    The Gumbel temperature goes on from where it was; where nobody tells, it is at its end, as in
+    published models. The feature penalty stays the config's: transformers knows none.
+    """
+    config = replace(config, model=init.speech.config)
+    told, task = dict(init.meta.get("pretraining", {})), config.contrastive
+    if not init.pretraining or task is None or task.quantizer != told.get("quantizer"):
+        return config
+    told.pop("feature_penalty", None)
+    told.setdefault("gumbel_start", task.gumbel_end)
+    return replace(config, contrastive=replace(task, **told))
 
 
 def hold_out_valid(
@@ -279,6 +302,20 @@ class PretrainWork:
             distortion=config.distortion,
             pool=self.pool,
         )
+
+    def take_heads(self, init: Checkpoint) -> str:
+        """Use the quantizer and the projections that a model came with, where they fit; what was
+        done, for a person."""
+        if not isinstance(self.contrastive, GumbelContrastive):
+            return "the model's weights, with fresh heads"
+        if not init.pretraining:
+            return "the model's weights, with a fresh quantizer and projections, as it has none"
+        own = self.contrastive.state_dict()
+        shapes = {name: value.shape for name, value in init.pretraining.items()}
+        if shapes != {name: value.shape for name, value in own.items()}:
+            return "the model's weights, with a fresh quantizer and projections of other sizes"
+        self.contrastive.load_state_dict(init.pretraining)
+        return "the model's weights, its quantizer and its projections"
 
     def dataset(self, waves: Waves, *, shuffle: bool) -> PlannedBatches:
         """The batches of some waves; validation hears clean ones, every utterance once."""
@@ -415,8 +452,12 @@ class PretrainWork:
         return ""
 
     def save(self, folder: Path, step: int, metrics: dict[str, float]) -> None:
-        """Write the encoder and context; the pretext heads stay in the checkpoints."""
+        """Write the encoder and context, and the heads of ``gumbel``, which are a part of the
+        published form; other heads stay in the checkpoints."""
         weights = distributed.whole_state(self.model)
+        heads: dict[str, Tensor] = {}
+        if isinstance(self.contrastive, GumbelContrastive):
+            heads = distributed.whole_state(self.contrastive)
         if distributed.rank() > 0:
             return
         meta = {
@@ -434,7 +475,11 @@ class PretrainWork:
             "valid": metrics,
             **self.notes,
         }
-        save_model(folder, Checkpoint(self.model, meta=meta), weights)
+        if isinstance(self.contrastive, GumbelContrastive):
+            temperature = self.contrastive.quantizer.temperature
+            fields = to_json(self.contrastive.config)
+            meta["pretraining"] = {**fields, "gumbel_start": temperature}
+        save_model(folder, Checkpoint(self.model, meta=meta, pretraining=heads), weights)
 
     def _count(
         self, batches: Sequence[Batch], masks: Sequence[Tensor], *, reduce: bool = True
