@@ -55,6 +55,8 @@ from speechssl.training.resume import has_state
 from speechssl.training.runfolder import to_json
 
 Learns = Literal["all", "adapters", "lora"]
+_MOST_SHOWN = 40
+"""New symbols that are said one by one."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ class FinetuneConfig:
     upsample: int = 1
     """Rows of output per frame: 2 where people speak faster than the frames allow."""
     head_only_steps: int = 0
-    """Updates in which only the head learns, so that its noise does not spoil what was
-    pretrained."""
+    """Updates in which only the head learns, so that its noise does not spoil what was pretrained;
+    at most half of the run."""
     learns: Learns = "all"
     """Beside the head: ``all`` of the model; only its ``adapters``, fresh ones where it has none
     (MMS, arXiv:2305.13516); or ``lora``, low-rank additions to its weights. The latter two want a
@@ -310,10 +312,11 @@ class HeadOrigin:
         """For the person."""
         if self.reason:
             return f"Head: fresh, as {self.reason}."
-        new = ", ".join(repr(s) for s in self.fresh) or "none"
+        new = ", ".join(repr(s) for s in self.fresh[:_MOST_SHOWN]) or "none"
+        more = ", ..." if len(self.fresh) > _MOST_SHOWN else ""
         return (
             f"Head: {len(self.kept)} of {len(self.kept) + len(self.fresh)} symbols are written as "
-            f"before (the blank among them); new: {new}."
+            f"before (the blank among them); new: {new}{more}."
         )
 
 
@@ -337,8 +340,9 @@ def build_head(
         for place in shared_symbols(tokenizer, init.tokenizer)
     ]
     head.take_rows(old, places)
-    kept = [s for s, place in zip(symbols, places, strict=True) if place is not None]
-    return head, HeadOrigin(kept, [s for s in symbols if s not in kept])
+    found = list(zip(symbols, places, strict=True))
+    kept = [symbol for symbol, place in found if place is not None]
+    return head, HeadOrigin(kept, [symbol for symbol, place in found if place is None])
 
 
 def choose_learning(model: CTCModel, config: FinetuneConfig, *, pretrained: bool) -> None:
@@ -488,7 +492,7 @@ class FinetuneWork:
         targets = [[self.tokenizer.encode(text) for text in batch.texts] for batch in batches]
         num = torch.tensor(float(sum(len(ids) for rows in targets for ids in rows)))
         num = distributed.all_reduce_sum(num.to(self.device)).clamp_min(1)
-        self._freeze(step)
+        self._freeze(step, max_steps)
         done = step / max_steps
         total = torch.zeros((), device=self.device)
         self.model.speech.context.draw_dropped(rng(self.config.loop.seed, "layerdrop", step))
@@ -513,9 +517,9 @@ class FinetuneWork:
     def _encoder_frozen(self, done: float) -> bool:
         return self.pretrained and done < self.config.freeze_encoder_share
 
-    def _freeze(self, step: int) -> None:
+    def _freeze(self, step: int, max_steps: int) -> None:
         """Only the head learns at first."""
-        learns = not self.pretrained or step >= self.config.head_only_steps
+        learns = not self.pretrained or step >= min(self.config.head_only_steps, max_steps // 2)
         for parameter in self._learning:
             parameter.requires_grad_(learns)
 

@@ -177,6 +177,16 @@ def test_settings_that_cannot_be_are_named(change, said):
         FinetuneConfig(**change)
 
 
+def test_the_body_learns_in_the_second_half_at_the_latest(tones, finetune_config, tmp_path):
+    init = model_of(MICRO)
+    before = init.speech.project.weight.detach().clone()
+    loop = replace(finetune_config.loop, max_steps=2, num_validations=1)
+    config = replace(finetune_config, head_only_steps=1000, loop=loop)
+    finetune(config, *tones, tmp_path / "run", init=init)
+    after = load_model(tmp_path / "run").speech.project.weight
+    assert not torch.equal(before, after)
+
+
 # ---- learning rates by layer --------------------------------------------------------------------
 
 
