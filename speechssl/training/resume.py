@@ -88,6 +88,8 @@ class StateWriter:
         self._run, self._keep, self._keep_every = run, keep, keep_every
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
+        self._copies: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
+        """Memory of the last copy, which the next one takes again."""
 
     def __enter__(self) -> Self:
         return self
@@ -110,17 +112,21 @@ class StateWriter:
         Every process calls this; the first one copies and writes.
         """
         self.wait()
-        tensors = {
-            "model.safetensors": _copies(modules.state_dict()),
-            "optimizer.safetensors": _copies(_optimizer_tensors(optimizer)),
-        }
-        if distributed.rank() > 0:
-            return
-        self._pending = self._thread.submit(self._write, tensors, asdict(progress))
+        _copy(modules.state_dict(), self._copies["model"])
+        _copy(_optimizer_tensors(optimizer), self._copies["optimizer"])
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        if distributed.rank() == 0:
+            self._pending = self._thread.submit(self._write, asdict(progress))
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being written."""
+        return self._pending is None or self._pending.done()
 
     def check(self) -> None:
         """Raise the error of a write that has failed; does not wait."""
-        if self._pending is not None and self._pending.done():
+        if self.idle:
             self.wait()
 
     def wait(self) -> None:
@@ -129,14 +135,14 @@ class StateWriter:
         if pending is not None:
             pending.result()
 
-    def _write(self, tensors: dict[str, dict[str, Tensor]], progress: dict[str, Any]) -> None:
+    def _write(self, progress: dict[str, Any]) -> None:
         step = progress["step"]
         folder = _folder(self._run, step)
         fresh = folder.with_name(f".{folder.name}.new-{os.getpid()}")
         fresh.mkdir(parents=True)
         try:
-            for name, values in tensors.items():
-                save_file(values, fresh / name)
+            for name, values in self._copies.items():
+                save_file(values, fresh / f"{name}.safetensors")
             _write_json(fresh / "progress.json", progress)
             _write_json(fresh / _CHECKSUMS, _checksums(fresh))
             for path in (*fresh.iterdir(), fresh):
@@ -247,14 +253,16 @@ def _write_json(path: Path, data: dict[str, Any]) -> None:
     path.write_text(json.dumps(data), encoding="utf-8")
 
 
-def _copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """On the CPU, in memory of their own, each in one piece; none but in the first process."""
-    copies = {}
+def _copy(tensors: dict[str, Tensor], into: dict[str, Tensor]) -> None:
+    """Copy to the CPU, each in one piece, over what `into` holds of the same names; in the first
+    process. Copies from a GPU may end later (pinned memory)."""
     for name, value in tensors.items():
         one = distributed.whole(value.detach())
-        if distributed.rank() == 0:
-            copies[name] = one.to("cpu", copy=True, memory_format=torch.contiguous_format)
-    return copies
+        if distributed.rank() > 0:
+            continue
+        if name not in into:
+            into[name] = torch.empty(one.shape, dtype=one.dtype, pin_memory=one.is_cuda)
+        into[name].copy_(one, non_blocking=True)
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:

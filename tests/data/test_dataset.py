@@ -145,3 +145,25 @@ def test_when_nothing_can_be_read_it_is_said(waves, tmp_path):
     for use in (lambda: dataset(broken)[0], lambda: broken.wave(3)):
         with pytest.raises(FaultyDataError, match="None of the utterances can be read"):
             use()
+
+
+def test_step_a_million_of_a_million_utterances_is_fetched_at_once(tmp_path, monkeypatch):
+    """Where a run goes on is not walked to: one batch of sound is read, a second or two pass."""
+    lengths = np.random.default_rng(0).uniform(1, 15, 1_000_000)
+    path = tmp_path / "a.wav"
+    utterances = [Utterance(str(i), path, 0.0, s, 16000) for i, s in enumerate(lengths.tolist())]
+    cache = WaveCache([], 16000, None, np.zeros(0, np.int64))
+    read = []
+    monkeypatch.setattr(
+        WaveCache, "get", lambda _, i: read.append(i) or np.zeros(int(16000 * lengths[i]), "f4")
+    )
+    many = Waves(utterances, cache, 16000)
+    began = time.monotonic()
+    plan = BatchPlan(many.lengths_s(), batch_s=87.5, seed=0, rank=5, world=8, accumulate=8)
+    data = PlannedBatches(many, plan, seed=0)
+    batches = load_batches(data, 8_000_000, 8_000_010, num_workers=0)
+    batch = next(batches)
+    assert time.monotonic() - began < 15
+    assert batch.index // 64 == 1_000_000
+    assert batch.ids == tuple(str(i) for i in read)
+    assert len(read) < 100

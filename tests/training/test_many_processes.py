@@ -1,9 +1,13 @@
 """Several processes are one process that accumulates, whatever each of them holds of the model."""
 
 import contextlib
+import json
 import os
+import re
 import signal
 import socket
+import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +18,14 @@ from safetensors.torch import load_file
 
 from benchmarks import kill_resume
 from speechssl.checkpoint import Checkpoint, load_model
+from speechssl.data.manifest import write_manifest
 from speechssl.model.speech_model import SpeechModel
 from speechssl.runlog import read_metrics
 from speechssl.training.finetune import finetune
 from speechssl.training.loop import InterruptedRunError
 from speechssl.training.pretrain import PretrainConfig, PretrainWork, pretrain
+from speechssl.training.resume import newest_state
+from speechssl.training.runfolder import to_json
 
 pytestmark = [
     pytest.mark.distributed,
@@ -153,3 +160,31 @@ def test_finetuning_with_a_frozen_beginning_is_the_same(tones, finetune_config, 
             losses(tmp_path / name, "loss/ctc"), rel=1e-6
         )
         assert_same_weights(tmp_path / "one", tmp_path / name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_the_whole_job_saves_once(number, tones, config, tmp_path):
+    """To every process of the job's group: torchrun, and through it the two it started."""
+    write_manifest(tmp_path / "train.jsonl", tones[0])
+    endless = looped(config, max_steps=100_000, checkpoint_every=100_000, budget_minutes=4.0)
+    (tmp_path / "config.json").write_text(json.dumps(to_json(endless)))
+    command = f"""torchrun --nproc-per-node 2 --signals-to-handle SIGTERM,SIGINT,SIGUSR1
+        -m speechssl.cli pretrain --recipe {tmp_path}/config.json --train {tmp_path}/train.jsonl
+        --out {tmp_path}/run"""
+    job = subprocess.Popen(
+        command.split(), start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not losses(tmp_path / "run") and time.monotonic() < deadline:
+            time.sleep(0.1)
+        os.killpg(job.pid, number)
+        _, said = job.communicate(timeout=60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(job.pid, signal.SIGKILL)
+    steps = re.findall(r"speechssl: Stopped at step (\d+)", said)
+    assert len(steps) == 2, said
+    assert newest_state(tmp_path / "run").progress.step == int(steps[0]) == int(steps[1])
+    assert len(losses(tmp_path / "run")) == int(steps[0])

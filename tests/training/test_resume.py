@@ -146,7 +146,10 @@ def test_a_snapshot_is_of_its_step(parts, tmp_path, monkeypatch):
         with torch.no_grad():
             modules.weight.zero_()
         may_write.set()
-    assert torch.equal(newest_state(tmp_path).weights["weight"], before)
+        writer.wait()
+        assert torch.equal(newest_state(tmp_path).weights["weight"], before)
+        writer.save(modules, optimizer, Progress(step=2))  # over the memory of the first
+    assert torch.equal(newest_state(tmp_path).weights["weight"], torch.zeros_like(before))
 
 
 def test_never_two_writes_at_once_and_a_failed_one_is_raised(parts, tmp_path, monkeypatch):
