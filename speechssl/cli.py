@@ -291,7 +291,7 @@ def _add_pretrain(commands: Any) -> None:
 
 
 def _run_pretrain(args: argparse.Namespace) -> int:
-    from speechssl.data.manifest import read_manifest
+    from speechssl.data.index import Corpora, open_manifest
     from speechssl.interop.sources import open_model
     from speechssl.training.pretrain import PretrainConfig, going_on, preset, pretrain
     from speechssl.training.recipe import load_recipe
@@ -303,8 +303,8 @@ def _run_pretrain(args: argparse.Namespace) -> int:
     if init is not None:
         config = going_on(config, init)
     config = override(config, [*_loop_settings(args), *_pairs(args.overrides)])
-    train_set = [u for path in args.train for u in read_manifest(path)]
-    valid_set = read_manifest(args.valid) if args.valid else []
+    train_set = Corpora([open_manifest(path) for path in args.train])
+    valid_set = open_manifest(args.valid) if args.valid else []
     outcome = pretrain(
         config,
         train_set,

@@ -8,13 +8,13 @@ k belongs to epoch ``k // num_batches`` and is reached at once.
 
 import copy
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 
-from speechssl.rng import rng
+from speechssl.rng import rng, torch_seed
 
 _BATCHES_PER_BUCKET = 8
 
@@ -154,6 +154,104 @@ class BatchPlan:
                 members = generator.permutation(members)
             batches += [members[i : i + size] for i in range(0, len(members), size)]
         return batches
+
+
+class MixedPlan:
+    """Batches of several corpora, each of them a random share of the steps by its hours.
+
+    A batch is of one corpus; corpus c with h_c hours has the share h_c^T / sum(h^T) of the batches
+    (arXiv:1911.02116, section 3.1): temperature T 1 is as the hours are, 0 all corpora alike. An
+    epoch has as many batches as all corpora together; a corpus that is used up begins anew.
+    """
+
+    def __init__(
+        self,
+        lengths_s: np.ndarray,
+        sizes: Sequence[int],
+        *,
+        temperature: float,
+        batch_s: float,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        accumulate: int = 1,
+    ) -> None:
+        """As :class:`BatchPlan`; `sizes`: utterances of each corpus, one after the other."""
+        if not 0 <= temperature <= 1:
+            raise ValueError(f"The temperature of a mix must be in [0, 1], got {temperature}.")
+        if sum(sizes) != len(lengths_s) or min(sizes) < 1:
+            raise ValueError(
+                f"No corpus of a mix may be empty; they have {list(sizes)} utterances."
+            )
+        self.lengths_s = np.asarray(lengths_s, dtype=np.float64)
+        self.seed, self.rank, self.world, self.accumulate = seed, rank, world, accumulate
+        self._starts = np.cumsum([0, *sizes[:-1]])
+        parts = np.split(self.lengths_s, self._starts[1:])
+        self._plans = [
+            BatchPlan(part, batch_s=batch_s, seed=torch_seed(seed, "corpus", c))
+            for c, part in enumerate(parts)
+        ]
+        total = sum(plan.num_batches for plan in self._plans)
+        weights = np.array([part.sum() for part in parts]) ** temperature
+        self.shares = weights / weights.sum()
+        """(C,) of the batches."""
+        self._quotas = np.maximum(np.round(self.shares * total).astype(np.int64), 1)  # an epoch's
+        self.num_batches = -(-int(self._quotas.sum()) // world)
+        """Batches of this process in an epoch."""
+
+    def accumulating(self, accumulate: int) -> Self:
+        """The same plan with another number of batches for an update."""
+        other = copy.copy(self)
+        other.accumulate = accumulate
+        return other
+
+    def at(self, index: int) -> PlannedBatch:
+        """This process's batch `index`, counted over all epochs."""
+        number = index * self.world + self.rank
+        corpus, own = self._place(number)
+        planned = self._plans[corpus].at(own)
+        return PlannedBatch(planned.members + self._starts[corpus], planned.reading, number)
+
+    def batch(self, index: int) -> np.ndarray:
+        """The utterances (n,) int64 of this process's batch `index`, counted over all epochs."""
+        return self.at(index).members
+
+    def imbalance(self, update: int) -> float:
+        """As of :class:`BatchPlan`; the corpora are drawn at random, so nothing evens it out."""
+        sums = np.zeros(self.world)
+        together = self.world * self.accumulate
+        for number in range(update * together, (update + 1) * together):
+            corpus, own = self._place(number)
+            lengths = self.lengths_s[self._plans[corpus].at(own).members + self._starts[corpus]]
+            sums[number % self.world] += lengths.max() * len(lengths)
+        return float(sums.max() / sums.mean() - 1)
+
+    def stand_ins(self, item: int, generator: np.random.Generator) -> Iterator[int]:
+        """As of :class:`BatchPlan`, of the same corpus."""
+        corpus = int(np.searchsorted(self._starts, item, side="right")) - 1
+        start = int(self._starts[corpus])
+        for other in self._plans[corpus].stand_ins(item - start, generator):
+            yield other + start
+
+    def _place(self, number: int) -> tuple[int, int]:
+        """The corpus of a batch of all processes, and which of the corpus's batches it is."""
+        epoch, place = divmod(number, int(self._quotas.sum()))
+        corpora, before = self._epoch(epoch)
+        corpus = int(corpora[place])
+        return corpus, epoch * int(self._quotas[corpus]) + int(before[place])
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019
+    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """(batches,) corpus of each, and how many of that corpus come before it in the epoch."""
+        corpora = np.repeat(np.arange(len(self._quotas)), self._quotas)
+        corpora = rng(self.seed, "mix", epoch).permutation(corpora)
+        before = np.empty(len(corpora), np.int64)
+        for corpus, quota in enumerate(self._quotas.tolist()):
+            before[corpora == corpus] = np.arange(quota)
+        return corpora, before
+
+
+Plan = BatchPlan | MixedPlan
 
 
 def _cut_buckets(lengths: np.ndarray, batch_s: float) -> list[tuple[int, int, int]]:

@@ -6,7 +6,7 @@ Shapes: B batch, S samples.
 import copy
 import signal
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from speechssl import shapes
-from speechssl.audio import AudioError, WaveCache, play_at
-from speechssl.data.batching import BatchPlan
+from speechssl.audio import AudioError, WaveCache, play_at, read
+from speechssl.data.batching import Plan
 from speechssl.data.distortion import DistortionConfig, DistortionPool, distort
+from speechssl.data.index import durations_s
 from speechssl.data.manifest import Utterance
 from speechssl.rng import rng
 
@@ -53,28 +54,30 @@ class FaultyDataError(ValueError):
 
 @dataclass(frozen=True)
 class Waves:
-    """The sound of some utterances, cached."""
+    """The sound of some utterances, from a cache or decoded when it is heard."""
 
     utterances: Sequence[Utterance]
-    cache: WaveCache
+    cache: "WaveCache | Decoder"
     sample_rate: int
 
     @classmethod
     def open(
         cls,
         utterances: Sequence[Utterance],
-        cache_dir: str | Path,
+        cache_dir: str | Path | None,
         sample_rate: int,
         progress: bool,
         *,
         keep: bool = False,
         max_fault_share: float = 0.0,
     ) -> "Waves":
-        """Decode every utterance into the cache, or find it there.
+        """Decode every utterance into the cache, or find it there; `cache_dir` None: no cache.
 
         `keep`: what is there stays although recordings have changed since. Raises FaultyDataError
         where more than `max_fault_share` of the utterances cannot be read.
         """
+        if cache_dir is None:
+            return cls(utterances, Decoder(utterances, sample_rate), sample_rate)
         items = [(u.audio, u.start_s, u.duration_s) for u in utterances]
         cache = WaveCache.build(cache_dir, items, sample_rate, progress=progress, keep=keep)
         waves = cls(utterances, cache, sample_rate)
@@ -96,7 +99,28 @@ class Waves:
 
     def lengths_s(self) -> np.ndarray:
         """(N,) seconds."""
-        return np.array([u.duration_s for u in self.utterances])
+        return durations_s(self.utterances)
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """In place of a cache: each utterance is decoded whenever it is heard, and opening costs
+    nothing, however many there are."""
+
+    utterances: Sequence[Utterance]
+    sample_rate: int
+    faults: Mapping[int, str] = field(default_factory=dict)
+    """None are known before they are heard."""
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def get(self, index: int) -> np.ndarray:
+        """The wave (S,) float32 of utterance `index`; errors as in :func:`audio.read`."""
+        u = self.utterances[index]
+        return read(
+            u.audio, sample_rate=self.sample_rate, start_s=u.start_s, duration_s=u.duration_s
+        )
 
 
 def check_faults(faults: Mapping[str, str], num_utterances: int, most_share: float) -> None:
@@ -120,7 +144,7 @@ class PlannedBatches(Dataset[Batch]):
     def __init__(
         self,
         waves: Waves,
-        plan: BatchPlan,
+        plan: Plan,
         *,
         seed: int,
         max_crop_s: float | None = None,

@@ -97,7 +97,7 @@ def _read_jsonl(path: Path) -> Iterator[Utterance]:
             if not line.strip():
                 continue
             where = f"{path}, line {number}"
-            utterance = _parse(line, where, root)
+            utterance = parse_line(line, where, root)
             if utterance.id in lines:
                 raise ValueError(
                     f"{where}: id {utterance.id!r} is there already, in line {lines[utterance.id]}."
@@ -106,7 +106,11 @@ def _read_jsonl(path: Path) -> Iterator[Utterance]:
             yield utterance
 
 
-def _parse(line: bytes, where: str, root: str) -> Utterance:
+def parse_line(line: bytes, where: str, root: str) -> Utterance:
+    """The utterance of a line; `where` it is for messages, `root` the manifest's absolute folder.
+
+    Raises ValueError naming the field that is wrong.
+    """
     try:
         fields = json.loads(line)
     except UnicodeDecodeError:
@@ -122,8 +126,8 @@ def _parse(line: bytes, where: str, root: str) -> Utterance:
     return Utterance(
         id=_string(fields, "id", where),
         audio=Path(os.path.normpath(os.path.join(root, audio))),
-        start_s=_seconds({"start_s": 0.0, **fields}, "start_s", where),
-        duration_s=_seconds(fields, "duration_s", where),
+        start_s=parse_seconds({"start_s": 0.0, **fields}, "start_s", where),
+        duration_s=parse_seconds(fields, "duration_s", where),
         sample_rate=sample_rate,
         speaker=_string(fields, "speaker", where) if fields.get("speaker") is not None else None,
         text=_string(fields, "text", where, empty=True) if fields.get("text") is not None else None,
@@ -139,7 +143,8 @@ def _string(fields: dict[str, Any], name: str, where: str, empty: bool = False) 
     return value
 
 
-def _seconds(fields: dict[str, Any], name: str, where: str) -> float:
+def parse_seconds(fields: dict[str, Any], name: str, where: str) -> float:
+    """The number of seconds in a line's field; ValueError where it is none."""
     value = fields.get(name)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value < 0:  # type: ignore[arg-type, operator]

@@ -21,6 +21,7 @@ def open_waves(
     sample_rate: int,
     resume: bool,
     most_share: float,
+    cache: bool = True,
 ) -> list[Waves]:
     """The sound of a run's sets. A run that is gone on with hears what it began with, whatever has
     become of the recordings since."""
@@ -28,7 +29,12 @@ def open_waves(
     show = distributed.rank() == 0 and sys.stderr.isatty()
     return [
         Waves.open(
-            utterances, run / "cache", sample_rate, show, keep=keep, max_fault_share=most_share
+            utterances,
+            run / "cache" if cache else None,
+            sample_rate,
+            show,
+            keep=keep,
+            max_fault_share=most_share,
         )
         for utterances in sets
     ]

@@ -11,16 +11,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from speechssl import distributed
 from speechssl.checkpoint import Checkpoint, save_model
-from speechssl.data.batching import BatchPlan
+from speechssl.data.batching import BatchPlan, MixedPlan, Plan
 from speechssl.data.dataset import Batch, PlannedBatches, Waves
 from speechssl.data.distortion import DistortionConfig, DistortionPool
 from speechssl.data.distortion import light as light_distortion
 from speechssl.data.distortion import none as no_distortion
+from speechssl.data.index import Corpora, durations_s
 from speechssl.data.manifest import Utterance
 from speechssl.device import Precision, autocast, keep_freed_memory, pick_device
 from speechssl.fields import check_fields
@@ -83,6 +85,12 @@ class PretrainConfig:
     batch_s: float = 30.0
     """Seconds of audio in a micro-batch, padding included."""
     max_crop_s: float = 15.6
+    mix_temperature: float = 1.0
+    """Where several manifests are trained on, each is heard in proportion to its hours to this
+    power: 1 is as they are, 0 all alike. Below 1 small corpora (languages) are heard more often."""
+    cache: bool = True
+    """Decode everything once, into the run's folder. False, for thousands of hours: a recording is
+    decoded whenever it is heard, and the run begins at once."""
     optim: OptimConfig = OptimConfig(lr=1e-3)
     loop: LoopConfig = LoopConfig()
     precision: Precision = "auto"
@@ -99,6 +107,8 @@ class PretrainConfig:
             raise ValueError(f"mask_share must be in (0, 1], got {self.mask_share}.")
         if self.mask_span < 1:
             raise ValueError(f"mask_span must be at least 1 frame, got {self.mask_span}.")
+        if not 0 <= self.mix_temperature <= 1:
+            raise ValueError(f"mix_temperature must be in [0, 1], got {self.mix_temperature}.")
         if self.teacher_layer < 0:
             raise ValueError(f"teacher_layer must not be negative, got {self.teacher_layer}.")
         if not 0 <= self.encoder_grad_scale <= 1:
@@ -162,7 +172,8 @@ def pretrain(
 
     Args:
         config: the run.
-        train_set: utterances; their transcripts are not looked at.
+        train_set: utterances; their transcripts are not looked at. Where they are
+            :class:`Corpora`, `mix_temperature` says how often each is heard.
         run: folder; a run that lies there is gone on with, unless `resume` is False.
         valid_set: utterances to validate on; without them a fiftieth of the training ones is held
             out.
@@ -182,7 +193,7 @@ def pretrain(
         rate = config.model.sample_rate
         quiet = distributed.rank() > 0
         train_waves, valid_waves = open_waves(
-            (train_set, valid_set), run, rate, resume, config.loop.max_fault_share
+            (train_set, valid_set), run, rate, resume, config.loop.max_fault_share, config.cache
         )
         torch.manual_seed(torch_seed(config.loop.seed, "weights"))
         model = SpeechModel(config.model)
@@ -192,7 +203,7 @@ def pretrain(
         work = PretrainWork(config, model, train_waves, valid_waves, device)
         work.notes = {
             "train_utterances": len(train_set),
-            "train_minutes": round(sum(u.duration_s for u in train_set) / 60, 2),
+            "train_minutes": round(float(durations_s(train_set).sum()) / 60, 2),
             "valid_utterances": len(valid_set),
         }
         if init is not None:
@@ -250,9 +261,11 @@ def hold_out_valid(
     num = min(max(len(utterances) // 50, 1), 200)
     if len(utterances) == 1:
         return utterances, utterances
-    held = set(rng(seed, "hold-out").permutation(len(utterances))[:num].tolist())
-    rest = [u for i, u in enumerate(utterances) if i not in held]
-    return rest, [utterances[i] for i in sorted(held)]
+    held = rng(seed, "hold-out").permutation(len(utterances))[:num]
+    keep = np.ones(len(utterances), bool)
+    keep[held] = False
+    whole = utterances if isinstance(utterances, Corpora) else Corpora([utterances])
+    return whole.choose(keep), [utterances[i] for i in sorted(held.tolist())]
 
 
 class PretrainWork:
@@ -320,15 +333,33 @@ class PretrainWork:
     def dataset(self, waves: Waves, *, shuffle: bool) -> PlannedBatches:
         """The batches of some waves; validation hears clean ones, every utterance once."""
         config = self.config
-        plan = BatchPlan(
-            waves.lengths_s().clip(max=config.max_crop_s),
-            batch_s=config.batch_s,
-            seed=config.loop.seed,
-            rank=distributed.rank() if shuffle else 0,
-            world=distributed.world() if shuffle else 1,
-            accumulate=config.loop.accumulate if shuffle else 1,
-            shuffle=shuffle,
-        )
+        lengths_s = waves.lengths_s().clip(max=config.max_crop_s)
+        sizes = waves.utterances.sizes() if isinstance(waves.utterances, Corpora) else []
+        batch_s, seed = config.batch_s, config.loop.seed
+        rank, world = (distributed.rank(), distributed.world()) if shuffle else (0, 1)
+        accumulate = config.loop.accumulate if shuffle else 1
+        plan: Plan
+        if shuffle and len(sizes) > 1 and config.mix_temperature != 1:
+            plan = MixedPlan(
+                lengths_s,
+                sizes,
+                temperature=config.mix_temperature,
+                batch_s=batch_s,
+                seed=seed,
+                rank=rank,
+                world=world,
+                accumulate=accumulate,
+            )
+        else:
+            plan = BatchPlan(
+                lengths_s,
+                batch_s=batch_s,
+                seed=seed,
+                rank=rank,
+                world=world,
+                accumulate=accumulate,
+                shuffle=shuffle,
+            )
         distorts = shuffle and config.distortion != no_distortion()
         return PlannedBatches(
             waves,

@@ -3,7 +3,7 @@ import time
 import numpy as np
 import pytest
 
-from speechssl.data.batching import BatchPlan
+from speechssl.data.batching import BatchPlan, MixedPlan
 
 LENGTHS = np.random.default_rng(0).uniform(0.5, 12, 500)
 
@@ -133,3 +133,45 @@ def test_step_a_million_of_a_million_utterances_is_reached_at_once(world):
     assert time.monotonic() - began < 10  # walking there would take minutes
     assert 1_000_000 // p.num_batches > 5
     assert lengths[members].max() * len(members) <= 87.5
+
+
+def mixed(temperature: float, **more) -> MixedPlan:
+    lengths = np.concatenate([np.full(400, 2.0), np.full(40, 2.0), np.full(10, 2.0)])
+    return MixedPlan(lengths, [400, 40, 10], temperature=temperature, batch_s=10, seed=3, **more)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0])
+def test_a_mix_hears_each_corpus_by_its_hours_to_the_temperature(temperature):
+    plan = mixed(temperature)
+    hours = np.array([400, 40, 10.0]) ** temperature
+    assert plan.shares == pytest.approx(hours / hours.sum())
+    batches = [plan.batch(i) for i in range(4 * plan.num_batches)]
+    corpora = [np.unique(np.searchsorted([400, 440], b, side="right")) for b in batches]
+    assert all(len(c) == 1 for c in corpora)
+    heard = np.bincount(np.concatenate(corpora), minlength=3) / len(batches)
+    assert heard == pytest.approx(plan.shares, abs=0.02)
+    counts = np.bincount(np.concatenate(batches), minlength=450)
+    for part in np.split(counts, [400, 440]):
+        assert part.max() - part.min() <= 1  # before any is heard again, all are
+
+
+def test_a_mix_is_a_function_of_the_number_and_shared_by_processes():
+    plan = mixed(0.5)
+    alone = [plan.batch(i) for i in range(2 * plan.num_batches)]
+    again = mixed(0.5)
+    assert all(np.array_equal(again.batch(i), alone[i]) for i in (33, 2, 60))
+    both = [mixed(0.5, rank=rank, world=2) for rank in (0, 1)]
+    shared = [plan.batch(i) for i in range(both[0].num_batches) for plan in both]
+    epoch = alone[: plan.num_batches]
+    assert all(np.array_equal(a, b) for a, b in zip(epoch, shared, strict=False))
+    small = [i for i, b in enumerate(alone) if b[0] >= 440]
+    assert [plan.at(i).reading for i in small] == [n // 2 for n in range(len(small))]
+    stand_ins = list(plan.stand_ins(445, np.random.default_rng(0)))
+    assert sorted(stand_ins) == [i for i in range(440, 450) if i != 445]
+
+
+def test_a_mix_that_cannot_be():
+    with pytest.raises(ValueError, match=r"in \[0, 1\], got 2"):
+        mixed(2)
+    with pytest.raises(ValueError, match=r"No corpus of a mix may be empty.*\[3, 0\]"):
+        MixedPlan(np.ones(3), [3, 0], temperature=1, batch_s=1, seed=0)

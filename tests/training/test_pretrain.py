@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from speechssl.checkpoint import load_model
+from speechssl.data.index import Corpora
 from speechssl.runlog import read_metrics
 from speechssl.training import budget
 from speechssl.training.loop import InterruptedRunError, NonFiniteLossError
@@ -246,3 +247,29 @@ def test_overrides_by_name():
     with pytest.raises(ValueError, match=r"optim\.lr must be a number .*, got 'fast'"):
         override(PretrainConfig(), [("optim.lr", "fast")])
     assert to_json(config)["optim"]["lr"] == 1e-4
+
+
+def test_a_mix_without_a_cache_resumes_exactly(tones, pretrain_config, tmp_path, monkeypatch):
+    train_set = Corpora([tones[0][:50], tones[0][50:]])
+    config = replace(pretrain_config, mix_temperature=0.3, cache=False)
+    loop = replace(config.loop, max_steps=6, checkpoint_every=2, num_validations=1)
+    config = replace(config, loop=loop)
+    heard = []
+    real = PretrainWork.backward
+
+    def backward(self, step, max_steps, batches):
+        if step == 5 and len(heard) == 11:
+            raise RuntimeError("killed")
+        heard.append(batches[0].ids)
+        return real(self, step, max_steps, batches)
+
+    monkeypatch.setattr(PretrainWork, "backward", backward)
+    pretrain(config, train_set, tmp_path / "whole", valid_set=tones[1])
+    with pytest.raises(RuntimeError, match="killed"):
+        pretrain(config, train_set, tmp_path / "again", valid_set=tones[1])
+    pretrain(config, train_set, tmp_path / "again", valid_set=tones[1])
+    assert steps_only(tmp_path / "whole") == steps_only(tmp_path / "again")
+    assert not (tmp_path / "whole" / "cache").exists()
+    small = {u.id for u in tones[0][50:]}
+    corpora = {len(small.intersection(ids)) in (0, len(ids)) for ids in heard}
+    assert corpora == {True}

@@ -1,0 +1,189 @@
+"""Manifests of any length: opened at once, an utterance read from its line when it is asked for.
+
+The index lies beside the manifest (``.NAME.index.npy``, 16 bytes an utterance, memory-mapped):
+where each line begins, and how long the utterance is. It is made when the manifest is first opened,
+in one pass that also finds broken lines and ids that are there twice.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+
+from speechssl.data.manifest import Utterance, parse_line, parse_seconds, read_manifest
+
+_ROW = np.dtype([("offset", "<i8"), ("duration_s", "<f8")])
+LARGE_BYTES = 64 * 2**20
+"""A manifest above this (about 400,000 utterances) is indexed instead of read."""
+
+
+def open_manifest(path: str | Path) -> Sequence[Utterance]:
+    """The utterances of a manifest in its order: a list, or an index where it is large."""
+    path = Path(path)
+    if path.suffix == ".jsonl" and path.is_file() and path.stat().st_size > LARGE_BYTES:
+        return ManifestIndex.open(path)
+    return read_manifest(path)
+
+
+class ManifestIndex(Sequence[Utterance]):
+    """A manifest on the disk as a sequence. Pickles as its path and its index's."""
+
+    def __init__(self, path: Path, rows: np.ndarray) -> None:
+        """Use :meth:`open`. `rows` (N + 1,) of `_ROW`, the last of them at the file's end."""
+        self._path, self._rows = path, rows
+        self._root = os.path.abspath(path.parent)
+        self._file: int | None = None
+
+    @classmethod
+    def open(cls, path: str | Path) -> "ManifestIndex":
+        """Open a ``.jsonl`` manifest; its index is made where it is missing or out of date.
+
+        Raises ValueError naming the line that is broken or whose id is there already.
+        """
+        path = Path(path)
+        place = path.with_name(f".{path.name}.index.npy")
+        if not _is_current(place, path):
+            rows = _make_rows(path)
+            try:
+                _write(place, rows)
+            except OSError:  # a folder that cannot be written to: in memory, and anew next time
+                return cls(path, rows)
+        return cls(path, np.load(place, mmap_mode="r"))
+
+    def durations_s(self) -> np.ndarray:
+        """(N,) float64 seconds."""
+        return np.asarray(self._rows["duration_s"][:-1])
+
+    def __len__(self) -> int:
+        return len(self._rows) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> Utterance: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Utterance]: ...
+    def __getitem__(self, index: int | slice) -> Utterance | list[Utterance]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        if self._file is None:
+            self._file = os.open(self._path, os.O_RDONLY)
+        first, last = (int(self._rows["offset"][i]) for i in (index, index + 1))
+        line = os.pread(self._file, last - first, first).split(b"\n", 1)[0]
+        return parse_line(line, f"{self._path}, utterance {index + 1}", self._root)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None}
+
+    def __del__(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+
+
+class Corpora(Sequence[Utterance]):
+    """Several corpora one after the other, or some utterances of each; nothing is copied."""
+
+    def __init__(
+        self, parts: Sequence[Sequence[Utterance]], chosen: np.ndarray | None = None
+    ) -> None:
+        """`chosen`: ascending numbers of the utterances, counted over all parts; None: all."""
+        self._parts = parts
+        self._ends = np.cumsum([len(part) for part in parts])
+        self._chosen = chosen
+
+    def sizes(self) -> list[int]:
+        """Utterances of each part."""
+        ends = self._ends if self._chosen is None else np.searchsorted(self._chosen, self._ends)
+        return np.diff(ends, prepend=0).tolist()
+
+    def durations_s(self) -> np.ndarray:
+        """(N,) float64 seconds."""
+        whole = np.concatenate([durations_s(part) for part in self._parts])
+        return whole if self._chosen is None else whole[self._chosen]
+
+    def choose(self, keep: np.ndarray) -> "Corpora":
+        """The utterances where `keep` (N,) is True."""
+        chosen = np.flatnonzero(keep)
+        return Corpora(self._parts, chosen if self._chosen is None else self._chosen[chosen])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if self._chosen is None else len(self._chosen)
+
+    @overload
+    def __getitem__(self, index: int) -> Utterance: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Utterance]: ...
+    def __getitem__(self, index: int | slice) -> Utterance | list[Utterance]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        if self._chosen is not None:
+            index = int(self._chosen[index])
+        part = int(np.searchsorted(self._ends, index, side="right"))
+        return self._parts[part][index - int(self._ends[part])]
+
+
+def durations_s(utterances: Sequence[Utterance]) -> np.ndarray:
+    """(N,) float64 seconds, without reading the lines of an index."""
+    if isinstance(utterances, (ManifestIndex, Corpora)):
+        return utterances.durations_s()
+    return np.array([u.duration_s for u in utterances], dtype=np.float64)
+
+
+def _is_current(place: Path, path: Path) -> bool:
+    """Whether the index is whole and of this manifest: as long, and not older."""
+    try:
+        rows = np.load(place, mmap_mode="r")
+        manifest, index = path.stat(), place.stat()
+    except (OSError, ValueError):
+        return False
+    whole = rows.dtype == _ROW and len(rows) > 0 and int(rows["offset"][-1]) == manifest.st_size
+    return whole and index.st_mtime_ns >= manifest.st_mtime_ns
+
+
+def _make_rows(path: Path) -> np.ndarray:
+    offsets, seconds, ids = [], [], []
+    for number, offset, line in _lines(path):
+        where = f"{path}, line {number}"
+        try:
+            fields = json.loads(line)
+            name = fields["id"].encode()
+        except (ValueError, KeyError, TypeError, AttributeError):
+            name = parse_line(line, where, "").id.encode()  # says what is wrong with it
+        offsets.append(offset)
+        seconds.append(parse_seconds(fields, "duration_s", where))
+        ids.append(int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little"))
+    if not offsets:
+        raise ValueError(f"The manifest {path} is empty: it names no utterance.")
+    hashes = np.array(ids, dtype=np.uint64)
+    if len(np.unique(hashes)) < len(hashes):
+        read_manifest(path)  # names the line
+    rows = np.empty(len(offsets) + 1, _ROW)
+    rows["offset"][:-1], rows["offset"][-1] = offsets, path.stat().st_size
+    rows["duration_s"][:-1], rows["duration_s"][-1] = seconds, 0.0
+    return rows
+
+
+def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """``(number, offset, line)`` of the lines that are not blank."""
+    offset = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.isspace():
+                yield number, offset, line
+            offset += len(line)
+
+
+def _write(place: Path, rows: np.ndarray) -> None:
+    part = place.with_name(f"{place.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            np.save(file, rows)
+        os.replace(part, place)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)

@@ -1,0 +1,118 @@
+"""Manifests that are indexed instead of read, and several of them in one."""
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from speechssl.data import index
+from speechssl.data.index import Corpora, ManifestIndex, durations_s, open_manifest
+from speechssl.data.manifest import Utterance, read_manifest, write_manifest
+
+
+def utterances(num: int, prefix: str = "u", folder: Path = Path("/x")) -> list[Utterance]:
+    return [
+        Utterance(f"{prefix}{i}", folder / f"é{i}.wav", 0.5, 1 + i / 8, 16000, "s", f"ɛ {i}")
+        for i in range(num)
+    ]
+
+
+@pytest.fixture
+def manifest(tmp_path) -> Path:
+    write_manifest(tmp_path / "train.jsonl", utterances(50, folder=tmp_path / "audio"))
+    lines = (tmp_path / "train.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "train.jsonl").write_bytes(
+        b"\n" + b"".join(lines[:20]) + b" \n\n" + b"".join(lines[20:])
+    )
+    return tmp_path / "train.jsonl"
+
+
+def test_an_index_is_the_manifest(manifest):
+    whole, opened = read_manifest(manifest), ManifestIndex.open(manifest)
+    assert list(opened) == whole
+    assert len(opened) == 50
+    assert opened[-1] == whole[-1]
+    assert opened[3:40:7] == whole[3:40:7]
+    assert opened.durations_s().tolist() == [u.duration_s for u in whole]
+    assert pickle.loads(pickle.dumps(opened))[20] == whole[20]
+    with pytest.raises(IndexError):
+        opened[50]
+
+
+def test_it_is_made_once_and_again_when_the_manifest_changes(manifest, monkeypatch):
+    ManifestIndex.open(manifest)
+    made = []
+    real = index._make_rows
+    monkeypatch.setattr(index, "_make_rows", lambda path: made.append(path) or real(path))
+    ManifestIndex.open(manifest)
+    assert not made
+    place = manifest.with_name(".train.jsonl.index.npy")
+    place.write_bytes(place.read_bytes()[:200])  # a copy that broke off
+    assert len(ManifestIndex.open(manifest)) == 50
+    write_manifest(manifest, utterances(7))
+    assert len(ManifestIndex.open(manifest)) == 7
+    later = place.stat().st_mtime_ns + 10**9
+    os.utime(manifest, ns=(later, later))
+    ManifestIndex.open(manifest)
+    assert len(made) == 3
+
+
+def test_a_folder_that_cannot_be_written_to(manifest, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(index, "_write", refuse)
+    assert ManifestIndex.open(manifest)[49] == read_manifest(manifest)[49]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b"{broken", r"line 3: not JSON"),
+        (
+            b'{"id": "b", "audio": "b.wav", "sample_rate": 1, "duration_s": -1}',
+            "line 3: duration_s",
+        ),
+        (b'{"id": 7, "audio": "b.wav", "sample_rate": 1, "duration_s": 1}', r"line 3: id must be"),
+        (
+            b'{"id": "u0", "audio": "b.wav", "sample_rate": 1, "duration_s": 1}',
+            "line 3: id 'u0' is",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named_by_its_line(line, said, tmp_path):
+    write_manifest(tmp_path / "a.jsonl", utterances(2))
+    with (tmp_path / "a.jsonl").open("ab") as file:
+        file.write(line + b"\n")
+    with pytest.raises(ValueError, match=said):
+        ManifestIndex.open(tmp_path / "a.jsonl")
+    (tmp_path / "a.jsonl").write_bytes(b"\n")
+    with pytest.raises(ValueError, match="is empty"):
+        ManifestIndex.open(tmp_path / "a.jsonl")
+
+
+def test_only_large_manifests_are_indexed(manifest, monkeypatch):
+    assert isinstance(open_manifest(manifest), list)
+    monkeypatch.setattr(index, "LARGE_BYTES", 100)
+    assert isinstance(open_manifest(manifest), ManifestIndex)
+    with pytest.raises(FileNotFoundError, match="No such manifest"):
+        open_manifest("gone.jsonl")
+
+
+def test_corpora_are_one_after_the_other(manifest):
+    a, b = utterances(5, "a"), ManifestIndex.open(manifest)
+    both = Corpora([a, b])
+    assert list(both) == [*a, *b]
+    assert both.sizes() == [5, 50]
+    assert both[-1] == b[49]
+    keep = np.arange(55) % 3 > 0
+    some = both.choose(keep)
+    assert list(some) == [u for u, k in zip(both, keep, strict=True) if k]
+    assert some.sizes() == [3, 33]
+    assert durations_s(some).tolist() == [u.duration_s for u in some]
+    fewer = some.choose(np.arange(36) >= 3)
+    assert fewer.sizes() == [0, 33]
+    assert fewer[0] == some[3]
+    assert some[1:3] == [both[2], both[4]]
