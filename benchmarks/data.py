@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -110,8 +111,8 @@ def wait(folder: Path, _temperature: float | None) -> dict[str, float]:
 
 def alone(work: Callable[..., dict[str, float]], *arguments: object) -> dict[str, float]:
     """What `work` says, in a process of its own, with the memory it took at most."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_measured, (work, arguments))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_measured, work, arguments).result()
 
 
 def _measured(

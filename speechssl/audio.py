@@ -26,6 +26,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from speechssl import shards
+
 BLOCK_SAMPLES = 1 << 18
 """Samples a channel that are decoded at once (16 s at 16 kHz)."""
 
@@ -175,6 +177,8 @@ class _SoundFile(soundfile.SoundFile):  # type: ignore[misc]
 
 
 def _open(source: Path | io.BytesIO, name: str) -> soundfile.SoundFile:
+    if isinstance(source, Path) and (inside := _from_shard(source, name)) is not None:
+        source = inside
     if isinstance(source, Path):
         if not source.exists():
             raise FileNotFoundError(f"No such recording: {name}.")
@@ -190,6 +194,16 @@ def _open(source: Path | io.BytesIO, name: str) -> soundfile.SoundFile:
             f"{name} cannot be opened as sound ({_why(error)}); wav, flac, ogg, opus and mp3 are "
             "read, anything else can be converted with `ffmpeg -i IN OUT.flac`."
         ) from error
+
+
+def _from_shard(path: Path, name: str) -> io.BytesIO | None:
+    try:
+        data = shards.read_member(path)
+    except FileNotFoundError:
+        raise
+    except ValueError as error:
+        raise AudioError(f"{name} cannot be read: {error}") from error
+    return None if data is None else io.BytesIO(data)
 
 
 def _info(file: soundfile.SoundFile, path: Path) -> AudioInfo:
@@ -454,7 +468,7 @@ def _fingerprint(items: Sequence[CacheItem], sample_rate: int) -> str:
 def _state(path: Path) -> tuple[int, int] | None:
     """Size and time of change; None where there is no such file."""
     try:
-        stat = os.stat(path)
+        stat = os.stat(shards.file_of(path))
     except OSError:
         return None
     return stat.st_size, stat.st_mtime_ns

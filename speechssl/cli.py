@@ -216,7 +216,7 @@ def _add_prepare(commands: Any) -> None:
     parser.add_argument("source", type=Path, help="folder, table, Kaldi or fairseq data")
     parser.add_argument("--out", type=Path, required=True, help="folder for the manifests")
     parser.add_argument(
-        "--layout", choices=("auto", "folder", "tsv", "kaldi", "fairseq"), default="auto"
+        "--layout", choices=("auto", "folder", "tsv", "kaldi", "fairseq", "shards"), default="auto"
     )
     parser.add_argument("--max-duration-s", type=float, default=30.0, help="default %(default)s")
     parser.add_argument("--dev-share", type=float, default=0.1, help="default %(default)s")

@@ -7,17 +7,19 @@ name and drop.
 """
 
 import csv
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
-from speechssl.audio import list_audio
+from speechssl import shards
+from speechssl.audio import SUFFIXES, list_audio
 
-Layout = Literal["auto", "folder", "tsv", "kaldi", "fairseq"]
+Layout = Literal["auto", "folder", "tsv", "kaldi", "fairseq", "shards"]
 Split = Literal["train", "dev", "test"]
 
 PATH_COLUMNS = ("path", "audio", "file", "filename", "wav", "audio_path", "file_name", "wav_path")
@@ -52,7 +54,7 @@ class Recording:
     """The split that the source publishes, None when it publishes none."""
 
 
-def detect_layout(source: str | Path) -> Literal["folder", "tsv", "kaldi", "fairseq"]:
+def detect_layout(source: str | Path) -> Literal["folder", "tsv", "kaldi", "fairseq", "shards"]:
     """What `source`, a file or a folder, looks like; FileNotFoundError when there is none."""
     source = Path(source)
     if not source.exists():
@@ -62,13 +64,17 @@ def detect_layout(source: str | Path) -> Literal["folder", "tsv", "kaldi", "fair
             return "kaldi"
         if source.suffix == ".jsonl":
             raise ValueError(f"{source} is a manifest already; nothing is to be prepared.")
+        if source.suffix == ".tar":
+            return "shards"
         return "fairseq" if _is_fairseq(source) else "tsv"
     if _kaldi_folders(source):
         return "kaldi"
     tables = _tables(source)
     if any(_is_fairseq(table) for table in tables):
         return "fairseq"
-    return "tsv" if any(_has_path_column(table) for table in tables) else "folder"
+    if any(_has_path_column(table) for table in tables):
+        return "tsv"
+    return "shards" if _shards(source) and not list_audio(source) else "folder"
 
 
 def read_layout(source: str | Path, layout: Layout = "auto") -> Iterator[Recording]:
@@ -82,6 +88,7 @@ def read_layout(source: str | Path, layout: Layout = "auto") -> Iterator[Recordi
         "tsv": read_tables,
         "kaldi": read_kaldi,
         "fairseq": read_fairseq,
+        "shards": read_shards,
     }
     if found not in readers:
         raise ValueError(f"Layout {found!r} is none of auto, {', '.join(readers)}.")
@@ -98,6 +105,62 @@ def _splits_by_name(names: list[str]) -> list[Split | None]:
     """The splits that `names` mean, when all mean one and not all the same; else None for each."""
     splits = [split_name(name) for name in names]
     return splits if all(splits) and len(set(splits)) > 1 else [None] * len(names)
+
+
+# ---- tar shards ---------------------------------------------------------------------------------
+
+
+def read_shards(source: Path) -> Iterator[Recording]:
+    """A tar file, or all below a folder, in WebDataset's layout: ``key.wav`` (or another sound)
+    with ``key.txt``, or ``key.json`` with the fields text and speaker, beside it.
+
+    A key ends at the first dot of its last part. Shards named such as train-0000 and test-0000 are
+    the split.
+    """
+    found = _shards(source)
+    for shard, split in zip(found, _splits_by_name([s.stem for s in found]), strict=True):
+        where = {name: (offset, size) for name, offset, size in shards.members(shard)}
+        for name in where:
+            key, dot, suffix = _key(name)
+            if f".{suffix.lower()}" not in SUFFIXES:
+                continue
+            told: dict[str, Any] = {}
+            for kind in ("txt", "json"):
+                beside = f"{key}{dot}{kind}"
+                if beside in where:
+                    told |= _told(shards.read_member(shard / beside) or b"", kind, shard / beside)
+            speaker, text = told.get("speaker"), told.get("text")
+            yield Recording(
+                f"{shard.stem}/{key}",
+                shard / name,
+                speaker=None if speaker is None else str(speaker),
+                text=None if text is None else str(text),
+                split=split,
+            )
+
+
+def _shards(source: Path) -> list[Path]:
+    return [source] if source.is_file() else sorted(source.rglob("*.tar"))
+
+
+def _key(name: str) -> tuple[str, str, str]:
+    """``a/b.c.wav`` -> ``("a/b", ".", "c.wav")``."""
+    folder, slash, last = name.rpartition("/")
+    stem, dot, suffix = last.partition(".")
+    return f"{folder}{slash}{stem}", dot, suffix
+
+
+def _told(data: bytes, kind: str, path: Path) -> dict[str, Any]:
+    """What a member beside the sound says of it."""
+    try:
+        if kind == "txt":
+            return {"text": data.decode("utf-8-sig").strip()}
+        fields = json.loads(data)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read ({error}).") from error
+    if not isinstance(fields, dict):
+        raise ValueError(f"{path} must hold a JSON object.")
+    return fields
 
 
 # ---- a bare folder ------------------------------------------------------------------------------

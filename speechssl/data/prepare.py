@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from speechssl import shards
 from speechssl.audio import AudioError, mix, stream
 from speechssl.data.layouts import Recording, Split
 from speechssl.data.manifest import Utterance, relative_path, write_manifest
@@ -421,7 +422,7 @@ def _fields(seen: Inspection) -> list[Any]:
 def _cache_key(record: Recording, config: PrepareConfig) -> str:
     """Changes with the file, the part of it, and how it would be cut. Empty: a missing file."""
     try:
-        stat = os.stat(record.audio)
+        stat = os.stat(shards.file_of(record.audio))
     except OSError:
         return ""
     cut = 0.0 if record.text else (config.max_duration_s, config.silence_dbfs)
