@@ -104,7 +104,8 @@ def wait(folder: Path, _temperature: float | None) -> dict[str, float]:
         loop = LoopConfig(max_steps=30, log_every=1, num_validations=1, num_workers=1)
         config = replace(tiny(), loop=loop, cache=cache)
         pretrain(config, utterances[8:], folder / name, valid_set=utterances[:8], resume=False)
-        waited = [m["speed/wait_share"] for m in read_metrics(folder / name) if m["step"] > 5]
+        logged = [m for m in read_metrics(folder / name) if "speed/wait_share" in m]
+        waited = [m["speed/wait_share"] for m in logged if m["step"] > 5]
         shares[f"wait_share_{name}"] = float(np.mean(waited))
     return shares
 

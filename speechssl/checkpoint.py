@@ -4,6 +4,7 @@ Loading needs the folder and nothing else, and runs no code from it. A folder is
 place and moved there whole, so a full disk or a crash leaves the old one as it was.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -87,6 +88,7 @@ def save_model(
             checkpoint.tokenizer.save(fresh)
         _write_json(fresh / "config.json", _describe(checkpoint.model))
         _write_json(fresh / "meta.json", {"speechssl": __version__, **checkpoint.meta})
+        sync_folder(fresh)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
@@ -102,7 +104,24 @@ def replace_folder(fresh: Path, folder: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     fresh.rename(folder)
+    _sync(folder.parent)  # or a crash of the machine may undo the move and keep the removal
     shutil.rmtree(old, ignore_errors=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until a folder without sub-folders is on the disk, names and all."""
+    for path in (*folder.iterdir(), folder):
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(PermissionError):  # Windows syncs no folders
+            os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def throw_away(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Model folders: bit-identical round trips, sentences for damage, saves whole or not at all."""
 
+import contextlib
 import errno
 import json
 import shutil
@@ -10,7 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from speechssl import checkpoint
-from speechssl.checkpoint import Checkpoint, find_model, load_model, replace_folder, save_model
+from speechssl.checkpoint import (
+    Checkpoint,
+    find_model,
+    load_model,
+    replace_folder,
+    save_model,
+    sweep,
+)
 from speechssl.model.config import (
     ContextConfig,
     ConvEncoderConfig,
@@ -20,6 +28,7 @@ from speechssl.model.config import (
 from speechssl.model.heads import CTCHead
 from speechssl.model.speech_model import CTCModel, SpeechModel
 from speechssl.text import CharTokenizer
+from tests.breaking import Killed, break_at
 
 CONTEXT = ContextConfig(dim=8, num_layers=1, num_heads=2, ffn_dim=8, pos_kernel=4, pos_groups=2)
 CONFIGS = {
@@ -307,6 +316,28 @@ def test_a_kill_between_the_two_moves_recovers(tmp_path, monkeypatch, run):
     assert find_model(asked) == folder
     assert load_model(asked).meta["steps"] == 3
     assert not (tmp_path / ".best.old").exists()
+
+
+@pytest.mark.parametrize("fails", [Killed, OSError])
+def test_a_save_that_breaks_off_at_any_call_loses_nothing(fails, tmp_path, monkeypatch):
+    reached, number = True, 0
+    while reached:
+        run = tmp_path / f"{number}"
+        folder = save_model(run / "best", writer(seed=1))
+        again = writer(seed=2)
+        with monkeypatch.context() as patch:
+            calls = break_at(patch, checkpoint, number, fails)
+            with contextlib.suppress(Killed, OSError):
+                save_model(folder, again)
+        reached = len(calls) > number
+        for asked in (folder, run):
+            assert load_model(asked).meta["steps"] in (1, 2)
+        sweep(run)
+        assert [p.name for p in run.iterdir()] == ["best"]
+        assert load_model(folder).meta["steps"] in (1, 2)
+        number += 1
+    assert load_model(folder).meta["steps"] == 2  # the last time nothing broke
+    assert number > 15
 
 
 def test_a_folder_of_other_things_is_not_replaced(tmp_path):

@@ -4,7 +4,6 @@
 each carries the checksums of its files. The newest one whose checksums hold is where a run goes on.
 """
 
-import contextlib
 import hashlib
 import json
 import os
@@ -22,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from speechssl import distributed
-from speechssl.checkpoint import replace_folder, sweep, throw_away
+from speechssl.checkpoint import replace_folder, sweep, sync_folder, throw_away
 
 _CHECKSUMS = "checksums.json"
 """Written last; SHA-256 of every other file of the folder."""
@@ -145,13 +144,11 @@ class StateWriter:
                 save_file(values, fresh / f"{name}.safetensors")
             _write_json(fresh / "progress.json", progress)
             _write_json(fresh / _CHECKSUMS, _checksums(fresh))
-            for path in (*fresh.iterdir(), fresh):
-                _sync(path)
+            sync_folder(fresh)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
         replace_folder(fresh, folder)
-        _sync(folder.parent)
         for old in _superfluous(self._run, step, self._keep, self._keep_every, progress):
             throw_away(old)
 
@@ -237,16 +234,6 @@ def _checksums(folder: Path) -> dict[str, str]:
 def _checksum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    number = os.open(path, os.O_RDONLY)
-    try:
-        with contextlib.suppress(PermissionError):  # Windows syncs no folders
-            os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:

@@ -18,10 +18,7 @@ from speechssl.training import resume
 from speechssl.training.loop import InterruptedRunError, PreemptedRunError
 from speechssl.training.pretrain import PretrainWork, pretrain
 from speechssl.training.resume import Progress, StateWriter, clear_leftovers, newest_state
-
-
-class Killed(BaseException):
-    """What no handler catches: the process is gone."""
+from tests.breaking import Killed, break_at
 
 
 @pytest.fixture
@@ -66,7 +63,7 @@ def test_a_save_that_breaks_off_at_any_call_loses_nothing(
         save(run, parts, 10, keep=keep)
         save(run, parts, 20, keep=keep)
         with monkeypatch.context() as patch:
-            calls = break_at(patch, number, fails)
+            calls = break_at(patch, resume, number, fails)
             try:
                 save(run, parts, 30, keep=keep)
             except (Killed, OSError):
@@ -81,33 +78,6 @@ def test_a_save_that_breaks_off_at_any_call_loses_nothing(
         number += 1
     assert state.progress.step == 30  # the last time nothing broke
     assert number > 15
-
-
-def break_at(patch: pytest.MonkeyPatch, number: int, error: type[BaseException]) -> list[str]:
-    """Let call `number` to the system fail, half-done where it writes; the calls there were."""
-    calls: list[str] = []
-
-    def breaking(name, real, half=None):
-        def call(*args, **kwargs):
-            calls.append(name)
-            if len(calls) - 1 == number or (error is Killed and len(calls) - 1 > number):
-                if half and len(calls) - 1 == number:
-                    real(*args, **kwargs)
-                    half(*args)
-                raise error(f"at {name}")
-            return real(*args, **kwargs)
-
-        return call
-
-    def cut(*args):
-        path = next(Path(a) for a in args if isinstance(a, Path))
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-    for name in ("mkdir", "rename", "fsync", "unlink", "rmdir"):
-        patch.setattr(os, name, breaking(name, getattr(os, name)))
-    for name in ("save_file", "_write_json"):
-        patch.setattr(resume, name, breaking(name, getattr(resume, name), cut))
-    return calls
 
 
 def test_the_newest_the_best_and_every_so_many_are_kept(parts, tmp_path):
