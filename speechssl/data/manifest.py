@@ -126,8 +126,8 @@ def parse_line(line: bytes, where: str, root: str) -> Utterance:
     return Utterance(
         id=_string(fields, "id", where),
         audio=Path(os.path.normpath(os.path.join(root, audio))),
-        start_s=parse_seconds({"start_s": 0.0, **fields}, "start_s", where),
-        duration_s=parse_seconds(fields, "duration_s", where),
+        start_s=_seconds({"start_s": 0.0, **fields}, "start_s", where),
+        duration_s=_seconds(fields, "duration_s", where),
         sample_rate=sample_rate,
         speaker=_string(fields, "speaker", where) if fields.get("speaker") is not None else None,
         text=_string(fields, "text", where, empty=True) if fields.get("text") is not None else None,
@@ -143,8 +143,7 @@ def _string(fields: dict[str, Any], name: str, where: str, empty: bool = False) 
     return value
 
 
-def parse_seconds(fields: dict[str, Any], name: str, where: str) -> float:
-    """The number of seconds in a line's field; ValueError where it is none."""
+def _seconds(fields: dict[str, Any], name: str, where: str) -> float:
     value = fields.get(name)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value < 0:  # type: ignore[arg-type, operator]

@@ -41,6 +41,23 @@ def test_an_index_is_the_manifest(manifest):
         opened[50]
 
 
+def test_lines_in_any_form(tmp_path):
+    written = [
+        '{"id": "a\\"b", "audio": "xy.wav", "start_s": 0.0, "duration_s": 1.5, "sample_rate": 8}',
+        '{"duration_s":2,"sample_rate":8000,"audio":"y.wav","id":"c","more":{"duration_s":9}}',
+        '{"id": "\\u00e9", "audio": "z.wav", "start_s": 1e-05, "duration_s": 3.25, '
+        '"sample_rate": 8, "speaker": "s", "text": "say \\"ab\\" \\\\"}',
+        '{"id": "d", "audio": "z.wav", "start_s": 0, "duration_s": 4.0, "sample_rate": 8, '
+        '"text": ""}',
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(written), encoding="utf-8")
+    opened = ManifestIndex.open(tmp_path / "a.jsonl")
+    assert list(opened) == read_manifest(tmp_path / "a.jsonl")
+    assert opened.durations_s().tolist() == [1.5, 2.0, 3.25, 4.0]
+    matched = [bool(index._AS_WRITTEN.fullmatch(line.encode())) for line in written]
+    assert matched == [False, False, False, True]  # an escaped id is compared as it is read
+
+
 def test_it_is_made_once_and_again_when_the_manifest_changes(manifest, monkeypatch):
     ManifestIndex.open(manifest)
     made = []
