@@ -182,6 +182,12 @@ def test_base_is_the_published_batch_and_schedule() -> None:
     samples = base.batch_s * base.loop.accumulate * base.model.sample_rate
     assert samples / 64 == 1_400_000
     assert base.max_crop_s * base.model.sample_rate == 250_000
+    for processes in (8, 64):
+        name = f"librispeech:base_960h_{processes}"
+        shared = load_recipe(name, "pretrain", "", PretrainConfig)
+        assert shared is not None
+        assert processes * shared.loop.accumulate == base.loop.accumulate
+        assert replace(shared, loop=base.loop) == base
     for name, updates, lr, frozen, channels in (
         ("base_10m", 13_000, 5e-5, 10_000, 0.25),
         ("base_1h", 13_000, 5e-5, 10_000, 0.25),

@@ -65,3 +65,15 @@ def base() -> PretrainConfig:
             num_workers=4,
         ),
     )
+
+
+def base_960h_8() -> PretrainConfig:
+    """`base` in eight processes, a GPU each."""
+    config = base()
+    return replace(config, loop=replace(config.loop, accumulate=8))
+
+
+def base_960h_64() -> PretrainConfig:
+    """`base` in 64 processes, as published: eight machines of eight GPUs."""
+    config = base()
+    return replace(config, loop=replace(config.loop, accumulate=1))
