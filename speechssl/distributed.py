@@ -88,6 +88,16 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def part(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor that is spread over the processes; any other as it
+    is."""
+    if world() == 1:
+        return tensor
+    from torch.distributed.tensor import DTensor
+
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
 def spread_like(tensor: Tensor, like: Tensor) -> Tensor:
     """A whole tensor, which every process has, spread over the processes as `like` is; as it is
     where `like` is not spread."""

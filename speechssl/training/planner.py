@@ -44,7 +44,7 @@ class Plan:
     num_learning: int
     """Those that are not frozen."""
     state_bytes: int
-    """Gradients and optimizer, and the weights."""
+    """Gradients and optimizer, and the weights: what this process holds of them."""
     bytes_per_s: float
     """Of a second of audio in a micro-batch, at the peak."""
     batch_s: float
@@ -80,7 +80,8 @@ def plan_run(
     """
     parameters = list(work.modules.parameters())
     weights = sum(p.numel() for p in parameters)
-    learned = sum(p.numel() for p in parameters if p.requires_grad)
+    held = sum(distributed.part(p).numel() for p in parameters)
+    learned = sum(distributed.part(p).numel() for p in parameters if p.requires_grad)
     free = memory(device)
     if device.type == "cpu":
         free = Memory(free.free // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), free.total)
@@ -90,13 +91,13 @@ def plan_run(
     kept = _kept_bytes(work, longest)
     plan = Plan(
         num_parameters=weights,
-        num_learning=learned,
-        state_bytes=4 * weights + _BYTES_PER_WEIGHT * learned,
+        num_learning=sum(p.numel() for p in parameters if p.requires_grad),
+        state_bytes=4 * held + _BYTES_PER_WEIGHT * learned,
         bytes_per_s=_TRANSIENT[device.type] * max(distributed.gather(kept / longest_s)),
         batch_s=max(batch_s, longest_s),
         longest_s=longest_s,
         crops=dataset.max_crop is not None,
-        free=Memory(free.free + 4 * weights, free.total),
+        free=Memory(free.free + 4 * held, free.total),
     )
     _check_fits(plan, loop.accumulate)
     update_s = loop.accumulate * _seconds(work, [dataset[i] for i in range(_MEASURED)], device)
@@ -187,7 +188,7 @@ def _longest(dataset: PlannedBatches) -> Batch:
 
 def _kept_bytes(work: Work, batch: Batch) -> int:
     """Bytes of all tensors that the backward pass of a micro-batch keeps, weights excluded."""
-    own = {p.untyped_storage().data_ptr() for p in work.modules.parameters()}
+    own = {distributed.part(p).untyped_storage().data_ptr() for p in work.modules.parameters()}
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:

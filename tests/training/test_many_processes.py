@@ -19,7 +19,9 @@ from safetensors.torch import load_file
 from benchmarks import kill_resume
 from speechssl.checkpoint import Checkpoint, load_model
 from speechssl.data.manifest import write_manifest
+from speechssl.model.config import ConvEncoderConfig
 from speechssl.model.speech_model import SpeechModel
+from speechssl.objectives.contrastive import ContrastiveConfig
 from speechssl.runlog import read_metrics
 from speechssl.training.finetune import finetune
 from speechssl.training.loop import InterruptedRunError
@@ -160,6 +162,30 @@ def test_finetuning_with_a_frozen_beginning_is_the_same(tones, finetune_config, 
             losses(tmp_path / name, "loss/ctc"), rel=1e-6
         )
         assert_same_weights(tmp_path / "one", tmp_path / name)
+
+
+CONV = ConvEncoderConfig(dims=(16, 16, 16), kernels=(10, 8, 8), strides=(5, 8, 8))
+GUMBEL = ContrastiveConfig(quantizer="gumbel", entries=8, target_dim=16, num_negatives=5)
+
+
+@pytest.mark.parametrize("kind", ["gru", "conv"])
+def test_every_kind_of_layer_can_be_spread(kind, tones, config, tmp_path):
+    """With the plan that the command makes first; GRUs, or convolutions and learned codes."""
+    model = config.model
+    if kind == "gru":
+        context = replace(model.context, upper="gru", local_layers=1, layerdrop=0.0)
+        other = replace(config, model=replace(model, context=context))
+    else:
+        other = replace(config, model=replace(model, encoder=CONV), contrastive=GUMBEL)
+    other = looped(other, max_steps=2, num_validations=1)
+    for how in ("ddp", "fsdp"):
+        run = looped(other, parallel=how)
+        together(
+            lambda run=run, how=how: pretrain(
+                run, tones[0], tmp_path / how, valid_set=tones[1], announce=True
+            )
+        )
+    assert_same(tmp_path / "ddp", tmp_path / "fsdp")
 
 
 @pytest.mark.slow
