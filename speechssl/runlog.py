@@ -46,6 +46,10 @@ class RunLog:
         """Write one line: the step, the run's seconds, and slash names."""
         self._write({"step": step, "time_s": round(time_s, 3), **values})
 
+    def counts(self, step: int, time_s: float, values: dict[str, list[int]]) -> None:
+        """Write one line of lists: how often each of several things was seen."""
+        self._write({"step": step, "time_s": round(time_s, 3), **values})
+
     def progress(self, step: int, max_steps: int, shown: dict[str, str]) -> None:
         """Move the bar."""
         self._bar.total = max_steps

@@ -53,15 +53,23 @@ def read_manifest(path: str | Path) -> list[Utterance]:
     return utterances
 
 
-def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
-    """Write a manifest in one step, its paths relative to its folder."""
+def write_manifest(
+    path: str | Path, utterances: Iterable[Utterance], *, relative: bool = True
+) -> None:
+    """Write a manifest in one step, its paths relative to its folder.
+
+    `relative` False: absolute ones, for a manifest that moves and recordings that stay.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     root = os.path.abspath(path.parent)
     with part.open("w", encoding="utf-8", newline="\n") as file:
         for utterance in utterances:
-            file.write(json.dumps(_to_dict(utterance, root), ensure_ascii=False) + "\n")
+            fields = _to_dict(utterance, root)
+            if not relative:
+                fields["audio"] = os.path.abspath(utterance.audio)
+            file.write(json.dumps(fields, ensure_ascii=False) + "\n")
     os.replace(part, path)
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from speechssl import distributed
 from speechssl.data.dataset import Batch, Waves, check_faults
-from speechssl.data.manifest import Utterance
+from speechssl.data.manifest import Utterance, write_manifest
 from speechssl.runlog import RunLog
 from speechssl.training.resume import has_state
+from speechssl.training.runfolder import VALID_SET
 
 _SHOWN = 5
 """Faults that are told on the screen; the others are in the file."""
@@ -23,8 +24,12 @@ def open_waves(
     most_share: float,
     cache: bool = True,
 ) -> list[Waves]:
-    """The sound of a run's sets. A run that is gone on with hears what it began with, whatever has
-    become of the recordings since."""
+    """The sound of a run's sets, the last of which is what it validates on: ``valid.jsonl`` names
+    that. A run that is gone on with hears what it began with, whatever has become of the recordings
+    since."""
+    sets = list(sets)
+    if distributed.rank() == 0:
+        write_manifest(run / VALID_SET, sets[-1], relative=False)
     keep = resume and has_state(run)
     show = distributed.rank() == 0 and sys.stderr.isatty()
     return [

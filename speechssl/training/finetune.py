@@ -52,7 +52,7 @@ from speechssl.training.optim import OptimConfig, Part, build_optimizer
 from speechssl.training.parallel import spread
 from speechssl.training.planner import describe, plan_run
 from speechssl.training.resume import has_state
-from speechssl.training.runfolder import to_json
+from speechssl.training.runfolder import to_json, write_hypotheses
 
 Learns = Literal["all", "adapters", "lora"]
 _MOST_SHOWN = 40
@@ -597,13 +597,17 @@ class FinetuneWork:
         }
         return self.result.cer, metrics
 
+    def counts(self) -> dict[str, list[int]]:
+        """Nothing: there are no codes."""
+        return {}
+
     def sample(self) -> str:
         """What was said and what was written in one utterance of the last validation."""
         said, written = self._sample
         return f"    said:    {said}\n    written: {written}"
 
     def save(self, folder: Path, step: int, metrics: dict[str, float]) -> None:
-        """Write the model folder with its tokenizer."""
+        """Write the model folder with its tokenizer, and what it wrote in the validation."""
         weights = distributed.whole_state(self.model)
         if distributed.rank() > 0:
             return
@@ -623,6 +627,7 @@ class FinetuneWork:
             save_model(folder, Checkpoint(without_lora(self.model), self.tokenizer, meta))
         else:
             save_model(folder, Checkpoint(self.model, self.tokenizer, meta), weights)
+        write_hypotheses(folder, self.result)
 
 
 def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]]) -> Tensor:

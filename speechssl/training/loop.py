@@ -117,6 +117,10 @@ class Work(Protocol):
         """``(score, metrics)``; a lower score is better."""
         ...
 
+    def counts(self) -> dict[str, list[int]]:
+        """How often each code was seen in the last validation, by kind; may be empty."""
+        ...
+
     def sample(self) -> str:
         """Something of the last validation for a person to look at; may be empty."""
         ...
@@ -335,6 +339,9 @@ def _validate(
         work.save(run / "best", progress.step, metrics)
     if distributed.rank() > 0:
         return metrics
+    if counts := work.counts():
+        named = {f"codes/{k}": v for k, v in counts.items()}
+        log.counts(progress.step, clock.elapsed_s, named)
     log.metrics(progress.step, clock.elapsed_s, {f"valid/{k}": v for k, v in metrics.items()})
     shown = {name: value for name, value in metrics.items() if "/" not in name}
     listed = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())

@@ -282,6 +282,7 @@ class PretrainWork:
         self.config, self.device = config, device
         self.model = model
         self.notes: dict[str, Any] = {}
+        self._tallies: dict[str, Tensor] = {}
         self.contrastive = (
             build_contrastive(config.contrastive, model, load_teacher(config))
             if config.contrastive
@@ -454,6 +455,7 @@ class PretrainWork:
             _accumulate(extra, result.metrics, 1 / plan.num_batches)
             for name, tally in result.tallies.items():
                 tallies[name] = tallies[name] + tally if name in tallies else tally
+        self._tallies = tallies
         means = {name: total / max(count, 1) for name, (total, count, _) in sums.items()}
         score = sum(means[name] * weight for name, (_, _, weight) in sums.items())
         return score, {
@@ -477,6 +479,10 @@ class PretrainWork:
                 output = self.model(heard.wave, lengths, mask=mask.to(self.device))
                 health |= reconstruction_health(self.reconstruction, output, mask, clean, heard)
         return health
+
+    def counts(self) -> dict[str, list[int]]:
+        """How often each code was the target, or the guess, in the last validation."""
+        return {name: tally.tolist() for name, tally in self._tallies.items()}
 
     def sample(self) -> str:
         """Nothing: features are for the report."""

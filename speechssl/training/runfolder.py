@@ -1,4 +1,4 @@
-"""The run's config beside the run, as JSON that can be run again."""
+"""What lies beside a run: its config, as JSON that can be run again, and what it wrote last."""
 
 import dataclasses
 import json
@@ -12,8 +12,13 @@ from typing import Any, TypeVar
 from speechssl.fields import nearest
 from speechssl.model import config as model_config
 from speechssl.model.config import ModelConfig
+from speechssl.scoring.wer import EvalResult
 
 Config = TypeVar("Config")
+VALID_SET = "valid.jsonl"
+"""Manifest, in the run folder, of what the run validates on."""
+HYPOTHESES = "hypotheses.jsonl"
+"""In the model folder: ``{"id", "reference", "hypothesis"}`` of each utterance, a line."""
 
 
 def to_json(config: Any) -> Any:
@@ -41,6 +46,16 @@ def write_config(run: Path, config: dict[str, Any]) -> None:
     part = run / "config.json.part"
     part.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     os.replace(part, run / "config.json")
+
+
+def write_hypotheses(model: Path, result: EvalResult) -> None:
+    """Write what a model wrote in its validation to ``hypotheses.jsonl`` in its folder."""
+    lines = (
+        {"id": u.id, "reference": u.reference, "hypothesis": u.hypothesis}
+        for u in result.utterances
+    )
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    (model / HYPOTHESES).write_text(text, encoding="utf-8")
 
 
 def override(config: Config, settings: Sequence[tuple[str, str]]) -> Config:

@@ -62,6 +62,13 @@ def test_a_manifest_moves_with_its_recordings(tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "two" / "m.jsonl")[0].audio == tmp_path / "two" / "a.wav"
 
 
+def test_a_manifest_that_moves_without_its_recordings(tmp_path: Path) -> None:
+    utterances = [Utterance("a", tmp_path / "a.wav", 0.0, 1.0, 16000)]
+    write_manifest(tmp_path / "one" / "m.jsonl", utterances, relative=False)
+    (tmp_path / "one").rename(tmp_path / "two")
+    assert read_manifest(tmp_path / "two" / "m.jsonl") == utterances
+
+
 def test_relative_working_folders_do_not_matter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,11 +1,13 @@
 """Fine-tuning end to end on tones: the bound fails if training is broken."""
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 
 from speechssl.checkpoint import load_model
+from speechssl.data.manifest import read_manifest
 from speechssl.runlog import read_metrics
 from speechssl.training.finetune import ctc_loss, disagreement, finetune, take_minutes
 
@@ -23,6 +25,12 @@ def test_it_learns_to_write_tones(tones, finetune_config, tmp_path):
     validations = [m for m in metrics if "valid/cer" in m]
     assert len(validations) == 10
     assert {"valid/wer", "valid/blank_rate", "valid/loss"} <= validations[0].keys()
+    assert read_manifest(tmp_path / "run" / "valid.jsonl") == valid
+    text = (tmp_path / "run" / "best" / "hypotheses.jsonl").read_text(encoding="utf-8")
+    written = [json.loads(line) for line in text.splitlines()]
+    assert [line["reference"] for line in written] == [u.text for u in valid]
+    wrong = sum(line["hypothesis"] != line["reference"] for line in written)
+    assert wrong <= len(valid) // 2
 
 
 def test_the_last_step_frozen_encoder_stays_as_it_was(tones, finetune_config, tmp_path):

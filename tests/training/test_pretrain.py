@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from speechssl.checkpoint import load_model
 from speechssl.data.index import Corpora
+from speechssl.data.manifest import read_manifest
 from speechssl.runlog import read_metrics
 from speechssl.training import budget
 from speechssl.training.loop import InterruptedRunError, NonFiniteLossError
@@ -42,6 +43,16 @@ def test_both_losses_fall(tones, pretrain_config, tmp_path):
     rebuilt = "loss/reconstruction_logmel_unmasked"  # what is masked are random tones
     assert logged[-1][rebuilt] < 0.9 * logged[0][rebuilt]
     assert load_model(tmp_path / "run").meta["task"] == "pretrain"
+    assert read_manifest(tmp_path / "run" / "valid.jsonl") == tones[1]
+
+
+def test_codes_are_counted_at_each_validation(tones, pretrain_config, tmp_path):
+    pretrain(pretrain_config, tones[0], tmp_path / "run", valid_set=tones[1])
+    counted = [m for m in read_metrics(tmp_path / "run") if "codes/targets" in m]
+    assert [m["step"] for m in counted] == [6, 12]
+    assert counted[0]["codes/targets"] == counted[1]["codes/targets"]
+    assert {len(m["codes/predicted"]) for m in counted} == {16}
+    assert sum(counted[0]["codes/targets"]) == sum(counted[0]["codes/predicted"]) > 0
 
 
 @pytest.mark.parametrize("alone", ["contrastive", "reconstruction", "gumbel"])
