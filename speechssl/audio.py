@@ -413,6 +413,16 @@ class WaveCache:
                 return cls(items, sample_rate)
         return cls(items, sample_rate, data, contents)
 
+    @classmethod
+    def find(
+        cls, folder: str | Path, items: Sequence[CacheItem], sample_rate: int = 16000
+    ) -> "WaveCache":
+        """The cache of `items` that is in `folder`, in whatever state the recordings are now; where
+        there is none, one that decodes on each read. Writes nothing."""
+        data = Path(folder) / f"{_fingerprint(items, sample_rate)}.i16"
+        contents = _load_index(data, data.with_suffix(".json"), None)
+        return cls(items, sample_rate, data if contents else None, contents)
+
     def __len__(self) -> int:
         return len(self._offsets) - 1 if self._items is None else len(self._items)
 

@@ -14,8 +14,7 @@ import torch
 from speechssl import __version__
 from speechssl.device import bf16_is_fast, memory, pick_device
 from speechssl.report.runs import read_run
-from speechssl.runlog import read_metrics
-from speechssl.training.verdict import HEALTHY, TOO_EARLY, Verdict, judge
+from speechssl.training.verdict import HEALTHY, TOO_EARLY, Verdict
 
 _MODULES = {"espeakng-loader": "espeakng_loader", "flashlight-text": "flashlight"}
 """Packages that are imported under a name that is not theirs with underscores."""
@@ -47,8 +46,7 @@ def describe_run(run: Path) -> str:
 
 def judge_run(run: Path) -> Verdict:
     """The verdict on a run folder, finished or not."""
-    config = read_run(run, run.name).config  # says what is wrong with a folder that holds no run
-    return judge([m for m in read_metrics(run) if "step" in m], config)
+    return read_run(run, run.name).verdict
 
 
 def describe_verdict(verdict: Verdict, name: str) -> str:

@@ -257,6 +257,18 @@ def test_cache_gives_what_read_gives(tmp_path: Path, items: list[audio.CacheItem
     assert same(cache, items)
 
 
+def test_a_cache_is_found_whatever_has_become_of_the_recordings(
+    tmp_path: Path, items: list[audio.CacheItem]
+) -> None:
+    folder = tmp_path / "cache"
+    assert same(WaveCache.find(folder, items), items)
+    assert not folder.exists()
+    built = WaveCache.build(folder, items)
+    for path in {path for path, _, _ in items}:
+        path.unlink()
+    assert np.array_equal(WaveCache.find(folder, items).get(1), built.get(1))
+
+
 def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("the file was decoded again")

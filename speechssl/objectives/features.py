@@ -108,7 +108,7 @@ def _squared(values: Tensor) -> Tensor:
 
 def log_mel(power: Tensor, sample_rate: int) -> Tensor:
     """(B, H, bins) -> (B, H, 80) natural log of Slaney mel energies."""
-    bands = _mel_bands(sample_rate, 2 * (power.shape[2] - 1)).to(power.device)  # (bins, M)
+    bands = mel_bands(sample_rate, 2 * (power.shape[2] - 1)).to(power.device)  # (bins, M)
     return (power @ bands + 1e-7).log()
 
 
@@ -178,7 +178,7 @@ def _fit(wave: Tensor, num_samples: int) -> Tensor:
 
 
 @functools.cache
-def _mel_bands(sample_rate: int, fft_size: int) -> Tensor:
+def mel_bands(sample_rate: int, fft_size: int) -> Tensor:
     """(bins, 80) triangular bands."""
     from librosa.filters import mel
 

@@ -64,6 +64,7 @@ def line_chart(lines: Sequence[Line], axis: Axis, *, x_label: str, title: str) -
         _y_axis(y_ticks, y_of, axis.percent, is_log),
         _x_axis([t for t in ticks(0.0, x_most, 4) if t <= x_most * 1.001], x_of, x_label, is_log),
         *(_curve(line, x_of, y_of, faint=above and not line.measured) for line in lines),
+        _hover(lines, x_of, axis.percent),
         *(_dots(line, x_of, y_of, axis.percent, last_only=dense) for line in lines),
     ]
     names = escape(f"{title}: {', '.join(dict.fromkeys(line.name for line in lines))}")
@@ -190,6 +191,26 @@ def _curve(
     places = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in thin(line.points))
     kind = f"line {colour_class(line.number)}{' faint' if faint else ''}"
     return f'<polyline class="{kind}" points="{places}"/>'
+
+
+def _hover(lines: Sequence[Line], x_of: Callable[[float], float], percent: bool) -> str:
+    """Invisible columns that tell, as tooltips, what all curves are there."""
+    marks = sorted({x for line in lines for x, _ in thin(line.points, _MOST_DOTS)})
+    marks = [x for x, _ in thin([(x, 0.0) for x in marks], _MOST_DOTS)]
+    edges = [_LEFT, *((x_of(a) + x_of(b)) / 2 for a, b in pairwise(marks)), _WIDTH - _RIGHT]
+    columns = []
+    for mark, (start, end) in zip(marks, pairwise(edges), strict=True):
+        told = [f"update {mark:,.0f}"]
+        for line in lines:
+            step, value = min(line.points, key=lambda point: abs(point[0] - mark))
+            if abs(x_of(step) - x_of(mark)) <= max(end - start, 4):
+                what = "validation" if line.measured else "training"
+                told.append(f"{line.name}, {what}: {number_text(value, percent=percent)}")
+        columns.append(
+            f'<rect class="hover" x="{start:.1f}" y="{_TOP}" width="{max(end - start, 0):.1f}" '
+            f'height="{_HEIGHT - _BOTTOM - _TOP}"><title>{escape("; ".join(told))}</title></rect>'
+        )
+    return "".join(columns)
 
 
 def _dots(

@@ -65,6 +65,11 @@ _CATALOGUE = {
         "Masked frames whose true code scored highest.",
         _RATE,
     ),
+    "contrastive/chance": Metric(
+        "Chance level",
+        "Pretext tasks",
+        "The contrastive loss of whoever cannot tell the true code, nats.",
+    ),
     "quantizer/perplexity": Metric(
         "Code perplexity",
         "Codes",
@@ -95,6 +100,22 @@ _CATALOGUE = {
         "Representation",
         "Cosine of frames that follow each other. At 1 they are all the same.",
     ),
+    "health/spread": Metric(
+        "Share that varies",
+        "Representation",
+        "Of the context frames' mean square, from frame to frame. At 0 all frames are the same.",
+        Axis(percent=True),
+    ),
+    "health/latent_rank": Metric(
+        "Effective rank of the latents", "Representation", "Directions that the encoder fills."
+    ),
+    "health/latent_spread": Metric(
+        "Share of the latents that varies",
+        "Representation",
+        "Of the encoder frames' mean square, from frame to frame.",
+        Axis(percent=True),
+    ),
+    "mask/share": Metric("Hidden frames", "Optimisation", "Share of all frames.", _RATE),
     "lr": Metric("Learning rate", "Optimisation", "Of the schedule.", Axis(from_zero=True)),
     "grad_norm": Metric("Gradient norm", "Optimisation", "Before clipping.", Axis(may_be_log=True)),
     "speed/audio_s_per_s": Metric(
@@ -107,6 +128,16 @@ _CATALOGUE = {
         "Waiting for data", "Speed", "Share of the time; high means too few loader workers.", _RATE
     ),
     "speed/padding_share": Metric("Padding", "Speed", "Share of the samples in a batch.", _RATE),
+}
+
+
+_DISTANCES = {
+    "masked": "Rebuilt to clean where it was hidden",
+    "unmasked": "Rebuilt to clean where it was heard",
+    "masked_mean": "For comparison: each bin's mean to clean where it was hidden",
+    "unmasked_mean": "For comparison: each bin's mean to clean where it was heard",
+    "copy": "For comparison: what was heard to clean",
+    "to_heard": "Rebuilt to what was heard: small where the model only copies",
 }
 
 
@@ -123,9 +154,13 @@ def curves_section(runs: Sequence[Run]) -> str:
         return f'{head}<p class="note">Nothing has been logged yet.</p></section>'
     blocks = [
         f'<h3>{group}</h3><div class="charts">{"".join(by_group[group])}</div>'
-        for group in (*GROUPS, _OTHER)
+        for group in GROUPS
         if group in by_group
     ]
+    if _OTHER in by_group:
+        inner = f'<div class="charts">{"".join(by_group[_OTHER])}</div>'
+        num = len(by_group[_OTHER])
+        blocks.append(f"<details><summary>{num} more curves</summary>{inner}</details>")
     note = (
         "Over updates. With dots: validation, a ring around the best; without: means of training."
     )
@@ -154,6 +189,13 @@ def metric_of(key: str) -> Metric:
             title = f"Reconstruction of {feature.replace('_', ' ')}, {frames}"
             hint = f"Clean features {told[frames]}, distance."
             return Metric(title, "Pretext tasks", hint, _LOSS, True)
+    if key.startswith("reconstruction/"):
+        feature, _, what = key.removeprefix("reconstruction/").partition("_")
+        if what in _DISTANCES:
+            hint = f"{_DISTANCES[what]}, mean absolute distance in distorted validation."
+            return Metric(f"Rebuilt {feature}: {what.replace('_', ' ')}", _OTHER, hint)
+    if key.startswith("grad_norm/"):
+        return Metric(f"Gradient norm of {words.removeprefix('grad norm ')}", _OTHER)
     groups = {"quantizer": "Codes", "health": "Representation", "speed": "Speed"}
     groups |= {"contrastive": "Pretext tasks"}
     return Metric(title, groups.get(key.split("/")[0], _OTHER))
@@ -211,5 +253,5 @@ def _legend(lines: Sequence[Line], metric: Metric) -> str:
         rows.append(
             f'<tr><th scope="row" title="{escape(name)}">{key}{escape(name)}</th>{numbers}</tr>'
         )
-    top = "".join(f"<th>{head}</th>" for head in heads)
-    return f'<table class="legend"><tr><th></th>{top}</tr>{"".join(rows)}</table>'
+    top = "".join(f'<th scope="col">{head}</th>' for head in heads)
+    return f'<table class="legend"><tr><td></td>{top}</tr>{"".join(rows)}</table>'

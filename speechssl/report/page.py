@@ -9,16 +9,22 @@ from html import escape
 from pathlib import Path
 
 from speechssl.report.charts import colour_class
+from speechssl.report.codes import codes_section
 from speechssl.report.curves import curves_section
-from speechssl.report.results import Rate, Score, Table, score_table, table_section
+from speechssl.report.pretexts import pretexts_section
+from speechssl.report.recognition import utterances_section, validation_table
+from speechssl.report.results import Score, score_table, table_section
 from speechssl.report.runs import Run, read_runs
 from speechssl.report.settings import differences_section, runs_section
-from speechssl.report.style import STYLE
+from speechssl.report.style import STYLE, THEME_SWITCH
 from speechssl.report.transcripts import Sample, transcripts_section
+from speechssl.report.verdicts import verdicts_section
 
-__all__ = ["Rate", "Sample", "Score", "Table", "write_report"]
+__all__ = ["Sample", "Score", "write_report"]
 
 _NEUTRAL = "plain"
+_LINKS = {"verdicts": "verdict", "pretext": "heard and rebuilt"}
+"""Names of sections in the navigation, where they are not their own."""
 
 
 def write_report(
@@ -27,7 +33,6 @@ def write_report(
     *,
     title: str | None = None,
     scores: Sequence[Score] = (),
-    tables: Sequence[Table] = (),
     samples: Sequence[Sample] = (),
 ) -> Path:
     """Write the page to `out`, whole or not at all, and return it.
@@ -38,13 +43,12 @@ def write_report(
         title: of the page; None: the names of the runs.
         scores: models with their error rates, for the usual table; a row has the colour of the run
             that it is named after.
-        tables: further tables of results.
         samples: transcripts to show.
 
     Raises FileNotFoundError where a run's folder is missing, ValueError where it holds no run.
     """
     read = read_runs(runs)
-    page = build_page(read, title or _title(read), scores, tables, samples)
+    page = build_page(read, title or _title(read), scores, samples)
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = out.with_name(f".{out.name}.new-{os.getpid()}")
     try:
@@ -59,26 +63,32 @@ def build_page(
     runs: Sequence[Run],
     title: str,
     scores: Sequence[Score],
-    tables: Sequence[Table],
     samples: Sequence[Sample],
 ) -> str:
     """The whole page: the same data give the same bytes."""
     colour_of = _colours(runs)
-    results = ([score_table(scores)] if scores else []) + list(tables)
-    tabled = "".join(table_section(table, colour_of) for table in results)
+    results = [score_table(scores) if scores else None, validation_table(runs)]
+    tabled = "".join(table_section(table, colour_of) for table in results if table)
     sections = {
         "results": f'<div id="results">{tabled}</div>' if tabled else "",
         "transcripts": transcripts_section(samples, colour_of),
         "runs": runs_section(runs),
+        "verdicts": verdicts_section(runs),
         "curves": curves_section(runs),
+        "pretext": pretexts_section(runs),
+        "codes": codes_section(runs),
+        "utterances": utterances_section(runs),
         "settings": differences_section(runs),
     }
-    links = "".join(f'<a href="#{name}">{name}</a>' for name, html in sections.items() if html)
+    links = "".join(
+        f'<a href="#{name}">{_LINKS.get(name, name)}</a>' for name, html in sections.items() if html
+    )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
-        f"<body><header><h1>{escape(title)}</h1><nav>{links}</nav></header>\n<main>"
+        f"<body><header><h1>{escape(title)}</h1>{THEME_SWITCH}"
+        f'<nav aria-label="Sections">{links}</nav></header>\n<main>'
         f"{''.join(sections.values())}</main></body></html>\n"
     )
 

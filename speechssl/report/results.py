@@ -59,7 +59,7 @@ def table_section(table: Table, colour_of: Callable[[str], str]) -> str:
         return ""
     columns = list(zip(*table.rows, strict=True))
     mosts = [max((c.high for c in col if isinstance(c, Rate)), default=0.0) for col in columns]
-    heads = "".join(f"<th>{escape(head)}</th>" for head in table.heads)
+    heads = "".join(f'<th scope="col">{escape(head)}</th>' for head in table.heads)
     rows = []
     for row in table.rows:
         colour = colour_of(str(row[0]))
@@ -71,6 +71,7 @@ def table_section(table: Table, colour_of: Callable[[str], str]) -> str:
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
     return (
         f'<section class="results"><h2>{escape(table.title)}</h2>{note}<div class="card"><table>'
+        f'<caption class="unseen">{escape(table.title)}</caption>'
         f"<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 from speechssl.model import config as model_config
 from speechssl.model.config import ContextConfig
 from speechssl.runlog import read_metrics
+from speechssl.training.verdict import Verdict, judge
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,15 @@ class Run:
 
     name: str
     """Its folder's name, with the parent's where two runs would have the same."""
+    folder: Path
     series: dict[str, list[tuple[float, float]]]
     """``(step, value)`` of each logged name, finite numbers only."""
+    counts: dict[str, list[tuple[int, list[int]]]]
+    """``(step, how often each code was seen)`` by kind: ``targets``, ``predicted``, ``group_0``."""
+    verdict: Verdict
+    """What its curves say."""
+    damaged_from: int | None
+    """The line of its log from which on nothing can be read."""
     steps: int
     elapsed_s: float
     config: dict[str, Any]
@@ -38,6 +46,13 @@ class Run:
         if "contrastive" in self.config or "loss/total" in self.series:
             return "pretrain"
         return "finetune" if "tokenizer" in self.config or "loss/ctc" in self.series else ""
+
+    @property
+    def valid_cer(self) -> float | None:
+        """Character error rate of the best model in validation."""
+        valid = self.meta.get("valid")
+        cer = valid.get("cer") if isinstance(valid, dict) else None
+        return cer if isinstance(cer, (int, float)) else None
 
     @property
     def size(self) -> str:
@@ -76,14 +91,16 @@ def read_run(folder: Path, name: str) -> Run:
     config = _read_json(folder / "config.json")
     if not (folder / "metrics.jsonl").exists() and "loop" not in config:
         raise ValueError(_not_a_run(folder))
-    try:
-        records = [m for m in read_metrics(folder) if isinstance(m, dict) and "step" in m]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{folder / 'metrics.jsonl'} is damaged: {error}.") from error
+    lines, damaged_from = _read_lines(folder)
+    records = [m for m in lines if isinstance(m, dict) and isinstance(m.get("step"), int)]
     place = next((p for p in ("best", "model") if (folder / p / "meta.json").exists()), "model")
     return Run(
         name=name,
+        folder=folder,
         series=_series(records),
+        counts=_counts(records),
+        verdict=judge(records, config),
+        damaged_from=damaged_from,
         steps=int(max((m["step"] for m in records), default=0)),
         elapsed_s=float(max((m.get("time_s", 0.0) for m in records), default=0.0)),
         config=config,
@@ -91,6 +108,20 @@ def read_run(folder: Path, name: str) -> Run:
         model=_read_json(folder / place / "config.json").get("model") or config.get("model") or {},
         num_parameters=_count_parameters(folder / place / "model.safetensors"),
     )
+
+
+def _read_lines(folder: Path) -> tuple[list[Any], int | None]:
+    """What the log says, and the line from which on it is damaged; ValueError where that is the
+    first one."""
+    path = folder / "metrics.jsonl"
+    try:
+        lines = read_metrics(folder)
+        num_whole = path.read_bytes().count(b"\n") if path.exists() else 0
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is damaged: {error}.") from error
+    if num_whole and not lines:
+        raise ValueError(f"{path} is damaged: its first line is not JSON.")
+    return lines, len(lines) + 1 if len(lines) < num_whole else None
 
 
 def _series(records: Sequence[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
@@ -101,6 +132,17 @@ def _series(records: Sequence[dict[str, Any]]) -> dict[str, list[tuple[float, fl
             if name not in ("step", "time_s") and is_number and math.isfinite(value):
                 series.setdefault(name, []).append((float(record["step"]), float(value)))
     return series
+
+
+def _counts(records: Sequence[dict[str, Any]]) -> dict[str, list[tuple[int, list[int]]]]:
+    counts: dict[str, list[tuple[int, list[int]]]] = {}
+    for record in records:
+        for name, value in record.items():
+            is_counts = isinstance(value, list) and all(isinstance(n, int) for n in value)
+            if name.startswith("codes/") and is_counts and any(value):
+                kind = name.removeprefix("codes/")
+                counts.setdefault(kind, []).append((int(record["step"]), value))
+    return counts
 
 
 def _not_a_run(folder: Path) -> str:

@@ -54,6 +54,7 @@ def facts(run: Run) -> dict[str, str]:
         "budget": f"{budget:g} min" if isinstance(budget, (int, float)) else "",
         "updates": progress,
         "best model": _best(meta),
+        "log": f"damaged from line {run.damaged_from} on" if run.damaged_from else "",
         "seed": str(loop.get("seed", meta.get("seed", ""))),
         "speechssl": str(meta.get("speechssl", "")),
     }
@@ -105,7 +106,8 @@ def _difference_table(runs: Sequence[Run], numbers: Sequence[int], task: str) ->
         for name, values in rows
     )
     return (
-        f'<p class="note">In which the {escape(task)} runs differ:</p><div class="card scroll">'
+        f'<p class="note">In which the {escape(task)} runs differ:</p>'
+        '<div class="card scroll" tabindex="0">'
         f'<table class="settings"><thead><tr><th>setting</th>{heads}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
@@ -118,7 +120,8 @@ def _all_settings(run: Run) -> str:
     )
     return (
         f"<details><summary>All settings of {escape(run.name)}</summary>"
-        f'<div class="card scroll"><table class="settings"><tbody>{rows}</tbody></table></div>'
+        '<div class="card scroll" tabindex="0"><table class="settings">'
+        f"<tbody>{rows}</tbody></table></div>"
         "</details>"
     )
 

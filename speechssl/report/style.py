@@ -1,14 +1,32 @@
-"""The page's style: system fonts, light and dark by what the reader's system asks for."""
+"""The page's style: system fonts; light or dark as the reader's system asks, or as chosen."""
 
-STYLE = """
-:root { color-scheme: light dark;
-  --bg: #f6f6f3; --card: #fff; --ink: #1b1e22; --soft: #646b74; --rule: #e5e5e0; --track: #efefeb;
-  --wrong: #b3261e; --wrong-bg: #fbe9e7; --link: #1f62b8;
-  --s0: #2a6fd0; --s1: #cf5a1c; --s2: #12875f; --s3: #7350c8; --s4: #c93f80; --s5: #9a6c00; }
-@media (prefers-color-scheme: dark) { :root {
-  --bg: #131518; --card: #1b1e22; --ink: #e7e9ec; --soft: #98a1ab; --rule: #2d3238;
-  --track: #272b30; --wrong: #ff8f85; --wrong-bg: #43211f; --link: #7fb4f5;
-  --s0: #62a4f4; --s1: #f28b54; --s2: #3fc493; --s3: #ab98f7; --s4: #f283b4; --s5: #dcb040; } }
+_LIGHT = """--bg: #f6f6f3; --card: #fff; --ink: #1b1e22; --soft: #5f666f; --rule: #e5e5e0;
+  --track: #efefeb; --wrong: #b3261e; --wrong-bg: #fbe9e7; --good: #12725a; --link: #1f62b8;
+  --s0: #2a6fd0; --s1: #cf5a1c; --s2: #12875f; --s3: #7350c8; --s4: #c93f80; --s5: #9a6c00;"""
+_DARK = """--bg: #131518; --card: #1b1e22; --ink: #e7e9ec; --soft: #9fa8b2; --rule: #2d3238;
+  --track: #272b30; --wrong: #ff8f85; --wrong-bg: #43211f; --good: #4fcfa5; --link: #7fb4f5;
+  --s0: #62a4f4; --s1: #f28b54; --s2: #3fc493; --s3: #ab98f7; --s4: #f283b4; --s5: #dcb040;"""
+
+THEME_SWITCH = (
+    '<fieldset class="theme"><legend>Colours</legend>'
+    + "".join(
+        f'<label><input type="radio" name="theme" id="theme-{name}"{checked}>{name}</label>'
+        for name, checked in (("auto", " checked"), ("light", ""), ("dark", ""))
+    )
+    + "</fieldset>"
+)
+"""Three radio buttons that the style looks at: no script."""
+
+_COLOURS = f"""
+:root {{ color-scheme: light dark; {_LIGHT} }}
+@media (prefers-color-scheme: dark) {{ :root {{ {_DARK} }} }}
+:root:has(#theme-light:checked) {{ color-scheme: light; {_LIGHT} }}
+:root:has(#theme-dark:checked) {{ color-scheme: dark; {_DARK} }}
+@media print {{ :root, :root:has(#theme-dark:checked) {{ color-scheme: light; {_LIGHT}
+  --bg: #fff; }} }}
+"""
+
+_LAYOUT = """
 .plain { --c: var(--soft); }
 .c0 { --c: var(--s0); } .c1 { --c: var(--s1); } .c2 { --c: var(--s2); }
 .c3 { --c: var(--s3); } .c4 { --c: var(--s4); } .c5 { --c: var(--s5); }
@@ -118,4 +136,52 @@ details .card { margin-top: .6rem; }
     font-size: .8rem; }
   .samples dl { grid-template-columns: minmax(0, 1fr); } .samples dd { margin-bottom: .35rem; }
 }
+.unseen, .theme legend { position: absolute; width: 1px; height: 1px; overflow: hidden;
+  clip-path: inset(50%); }
+.theme { order: 2; border: 0; margin: 0; padding: 0; display: flex; font-size: .82rem;
+  color: var(--soft); align-items: center; }
+.theme label { padding: .12rem .65rem; border: 1px solid var(--rule); cursor: pointer;
+  margin-left: -1px; }
+.theme label:first-of-type { border-radius: 99px 0 0 99px; }
+.theme label:last-of-type { border-radius: 0 99px 99px 0; }
+.theme label:has(:checked) { background: var(--track); color: var(--ink); }
+.theme input { position: absolute; opacity: 0; pointer-events: none; }
+header nav { order: 3; flex-basis: 100%; }
+:focus-visible, .theme label:has(:focus-visible) { outline: 2px solid var(--link);
+  outline-offset: 2px; }
+
+.tag.good { color: var(--good); } .tag.ill { color: var(--wrong); background: var(--wrong-bg); }
+.run > p { font-size: .88rem; margin: 0 0 .6rem; }
+.run details dl { margin-top: .5rem; }
+h4.id { display: flex; flex-wrap: wrap; gap: .3rem 1rem; font-size: .88rem; font-weight: 500;
+  margin: 0 0 .7rem; overflow-wrap: anywhere; }
+h4.above { font-size: .98rem; margin: 1.4rem 0 .3rem; }
+h4.above + .note { margin-top: 0; }
+.card + .card { margin-top: 1rem; } .charts > .card, .runs > .card, .pair > .card { margin-top: 0; }
+.stack { display: grid; gap: 1rem; grid-template-columns: minmax(0, 1fr); }
+.stack > .card { margin-top: 0; }
+.card .charts { gap: 1rem 1.4rem; }
+figure { margin: 0; }
+audio { display: block; width: 100%; max-width: 560px; height: 36px; margin-top: .5rem; }
+.utterance .samples dl { padding-bottom: .5rem; }
+.utterance .chart { max-width: none; min-width: 760px; margin-top: .6rem; }
+.chart .ink { fill: var(--ink); } .chart .bad { fill: var(--wrong); font-weight: 600; }
+.chart .hidden { fill: #8d949c; }
+.chart .plot { fill: none; stroke: var(--rule); } .chart .hover { fill: transparent; }
+.chart .hover:hover { fill: var(--ink); fill-opacity: .08; }
+.chart .cells { image-rendering: pixelated; }
+.pair { display: grid; gap: 1rem; margin-bottom: 1rem; align-items: start;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 330px), 1fr)); }
+.codes caption { text-align: left; font-weight: 600; padding-bottom: .5rem; }
+.codes { font-size: .86rem; }
+.codes tbody th, .codes tbody td { padding: .22rem 1.4rem .22rem 0; }
+
+@media print {
+  body { padding: 0; max-width: none; font-size: 12px; }
+  nav, .theme, audio { display: none; }
+  .card, figure, dl { break-inside: avoid; } h2, h3 { break-after: avoid; }
+  .scroll { overflow: visible; } .utterance .chart { min-width: 0; }
+}
 """
+
+STYLE = _COLOURS + _LAYOUT

@@ -174,6 +174,15 @@ def newest_state(run: Path) -> TrainingState | None:
     return None
 
 
+def newest_weights(run: Path) -> dict[str, Tensor]:
+    """Every tensor that the run trains, the heads too, from the newest state; ``{}`` where there is
+    none. For looking at: checksums are not verified."""
+    for folder in _folders(run):
+        with contextlib.suppress(OSError, SafetensorError):  # a run under way removes old states
+            return load_file(folder / "model.safetensors")
+    return {}
+
+
 def has_state(run: Path) -> bool:
     """Whether there is something to go on from."""
     return bool(_folders(run))

@@ -1,0 +1,299 @@
+"""Codes of a pretraining run: how often each is used over the run, and what it stands for.
+
+Shapes: T frames, G groups of codes, V codes of a group, K characters.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+
+from speechssl.checkpoint import Checkpoint
+from speechssl.decoding.align import Alignment, align
+from speechssl.report.charts import colour_class, number_text
+from speechssl.report.opened import (
+    CannotShowError,
+    Pretraining,
+    gone,
+    open_pretraining,
+    read_wave,
+)
+from speechssl.report.pictures import heat_map
+from speechssl.report.recognition import log_probs, open_recogniser
+from speechssl.report.runs import Run
+from speechssl.text import SPACE
+
+_MOST_AUDIO_S = 300.0
+"""Of speech that is aligned; a tenth of it for models that take a second for one."""
+_LARGE = 20_000_000
+_NEAR_S = 0.1
+"""A frame farther than this from every character belongs to none."""
+_NO_CHARACTER = "–"
+_MOST_ROWS = 40
+_NUM_LISTED = 24
+_TITLES = {
+    "predicted": ("Codes guessed", "of the hidden frames, by the model"),
+    "targets": ("Codes of the speech", "of the hidden frames: what is right; the same all along"),
+}
+
+
+def codes_section(runs: Sequence[Run]) -> str:
+    """Use and meaning of the codes of each pretraining run; '' where there is none."""
+    writers = [run for run in runs if run.task == "finetune"]
+    writer = min(writers, key=lambda run: run.valid_cer or math.inf, default=None)
+    blocks = []
+    for number, run in enumerate(runs):
+        if run.task == "pretrain" and run.config.get("contrastive") is not None:
+            key = f'<i class="key {colour_class(number)}"></i>'
+            maps = f'<div class="charts">{_usage(run)}</div>' if run.counts else _uncounted(run)
+            characters = _characters(run, writer)
+            blocks.append(f"<h3>{key}{escape(run.name)}</h3>{maps}{characters}")
+    if not blocks:
+        return ""
+    return f'<section id="codes"><h2>Codes</h2>{"".join(blocks)}</section>'
+
+
+# ---- how often each is used ---------------------------------------------------------------------
+
+
+def _uncounted(run: Run) -> str:
+    return (
+        f'<p class="note">How often each code is used is counted at each validation, and '
+        f"{escape(run.name)} has no such counts.</p>"
+    )
+
+
+def _usage(run: Run) -> str:
+    """A heat map of each kind of counts, codes down, validations across."""
+    return "".join(_usage_map(run, kind) for kind in sorted(run.counts))
+
+
+def _usage_map(run: Run, kind: str) -> str:
+    history = run.counts[kind]
+    most = max(len(counts) for _, counts in history)
+    tallies = np.array([c + [0] * (most - len(c)) for _, c in history], float)  # (validations, V)
+    shares = tallies / np.maximum(tallies.sum(1, keepdims=True), 1)
+    order = np.argsort(-shares[-1], kind="stable")
+    drawn = np.sqrt(shares[:, order].T / max(shares.max(), 1e-9))  # (V, validations)
+    steps = [step for step, _ in history]
+    title, hint = _TITLES.get(kind, (f"Codes of {kind.replace('_', ' ')}", "of the hidden frames"))
+    columns = [
+        f"update {step:,}: {int((row > 0).sum())} of {most} codes, perplexity "
+        f"{_perplexity(row):.0f}, the commonest is {int(row.argmax())} with "
+        f"{number_text(float(row.max()), percent=True)}"
+        for step, row in zip(steps, shares, strict=True)
+    ]
+    shown = sorted({0, len(steps) // 2, len(steps) - 1})
+    figure = heat_map(
+        drawn,
+        title=f"{title} of {run.name} over the run; last: {columns[-1]}",
+        columns=columns,
+        x_ticks=[(i, f"{steps[i]:,}") for i in shown],
+        y_ticks=[(i, str(i + 1)) for i in (0, most // 2 - 1, most - 1) if i >= 0],
+        x_label="updates",
+    )
+    hint = f"{hint}. The commonest in the last validation on top; the darker, the more often."
+    return (
+        f'<figure class="card"><figcaption><h4>{title}</h4><p>{hint[0].upper()}{hint[1:]}</p>'
+        f"</figcaption>{figure}</figure>"
+    )
+
+
+def _perplexity(shares: np.ndarray) -> float:
+    used = shares[shares > 0]
+    return float(np.exp(-(used * np.log(used)).sum()))
+
+
+# ---- what each stands for -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CodeMeanings:
+    """How often each code of a group falls on each character."""
+
+    characters: tuple[str, ...]
+    """The commonest first; ``–`` is what is on none."""
+    counts: np.ndarray
+    """(K, V) frames."""
+    audio_s: float
+
+    @property
+    def known_share(self) -> float:
+        """Which share of the uncertainty about a frame's character its code takes away: their
+        mutual information over the entropy of the characters (as PNMI of phones, arXiv:2106.07447,
+        section 4.4). It grows with the number of codes per frame: compare like with like."""
+        joint = self.counts / max(self.counts.sum(), 1)
+        rows, columns = joint.sum(1, keepdims=True), joint.sum(0, keepdims=True)
+        used = joint > 0
+        information = (joint[used] * np.log(joint[used] / (rows @ columns)[used])).sum()
+        entropy = -(rows[rows > 0] * np.log(rows[rows > 0])).sum()
+        return float(information / entropy) if entropy > 0 else 0.0
+
+
+def _characters(run: Run, writer: Run | None) -> str:
+    title = '<h4 class="above">Characters on which each code falls</h4>'
+    try:
+        if writer is None:
+            raise CannotShowError(
+                "Give a fine-tuned run beside this one to see which characters its codes fall on."
+            )
+        groups = code_meanings(run, writer)
+    except CannotShowError as error:
+        return f'{title}<p class="note">{escape(str(error))}</p>'
+    shown = "".join(
+        _meanings_block(meanings, run.name, f"group {i}" if len(groups) > 1 else "")
+        for i, meanings in enumerate(groups)
+    )
+    note = (
+        f"{groups[0].audio_s / 60:.1f} minutes of speech, aligned by {writer.name}; a frame "
+        f"belongs to the character that is nearest within {1000 * _NEAR_S:.0f} ms, "
+        f"{_NO_CHARACTER} is none and \N{OPEN BOX} the space."
+    )
+    return f'{title}<p class="note">{escape(note)}</p>{shown}'
+
+
+def code_meanings(run: Run, writer: Run) -> list[CodeMeanings]:
+    """For each group of the codes of `run`: on what they fall in what `writer` validates on.
+
+    Raises CannotShowError where a model is missing, the recordings are gone or have no transcripts.
+    """
+    opened = open_pretraining(run)
+    checkpoint, waves = open_recogniser(writer)
+    if waves.sample_rate != opened.model.config.sample_rate:
+        raise CannotShowError(f"{run.name} and {writer.name} hear speech at different rates.")
+    num_weights = sum(p.numel() for p in checkpoint.model.parameters())
+    most_s = _MOST_AUDIO_S / (10 if num_weights > _LARGE else 1)
+    tallies: list[Counter[tuple[str, int]]] = []
+    audio_s, num_read = 0.0, 0
+    for item, utterance in enumerate(waves.utterances):
+        if audio_s >= most_s:
+            break
+        if not utterance.text or utterance.duration_s > most_s:
+            continue
+        if (wave := read_wave(waves, item)) is None:
+            continue
+        num_read += 1
+        frames = _frame_characters(opened, checkpoint, wave, utterance.text)
+        if frames is None:
+            continue
+        audio_s += utterance.duration_s
+        codes = opened.codes(wave)  # (T, G)
+        tallies = tallies or [Counter() for _ in range(codes.shape[1])]
+        for tally, column in zip(tallies, codes.T.tolist(), strict=True):
+            tally.update(zip(frames, column, strict=True))
+    if not num_read:
+        raise gone(writer, waves)
+    if not tallies:
+        raise CannotShowError(f"No transcript fits into what {writer.name} validates on.")
+    return [_meanings(tally, _num_codes(opened), audio_s) for tally in tallies]
+
+
+def _num_codes(opened: Pretraining) -> int:
+    assert opened.contrastive is not None
+    return opened.contrastive.quantizer.entries
+
+
+def _frame_characters(
+    opened: Pretraining, checkpoint: Checkpoint, wave: np.ndarray, text: str
+) -> list[str] | None:
+    """The character of each frame of the codes; None where the text does not fit the wave."""
+    model, tokenizer = checkpoint.require_ctc()
+    try:
+        alignment = align(log_probs(checkpoint, wave).numpy(), tokenizer.encode(text))
+    except ValueError:
+        return None
+    num_frames = int(opened.speech(wave).frames)
+    times = (np.arange(num_frames) + 0.5) * opened.model.hop_s
+    numbers = nearest_tokens(alignment, model.hop_s, times)
+    symbols = [tokenizer.symbols[t.id].replace(SPACE, "\N{OPEN BOX}") for t in alignment.tokens]
+    return [_NO_CHARACTER if n < 0 else symbols[n] for n in numbers.tolist()]
+
+
+def nearest_tokens(alignment: Alignment, hop_s: float, times: np.ndarray) -> np.ndarray:
+    """(T,) seconds -> (T,) the number of the token that is nearest, -1 where none is near."""
+    if not alignment.tokens:
+        return np.full(len(times), -1)
+    starts = np.array([t.start_frame for t in alignment.tokens]) * hop_s  # (N,)
+    ends = np.array([t.end_frame for t in alignment.tokens]) * hop_s
+    away = np.maximum(starts - times[:, None], times[:, None] - ends).clip(min=0)  # (T, N)
+    return np.where(away.min(1) <= _NEAR_S, away.argmin(1), -1)
+
+
+def _meanings(tally: Counter[tuple[str, int]], num_codes: int, audio_s: float) -> CodeMeanings:
+    totals: Counter[str] = Counter()
+    for (character, _), count in tally.items():
+        totals[character] += count
+    characters = [c for c, _ in sorted(totals.items(), key=lambda pair: (-pair[1], pair[0]))]
+    counts = np.zeros((len(characters), num_codes))
+    rows = {character: row for row, character in enumerate(characters)}
+    for (character, code), count in tally.items():
+        counts[rows[character], code] = count
+    return CodeMeanings(tuple(characters), counts, audio_s)
+
+
+def _meanings_block(meanings: CodeMeanings, run: str, group: str) -> str:
+    known = number_text(meanings.known_share, percent=True)
+    hint = (
+        f"The code of a frame tells {known} of what there is to know about its character. Each "
+        "column is a code, ordered by its commonest character; the darker, the more of it."
+    )
+    title = f"Characters of each code{', ' + group if group else ''}"
+    return (
+        f'<div class="pair"><figure class="card"><figcaption><h4>{title}</h4><p>{hint}</p>'
+        f"</figcaption>{_meanings_map(meanings, run)}</figure>{_meanings_table(meanings)}</div>"
+    )
+
+
+def _meanings_map(meanings: CodeMeanings, run: str) -> str:
+    counts = meanings.counts[:_MOST_ROWS]  # (K, V)
+    totals = meanings.counts.sum(0)
+    used = np.flatnonzero(totals)
+    shares = counts[:, used] / totals[used]
+    order = np.lexsort((-shares.max(0), shares.argmax(0)))
+    shares, used = shares[:, order], used[order]
+    columns = [
+        f"code {code}: {_in_words(meanings, int(code))}; {int(totals[code])} frames"
+        for code in used.tolist()
+    ]
+    return heat_map(
+        shares,
+        title=f"Which characters each code of {run} falls on",
+        columns=columns,
+        x_ticks=[],
+        y_ticks=list(enumerate(meanings.characters[:_MOST_ROWS])),
+        x_label=f"{len(used)} codes",
+        width=560,
+        height=14.0 * len(shares),
+    )
+
+
+def _meanings_table(meanings: CodeMeanings) -> str:
+    totals = meanings.counts.sum(0)
+    speech = [c != _NO_CHARACTER for c in meanings.characters]
+    of_speech = np.array(speech)[meanings.counts.argmax(0)] & (totals > 0)  # (V,)
+    commonest = np.argsort(-totals * of_speech, kind="stable")[:_NUM_LISTED]
+    shares = totals / totals.sum()
+    rows = "".join(
+        f'<tr><th scope="row">{code}</th><td>{number_text(shares[code], percent=True)}</td>'
+        f"<td>{escape(_in_words(meanings, code))}</td></tr>"
+        for code in commonest.tolist()
+        if of_speech[code]
+    )
+    return (
+        '<div class="card scroll" tabindex="0"><table class="codes"><caption>The commonest codes '
+        "of speech</caption>"
+        '<thead><tr><th scope="col">code</th><th scope="col">frames</th>'
+        f'<th scope="col">falls on</th></tr></thead><tbody>{rows}</tbody></table></div>'
+    )
+
+
+def _in_words(meanings: CodeMeanings, code: int) -> str:
+    """The three commonest characters of a code, with their shares."""
+    column = meanings.counts[:, code]
+    best = [row for row in np.argsort(-column, kind="stable")[:3].tolist() if column[row]]
+    return ", ".join(
+        f"{meanings.characters[row]} {100 * column[row] / column.sum():.0f} %" for row in best
+    )
