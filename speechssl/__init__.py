@@ -16,10 +16,20 @@ if TYPE_CHECKING:
 
     from speechssl.checkpoint import Checkpoint
     from speechssl.inference.extract import Features, Weights
+    from speechssl.inference.frontend import FrontEnd
     from speechssl.inference.transcript import Transcript
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "extract", "load", "transcribe"]
+__all__ = ["FrontEnd", "__version__", "extract", "load", "transcribe"]
+
+
+def __getattr__(name: str) -> object:
+    """FrontEnd, whose module loads torch, when it is first asked for."""
+    if name == "FrontEnd":
+        from speechssl.inference.frontend import FrontEnd
+
+        return FrontEnd
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def load(path: str | Path) -> "Checkpoint":

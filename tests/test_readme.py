@@ -139,9 +139,18 @@ def test_python_blocks_run(
 ) -> None:
     pytest.importorskip("onnxruntime")
     shutil.copytree(tiny_models["ctc"], tmp_path / "runs" / "finetune" / "best")
+    shutil.copytree(tiny_models["speech"], tmp_path / "runs" / "pretrain" / "best")
     export_model(load_model(tmp_path / "runs" / "finetune"), tmp_path / "onnx", "onnx")
     utterance = Utterance("a", record("a.wav", 1.0), 0.0, 1.0, 16000, "anna", "abc déf")
     write_manifest(tmp_path / "data" / "test.jsonl", [utterance])
+    digits = [
+        Utterance(name, record(f"{name}.wav", 0.3), 0.0, 0.3, 16000, name[2:6], "zero")
+        for name in ("0_anna_0", "0_anna_5", "0_bert_1", "0_bert_6")
+    ]
+    for i, split in enumerate(("train", "dev", "test")):
+        write_manifest(
+            tmp_path / f"runs/fsdd/data/{split}.jsonl", digits[i : 4 if i == 2 else i + 1]
+        )
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     found = blocks(README, "python")
@@ -155,6 +164,7 @@ def test_python_blocks_run(
     assert said.replace("⁇", "") == ours.replace("⁇", "")
     assert "torch.Size([2, 50, 16]) tensor([50, 37]) 3" in out
     assert "0.0005" in out
+    assert re.search(r"^speakers: (0\.[05]00|1\.000) right; layers: \[0\.", out, re.MULTILINE)
 
 
 def test_the_manifest_line_is_one(tmp_path: Path) -> None:
