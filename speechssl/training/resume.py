@@ -4,6 +4,7 @@
 each carries the checksums of its files. The newest one whose checksums hold is where a run goes on.
 """
 
+import contextlib
 import hashlib
 import json
 import os
