@@ -4,7 +4,7 @@
 
 Exports a fine-tuned model to ONNX in float32 and with 8-bit weights, and in the published form to a
 folder of transformers too; hears every utterance alone with each, and compares with ours in
-float32: equal transcripts, CER and WER with intervals, size of the weights, audio seconds per second.
+float32: equal transcripts, CER and WER with intervals, size of the weights, audio seconds a second.
 """
 
 import argparse
