@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,16 @@ def test_an_imported_model_goes_back_with_its_own_vocabulary(tmp_path):
     assert one.keys() == other.keys()
     assert all(torch.equal(one[key], other[key]) for key in one)
     assert json.loads((tmp_path / "back/vocab.json").read_text()) == IDS
+
+
+def test_the_heads_of_a_family_that_has_none_there_stay_here(tmp_path):
+    ours = next(model for family, model in MODELS.values() if family == "wavlm")
+    bare = own(ours, None)
+    mine = replace(bare, pretraining={"quantizer.codebook": torch.zeros(2, 3, 4)})
+    export_model(mine, tmp_path / "hf", "hf")
+    assert "WavLMModel" in (tmp_path / "hf" / "config.json").read_text()
+    state = bare.model.state_dict()
+    assert open_model(tmp_path / "hf").model.state_dict().keys() == state.keys()
 
 
 def test_transformers_pipeline_writes_what_we_write(tmp_path):

@@ -22,6 +22,7 @@ from speechssl.training.finetune import (
 )
 from speechssl.training.learning import chosen, freeze
 from speechssl.training.optim import build_optimizer
+from speechssl.training.runfolder import override
 from tests.training.conftest import MICRO
 
 BASE = ModelConfig(
@@ -147,6 +148,13 @@ def test_a_pattern_that_matches_nothing_names_the_nearest(pattern, nearest):
     with pytest.raises(ValueError, match=r"freeze: .* matches no name in the model") as caught:
         freeze(model_of(MICRO).model, (pattern,))
     assert nearest in str(caught.value)
+
+
+def test_patterns_are_typed_with_commas():
+    config = override(FinetuneConfig(), [("freeze", "a.*,b.?"), ("lora.modules", "*.out")])
+    assert (config.freeze, config.lora.modules) == (("a.*", "b.?"), ("*.out",))
+    with pytest.raises(ValueError, match="freeze must be a list, got 1"):
+        override(config, [("freeze", "1")])
 
 
 def test_patterns_choose_by_sets_of_characters():
