@@ -128,6 +128,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_check,
         _add_transcribe,
         _add_extract,
+        _add_probe,
         _add_import,
         _add_export,
         _add_report,
@@ -711,6 +712,92 @@ def _layer_weights(given: str | None) -> "Sequence[float] | Literal['mean'] | No
         raise ValueError(
             f"--weights must be numbers with commas between them, or mean; got {given!r}."
         ) from None
+
+
+def _add_probe(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "probe",
+        "What each layer of frozen models knows: linear probes side by side with log-mel, as a "
+        "table, probe.json and a plot, probe.html.",
+        "speechssl probe runs/pretrain --task digit --train data/train.jsonl "
+        "--test data/test.jsonl --out probe-digit",
+        _run_probe,
+    )
+    parser.add_argument("models", nargs="+", metavar="MODEL", help=MODEL)
+    parser.add_argument(
+        "--task",
+        choices=("digit", "speaker", "character"),
+        required=True,
+        help="digit: which word, from text; speaker: who, of speakers that are in both manifests; "
+        "character: CER of a linear CTC layer",
+    )
+    parser.add_argument("--train", type=Path, nargs="+", required=True, metavar="MANIFEST")
+    parser.add_argument("--test", type=Path, nargs="+", required=True, metavar="MANIFEST")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--label-minutes", type=float, metavar="N", help="learn from N minutes of transcripts"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=500, help="updates of a character probe (default %(default)s)"
+    )
+    parser.add_argument(
+        "--untrained",
+        action="store_true",
+        help="beside each model one of its form with fresh weights",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
+
+
+def _run_probe(args: argparse.Namespace) -> int:
+    import time
+
+    from speechssl.data.manifest import read_manifest
+    from speechssl.interop.sources import open_model
+    from speechssl.probing.probe import make_task, probe_models
+    from speechssl.probing.result import Result, head_text, row_text, write_result
+
+    train, test = (
+        [u for p in paths for u in read_manifest(p)] for paths in (args.train, args.test)
+    )
+    task = make_task(
+        args.task,
+        train,
+        test,
+        seed=args.seed,
+        label_minutes=args.label_minutes,
+        steps=args.steps,
+    )
+    models = [(name, open_model(name)) for name in args.models]
+    width = max(len(name) for name in args.models) + (len(", untrained") if args.untrained else 0)
+    started = time.monotonic()
+    print(f"{task.describe()}.\n\n{head_text(task.metric, width)}")
+    rows = []
+    for row in probe_models(task, models, seed=args.seed, with_untrained=args.untrained):
+        print(row_text(row, width), flush=True)
+        rows.append(row)
+    settings = {
+        "train": [str(path) for path in args.train],
+        "test": [str(path) for path in args.test],
+        "label_minutes": args.label_minutes,
+        "steps": args.steps if args.task == "character" else None,
+        "seed": args.seed,
+    }
+    result = Result(
+        args.task,
+        task.metric,
+        task.higher_is_better,
+        task.describe(),
+        settings,
+        tuple(rows),
+        time.monotonic() - started,
+    )
+    write_result(result, args.out)
+    print("\nBest layers:")
+    for model in result.models:
+        print(row_text(result.best(model), width))
+    print(f"Plot: {args.out / 'probe.html'}")
+    return EXIT_DONE
 
 
 # ---- other people's models, and ours for others -------------------------------------------------

@@ -1,0 +1,1 @@
+"""What the layers of frozen models know, by linear probes."""
