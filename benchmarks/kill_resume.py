@@ -87,7 +87,8 @@ def disturb(job: Job, run: Path, kills: int, longest_s: float, seed: int) -> int
         after_s = float(rng(seed, "kill", number).uniform(0, longest_s))
         if finish(start(job, run, LOADERS[number % len(LOADERS)]), after_s):
             return number
-    finish(start(job, run, 0), 600)
+    if not finish(start(job, run, 0), 3600):
+        raise RuntimeError("The run that was killed did not come to its end within an hour.")
     return kills
 
 
