@@ -52,7 +52,8 @@ class Classification:
         if task == "digit" and len(known) > MAX_WORDS:
             raise ValueError(
                 "The task digit tells a few words apart, one to an utterance; these manifests "
-                f"have {len(known)} different transcripts. For running speech take --task character."
+                f"have {len(known)} different transcripts. For running speech take --task "
+                "character."
             )
         if unknown := sorted(asked - known):
             names = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")

@@ -360,7 +360,7 @@ def _due(progress: Progress, loop: LoopConfig) -> bool:
 
 
 def _stale(progress: Progress, loop: LoopConfig) -> bool:
-    apart = progress.max_steps / loop.num_validations
+    apart = max(progress.max_steps / loop.num_validations, 1)  # updates from one to the next
     return progress.step - progress.best_step >= loop.patience * apart
 
 
