@@ -29,7 +29,11 @@ import soundfile
 from speechssl import shards
 
 BLOCK_SAMPLES = 1 << 18
-"""Samples a channel that are decoded at once (16 s at 16 kHz)."""
+"""Samples that are decoded at once, all channels together (16 s at 16 kHz, one channel)."""
+
+LOUDEST = float(1 << 31)
+"""No sample is beyond it, not even 32-bit integers written as floats; 1e38 is a damaged file, and
+turns to NaN in a filter."""
 
 PREROLL_S = 1.0
 """Lossy decoders carry a state; after a seek they start this much earlier and throw it away."""
@@ -94,7 +98,7 @@ def read(
 
     Raises FileNotFoundError for a missing file, and AudioError when the file is not sound, holds no
     samples, ends before the part that was asked for or before its own header says (a file cut
-    off), does not decode, or holds NaN or infinite samples.
+    off), does not decode, or holds NaN, infinite or impossible samples (see :data:`LOUDEST`).
     """
     info, blocks = stream(path, start_s=start_s, duration_s=duration_s)
     return _mono_at(blocks, info.sample_rate, sample_rate)
@@ -111,9 +115,10 @@ def stream(
     path: str | Path, *, start_s: float = 0.0, duration_s: float | None = None
 ) -> tuple[AudioInfo, Iterator[np.ndarray]]:
     """The header, and blocks (S, C) float32 at the source rate; errors as in :func:`read`."""
-    if not (start_s >= 0 and (duration_s is None or duration_s >= 0)):
+    if not (0 <= start_s < 1e9 and (duration_s is None or 0 <= duration_s < 1e9)):
         raise ValueError(
-            f"start_s and duration_s must be 0 or more, got {start_s} and {duration_s}."
+            f"start_s and duration_s must be 0 or more and below 1e9, got {start_s} and "
+            f"{duration_s}."
         )
     file = _open(Path(path), str(path))
     info = _info(file, Path(path))
@@ -180,7 +185,7 @@ def _open(source: Path | io.BytesIO, name: str) -> soundfile.SoundFile:
     if isinstance(source, Path) and (inside := _from_shard(source, name)) is not None:
         source = inside
     if isinstance(source, Path):
-        if not source.exists():
+        if not os.path.exists(source):  # also for a name that no file can have
             raise FileNotFoundError(f"No such recording: {name}.")
         if source.is_dir():
             raise AudioError(f"{name} is a folder, not a recording.")
@@ -235,14 +240,15 @@ def _blocks(
         if wanted is not None and wanted - available > tolerance:
             raise _ends_early(name, info, first + wanted)
         left = available if wanted is None else min(wanted, available)
+        most = max(BLOCK_SAMPLES // info.channels, 1)
         try:
             _seek(file, info, first)
             while left > 0:
-                block = file.read(min(left, BLOCK_SAMPLES), dtype="float32", always_2d=True)
+                block = file.read(min(left, most), dtype="float32", always_2d=True)
                 if len(block) == 0:
                     break
-                if not (np.isfinite(block.max()) and np.isfinite(block.min())):
-                    raise AudioError(f"{name} holds NaN or infinite samples.")
+                if not (block.max() < LOUDEST and block.min() > -LOUDEST):  # NaN compares as False
+                    raise AudioError(f"{name} holds NaN or infinite samples, or impossible ones.")
                 left -= len(block)
                 yield block
         except soundfile.SoundFileError as error:

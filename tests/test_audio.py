@@ -132,6 +132,8 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
     for function in (audio.read, audio.probe):
         with pytest.raises(FileNotFoundError, match=r"nowhere\.wav"):
             function(tmp_path / "nowhere.wav")
+        with pytest.raises(FileNotFoundError, match="No such recording"):
+            function(tmp_path / f"{'x' * 300}.wav")  # longer than any file's name
 
 
 @pytest.mark.parametrize(
@@ -168,6 +170,27 @@ def test_bad_samples_are_an_error(tmp_path: Path, bad: float) -> None:
     with pytest.raises(AudioError, match=r"x\.wav holds NaN"):
         audio.read(path)
     assert audio.read(path, duration_s=0.25).shape == (4000,)  # the part before it is good
+
+
+@pytest.mark.parametrize("rate", [8000, RATE])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_impossible_samples_are_an_error(tmp_path: Path, rate: int, channels: int) -> None:
+    """A flipped bit of an exponent is finite, but sums and filters make infinity and NaN of it."""
+    path = tmp_path / "x.wav"
+    wave = np.full((800, channels), 3e38, np.float32)
+    soundfile.write(path, wave, rate, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"x\.wav holds .*impossible"):
+        audio.read(path)
+
+
+def test_blocks_are_no_larger_for_many_channels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.wav"
+    soundfile.write(path, np.zeros((900, 100)), RATE)
+    monkeypatch.setattr(audio, "BLOCK_SAMPLES", 1000)
+    _, blocks = audio.stream(path)
+    assert [block.shape for block in blocks] == [(10, 100)] * 90
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "aiff"])
@@ -209,6 +232,10 @@ def test_asking_beyond_the_end_is_an_error(tmp_path: Path) -> None:
         audio.read(path, start_s=2.0)
     with pytest.raises(ValueError, match="must be 0 or more"):
         audio.read(path, start_s=-1.0)
+    for time_s in (1e308, float("inf"), float("nan")):
+        for part in ({"start_s": time_s}, {"duration_s": time_s}):
+            with pytest.raises(ValueError, match="0 or more"):
+                audio.read(path, **part)
 
 
 def test_lists_recordings_sorted_and_not_hidden_ones(tmp_path: Path) -> None:
