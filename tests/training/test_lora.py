@@ -49,6 +49,18 @@ def test_it_adds_nothing_at_first_and_its_sum_is_a_plain_model(config):
     assert torch.equal(model(waves, lengths)[0], after)  # stays as it was
 
 
+@pytest.mark.parametrize("config", [BASE, MICRO, WITH_GRU], ids=["base", "pre", "gru"])
+def test_in_training_all_that_learns_has_a_gradient_and_nothing_else(config):
+    config = replace(config, context=replace(config.context, dropout=0.0, layerdrop=0.0))
+    model = model_of(config).model
+    add_lora(model, LoraConfig(rank=2))
+    disturb(model)
+    model.train()
+    model(torch.randn(2, 6000), torch.tensor([6000, 4000]))[0].square().mean().backward()
+    moved = {n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert moved == learning(model)
+
+
 def test_every_linear_of_the_layers_is_adapted_unless_others_are_named_or_frozen():
     def adapted(config: FinetuneConfig) -> set[str]:
         model = model_of(BASE).model
