@@ -1,15 +1,15 @@
 """What the probes found: a line of a table, JSON, and a page with a plot."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from speechssl.report.charts import Axis, Line, colour_class, line_chart
+from speechssl.report.charts import Axis, Line, colour_class, line_chart, number_text
 from speechssl.report.results import Rate, Table, table_section
-from speechssl.report.style import STYLE
+from speechssl.report.style import STYLE, THEME_SWITCH
 
 __all__ = ["Rate", "Result", "Row"]
 
@@ -79,25 +79,26 @@ def write_result(result: Result, out: Path) -> None:
 
 
 def page(result: Result) -> str:
-    """One static page: the plot over layers, and the table that is also its legend."""
-    models = result.models
-    colours = {model: colour_class(number) for number, model in enumerate(models)}
+    """One static page: the plot over layers, and a table of all of them."""
+    colours = {model: colour_class(number) for number, model in enumerate(result.models)}
     title = f"Probe: {result.task}"
     metric = result.metric[:1].upper() + result.metric[1:]
     chart = line_chart(
         list(_lines(result)), Axis(percent=True), x_label="layer", title=f"{metric} by layer"
     )
     rows = tuple((row.model, str(row.layer), row.rate) for row in result.rows)
-    table = Table("Layers", ("model", "layer", result.metric), rows, f"{result.about}.")
-    better = "higher" if result.higher_is_better else "lower"
-    hint = f"{metric} of a linear probe on each frozen layer; {better} is better."
+    note = f"{result.about}. Lines over the bars are 95 % intervals."
+    table = Table("All layers", ("model", "layer", result.metric), rows, note)
+    better = "Higher" if result.higher_is_better else "Lower"
+    hint = f"A linear probe on each frozen layer. {better} is better; a ring around the best."
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
-        f"<body><header><h1>{escape(title)}</h1></header>\n<main>"
-        f'<section><h2>{escape(metric)} by layer</h2><p class="note">{escape(hint)}</p>'
-        f'<figure class="card">{chart}{_legend(models, colours)}</figure></section>'
+        f"<body><header><h1>{escape(title)}</h1>{THEME_SWITCH}</header>\n<main>"
+        f'<section><h2>Plot</h2><div class="charts"><figure class="card"><figcaption>'
+        f"<h4>{escape(metric)} by layer</h4><p>{hint}</p></figcaption>{chart}"
+        f"{_legend(result, colours)}</figure></div></section>"
         f"{table_section(table, lambda name: colours[name])}</main></body></html>\n"
     )
 
@@ -115,6 +116,15 @@ def _lines(result: Result) -> Iterable[Line]:
         yield Line(model, points, number, measured=True, best=ring)
 
 
-def _legend(models: Sequence[str], colours: dict[str, str]) -> str:
-    keys = (f'<span><i class="key {colours[model]}"></i>{escape(model)}</span>' for model in models)
-    return f'<p class="note">{" &nbsp; ".join(keys)}</p>'
+def _legend(result: Result, colours: dict[str, str]) -> str:
+    """A row for each model: its best layer, and that one's rate."""
+    rows = []
+    for model in result.models:
+        best, name = result.best(model), escape(model)
+        rate = number_text(best.rate.value, percent=True)
+        rows.append(
+            f'<tr><th scope="row" title="{name}"><i class="key {colours[model]}"></i>{name}</th>'
+            f"<td>{best.layer}</td><td>{rate}</td></tr>"
+        )
+    head = "<tr><th></th><th>best layer</th><th></th></tr>"
+    return f'<table class="legend">{head}{"".join(rows)}</table>'

@@ -202,4 +202,4 @@ def test_the_page_and_the_line():
     text = page(result)
     assert "<m>" not in text
     assert text.count("&lt;m&gt;") > 3
-    assert "higher is better" in text
+    assert "Higher is better" in text
