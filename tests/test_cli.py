@@ -31,7 +31,7 @@ COMMANDS = (
     "transcribe",
     "extract",
 )
-COMMANDS += ("report", "doctor")
+COMMANDS += ("probe", "report", "doctor")
 
 
 def run(*arguments: object) -> int:

@@ -20,6 +20,8 @@ from speechssl.rng import torch_seed
 
 LOG_MEL = "log-mel"
 _RATE = 16000
+_BATCH_S = 15.0
+"""Memory holds all layers of eight batches: for `base` about 250 MB."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def of_model(name: str, checkpoint: Checkpoint) -> Representation:
 
     def hear(utterances: Sequence[Utterance]) -> Iterator[np.ndarray]:
         clips = (Clip(u.id, u.audio, u.start_s, u.duration_s) for u in utterances)
-        for parts in extract_all(checkpoint, clips, Layers()):
+        for parts in extract_all(checkpoint, clips, Layers(), batch_s=_BATCH_S):
             frames = np.concatenate([part.frames for part in parts])  # (T, L D)
             yield frames.reshape(len(frames), num_layers, -1)
 
