@@ -898,7 +898,7 @@ def _add_report(commands: Any) -> None:
     parser = _command(
         commands,
         "report",
-        "One static HTML page with the curves of one or several runs.",
+        "One static HTML page that shows one or several runs: curves, sound, codes, errors.",
         "speechssl report runs/pretrain runs/finetune --out report.html",
         _run_report,
     )

@@ -33,6 +33,8 @@ class Line:
     """Measured now and then (validation): drawn with dots. Else means of what went on between."""
     best: Point | None = None
     """A point to put a ring around."""
+    level: bool = False
+    """Something to compare with: dotted, without dots."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,11 @@ def line_chart(lines: Sequence[Line], axis: Axis, *, x_label: str, title: str) -
         _x_axis([t for t in ticks(0.0, x_most, 4) if t <= x_most * 1.001], x_of, x_label, is_log),
         *(_curve(line, x_of, y_of, faint=above and not line.measured) for line in lines),
         _hover(lines, x_of, axis.percent),
-        *(_dots(line, x_of, y_of, axis.percent, last_only=dense) for line in lines),
+        *(
+            _dots(line, x_of, y_of, axis.percent, last_only=dense)
+            for line in lines
+            if not line.level
+        ),
     ]
     names = escape(f"{title}: {', '.join(dict.fromkeys(line.name for line in lines))}")
     return (
@@ -189,7 +195,8 @@ def _curve(
     line: Line, x_of: Callable[[float], float], y_of: Callable[[float], float], *, faint: bool
 ) -> str:
     places = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in thin(line.points))
-    kind = f"line {colour_class(line.number)}{' faint' if faint else ''}"
+    look = " level" if line.level else " faint" if faint else ""
+    kind = f"line {colour_class(line.number)}{look}"
     return f'<polyline class="{kind}" points="{places}"/>'
 
 
@@ -204,7 +211,7 @@ def _hover(lines: Sequence[Line], x_of: Callable[[float], float], percent: bool)
         for line in lines:
             step, value = min(line.points, key=lambda point: abs(point[0] - mark))
             if abs(x_of(step) - x_of(mark)) <= max(end - start, 4):
-                what = "validation" if line.measured else "training"
+                what = "chance" if line.level else "validation" if line.measured else "training"
                 told.append(f"{line.name}, {what}: {number_text(value, percent=percent)}")
         columns.append(
             f'<rect class="hover" x="{start:.1f}" y="{_TOP}" width="{max(end - start, 0):.1f}" '

@@ -31,13 +31,11 @@ _MOST_AUDIO_S = 300.0
 _LARGE = 20_000_000
 _NEAR_S = 0.1
 """A frame farther than this from every character belongs to none."""
+_ROUGH_CER = 0.6
+"""Of the aligning model, above which its alignments are hardly to be believed."""
 _NO_CHARACTER = "–"
 _MOST_ROWS = 40
 _NUM_LISTED = 24
-_TITLES = {
-    "predicted": ("Codes guessed", "of the hidden frames, by the model"),
-    "targets": ("Codes of the speech", "of the hidden frames: what is right; the same all along"),
-}
 
 
 def codes_section(runs: Sequence[Run]) -> str:
@@ -67,38 +65,63 @@ def _uncounted(run: Run) -> str:
 
 
 def _usage(run: Run) -> str:
-    """A heat map of each kind of counts, codes down, validations across."""
-    return "".join(_usage_map(run, kind) for kind in sorted(run.counts))
+    """A heat map of each kind of counts but the targets, which are a column of the others."""
+    history = run.counts.get("targets", [])
+    right = _shares(history)[-1] if history else None
+    kinds = [kind for kind in sorted(run.counts) if kind != "targets"]
+    return "".join(_usage_map(run, kind, right) for kind in kinds)
 
 
-def _usage_map(run: Run, kind: str) -> str:
-    history = run.counts[kind]
+def _shares(history: Sequence[tuple[int, list[int]]]) -> np.ndarray:
+    """(validations, V) share of each code in each validation."""
     most = max(len(counts) for _, counts in history)
-    tallies = np.array([c + [0] * (most - len(c)) for _, c in history], float)  # (validations, V)
-    shares = tallies / np.maximum(tallies.sum(1, keepdims=True), 1)
-    order = np.argsort(-shares[-1], kind="stable")
-    drawn = np.sqrt(shares[:, order].T / max(shares.max(), 1e-9))  # (V, validations)
-    steps = [step for step, _ in history]
-    title, hint = _TITLES.get(kind, (f"Codes of {kind.replace('_', ' ')}", "of the hidden frames"))
+    tallies = np.array([counts + [0] * (most - len(counts)) for _, counts in history], float)
+    return np.asarray(tallies / np.maximum(tallies.sum(1, keepdims=True), 1))
+
+
+def _usage_map(run: Run, kind: str, right: np.ndarray | None) -> str:
+    """Codes down, validations across; `right` (V,) are the shares of the true codes."""
+    steps = [step for step, _ in run.counts[kind]]
+    shares = _shares(run.counts[kind])
+    num_codes = shares.shape[1]
     columns = [
-        f"update {step:,}: {int((row > 0).sum())} of {most} codes, perplexity "
-        f"{_perplexity(row):.0f}, the commonest is {int(row.argmax())} with "
-        f"{number_text(float(row.max()), percent=True)}"
-        for step, row in zip(steps, shares, strict=True)
+        f"update {step:,}: {_usage_in_words(row)}" for step, row in zip(steps, shares, strict=True)
     ]
-    shown = sorted({0, len(steps) // 2, len(steps) - 1})
+    latest, num_steps = columns[-1], len(steps)
+    shown = sorted({0, num_steps // 2, num_steps - 1})
+    x_ticks = [(i, f"{steps[i]:,}") for i in shown]
+    ranks = shares[-1]
+    title, hint = (
+        f"Codes of {kind.replace('_', ' ')}",
+        "Rows: codes, the commonest at the end on top",
+    )
+    if right is not None and len(right) == num_codes:
+        shares = np.concatenate([shares, np.zeros((1, num_codes)), right[None]])
+        columns += ["", f"right: {_usage_in_words(right)}"]
+        x_ticks = [*x_ticks[:-1], (num_steps + 1, "right")]
+        ranks = right
+        title, hint = "Codes guessed", "Rows: codes, the commonest true one on top"
+    order = np.argsort(-ranks, kind="stable")
     figure = heat_map(
-        drawn,
-        title=f"{title} of {run.name} over the run; last: {columns[-1]}",
+        np.sqrt(shares[:, order].T / max(shares.max(), 1e-9)),
+        title=f"{title} of {run.name} over the run; {latest}",
         columns=columns,
-        x_ticks=[(i, f"{steps[i]:,}") for i in shown],
-        y_ticks=[(i, str(i + 1)) for i in (0, most // 2 - 1, most - 1) if i >= 0],
+        x_ticks=x_ticks,
+        y_ticks=[(i, str(i + 1)) for i in sorted({0, num_codes // 2 - 1, num_codes - 1} - {-1})],
         x_label="updates",
     )
-    hint = f"{hint}. The commonest in the last validation on top; the darker, the more often."
     return (
-        f'<figure class="card"><figcaption><h4>{title}</h4><p>{hint[0].upper()}{hint[1:]}</p>'
-        f"</figcaption>{figure}</figure>"
+        f'<figure class="card"><figcaption><h4>{title}</h4><p>Of the hidden frames of each '
+        f"validation. {hint}; the stronger the colour, the more often.</p></figcaption>{figure}"
+        "</figure>"
+    )
+
+
+def _usage_in_words(shares: np.ndarray) -> str:
+    most = number_text(float(shares.max()), percent=True)
+    return (
+        f"{int((shares > 0).sum())} of {len(shares)} codes, perplexity {_perplexity(shares):.0f}, "
+        f"the commonest is {int(shares.argmax())} with {most}"
     )
 
 
@@ -147,10 +170,13 @@ def _characters(run: Run, writer: Run | None) -> str:
         _meanings_block(meanings, run.name, f"group {i}" if len(groups) > 1 else "")
         for i, meanings in enumerate(groups)
     )
+    rough = ""
+    if writer.valid_cer is None or writer.valid_cer > _ROUGH_CER:
+        rough = " It writes so badly that this says little."
     note = (
         f"{groups[0].audio_s / 60:.1f} minutes of speech, aligned by {writer.name}; a frame "
         f"belongs to the character that is nearest within {1000 * _NEAR_S:.0f} ms, "
-        f"{_NO_CHARACTER} is none and \N{OPEN BOX} the space."
+        f"{_NO_CHARACTER} is none and \N{OPEN BOX} the space.{rough}"
     )
     return f'{title}<p class="note">{escape(note)}</p>{shown}'
 
@@ -238,7 +264,7 @@ def _meanings_block(meanings: CodeMeanings, run: str, group: str) -> str:
     known = number_text(meanings.known_share, percent=True)
     hint = (
         f"The code of a frame tells {known} of what there is to know about its character. Each "
-        "column is a code, ordered by its commonest character; the darker, the more of it."
+        "column is a code, ordered by its commonest character; the stronger the colour, the more."
     )
     title = f"Characters of each code{', ' + group if group else ''}"
     return (
@@ -259,13 +285,13 @@ def _meanings_map(meanings: CodeMeanings, run: str) -> str:
         for code in used.tolist()
     ]
     return heat_map(
-        shares,
+        np.sqrt(shares),
         title=f"Which characters each code of {run} falls on",
         columns=columns,
         x_ticks=[],
         y_ticks=list(enumerate(meanings.characters[:_MOST_ROWS])),
         x_label=f"{len(used)} codes",
-        width=560,
+        width=430,
         height=14.0 * len(shares),
     )
 

@@ -57,18 +57,17 @@ _CATALOGUE = {
     ),
     "total": Metric("Total loss", "Pretext tasks", "Weighted sum of the tasks.", _LOSS, True),
     "contrastive": Metric(
-        "Contrastive loss", "Pretext tasks", "Nats per masked frame.", _LOSS, True
+        "Contrastive loss",
+        "Pretext tasks",
+        "Nats per masked frame. Dotted: that of whoever cannot tell the true code.",
+        _LOSS,
+        True,
     ),
     "contrastive/accuracy": Metric(
         "Contrastive accuracy",
         "Pretext tasks",
         "Masked frames whose true code scored highest.",
         _RATE,
-    ),
-    "contrastive/chance": Metric(
-        "Chance level",
-        "Pretext tasks",
-        "The contrastive loss of whoever cannot tell the true code, nats.",
     ),
     "quantizer/perplexity": Metric(
         "Code perplexity",
@@ -167,6 +166,10 @@ def curves_section(runs: Sequence[Run]) -> str:
     return f'{head}<p class="note">{note}</p>{"".join(blocks)}</section>'
 
 
+_LEVELS = {"contrastive": "contrastive/chance"}
+"""What is drawn in another metric's chart, for comparison."""
+
+
 def key_of(name: str, run: Run) -> tuple[str, bool]:
     """The metric of a logged name, and whether it is validation's measure of it."""
     measured = name.startswith("valid/")
@@ -204,6 +207,9 @@ def metric_of(key: str) -> Metric:
 def _keys(runs: Sequence[Run]) -> list[str]:
     """All metrics, those of the catalogue first and in its order."""
     found = dict.fromkeys(key_of(name, run)[0] for run in runs for name in run.series)
+    for metric, level in _LEVELS.items():
+        if metric in found:
+            found.pop(level, None)
     known = [key for key in _CATALOGUE if key in found]
     return known + [key for key in found if key not in _CATALOGUE]
 
@@ -226,11 +232,14 @@ def _lines(key: str, metric: Metric, run: Run, number: int) -> list[Line]:
             is_marked = measured and metric.lower_is_better and len(points) > 1
             best = min(points, key=lambda point: point[1]) if is_marked else None
             lines.append(Line(run.name, points, number, measured, best))
+        elif measured and found == _LEVELS.get(key):
+            lines.append(Line(run.name, points, number, level=True))
     return sorted(lines, key=lambda line: line.measured)
 
 
 def _legend(lines: Sequence[Line], metric: Metric) -> str:
     """A row a run: its last values, and its best validation."""
+    lines = [line for line in lines if not line.level]
     trained = {line.number: line for line in lines if not line.measured}
     measured = {line.number: line for line in lines if line.measured}
     columns = [("training", trained), ("validation", measured)]

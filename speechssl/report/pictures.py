@@ -133,6 +133,7 @@ def heat_map(
         f'<rect class="hover" x="{frame.left + i * size:.2f}" y="{frame.top}" '
         f'width="{size:.2f}" height="{height}"><title>{escape(text)}</title></rect>'
         for i, text in enumerate(columns)
+        if text
     ]
     parts += [
         f'<text x="{frame.left - 6}" y="{frame.top + (at + 0.5) * row + 4:.1f}" '

@@ -63,7 +63,7 @@ class Heard:
 
 def pretexts_section(runs: Sequence[Run]) -> str:
     """Examples of the pretraining runs; '' where there is none."""
-    blocks = []
+    blocks: list[str] = []
     for number, run in enumerate(runs):
         if run.task == "pretrain" and len(blocks) < _MOST_RUNS:
             key = f'<i class="key {colour_class(number)}"></i>'
@@ -95,7 +95,8 @@ def examples(run: Run) -> list[Heard]:
     """
     opened = open_pretraining(run)
     waves = open_valid_set(run, opened.model.config.sample_rate)
-    found, plain = [], []
+    found: list[Heard] = []
+    plain: list[Heard] = []
     for item in _order(waves):
         if (wave := read_wave(waves, item)) is not None:
             example = _hear(opened, waves, item, wave)

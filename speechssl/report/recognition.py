@@ -36,7 +36,7 @@ _LEAST_WIDTH, _WIDTH_PER_S = 1120.0, 190.0
 
 def validation_table(runs: Sequence[Run]) -> Table | None:
     """The error rates of the fine-tuned runs in validation; None where there are none."""
-    rows = []
+    rows: list[tuple[str | Rate, ...]] = []
     for run in runs:
         result = read_result(run)
         if result is not None:
@@ -46,8 +46,8 @@ def validation_table(runs: Sequence[Run]) -> Table | None:
                 Rate(result.wer, result.wer_low, result.wer_high),
             )
             rows.append((run.name, *rates, edits, f"{result.num_words:,}"))
-        elif rates := _rates_of_meta(run):
-            rows.append((run.name, *rates, "", ""))
+        elif known := _rates_of_meta(run):
+            rows.append((run.name, *known, "", ""))
     if not rows:
         return None
     heads = ("model", "character error rate", "word error rate", "wrong / missing / extra", "words")
@@ -98,7 +98,7 @@ class Written:
 
 def utterances_section(runs: Sequence[Run]) -> str:
     """A typical and the worst utterances of the fine-tuned runs; '' where there is none."""
-    blocks = []
+    blocks: list[str] = []
     for number, run in enumerate(runs):
         if run.task == "finetune" and len(blocks) < _MOST_RUNS:
             key = f'<i class="key {colour_class(number)}"></i>'

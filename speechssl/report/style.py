@@ -65,7 +65,8 @@ tr > :last-child { padding-right: 0; }
   border-radius: 3px; }
 .bar i { position: absolute; inset: 0 auto 0 0; background: var(--c); opacity: .55;
   border-radius: 3px; }
-.bar u { position: absolute; top: 2px; bottom: 2px; border: solid var(--ink); border-width: 0 1.5px;
+.bar u { position: absolute; top: 2px; bottom: 2px; margin-left: -1.5px;
+  border: solid var(--ink); border-width: 0 1.5px;
   background: linear-gradient(var(--ink), var(--ink)) center / 100% 1.5px no-repeat; }
 
 .samples dl { display: grid; grid-template-columns: max-content minmax(0, 1fr);
@@ -84,6 +85,7 @@ ins { color: var(--wrong); text-decoration: underline; text-decoration-thickness
 
 .runs, .charts { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); }
+.runs { grid-template-columns: repeat(auto-fit, minmax(min(100%, 330px), 1fr)); }
 .run h3 { display: flex; align-items: center; margin: 0 0 .7rem; color: var(--ink);
   font-size: 1rem; }
 .run h3 span:first-of-type { overflow-wrap: anywhere; }
@@ -104,6 +106,7 @@ figcaption p { color: var(--soft); font-size: .82rem; line-height: 1.4; margin: 
   stroke-linecap: round; }
 .chart .dashed { stroke-dasharray: 5 4; }
 .chart .faint { stroke-width: 1.3; opacity: .5; }
+.chart .level { stroke-width: 1.3; stroke-dasharray: 1.5 4; }
 .chart .dot { fill: var(--c); stroke: var(--card); stroke-width: 1; }
 .chart .ring { fill: none; stroke: var(--c); stroke-width: 1.4; }
 .legend { margin-top: .5rem; font-size: .82rem; table-layout: auto; }
@@ -164,7 +167,7 @@ h4.above + .note { margin-top: 0; }
 figure { margin: 0; }
 audio { display: block; width: 100%; max-width: 560px; height: 36px; margin-top: .5rem; }
 .utterance .samples dl { padding-bottom: .5rem; }
-.utterance .chart { max-width: none; min-width: 760px; margin-top: .6rem; }
+.utterance .chart { max-width: none; min-width: 1000px; margin-top: .6rem; }
 .chart .ink { fill: var(--ink); } .chart .bad { fill: var(--wrong); font-weight: 600; }
 .chart .hidden { fill: #8d949c; }
 .chart .plot { fill: none; stroke: var(--rule); } .chart .hover { fill: transparent; }

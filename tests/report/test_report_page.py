@@ -189,6 +189,45 @@ def test_a_folder_that_is_no_run(tmp_path):
     assert not (tmp_path / "r.html").exists()
 
 
+def test_a_log_that_is_damaged_in_the_middle_is_shown_up_to_there(tmp_path):
+    folder = make_run(tmp_path / "a", pretraining(5))
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    lines[2] = lines[2][:20]
+    (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    run = read_run(folder, "a")
+    assert run.steps == 40
+    assert facts(run)["log"] == "damaged from line 3 on"
+
+
+def test_chance_is_a_level_in_the_chart_of_the_loss(tmp_path):
+    lines = [{**line, "valid/contrastive/chance": 5.5} for line in pretraining(10)]
+    html = write_report([make_run(tmp_path / "a", lines)], tmp_path / "r.html").read_text("utf-8")
+    assert html.count('class="line c0 level"') == 1
+    assert "a, chance: 5.5" in html
+    assert "Contrastive chance" not in html
+
+
+def test_each_curve_tells_its_values(tmp_path):
+    runs = [make_run(tmp_path / "a", pretraining(10)), make_run(tmp_path / "b", pretraining(5))]
+    html = write_report(runs, tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "<title>update 100; a, training: 0.6; a, validation: 0.61; b, training: 0.6; b," in html
+
+
+def test_light_and_dark_can_be_chosen_without_a_script(tmp_path):
+    path = write_report([make_run(tmp_path / "a", [])], tmp_path / "r.html")
+    html = path.read_text(encoding="utf-8")
+    names = [name for name in check(path).ids if name.startswith("theme-")]
+    assert names == ["theme-auto", "theme-light", "theme-dark"]
+    assert all(f":has(#{name}:checked)" in html for name in names[1:])
+
+
+def test_a_log_that_is_no_log_is_named(tmp_path):
+    folder = make_run(tmp_path / "a", [])
+    (folder / "metrics.jsonl").write_text("hello\nyou\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="is damaged: its first line is not JSON"):
+        write_report([folder], tmp_path / "r.html")
+
+
 def test_a_damaged_log_is_named(tmp_path):
     folder = make_run(tmp_path / "a", [])
     (folder / "metrics.jsonl").write_bytes(b"\xff\xfe{")
