@@ -192,8 +192,7 @@ def _open(source: Path | io.BytesIO, name: str) -> soundfile.SoundFile:
         if source.stat().st_size == 0:
             raise AudioError(f"{name} is empty (0 bytes).")
     try:
-        # A path goes in as str: with "-" or an integer soundfile would mean something else.
-        return _SoundFile(source if isinstance(source, io.BytesIO) else os.fspath(source))
+        return _SoundFile(source if isinstance(source, io.BytesIO) else _soundfile_name(source))
     except (soundfile.SoundFileError, TypeError) as error:
         raise AudioError(
             f"{name} cannot be opened as sound ({_why(error)}); wav, flac, ogg, opus and mp3 are "
@@ -209,6 +208,12 @@ def _from_shard(path: Path, name: str) -> io.BytesIO | None:
     except ValueError as error:
         raise AudioError(f"{name} cannot be read: {error}") from error
     return None if data is None else io.BytesIO(data)
+
+
+def _soundfile_name(path: Path) -> str | bytes:
+    """Never an integer, which soundfile takes for an open file. Bytes where a file's name is made
+    of them: soundfile fails on a str that stands for bytes that are not UTF-8."""
+    return os.fspath(path) if os.name == "nt" else os.fsencode(path)
 
 
 def _info(file: soundfile.SoundFile, path: Path) -> AudioInfo:

@@ -6,8 +6,8 @@ folder of the manifest; `text` and `speaker` may be missing.
 """
 
 import json
-import math
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +64,8 @@ def write_manifest(
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     root = os.path.abspath(path.parent)
-    with part.open("w", encoding="utf-8", newline="\n") as file:
+    # A byte of a file name that is not UTF-8 (U+DC80 to U+DCFF) becomes ``\udc80``, which is JSON.
+    with part.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
         for utterance in utterances:
             fields = _to_dict(utterance, root)
             if not relative:
@@ -125,6 +126,8 @@ def parse_line(line: bytes, where: str, root: str) -> Utterance:
         raise ValueError(f"{where}: not UTF-8 text.") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"{where}: not JSON ({error.msg} at column {error.colno}).") from None
+    except (ValueError, RecursionError):
+        raise ValueError(f"{where}: a number too long or brackets too deep to be read.") from None
     if not isinstance(fields, dict):
         raise ValueError(f"{where}: not a JSON object in braces.")
     sample_rate = fields.get("sample_rate")
@@ -148,14 +151,21 @@ def _string(fields: dict[str, Any], name: str, where: str, empty: bool = False) 
         raise ValueError(
             f"{where}: {name} must be a string{'' if empty else ' that is not empty'}."
         )
+    if "\0" in value or _HALF_CHARACTER.search(value):
+        raise ValueError(f"{where}: {name} holds a zero byte or half of a surrogate pair.")
     return value
+
+
+_HALF_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""What JSON can write as ``\\ud800`` and nothing can hold; U+DC80 to U+DCFF stand for the bytes of
+a file name that is not UTF-8."""
 
 
 def _seconds(fields: dict[str, Any], name: str, where: str) -> float:
     value = fields.get(name)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < 0:  # type: ignore[arg-type, operator]
-        raise ValueError(f"{where}: {name} must be a number of seconds, 0 or more.")
+    if not number or not 0 <= value < 1e9:  # type: ignore[operator]
+        raise ValueError(f"{where}: {name} must be a number of seconds, 0 or more and below 1e9.")
     return float(value)  # type: ignore[arg-type]
 
 

@@ -444,7 +444,7 @@ def _load_cache(path: Path) -> dict[str, Inspection]:
                         key, *fields = json.loads(line)
                         fields[-1] = [tuple(cut) for cut in fields[-1]]
                         cache[key] = Inspection(None, *fields)
-                    except (ValueError, TypeError):
+                    except (ValueError, TypeError, IndexError, RecursionError):
                         break
                     good += len(line)
     with path.open("ab") as file:
@@ -736,12 +736,13 @@ def _write(out: Path, kept: list[_Kept], dropped: list[Dropped], summary: Prepar
         else:
             path.unlink(missing_ok=True)  # of an earlier run with other settings
     text = json.dumps(asdict(summary), ensure_ascii=False, indent=2)
-    (out / "summary.json").write_text(text + "\n", encoding="utf-8")
+    (out / "summary.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def _write_dropped(out: Path, dropped: list[Dropped]) -> None:
     root = os.path.abspath(out)
-    with (out / "dropped.jsonl").open("w", encoding="utf-8", newline="\n") as file:
+    path = out / "dropped.jsonl"
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
         for item in dropped:
             audio = relative_path(item.audio, root)
             row = {"audio": audio, "reason": item.reason, "id": item.id}

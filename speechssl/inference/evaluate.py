@@ -119,7 +119,8 @@ def write_result(
         elapsed_s=evaluation.elapsed_s,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(data, ensure_ascii=False, indent=2) + "\n"
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _row_name(result: EvalResult) -> str:

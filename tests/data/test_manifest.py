@@ -101,6 +101,36 @@ def test_a_broken_line_is_named(tmp_path: Path, line: object, words: str) -> Non
         read_manifest(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("sample_rate", "9" * 5000, "a number too long"),
+        ("text", "[" * 200000, "brackets too deep"),
+        ("duration_s", f"1{'0' * 400}", "duration_s must be a number of seconds"),
+        ("text", '"\\ud800"', "text holds a zero byte or half of a surrogate pair"),
+        ("audio", '"a\\u0000.wav"', "audio holds a zero byte"),
+    ],
+)
+def test_what_json_allows_and_nobody_means_is_named(
+    tmp_path: Path, name: str, value: str, words: str
+) -> None:
+    fields = {key: json.dumps(known) for key, known in GOOD.items()} | {name: value}
+    line = "{" + ", ".join(f'"{key}": {written}' for key, written in fields.items()) + "}"
+    with pytest.raises(ValueError, match=rf"train\.jsonl, line 2: .*{words}"):
+        read_manifest(manifest(tmp_path, {**GOOD, "id": "first"}, line))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file names are bytes")
+def test_a_file_name_that_is_not_utf8_goes_through(tmp_path: Path) -> None:
+    audio.write(tmp_path / "x.wav", np.zeros(1600, np.float32), 16000)
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav"))
+    (tmp_path / "x.wav").rename(path)
+    given = Utterance(path.stem, path, 0.0, 0.1, 16000)
+    write_manifest(tmp_path / "train.jsonl", [given])
+    assert read_manifest(tmp_path / "train.jsonl") == [given]
+    assert audio.probe(read_manifest(tmp_path / "train.jsonl")[0].audio).num_samples == 1600
+
+
 def test_bytes_that_are_not_utf8_are_named(tmp_path: Path) -> None:
     path = manifest(tmp_path, GOOD)
     path.write_bytes(path.read_bytes() + b'{"id": "\xff"}\n')
