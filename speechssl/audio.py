@@ -513,7 +513,7 @@ def _load_index(data: Path, index: Path, digest: str | None) -> _Contents | None
         if not fits or data.stat().st_size != 2 * int(lengths.sum()):
             return None
         return _Contents(lengths, faults)
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
         return None
 
 
