@@ -26,9 +26,12 @@ def load_recipe(name: str | None, task: str, size: str, kind: type[Config]) -> C
         return None
     if name.endswith(".json"):
         try:
-            return from_json(kind, json.loads(Path(name).read_text(encoding="utf-8")))
-        except json.JSONDecodeError as error:
+            data = json.loads(Path(name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise FileNotFoundError(f"There is no recipe {name}.") from None
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{name} is not JSON: {error}.") from error
+        return from_json(kind, data)
     name, _, function = name.partition(":")
     path = _find(name, task)
     module = _load(path)

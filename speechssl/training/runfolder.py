@@ -77,7 +77,7 @@ def override(config: Config, settings: Sequence[tuple[str, str]]) -> Config:
             raise ValueError(f"There is no setting {name!r}. {known}")
         try:
             place[last] = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # not JSON, or what nobody means
             place[last] = value
     return from_json(type(config), data)
 
@@ -119,5 +119,5 @@ def _read_plain(kind: Any, data: Any, name: str) -> Any:
             raise ValueError(f"{name} must be a list, got {data!r}.")
         return tuple(data)
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
-        return float(data)
+        return float(data) if abs(data) < 1 << 53 else data  # a larger one is refused as it is
     return data

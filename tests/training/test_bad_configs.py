@@ -71,7 +71,7 @@ def test_there_are_fields():
 @pytest.mark.parametrize(("run", "name", "kind", "value"), FIELDS)
 def test_every_number_is_checked(run, name, kind, value):
     config, field = CONFIGS[run], name.rsplit(".", 1)[-1]
-    bad = ["many", float("nan"), float("inf"), True, 10**30]
+    bad = ["many", float("nan"), float("inf"), True, 10**30, 10**400]
     bad += [] if field in SIGNED else [-1]
     bad += [2.5] if kind is int else []
     assert changed(config, name, value) == config
@@ -90,6 +90,9 @@ def test_every_number_is_checked(run, name, kind, value):
     ("config", "name", "value", "said"),
     [
         ("pretrain", "optim.lr", "fast", r"optim\.lr must be a number.*got 'fast'"),
+        ("pretrain", "optim.lr", "9" * 400, r"optim\.lr must be a number"),
+        ("pretrain", "optim.lr", "9" * 5000, r"optim\.lr must be a number"),
+        ("pretrain", "optim.lr", "[" * 200000, r"optim\.lr must be a number"),
         ("pretrain", "optim.beta1", "1", r"optim\.beta1 must be in \[0, 1\)"),
         ("pretrain", "optim.schedule", "cos", r"optim\.schedule must be one of tri_stage, linear"),
         ("pretrain", "loop.max_steps", "1.5", r"loop\.max_steps must be a whole number"),
@@ -150,6 +153,12 @@ def test_a_misspelt_key_of_a_json_file_is_told_with_the_nearest(run, tmp_path):
     path.write_text(json.dumps([1, 2]))
     with pytest.raises(ValueError, match="must be an object of settings"):
         load_recipe(str(path), run, "tiny", kind)
+    for damage in (b"\xff\xfe", b"{oops", b"[" * 200000, b"9" * 5000):
+        path.write_bytes(damage)
+        with pytest.raises(ValueError, match=r"config\.json is not JSON"):
+            load_recipe(str(path), run, "tiny", kind)
+    with pytest.raises(FileNotFoundError, match=r"no recipe .*gone\.json"):
+        load_recipe(str(tmp_path / "gone.json"), run, "tiny", kind)
 
 
 @pytest.mark.parametrize(
