@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from speechssl.model.dropout import draw_keep, keep_scale
+from speechssl.model.dropout import draw_keep, keep_, keep_scale
 
 
 def attend(
@@ -41,17 +41,16 @@ class _Attend(torch.autograd.Function):
         ctx.save_for_backward(query, key, value, mask, keep)
         ctx.scale = scale
         weights = _weights(query, key, mask)
-        return weights.mul_(keep.to(weights.dtype)) @ (value * scale)
+        return keep_(weights, keep) @ (value * scale)
 
     @staticmethod
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
         query, key, value, mask, keep = ctx.saved_tensors
         weights = _weights(query, key, mask)  # (B, H, T, T)
-        keep = keep.to(weights.dtype)
         grad = grad * ctx.scale
-        by_value = (weights * keep).transpose(2, 3) @ grad  # (B, H, T, E)
-        by_weights = (grad @ value.transpose(2, 3)).mul_(keep)
+        by_weights = keep_(grad @ value.transpose(2, 3), keep)
         by_scores = torch._softmax_backward_data(by_weights, weights, 3, weights.dtype)
+        by_value = keep_(weights, keep).transpose(2, 3) @ grad  # (B, H, T, E)
         by_mask = None
         if ctx.needs_input_grad[3]:
             by_mask = by_scores.sum_to_size(mask.shape)

@@ -480,7 +480,8 @@ class FinetuneWork:
         self.config, self.tokenizer, self.device = config, tokenizer, device
         self.pretrained = pretrained
         self.model = model.to(device).train()
-        self._learning = [p for p in model.speech.parameters() if p.requires_grad]
+        speech = model.speech.named_parameters()
+        self._learning = {name for name, p in speech if p.requires_grad}  # spread, they are others
         self.modules: torch.nn.Module = self.model
         self.notes: dict[str, Any] = {}
         self._sample = ("", "")
@@ -520,8 +521,9 @@ class FinetuneWork:
     def _freeze(self, step: int, max_steps: int) -> None:
         """Only the head learns at first."""
         learns = not self.pretrained or step >= min(self.config.head_only_steps, max_steps // 2)
-        for parameter in self._learning:
-            parameter.requires_grad_(learns)
+        for name, parameter in self.model.speech.named_parameters():
+            if name in self._learning:
+                parameter.requires_grad_(learns)
 
     def _masks(self, done: float, wave_lengths: Tensor, index: int) -> dict[str, Tensor]:
         """Time and channel masks for waves of these lengths, batch `index` of the run; none at its
