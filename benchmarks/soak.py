@@ -3,8 +3,9 @@ watch what must not grow: the memory of the run and of its loader, the files of 
 
     python benchmarks/soak.py --minutes 120 --json soak.json
 
-About four tenths of the minutes go to a run that nobody disturbs, the rest to one of the same
-updates that is killed again and again; in the end both must be the same byte for byte. The corpus
+A tenth of the minutes goes to measuring the machine, a third to a run that nobody disturbs, the
+rest to one of the same updates that is killed again and again; in the end both must be the same
+byte for byte. The corpus
 is noise unless a manifest is given. Linux only: memory is read from /proc.
 
 Exit code 0: the same bytes, no file and no process left over.
@@ -34,8 +35,8 @@ from speechssl.runlog import read_metrics
 WARM_UP_S = 60.0
 """After this age of a process its memory counts: before, libraries and caches are still filled."""
 
-ALONE = 0.4
-"""Share of the minutes for the run that nobody disturbs."""
+MEASURED, ALONE = 0.1, 0.35
+"""Shares of the minutes: to see how fast the machine is, and for the run that nobody disturbs."""
 
 
 @dataclass(frozen=True)
@@ -284,12 +285,17 @@ def main() -> int:
 
 
 def measure(folder: Path, args: argparse.Namespace) -> int:
-    """Updates that fill the undisturbed run's share of the minutes, by the clock of a short one."""
-    updates = []
-    for number, steps in enumerate((10, 110)):
-        life = live(build_job(folder, args, steps), folder / f"short-{number}", 1, 1e9, 1.0)
-        updates.append(life.lived_s)
-    per_update_s = max(updates[1] - updates[0], 0.01) / 100
+    """Updates that fill the undisturbed run's share of the minutes, by the clock of a run that is
+    stopped after a tenth of them."""
+    job = build_job(folder, args, 1_000_000)
+    job = replace(job, config=replace(job.config, loop=replace(job.config.loop, log_every=1)))
+    run = folder / "measured"
+    live(job, run, 1, MEASURED * 60 * args.minutes, args.every_s)
+    lines = [line for line in read_metrics(run) if "speed/audio_s_per_s" in line]
+    if len(lines) < 2:
+        raise SystemExit("The machine did not come to two updates in a tenth of the minutes.")
+    first, last = lines[0], lines[-1]
+    per_update_s = max(last["time_s"] - first["time_s"], 1e-3) / (last["step"] - first["step"])
     return max(round(ALONE * 60 * args.minutes / per_update_s), 10)
 
 
