@@ -223,8 +223,17 @@ def _build(path: Path) -> SpeechModel | CTCModel:
         if not (head := description.get("head")):
             return build_empty(config)
         return build_empty(config, head["vocab_size"], head.get("upsample", 1))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} describes a model that cannot be built: {error}") from error
+    except (
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+        RuntimeError,
+    ) as error:
+        # RuntimeError: torch has no tensor of a size below 0, or above the memory
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} describes a model that cannot be built: {reason}") from error
 
 
 def build_empty(
@@ -292,7 +301,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is missing.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}.") from error
     if not isinstance(data, dict):
         raise ValueError(f"{path} must hold a JSON object.")

@@ -80,7 +80,7 @@ def _size_until(path: Path, step: int) -> int:
         for line in file:
             try:
                 later = json.loads(line)["step"] > step
-            except (ValueError, KeyError, TypeError):  # cut off by a kill
+            except (ValueError, KeyError, TypeError, RecursionError):  # cut off by a kill
                 break
             if later or not line.endswith(b"\n"):
                 break
@@ -89,13 +89,16 @@ def _size_until(path: Path, step: int) -> int:
 
 
 def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
-    """The records of a run folder's metrics.jsonl; a last line cut off by a kill is left out."""
+    """The records of a run folder's metrics.jsonl, up to a line that a kill cut off."""
     path = Path(folder) / "metrics.jsonl"
     records = []
     if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_bytes().splitlines():
             try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
                 break
+            if not isinstance(record, dict):
+                break
+            records.append(record)
     return records

@@ -213,6 +213,9 @@ def test_missing_and_unexpected_weights_are_named(folder):
         ({"model": {"encoder": {"kind": "sinc"}}}, "encoder.kind must be one of"),
         ({"model": {"context": {"dim": "wide"}}}, r"config\.json describes a model that cannot"),
         ({"model": [1]}, r"config\.json describes a model that cannot"),
+        ({"head": {"vocab_size": -1}}, r"config\.json describes a model that cannot"),
+        ({"head": {"vocab_size": 10**14}}, r"config\.json describes a model that cannot"),
+        ({"head": {"vocab_size": 10**400}}, r"config\.json describes a model that cannot"),
         ({"head": {"rows": 3}}, r"config\.json describes a model that cannot.*vocab_size"),
         ({"version": 2}, r"newer speechssl \(format 2, this one reads up to 1\): upgrade"),
         ({"version": 2, "model": {"new": 1}}, "newer speechssl"),
@@ -231,6 +234,8 @@ def test_a_config_that_cannot_be_built_is_a_sentence(folder, changes, said):
         ("[]", "must hold a JSON object"),
         ("{oops", "is damaged"),
         (b"\xff\xfe", "is damaged"),
+        ('{"version": ' + "9" * 5000 + "}", "is damaged"),
+        ("[" * 200000, "is damaged"),
     ],
 )
 def test_a_damaged_config_is_named(folder, written, said):

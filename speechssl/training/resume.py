@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +27,10 @@ from speechssl.checkpoint import replace_folder, sweep, sync_folder, throw_away
 
 _CHECKSUMS = "checksums.json"
 """Written last; SHA-256 of every other file of the folder."""
+
+_FILES = {"model.safetensors", "optimizer.safetensors", "progress.json"}
+
+_STEP = re.compile("step-[0-9]{8,18}")
 
 
 @dataclass
@@ -164,7 +169,7 @@ def newest_state(run: Path) -> TrainingState | None:
     for folder in folders:
         try:
             return _read(folder)
-        except (OSError, SafetensorError, ValueError, TypeError) as error:
+        except (OSError, SafetensorError, ValueError, TypeError, RecursionError) as error:
             line = f"The checkpoint {folder} is damaged ({error}); trying the one before."
             print(line, file=sys.stderr)
     if folders:
@@ -201,6 +206,8 @@ def clear_leftovers(run: Path, *, resume: bool) -> None:
 def _read(folder: Path) -> TrainingState:
     """The state in a folder; an error of any kind where a file is missing or not what it was."""
     expected = json.loads((folder / _CHECKSUMS).read_text(encoding="utf-8"))
+    if not isinstance(expected, dict) or expected.keys() != _FILES:
+        raise ValueError(f"{_CHECKSUMS} does not hold the checksums of {', '.join(sorted(_FILES))}")
     wrong = [name for name, value in expected.items() if _checksum(folder / name) != value]
     if wrong:
         raise ValueError(f"the checksum of {' and '.join(wrong)} is wrong")
@@ -216,8 +223,9 @@ def _folder(run: Path, step: int) -> Path:
 
 
 def _folders(run: Path) -> list[Path]:
-    """Newest first."""
-    return sorted((run / "checkpoints").glob("step-*"), key=_step, reverse=True)
+    """Newest first; what somebody else put there (``step-00000020 (copy)``) is none."""
+    found = [f for f in (run / "checkpoints").glob("step-*") if _STEP.fullmatch(f.name)]
+    return sorted(found, key=_step, reverse=True)
 
 
 def _step(folder: Path) -> int:

@@ -179,6 +179,24 @@ def test_a_damaged_newest_falls_back_and_says_so(name, damage, parts, tmp_path, 
     assert steps(tmp_path) == [15]
 
 
+@pytest.mark.parametrize("written", ["[]", "3", "{}", '{"progress.json": 3}', "[" * 200000])
+def test_a_list_of_checksums_that_is_none_falls_back(written, parts, tmp_path):
+    save(tmp_path, parts, 10)
+    save(tmp_path, parts, 20)
+    (tmp_path / "checkpoints" / "step-00000020" / "checksums.json").write_text(written)
+    assert newest_state(tmp_path).progress.step == 10
+
+
+def test_what_somebody_else_put_there_is_no_state(parts, tmp_path):
+    save(tmp_path, parts, 10)
+    for name in ("step-00000020 (copy)", "step-old", "step-"):
+        (tmp_path / "checkpoints" / name).mkdir()
+    assert newest_state(tmp_path).progress.step == 10
+    clear_leftovers(tmp_path, resume=False)
+    assert newest_state(tmp_path) is None
+    assert (tmp_path / "checkpoints" / "step-old").is_dir()
+
+
 def test_a_run_whose_every_state_is_damaged_is_not_begun_anew_unasked(parts, tmp_path):
     save(tmp_path, parts, 10)
     (tmp_path / "checkpoints" / "step-00000010" / "model.safetensors").write_bytes(b"")
@@ -199,6 +217,12 @@ def test_leftovers_of_killed_saves_are_cleared(parts, tmp_path):
     assert steps(tmp_path) == [10]
     clear_leftovers(tmp_path, resume=False)
     assert newest_state(tmp_path) is None
+
+
+@pytest.mark.parametrize("line", [b"\xff\xfe", b"3", b'{"step', b"[" * 200000, b"9" * 5000])
+def test_metrics_end_at_a_line_that_is_none(line, tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n' + line + b"\n")
+    assert read_metrics(tmp_path) == [{"step": 1}]
 
 
 def test_metrics_are_cut_to_the_state_byte_for_byte(tmp_path):
