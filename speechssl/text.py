@@ -329,7 +329,7 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
         raise FileNotFoundError(
             f"{path} is missing: {folder} holds no tokenizer, so it is not a fine-tuned model."
         ) from None
-    except ValueError:  # not JSON, or not UTF-8
+    except (ValueError, RecursionError):  # not JSON, or not UTF-8
         raise ValueError(_damaged(path, "it is not JSON")) from None
     if not isinstance(info, dict) or info.get("type") not in ("char", "vocabulary", "spm"):
         raise ValueError(_damaged(path, 'its "type" is neither "char", "vocabulary" nor "spm"'))
@@ -342,7 +342,11 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
         return _load_sentencepiece(path.with_name(_MODEL_FILE), info)
     try:
         if info["type"] == "vocabulary":
-            silent, uppercase = info.get("silent", ()), info.get("uppercase", False)
+            silent, uppercase = info.get("silent", []), info.get("uppercase", False)
+            if not isinstance(silent, list) or not all(isinstance(s, str) for s in silent):
+                raise ValueError("its silent symbols are not a list of strings")
+            if not isinstance(uppercase, bool):
+                raise ValueError('its "uppercase" is neither true nor false')
             return VocabularyTokenizer(info.get("symbols"), silent, uppercase=uppercase)  # type: ignore[arg-type]  # checked inside
         return CharTokenizer(info.get("symbols"))  # type: ignore[arg-type]  # checked inside
     except ValueError as error:

@@ -273,6 +273,9 @@ def test_a_folder_without_a_tokenizer(tmp_path) -> None:
         load_tokenizer(tmp_path)
 
 
+VOCABULARY = '{"type": "vocabulary", "version": 1, "symbols": ["<blank>", "⁇", "a"], '.encode()
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -283,6 +286,10 @@ def test_a_folder_without_a_tokenizer(tmp_path) -> None:
         (b'{"type": "char", "version": 2, "symbols": []}', "format version 2"),
         (b'{"type": "char", "version": 1}', "is damaged: its symbols are not a list"),
         (b'{"type": "char", "version": 1, "symbols": ["a"]}', "is damaged: its symbols do not"),
+        (b"[" * 200000, "is damaged: it is not JSON"),
+        (VOCABULARY + b'"silent": 3}', "is damaged: its silent symbols are not a list"),
+        (VOCABULARY + b'"silent": [["a"]]}', "is damaged: its silent symbols are not a list"),
+        (VOCABULARY + b'"uppercase": "no"}', 'is damaged: its "uppercase" is neither'),
     ],
 )
 def test_a_damaged_description_is_named(tmp_path, content: bytes, reason: str) -> None:
