@@ -8,6 +8,7 @@ name and drop.
 
 import csv
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -332,7 +333,7 @@ def _seconds(path: Path, line: int, row: dict[str, str], column: str) -> float |
         seconds = float(value)
     except ValueError:
         seconds = -1.0
-    if not 0 <= seconds < float("inf"):
+    if not 0 <= seconds < 1e9:
         raise ValueError(f"{path}, line {line}: {column} is {value!r}, not a number of seconds.")
     return seconds
 
@@ -344,7 +345,8 @@ def _stem(name: str) -> str:
 def _resolve(name: str, folders: list[Path]) -> Path:
     """The first of the folders in which the file is; the first folder when it is in none."""
     places = [folder / name for folder in folders]
-    return next((place for place in places if place.is_file()), places[0])
+    # os.path, as Path.is_file fails on a name that is longer than a file's can be
+    return next((place for place in places if os.path.isfile(place)), places[0])
 
 
 def _tables(folder: Path) -> list[Path]:
@@ -492,8 +494,8 @@ def _segment(
         raise ValueError(f"{where}: `{value}` is not `recording start end`.") from None
     if recording not in waves:
         raise ValueError(f"{where}: recording {recording} is not in wav.scp.")
-    if end_s == -1:  # Kaldi's word for the end of the recording
+    if end_s == -1 and 0 <= start_s < 1e9:  # Kaldi's word for the end of the recording
         return waves[recording], start_s, None
-    if not 0 <= start_s < end_s:
+    if not 0 <= start_s < end_s < 1e9:
         raise ValueError(f"{where}: it ends at {end_s} s and starts at {start_s} s.")
     return waves[recording], start_s, round(end_s - start_s, 6)

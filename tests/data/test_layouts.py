@@ -140,6 +140,11 @@ def test_recordings_are_found_in_the_usual_sub_folders(tmp_path: Path) -> None:
     assert found == ["clips/a.wav", "b.wav"]
 
 
+def test_a_name_longer_than_a_file_can_have_is_missing_and_no_error(tmp_path: Path) -> None:
+    fill(tmp_path, t_dot_tsv=f"path\n{'x' * 300}.wav\n")
+    assert [len(r.audio.name) for r in read(tmp_path / "t.tsv")] == [304]
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -279,6 +284,9 @@ def test_kaldi_commands_are_refused_and_not_run(tmp_path: Path, command: str) ->
         ({"wav_dot_scp": "r a.wav\n", "segments": "s r 1 x\n"}, "not `recording start end`"),
         ({"wav_dot_scp": "r a.wav\n", "segments": "s q 1 2\n"}, "q is not in wav.scp"),
         ({"wav_dot_scp": "r a.wav\n", "segments": "s r 2 1\n"}, "ends at 1.0 s and starts at 2.0"),
+        ({"wav_dot_scp": "r a.wav\n", "segments": "s r nan -1\n"}, "starts at nan"),
+        ({"wav_dot_scp": "r a.wav\n", "segments": "s r -3 -1\n"}, "starts at -3.0"),
+        ({"wav_dot_scp": "r a.wav\n", "segments": "s r 1 inf\n"}, "ends at inf"),
     ],
 )
 def test_broken_kaldi_is_named(tmp_path: Path, files: dict[str, str], message: str) -> None:
