@@ -320,7 +320,9 @@ def test_cache_follows_changes(tmp_path: Path, items: list[audio.CacheItem]) -> 
     assert WaveCache.build(folder, items[1:2], 8000).get(0).shape == (1600,)
 
 
-@pytest.mark.parametrize("damage", ["no index", "half an index", "half the samples"])
+@pytest.mark.parametrize(
+    "damage", ["no index", "half an index", "half the samples", "[]", '{"num_samples": [1e999]}']
+)
 def test_half_a_cache_is_built_again(
     tmp_path: Path, items: list[audio.CacheItem], damage: str
 ) -> None:
@@ -329,6 +331,8 @@ def test_half_a_cache_is_built_again(
     (data,), (index,) = folder.glob("*.i16"), folder.glob("*.json")
     if damage == "no index":
         index.unlink()
+    elif damage[0] in "[{":
+        index.write_text(damage)
     elif damage == "half an index":
         index.write_text(index.read_text()[:20])
     else:

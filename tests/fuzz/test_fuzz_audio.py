@@ -57,7 +57,7 @@ def is_read_or_refused(data: bytes, path) -> None:
     assert len(wave) <= 4_000_000
 
 
-@settings(max_examples=4 * settings.default.max_examples)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(data=st.sampled_from(sorted(CODINGS)).flatmap(lambda coding: damaged(WHOLE[coding])))
 def test_a_damaged_recording_is_read_or_refused(data, tmp_path):
     is_read_or_refused(data, tmp_path / "x")
