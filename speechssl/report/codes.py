@@ -34,6 +34,8 @@ _NEAR_S = 0.1
 _ROUGH_CER = 0.6
 """Of the aligning model, above which its alignments are hardly to be believed."""
 _NO_CHARACTER = "–"
+_FULL_COLOUR = 16
+"""How many times its even share a code must have to be drawn in full colour."""
 _MOST_ROWS = 40
 _NUM_LISTED = 24
 
@@ -103,7 +105,7 @@ def _usage_map(run: Run, kind: str, right: np.ndarray | None) -> str:
         title, hint = "Codes guessed", "Rows: codes, the commonest true one on top"
     order = np.argsort(-ranks, kind="stable")
     figure = heat_map(
-        np.sqrt(shares[:, order].T / max(shares.max(), 1e-9)),
+        np.sqrt(shares[:, order].T * num_codes / _FULL_COLOUR),
         title=f"{title} of {run.name} over the run; {latest}",
         columns=columns,
         x_ticks=x_ticks,
@@ -112,7 +114,8 @@ def _usage_map(run: Run, kind: str, right: np.ndarray | None) -> str:
     )
     return (
         f'<figure class="card"><figcaption><h4>{title}</h4><p>Of the hidden frames of each '
-        f"validation. {hint}; the stronger the colour, the more often.</p></figcaption>{figure}"
+        f"validation. {hint}; the stronger the colour, the more often: full where a code "
+        f"has {_FULL_COLOUR} times its even share.</p></figcaption>{figure}"
         "</figure>"
     )
 
