@@ -164,6 +164,9 @@ class Runner:
         self.wave = torch.zeros(len(lengths), max(lengths))
         for row, length in enumerate(lengths):
             self.wave[row, :length] = 0.1 * torch.randn(length)
+            if self.config.normalize_wave:  # ours does it in the model, theirs before it
+                heard = self.wave[row, :length]
+                self.wave[row, :length] = (heard - heard.mean()) / heard.std(correction=0)
         self.frames = model.frame_lengths(self.lengths)
         drawn = span_mask(
             self.frames.tolist(),

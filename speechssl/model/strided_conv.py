@@ -68,19 +68,22 @@ class _GeluConv(torch.autograd.Function):
         stride, num = ctx.stride, grad.shape[1]
         matrix = _matrix(weight)  # (K C, O)
         by_frames = torch.empty_like(frames) if ctx.needs_input_grad[0] else None
-        by_matrix = torch.zeros(
-            matrix.shape, dtype=torch.promote_types(grad.dtype, torch.float32), device=grad.device
-        )
+        by_rows = torch.zeros(
+            matrix.shape[::-1],
+            dtype=torch.promote_types(grad.dtype, torch.float32),
+            device=grad.device,
+        )  # (O, K C)
         for index, row in enumerate(grad.contiguous()):
             if ctx.needs_input_grad[1]:
+                turned = row.T.contiguous()  # (O, T'): a product is faster from the left
                 for part, taps in _groups(F.gelu(frames[index]), matrix, num, stride):
-                    by_matrix[taps] += part.T @ row
+                    by_rows[:, taps] += turned @ part
             if by_frames is not None:
                 into = by_frames[index]
                 _spread(into, row, matrix, stride)
                 torch.ops.aten.gelu_backward.grad_input(into, frames[index], grad_input=into)
         out, channels, kernel = weight.shape
-        by_weight = by_matrix.view(kernel, channels, out).permute(2, 1, 0).to(weight.dtype)
+        by_weight = by_rows.view(out, kernel, channels).transpose(1, 2).to(weight.dtype)
         return by_frames, by_weight, None
 
 
