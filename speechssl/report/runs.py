@@ -114,11 +114,8 @@ def _read_lines(folder: Path) -> tuple[list[Any], int | None]:
     """What the log says, and the line from which on it is damaged; ValueError where that is the
     first one."""
     path = folder / "metrics.jsonl"
-    try:
-        lines = read_metrics(folder)
-        num_whole = path.read_bytes().count(b"\n") if path.exists() else 0
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is damaged: {error}.") from error
+    lines = read_metrics(folder)
+    num_whole = path.read_bytes().count(b"\n") if path.exists() else 0
     if num_whole and not lines:
         raise ValueError(f"{path} is damaged: its first line is not JSON.")
     return lines, len(lines) + 1 if len(lines) < num_whole else None

@@ -221,17 +221,11 @@ def test_light_and_dark_can_be_chosen_without_a_script(tmp_path):
     assert all(f":has(#{name}:checked)" in html for name in names[1:])
 
 
-def test_a_log_that_is_no_log_is_named(tmp_path):
+@pytest.mark.parametrize("log", [b"hello\nyou\n", b"\xff\xfe{\n"], ids=["text", "bytes"])
+def test_a_log_that_is_no_log_is_named(log, tmp_path):
     folder = make_run(tmp_path / "a", [])
-    (folder / "metrics.jsonl").write_text("hello\nyou\n", encoding="utf-8")
+    (folder / "metrics.jsonl").write_bytes(log)
     with pytest.raises(ValueError, match="is damaged: its first line is not JSON"):
-        write_report([folder], tmp_path / "r.html")
-
-
-def test_a_damaged_log_is_named(tmp_path):
-    folder = make_run(tmp_path / "a", [])
-    (folder / "metrics.jsonl").write_bytes(b"\xff\xfe{")
-    with pytest.raises(ValueError, match=r"metrics\.jsonl is damaged"):
         write_report([folder], tmp_path / "r.html")
 
 
