@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from speechssl import shapes
@@ -105,10 +106,13 @@ def log_probs(
     """Waves of (S_i,) float32, one batch -> log-probabilities (B, T, V) float32, (B,) rows."""
     device = next(model.parameters()).device
     padded, lengths = shapes.pad_waves(waves)
+    if device.type == "cpu":  # products of each new shape are compiled, and what that made is kept
+        grid = 1 << max(padded.shape[1].bit_length() - 5, 0)  # 16 lengths an octave, 6 % at most
+        padded = F.pad(padded, (0, -padded.shape[1] % grid))
     # Autocast keeps its copies of the weights under no_grad, under inference_mode it does not.
     with torch.no_grad(), autocast(device, precision):
-        rows: tuple[Tensor, Tensor] = model(padded.to(device), lengths.to(device))
-    return rows
+        rows, num_rows = model(padded.to(device), lengths.to(device))
+    return rows[:, : int(num_rows.max())], num_rows
 
 
 def _hear(
