@@ -91,11 +91,17 @@ def _index(shard: Path, _size: int, changed_ns: int) -> np.ndarray:
             raise
     index = np.sort(np.array(rows, dtype=_MEMBER), order="name")
     with contextlib.suppress(OSError):  # a folder that cannot be written to
-        part = place.with_name(f"{place.name}.{os.getpid()}.part")
-        try:
-            with part.open("wb") as file:
-                np.save(file, index)
-            os.replace(part, place)
-        finally:
-            part.unlink(missing_ok=True)
+        write_array(place, index)
     return index
+
+
+def write_array(place: Path, values: np.ndarray) -> None:
+    """Write a .npy file whole or not at all; several processes may do so at a time."""
+    part = place.with_name(f"{place.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            np.save(file, values)
+        os.replace(part, place)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)

@@ -5,7 +5,6 @@ where each line begins, and how long the utterance is. It is made when the manif
 in one pass that also finds broken lines and ids that are there twice.
 """
 
-import contextlib
 import os
 import re
 from array import array
@@ -16,6 +15,7 @@ from typing import Any, overload
 import numpy as np
 
 from speechssl.data.manifest import Utterance, parse_line, read_manifest
+from speechssl.shards import write_array
 
 _ROW = np.dtype([("offset", "<i8"), ("duration_s", "<f8")])
 _STRING = rb'"(?:[^"\\\\]|\\\\.)+"'
@@ -58,7 +58,7 @@ class ManifestIndex(Sequence[Utterance]):
         if not _is_current(place, path):
             rows = _make_rows(path)
             try:
-                _write(place, rows)
+                write_array(place, rows)
             except OSError:  # a folder that cannot be written to: in memory, and anew next time
                 return cls(path, rows)
         return cls(path, np.load(place, mmap_mode="r"))
@@ -182,14 +182,3 @@ def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
             if not line.isspace():
                 yield number, offset, line
             offset += len(line)
-
-
-def _write(place: Path, rows: np.ndarray) -> None:
-    part = place.with_name(f"{place.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            np.save(file, rows)
-        os.replace(part, place)
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)

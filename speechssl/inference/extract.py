@@ -18,10 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from speechssl import shapes
 from speechssl.checkpoint import Checkpoint
 from speechssl.device import Precision, autocast, pick_device
-from speechssl.inference.hearing import BATCH_S, End, Unreadable, batches, windows
+from speechssl.inference.hearing import BATCH_S, End, Unreadable, batches, pad_chunks, windows
 from speechssl.inference.recordings import MAX_CHUNK_S, Chunk, Clip, as_clip
 from speechssl.model.speech_model import SpeechModel
 
@@ -178,13 +177,13 @@ def _hear(
     device = next(speech.parameters()).device
     rate = speech.config.sample_rate
     plan = batches(heard, rate, batch_s=batch_s, device=device, precision=precision)
-    for members in plan:
-        wave, lengths = shapes.pad_waves([heard[i].wave for i in members])  # (B, S), (B,)
-        with torch.inference_mode(), autocast(device, precision):
-            out = speech(wave.to(device), lengths.to(device), keep_hidden=True)
+    with torch.no_grad(), autocast(device, precision):  # weights are cast once for all
+        for members in plan:
+            wave, lengths = pad_chunks([heard[i].wave for i in members], device)  # (B, S), (B,)
+            out = speech(wave, lengths, keep_hidden=True)
             values = layers(out.hidden).float().cpu().numpy()  # (B, T, D)
-        for row, i in enumerate(members):
-            found[i] = values[row, : int(out.lengths[row])].copy()
+            for row, i in enumerate(members):
+                found[i] = values[row, : int(out.lengths[row])].copy()
     return [found[i] for i in range(len(heard))]
 
 

@@ -12,15 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from speechssl import shapes
 from speechssl.checkpoint import Checkpoint
 from speechssl.decoding.align import Word
 from speechssl.decoding.greedy import Hypothesis, greedy_decode
 from speechssl.device import Precision, autocast, bf16_is_fast, pick_device
-from speechssl.inference.hearing import BATCH_S, End, Unreadable, batches, windows
+from speechssl.inference.hearing import BATCH_S, End, Unreadable, batches, pad_chunks, windows
 from speechssl.inference.recordings import MAX_CHUNK_S, Chunk, Clip, as_clip
 from speechssl.inference.transcript import Transcript, mean_confidence, to_segments
 from speechssl.model.speech_model import CTCModel
@@ -105,13 +103,10 @@ def log_probs(
 ) -> tuple[Tensor, Tensor]:
     """Waves of (S_i,) float32, one batch -> log-probabilities (B, T, V) float32, (B,) rows."""
     device = next(model.parameters()).device
-    padded, lengths = shapes.pad_waves(waves)
-    if device.type == "cpu":  # products of each new shape are compiled, and what that made is kept
-        grid = 1 << max(padded.shape[1].bit_length() - 5, 0)  # 16 lengths an octave, 6 % at most
-        padded = F.pad(padded, (0, -padded.shape[1] % grid))
+    padded, lengths = pad_chunks(waves, device)
     # Autocast keeps its copies of the weights under no_grad, under inference_mode it does not.
     with torch.no_grad(), autocast(device, precision):
-        rows, num_rows = model(padded.to(device), lengths.to(device))
+        rows, num_rows = model(padded, lengths)
     return rows[:, : int(num_rows.max())], num_rows
 
 

@@ -94,14 +94,15 @@ class ConvLayer(nn.Module):
         return F.gelu(values), lengths
 
     def by_products(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """GELU, then this layer without its own: (B, T_in, C_in), (B,) -> (B, T, C), (B,)."""
+        """GELU, then this layer without its own: (B, T_in, C_in), (B,) -> (B, T, C), (B,).
+
+        Not for a group norm, which only the first layer has (:meth:`by_windows`).
+        """
         dtype = product_dtype(frames)
         frames = gelu_conv(frames.to(dtype), self.conv.weight.to(dtype), self.stride)
         if self.conv.bias is not None:
             frames = frames + self.conv.bias.to(dtype)
         lengths = shapes.conv_output_lengths(lengths, self.kernel, self.stride)
-        if isinstance(self.norm, MaskedGroupNorm):
-            return self.norm(frames.transpose(1, 2), lengths).transpose(1, 2), lengths
         return (frames if self.norm is None else self.norm(frames)), lengths
 
     def by_windows(self, wave: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

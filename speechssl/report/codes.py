@@ -13,7 +13,8 @@ import numpy as np
 
 from speechssl.checkpoint import Checkpoint
 from speechssl.decoding.align import Alignment, align
-from speechssl.report.charts import colour_class, number_text
+from speechssl.report.blocks import run_block
+from speechssl.report.charts import number_text
 from speechssl.report.opened import (
     CannotShowError,
     Pretraining,
@@ -47,10 +48,9 @@ def codes_section(runs: Sequence[Run]) -> str:
     blocks = []
     for number, run in enumerate(runs):
         if run.task == "pretrain" and run.config.get("contrastive") is not None:
-            key = f'<i class="key {colour_class(number)}"></i>'
             maps = f'<div class="charts">{_usage(run)}</div>' if run.counts else _uncounted(run)
             characters = _characters(run, writer)
-            blocks.append(f"<h3>{key}{escape(run.name)}</h3>{maps}{characters}")
+            blocks.append(run_block(number, run, maps + characters))
     if not blocks:
         return ""
     return f'<section id="codes"><h2>Codes</h2>{"".join(blocks)}</section>'

@@ -16,7 +16,7 @@ from speechssl.data.distortion import DistortionPool, distort_named
 from speechssl.model.masking import span_mask
 from speechssl.objectives.contrastive import FixedCodesContrastive
 from speechssl.objectives.features import HOP_S, NUM_MELS, log_mel, power_spectrum
-from speechssl.report.charts import colour_class
+from speechssl.report.blocks import example_blocks
 from speechssl.report.opened import (
     CannotShowError,
     Pretraining,
@@ -33,7 +33,6 @@ from speechssl.rng import rng
 _NUM_EXAMPLES = 2
 _MOST_PLAIN = 8
 """Utterances without a distortion after which one with a distortion is no longer looked for."""
-_MOST_RUNS = 3
 _SHORTEST_S, _LONGEST_S = 1.5, 5.0
 
 
@@ -63,11 +62,7 @@ class Heard:
 
 def pretexts_section(runs: Sequence[Run]) -> str:
     """Examples of the pretraining runs; '' where there is none."""
-    blocks: list[str] = []
-    for number, run in enumerate(runs):
-        if run.task == "pretrain" and len(blocks) < _MOST_RUNS:
-            key = f'<i class="key {colour_class(number)}"></i>'
-            blocks.append(f"<h3>{key}{escape(run.name)}</h3>{_of_run(run)}")
+    blocks = example_blocks(runs, "pretrain", _of_run)
     if not blocks:
         return ""
     note = (
@@ -77,7 +72,7 @@ def pretexts_section(runs: Sequence[Run]) -> str:
     )
     return (
         '<section id="pretext"><h2>Heard and rebuilt</h2>'
-        f'<p class="note">{note}</p>{"".join(blocks)}</section>'
+        f'<p class="note">{note}</p>{blocks}</section>'
     )
 
 

@@ -16,7 +16,8 @@ from speechssl.data.dataset import Waves
 from speechssl.decoding.align import TokenSpan, align
 from speechssl.decoding.greedy import greedy_decode
 from speechssl.objectives.features import HOP_S, log_mel, power_spectrum
-from speechssl.report.charts import colour_class, number_text
+from speechssl.report.blocks import example_blocks
+from speechssl.report.charts import number_text
 from speechssl.report.opened import CannotShowError, gone, open_valid_set, read_wave
 from speechssl.report.pictures import Frame, Label, colour_limits, spectrogram
 from speechssl.report.results import Rate, Table
@@ -28,7 +29,6 @@ from speechssl.text import SPACE, Tokenizer
 from speechssl.training.runfolder import HYPOTHESES
 
 _NUM_WORST = 5
-_MOST_RUNS = 3
 _LONGEST_S = 15.0
 """Longer utterances have a spectrogram that nobody can read: they are passed over."""
 _LEAST_WIDTH, _WIDTH_PER_S = 1120.0, 190.0
@@ -98,11 +98,7 @@ class Written:
 
 def utterances_section(runs: Sequence[Run]) -> str:
     """A typical and the worst utterances of the fine-tuned runs; '' where there is none."""
-    blocks: list[str] = []
-    for number, run in enumerate(runs):
-        if run.task == "finetune" and len(blocks) < _MOST_RUNS:
-            key = f'<i class="key {colour_class(number)}"></i>'
-            blocks.append(f"<h3>{key}{escape(run.name)}</h3>{_of_run(run)}")
+    blocks = example_blocks(runs, "finetune", _of_run)
     if not blocks:
         return ""
     note = (
@@ -112,7 +108,7 @@ def utterances_section(runs: Sequence[Run]) -> str:
     )
     return (
         '<section id="utterances"><h2>Typical and worst utterances</h2>'
-        f'<p class="note">{note}</p>{"".join(blocks)}</section>'
+        f'<p class="note">{note}</p>{blocks}</section>'
     )
 
 

@@ -80,7 +80,7 @@ def test_a_folder_that_cannot_be_written_to(manifest, monkeypatch):
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(index, "_write", refuse)
+    monkeypatch.setattr(index, "write_array", refuse)
     assert ManifestIndex.open(manifest)[49] == read_manifest(manifest)[49]
 
 
