@@ -605,12 +605,15 @@ def _unread(failed: int, total: int) -> int:
 
 
 def _add_precision(parser: argparse.ArgumentParser, *, auto: bool) -> None:
-    chosen = "; auto (default) takes it where that pays, for models of 20 M parameters or more"
+    more = (
+        ", int8 on most and rounds most; auto (default) takes what pays on this machine, for "
+        "models of 20 M parameters or more"
+    )
     parser.add_argument(
         "--precision",
-        choices=("auto", "fp32", "bf16") if auto else ("fp32", "bf16"),
+        choices=("auto", "fp32", "bf16", "int8") if auto else ("fp32", "bf16"),
         default="auto" if auto else "fp32",
-        help="bf16 is faster on many CPUs and rounds more" + (chosen if auto else ""),
+        help="bf16 is faster on some CPUs and rounds more" + (more if auto else ""),
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from speechssl import device
-from speechssl.device import memory, pick_device
+from speechssl.device import autocast, bf16_is_fast, memory, pick_device
 
 
 def test_the_machine_has_memory():
@@ -39,3 +39,14 @@ def test_each_process_of_a_machine_takes_its_own_gpu(monkeypatch):
     assert pick_device("auto") == pick_device("cuda") == torch.device("cuda:3")
     assert pick_device("cuda:1") == torch.device("cuda:1")
     assert pick_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("tiles", [True, False])
+def test_bfloat16_is_taken_where_the_cpu_has_tiles(tiles, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    cpu = torch.device("cpu")
+    assert bf16_is_fast(cpu) == tiles
+    with autocast(cpu, "auto"):
+        assert torch.is_autocast_enabled("cpu") == tiles
+    with autocast(cpu, "bf16"):
+        assert torch.is_autocast_enabled("cpu")

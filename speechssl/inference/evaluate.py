@@ -8,8 +8,7 @@ from pathlib import Path
 
 from speechssl.checkpoint import Checkpoint
 from speechssl.data.manifest import Utterance
-from speechssl.device import Precision
-from speechssl.inference.hearing import BATCH_S, Unreadable
+from speechssl.inference.hearing import BATCH_S, HearingPrecision, Unreadable
 from speechssl.inference.recordings import Clip
 from speechssl.inference.transcribe import transcribe_all
 from speechssl.scoring.wer import EvalResult, format_alignment, score
@@ -46,7 +45,7 @@ def evaluate(
     utterances: Sequence[Utterance],
     *,
     normalizer: str = "none",
-    precision: Precision = "auto",
+    precision: HearingPrecision = "auto",
 ) -> EvalResult:
     """WER and CER of a model on the transcribed ones of `utterances`; errors as in :func:`hear`."""
     return hear(checkpoint, utterances, precision=precision).score(normalizer)
@@ -56,7 +55,7 @@ def hear(
     checkpoint: Checkpoint,
     utterances: Sequence[Utterance],
     *,
-    precision: Precision = "auto",
+    precision: HearingPrecision = "auto",
     batch_s: float = BATCH_S,
 ) -> Evaluation:
     """Transcribe the utterances that have a transcript to be compared with.

@@ -1,12 +1,14 @@
 """Many recordings heard together: their chunks in windows of bounded memory, batched by length.
 
 What a recording gives does not depend on what it is batched with. In bfloat16 sums are rounded
-differently for each shape of a batch, so that on a CPU each chunk is heard alone there, which costs
-a model of some size nothing.
+differently for each shape of a batch, and 8 bits are scaled by all that is in it, so that on a CPU
+each chunk is heard alone there, which costs a model of some size nothing.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,8 +18,10 @@ from torch import Tensor
 from speechssl import shapes
 from speechssl.audio import AudioError
 from speechssl.data.batching import BatchPlan
-from speechssl.device import Precision
+from speechssl.device import autocast
 from speechssl.inference.recordings import Chunk, Clip, chunks, is_narrow
+
+HearingPrecision = Literal["auto", "bf16", "fp32", "int8"]
 
 BATCH_S = 60.0
 """Seconds of sound in a batch, padding included."""
@@ -82,17 +86,22 @@ def batches(
     *,
     batch_s: float,
     device: torch.device,
-    precision: Precision,
+    precision: HearingPrecision,
 ) -> Iterator[list[int]]:
     """The numbers of the chunks in each batch: about equal lengths, `batch_s` seconds with padding;
     a longer chunk is a batch alone."""
     if not heard:
         return
-    alone = precision == "bf16" and device.type == "cpu"
+    alone = precision in ("bf16", "int8") and device.type == "cpu"
     lengths_s = np.array([len(chunk.wave) / sample_rate for chunk in heard])
     plan = BatchPlan(lengths_s, batch_s=1e-9 if alone else batch_s, seed=0, shuffle=False)
     for index in range(plan.num_batches):
         yield plan.batch(index).tolist()
+
+
+def products(device: torch.device, precision: HearingPrecision) -> AbstractContextManager[object]:
+    """Autocast; what a model in 8 bits computes besides is float32."""
+    return autocast(device, "fp32" if precision == "int8" else precision)
 
 
 def pad_chunks(waves: Sequence[np.ndarray], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -17,10 +17,20 @@ from torch import Tensor
 from speechssl.checkpoint import Checkpoint
 from speechssl.decoding.align import Word
 from speechssl.decoding.greedy import Hypothesis, greedy_decode
-from speechssl.device import Precision, autocast, bf16_is_fast, pick_device
-from speechssl.inference.hearing import BATCH_S, End, Unreadable, batches, pad_chunks, windows
+from speechssl.device import bf16_is_fast, keep_freed_memory, pick_device
+from speechssl.inference.hearing import (
+    BATCH_S,
+    End,
+    HearingPrecision,
+    Unreadable,
+    batches,
+    pad_chunks,
+    products,
+    windows,
+)
 from speechssl.inference.recordings import MAX_CHUNK_S, Chunk, Clip, as_clip
 from speechssl.inference.transcript import Transcript, mean_confidence, to_segments
+from speechssl.model.int8 import int8_is_fast, quantized
 from speechssl.model.speech_model import CTCModel
 
 _LARGE = 20_000_000
@@ -28,7 +38,7 @@ _LARGE = 20_000_000
 
 
 def transcribe(
-    checkpoint: Checkpoint, source: str | Path | np.ndarray, *, precision: Precision = "auto"
+    checkpoint: Checkpoint, source: str | Path | np.ndarray, *, precision: HearingPrecision = "auto"
 ) -> Transcript:
     """The transcript of one file, or of a wave (S,) float32 at the model's rate.
 
@@ -47,7 +57,7 @@ def transcribe_all(
     checkpoint: Checkpoint,
     clips: Iterable[Clip],
     *,
-    precision: Precision = "auto",
+    precision: HearingPrecision = "auto",
     batch_s: float = BATCH_S,
     max_chunk_s: float = MAX_CHUNK_S,
 ) -> Iterator[Transcript | Unreadable]:
@@ -56,17 +66,21 @@ def transcribe_all(
     Args:
         checkpoint: a fine-tuned model; it is moved to the GPU where there is one.
         clips: what is to be heard; one that cannot be read gives an :class:`Unreadable`.
-        precision: of the matrix products, ``fp32``, ``bf16``, or ``auto``: bfloat16 where the
-            model has 20 M parameters or more and a CPU multiplies it fast, else float32.
+        precision: of the matrix products, ``fp32``, ``bf16``, ``int8`` (on a CPU), or ``auto``:
+            where the model has 20 M parameters or more, what a CPU multiplies fast of bfloat16 and
+            8 bits; else float32.
         batch_s: seconds in a batch, padding included; a longer chunk is a batch alone.
         max_chunk_s: longest stretch that is heard at once.
     """
     model, tokenizer = checkpoint.require_ctc()
     config = model.speech.config
     rate = config.sample_rate
+    keep_freed_memory()
     model.to(pick_device()).eval()
     if precision == "auto":
         precision = fitting_precision(model)
+    if precision == "int8":
+        model = quantized(model)
     words: list[Word] = []
     confidences: list[float] = []
     hop = config.hop_samples
@@ -91,27 +105,29 @@ def transcribe_all(
             words, confidences = [], []
 
 
-def fitting_precision(model: CTCModel) -> Precision:
-    """Bfloat16 where it is much faster and hears every chunk alone anyway."""
+def fitting_precision(model: CTCModel) -> HearingPrecision:
+    """What is much faster than float32 on this CPU, and hears every chunk alone anyway."""
     device = next(model.parameters()).device
     size = sum(p.numel() for p in model.parameters())
-    return "bf16" if device.type == "cpu" and size >= _LARGE and bf16_is_fast(device) else "fp32"
+    if device.type != "cpu" or size < _LARGE:
+        return "fp32"
+    return "bf16" if bf16_is_fast(device) else "int8" if int8_is_fast(device) else "fp32"
 
 
 def log_probs(
-    model: CTCModel, waves: Sequence[np.ndarray], precision: Precision = "fp32"
+    model: CTCModel, waves: Sequence[np.ndarray], precision: HearingPrecision = "fp32"
 ) -> tuple[Tensor, Tensor]:
     """Waves of (S_i,) float32, one batch -> log-probabilities (B, T, V) float32, (B,) rows."""
     device = next(model.parameters()).device
     padded, lengths = pad_chunks(waves, device)
     # Autocast keeps its copies of the weights under no_grad, under inference_mode it does not.
-    with torch.no_grad(), autocast(device, precision):
+    with torch.no_grad(), products(device, precision):
         rows, num_rows = model(padded, lengths)
     return rows[:, : int(num_rows.max())], num_rows
 
 
 def _hear(
-    model: CTCModel, heard: Sequence[Chunk], precision: Precision, batch_s: float
+    model: CTCModel, heard: Sequence[Chunk], precision: HearingPrecision, batch_s: float
 ) -> list[Hypothesis]:
     """A hypothesis for each chunk; digital silence says nothing and is not given to the model."""
     silence = Hypothesis((), 0, 0, 1.0)
@@ -123,7 +139,7 @@ def _hear(
     device = next(model.parameters()).device
     said = [heard[i] for i in loud]
     plan = batches(said, rate, batch_s=batch_s, device=device, precision=precision)
-    with autocast(device, precision):  # weights are cast once for all
+    with products(device, precision):  # weights are cast once for all
         for batch in plan:
             members = [loud[i] for i in batch]
             rows, lengths = log_probs(model, [heard[i].wave for i in members], precision)

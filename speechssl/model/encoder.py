@@ -77,6 +77,8 @@ class ConvLayer(nn.Module):
         self.kernel, self.stride = kernel, stride
         self.conv = nn.Conv1d(in_dim, out_dim, kernel, stride, bias=bias)
         nn.init.kaiming_normal_(self.conv.weight)
+        self.int8: nn.Module | None = None
+        """The convolution with its bias in 8 bits, in a model from :func:`.int8.quantized`."""
         self.norm: nn.Module | None = None
         if norm == "layer":
             self.norm = nn.LayerNorm(out_dim)
@@ -98,10 +100,13 @@ class ConvLayer(nn.Module):
 
         Not for a group norm, which only the first layer has (:meth:`by_windows`).
         """
-        dtype = product_dtype(frames)
-        frames = gelu_conv(frames.to(dtype), self.conv.weight.to(dtype), self.stride)
-        if self.conv.bias is not None:
-            frames = frames + self.conv.bias.to(dtype)
+        if self.int8 is not None:
+            frames = self.int8(F.gelu(frames))
+        else:
+            dtype = product_dtype(frames)
+            frames = gelu_conv(frames.to(dtype), self.conv.weight.to(dtype), self.stride)
+            if self.conv.bias is not None:
+                frames = frames + self.conv.bias.to(dtype)
         lengths = shapes.conv_output_lengths(lengths, self.kernel, self.stride)
         return (frames if self.norm is None else self.norm(frames)), lengths
 

@@ -4,13 +4,14 @@ At every masked frame the context must tell the true target from others. Two kin
 
 - ``gumbel``: the encoder's own latents, quantized by a learned product codebook; the others are the
   targets of other masked frames of the same utterance (section 3.2). The published form.
-- ``kmeans``: codes of the clean wave's cepstra, from centroids fitted once before training; the
-others
-  are all other codes (HuBERT, arXiv:2106.07447, section 3). Fixed targets learn from few updates.
+- ``kmeans``: codes of features of the clean wave (cepstra, prosody), from centroids fitted once
+  before training; the others are all other codes (HuBERT, arXiv:2106.07447, section 3). Fixed
+  targets learn from few updates.
 
 Shapes: M masked frames of the batch, N negatives, D width, E width of a target, V codes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,7 +29,7 @@ from speechssl.model.quantizer import (
     temperature_at,
 )
 from speechssl.model.speech_model import SpeechModel, SpeechOutput
-from speechssl.objectives.features import FEATURE_DIMS, HOP_S, CleanSpeech
+from speechssl.objectives.features import FEATURE_DIMS, HOP_S, CleanSpeech, FeatureName
 from speechssl.objectives.loss import LossTerm, TaskLoss
 
 QuantizerKind = Literal["gumbel", "kmeans", "random"]
@@ -39,9 +40,13 @@ class ContrastiveConfig:
     """What is predicted, and how hard it is."""
 
     quantizer: QuantizerKind = "gumbel"
-    """``gumbel``: learned codes of the latents (arXiv:2006.11477). Of the clean wave's cepstra, and
-    fixed: ``kmeans``, centroids (arXiv:2106.07447); ``random``, a random projection and codebook
-    (arXiv:2202.01855)."""
+    """``gumbel``: learned codes of the latents (arXiv:2006.11477). Of features of the clean wave,
+    and fixed: ``kmeans``, centroids (arXiv:2106.07447); ``random``, a random projection and
+    codebook (arXiv:2202.01855)."""
+    features: tuple[FeatureName, ...] = ("mfcc",)
+    """What fixed codes are of, a codebook for each. Cepstra say nothing of pitch, on which every
+    vowel of a tone language depends: ``prosody`` does. The doctor and the report look at the
+    first."""
     weight: float = 1.0
     target_dim: int = 256
     """E, the width in which predictions and targets are compared."""
@@ -85,6 +90,8 @@ class ContrastiveConfig:
             )
         if self.temperature <= 0:
             raise ValueError(f"contrastive.temperature must be above 0, got {self.temperature}.")
+        if not self.features or len(set(self.features)) < len(self.features):
+            raise ValueError("contrastive.features must name at least one feature, each once.")
 
 
 class GumbelContrastive(nn.Module):
@@ -154,55 +161,99 @@ class GumbelContrastive(nn.Module):
 
 
 class FixedCodesContrastive(nn.Module):
-    """Targets are fixed codes: of the clean wave's cepstra, or of a teacher's layer."""
+    """Targets are fixed codes: of features of the clean wave, or of a teacher's layer."""
 
     def __init__(
         self, config: ContrastiveConfig, model: SpeechModel, teacher: "Teacher | None" = None
     ) -> None:
         super().__init__()
         self.config = config
-        self.hop_samples = model.config.hop_samples
-        self.sample_rate = model.config.sample_rate
         if teacher is not None:
             teacher.check_fits(model)
         self._teacher = (teacher,)  # in a tuple: not a part of what is trained and saved
-        hops = self.hop_samples // round(HOP_S * self.sample_rate)
-        in_dim = teacher.dim if teacher else FEATURE_DIMS["mfcc"] * hops
-        kind = KMeansQuantizer if config.quantizer == "kmeans" else RandomProjectionQuantizer
-        self.quantizer = kind(in_dim, config.entries)
-        self.project_context = nn.Linear(model.config.context.dim, config.target_dim)
-        self.codebook = nn.Parameter(torch.randn(config.entries, config.target_dim))
+        hops = model.config.hop_samples // round(HOP_S * model.config.sample_rate)
+        self.names = ("teacher",) if teacher else config.features
+        dims = [teacher.dim] if teacher else [FEATURE_DIMS[n] * hops for n in config.features]
+        width = model.config.context.dim
+        self.codebooks: Sequence[FixedCodebook] = nn.ModuleList(  # type: ignore[assignment]
+            FixedCodebook(config, dim, width) for dim in dims
+        )
 
-    def features(self, clean: CleanSpeech) -> Tensor:
-        """(B, T, F) what the codes are of."""
+    def features(self, clean: CleanSpeech) -> list[Tensor]:
+        """What the codes of each codebook are of, (B, T, F) each."""
         (teacher,) = self._teacher
-        return clean.features("mfcc") if teacher is None else teacher.features(clean)
+        if teacher is not None:
+            return [teacher.features(clean)]
+        return [clean.features(name) for name in self.config.features]
 
-    def fit(self, frames: Tensor, seed: int) -> None:
-        """Find the centroids, from (N, F) frames of :meth:`features`; random codes need none."""
-        if isinstance(self.quantizer, KMeansQuantizer):
-            self.quantizer.fit(frames, seed)
+    def codes(self, clean: CleanSpeech) -> Tensor:
+        """(B, T, G) int64, of each codebook."""
+        found = [
+            codebook.quantizer(features.flatten(0, 1)).unflatten(0, features.shape[:2])
+            for codebook, features in zip(self.codebooks, self.features(clean), strict=True)
+        ]
+        return torch.stack(found, dim=2)
+
+    def fit(self, frames: Sequence[Tensor], seed: int) -> None:
+        """Find the centroids, from (N, F) frames of each of :meth:`features`; random codes need
+        none."""
+        for codebook, its in zip(self.codebooks, frames, strict=True):
+            if isinstance(codebook.quantizer, KMeansQuantizer):
+                codebook.quantizer.fit(its, seed)
 
     def forward(self, output: SpeechOutput, mask: Tensor, clean: CleanSpeech) -> TaskLoss:
         """The loss over masked frames; `clean` is the undamaged speech."""
-        codes = self.quantizer(shapes.take(self.features(clean), mask))  # (M,)
-        with torch.autocast(output.context.device.type, enabled=False):
-            predictions = self.project_context(shapes.take(output.context, mask).float())  # (M, E)
-            predictions = F.normalize(predictions, dim=1)
-            logits = predictions @ F.normalize(self.codebook, dim=1).T / self.config.temperature
-            total = F.cross_entropy(logits, codes, reduction="sum")
-        guesses = logits.argmax(1)
-        right = (guesses == codes).float().mean() if len(codes) else logits.new_zeros(())
-        tallies = {
-            name: count_codes(values, self.quantizer.entries)
-            for name, values in (("targets", codes), ("predicted", guesses))
-        }
-        metrics = {
-            "contrastive/accuracy": right,
-            "quantizer/predicted_perplexity": perplexity(tallies["predicted"]),
-        }
-        terms = {"contrastive": LossTerm(total, "masked", self.config.weight)}
+        context = shapes.take(output.context, mask)
+        terms: dict[str, LossTerm] = {}
+        metrics: dict[str, Tensor] = {}
+        tallies: dict[str, Tensor] = {}
+        for number, features in enumerate(self.features(clean)):
+            guess = self.codebooks[number](context, shapes.take(features, mask))
+            suffix = f"_{self.names[number]}" if number else ""
+            terms[f"contrastive{suffix}"] = LossTerm(guess.loss, "masked", self.config.weight)
+            right = (guess.guesses == guess.codes).float()
+            metrics[f"contrastive/accuracy{suffix}"] = (
+                right.mean() if len(right) else guess.loss.new_zeros(())
+            )
+            if number == 0:
+                entries = self.config.entries
+                tallies["targets"] = count_codes(guess.codes, entries)
+                tallies["predicted"] = count_codes(guess.guesses, entries)
+                metrics["quantizer/predicted_perplexity"] = perplexity(tallies["predicted"])
         return TaskLoss(terms, metrics, tallies)
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What was guessed of the codes of M frames."""
+
+    loss: Tensor
+    """Cross-entropy, summed."""
+    codes: Tensor
+    """(M,) int64, the right ones."""
+    guesses: Tensor
+    """(M,) int64."""
+
+
+class FixedCodebook(nn.Module):
+    """The codes of one feature, and a vector for each that predictions are compared with."""
+
+    def __init__(self, config: ContrastiveConfig, in_dim: int, context_dim: int) -> None:
+        super().__init__()
+        self.temperature = config.temperature
+        kind = KMeansQuantizer if config.quantizer == "kmeans" else RandomProjectionQuantizer
+        self.quantizer = kind(in_dim, config.entries)
+        self.project_context = nn.Linear(context_dim, config.target_dim)
+        self.codebook = nn.Parameter(torch.randn(config.entries, config.target_dim))
+
+    def forward(self, context: Tensor, features: Tensor) -> Guess:
+        """(M, D) of masked frames, (M, F) of the clean ones."""
+        codes = self.quantizer(features)  # (M,)
+        with torch.autocast(context.device.type, enabled=False):
+            predictions = F.normalize(self.project_context(context.float()), dim=1)  # (M, E)
+            logits = predictions @ F.normalize(self.codebook, dim=1).T / self.temperature
+            loss = F.cross_entropy(logits, codes, reduction="sum")
+        return Guess(loss, codes, logits.argmax(1))
 
 
 ContrastiveTask = GumbelContrastive | FixedCodesContrastive

@@ -62,7 +62,7 @@ class CleanSpeech:
             level = level.sum(1) / self._hops.clamp_min(1)
             values = values / (level.sqrt() + 1e-3)[:, None, None]
         elif name == "prosody":
-            values = prosody(self.wave, self._power, self._num, self.sample_rate)
+            values = prosody(self.wave, self._power, self._hops, self.sample_rate)
         else:
             values = self._log_mel if name == "logmel" else mfcc(self._log_mel, self._hops)
         if name != "wave":
@@ -124,17 +124,19 @@ def mfcc(log_mels: Tensor, lengths: Tensor) -> Tensor:
     return torch.cat([cepstra, first, _difference(first, lengths)], dim=2)
 
 
-def prosody(wave: Tensor, power: Tensor, num_hops: int, sample_rate: int) -> Tensor:
-    """(B, H, 3): log pitch, log energy, voicing.
+def prosody(wave: Tensor, power: Tensor, lengths: Tensor, sample_rate: int) -> Tensor:
+    """(B, S), (B, H, bins), (B,) hops -> (B, H, 3): log pitch, log energy, voicing.
 
     Voicing is the height of the highest normalised autocorrelation between 60 and 400 Hz in a
-    window of 50 ms. Pitch is the shortest lag with a peak nearly as high, since whole multiples of
-    a period correlate as well as one (McLeod and Wyvill 2005, "A smarter way to find pitch",
-    section 5). Where voicing is low the pitch says little, as in every such tracker.
+    window of 50 ms. Pitch is first the shortest lag with a peak nearly as high, since whole
+    multiples of a period correlate as well as one (McLeod and Wyvill 2005, "A smarter way to find
+    pitch", section 5); then the highest within an octave around what the utterance's voiced hops
+    agree on. It goes on smoothly where there is no voice, as trackers for tone languages have it
+    (Ghahremani et al. 2014, "A pitch extraction algorithm tuned for automatic speech recognition").
     """
     hop, window = round(HOP_S * sample_rate), round(0.05 * sample_rate)
     left = (window - hop) // 2
-    padded = _fit(F.pad(wave, (left, 0)), (num_hops - 1) * hop + window)
+    padded = _fit(F.pad(wave, (left, 0)), (power.shape[1] - 1) * hop + window)
     taper = torch.hann_window(window, device=wave.device)
     size = 1 << (2 * window - 1).bit_length()
     windows = padded.unfold(1, window, hop) * taper  # (B, H, W)
@@ -144,13 +146,49 @@ def prosody(wave: Tensor, power: Tensor, num_hops: int, sample_rate: int) -> Ten
     # The taper's own autocorrelation is divided out (Boersma 1993, section 2).
     normal = correlation[:, :, lags] / (correlation[:, :, :1] + 1e-5) / (decay[lags] / decay[0])
     voicing = normal.amax(2)  # (B, H)
-    highest = voicing[:, :, None]
+    energy = torch.log(power.mean(2) + 1e-7)
+    # What is within 30 dB of the loudest hop counts, the more the more voice it has.
+    valid = shapes.length_mask(lengths, power.shape[1])
+    loudest = energy.masked_fill(~valid, -torch.inf).amax(1, keepdim=True)
+    trust = voicing.clamp(0, 1) ** 4 * (valid & (energy > loudest - 3 * math.log(10)))  # (B, H)
+    pitches = torch.log(sample_rate / torch.arange(lags.start, lags.stop, device=wave.device))
+    middle = _weighted_mean(pitches[_first_high_peak(normal)], trust)  # (B, 1)
+    near = (pitches - middle[:, :, None]).abs() < _PITCH_RANGE  # (B, 1, lags)
+    pitch = pitches[normal.masked_fill(~near, -torch.inf).argmax(2)]  # (B, H)
+    pitch = _smooth(pitch, trust, middle)
+    return torch.stack([pitch, energy, voicing.clamp(0, 1)], dim=2)
+
+
+_PITCH_RANGE = 0.6
+"""Natural logarithm: pitch is looked for from 0.55 to 1.8 times the utterance's."""
+
+
+def _first_high_peak(normal: Tensor) -> Tensor:
+    """(B, H, lags) -> (B, H): the first lag with a peak of at least 0.85 of the highest."""
+    highest = normal.amax(2, keepdim=True)
     inner = normal[:, :, 1:-1]
     peak = (inner >= normal[:, :, :-2]) & (inner >= normal[:, :, 2:]) & (inner >= 0.85 * highest)
-    best = (F.pad(peak, (1, 1)) | (normal == highest)).to(torch.uint8).argmax(2)  # the first
-    pitch = torch.log(sample_rate / (best + lags.start).float())
-    energy = torch.log(power.mean(2) + 1e-7)
-    return torch.stack([pitch, energy, voicing.clamp(0, 1)], dim=2)
+    return (F.pad(peak, (1, 1)) | (normal == highest)).to(torch.uint8).argmax(2)
+
+
+def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """(B, H) -> (B, 1)."""
+    return (values * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True).clamp_min(1e-9)
+
+
+def _smooth(values: Tensor, weights: Tensor, middle: Tensor) -> Tensor:
+    """(B, H), weights (B, H), (B, 1) -> (B, H): each hop a mean of its neighbours over some 20 ms;
+    where those have no weight, over half a second, and where those have none, `middle`."""
+    reach = 60
+    at = torch.arange(-reach, reach + 1, device=values.device)
+    kernel = torch.exp(-0.5 * (at / 2) ** 2) + 1e-2 * torch.exp(-0.5 * (at / 25) ** 2)
+    both = torch.stack([weights * (values - middle), weights], dim=1)  # (B, 2, H)
+    above, below = (
+        F.conv1d(both.flatten(0, 1)[:, None], kernel[None, None], padding=reach)[:, 0]
+        .unflatten(0, (-1, 2))
+        .unbind(1)
+    )
+    return middle + above / (below + 1e-2)
 
 
 def _normalize(values: Tensor, lengths: Tensor) -> Tensor:

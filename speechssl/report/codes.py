@@ -222,7 +222,7 @@ def code_meanings(run: Run, writer: Run) -> list[CodeMeanings]:
 
 def _num_codes(opened: Pretraining) -> int:
     assert opened.contrastive is not None
-    return opened.contrastive.quantizer.entries
+    return opened.contrastive.config.entries
 
 
 def _frame_characters(

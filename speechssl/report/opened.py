@@ -50,10 +50,11 @@ class Pretraining:
 
     @torch.no_grad()
     def codes(self, wave: np.ndarray) -> np.ndarray:
-        """(T, G) int64, the code of each frame of a wave (S,); G is 1 where codes are fixed."""
+        """(T, G) int64, the code of each frame of a wave (S,); of fixed codes the first codebook's
+        alone."""
         clean = self.speech(wave)
         if isinstance(self.contrastive, FixedCodesContrastive):
-            found = self.contrastive.quantizer(self.contrastive.features(clean)[0])[:, None]
+            found = self.contrastive.codes(clean)[0, :, :1]
         else:
             assert isinstance(self.contrastive, GumbelContrastive)
             latents = self.model(clean.wave, clean.lengths).latents[0]  # (T, C)

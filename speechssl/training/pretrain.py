@@ -541,17 +541,19 @@ def load_teacher(config: PretrainConfig) -> Teacher | None:
 def fit_codes(task: FixedCodesContrastive, model: SpeechModel, waves: Waves, seed: int) -> None:
     """Find the task's centroids on half an hour of clean audio, drawn from the training set."""
     config = model.config
-    parts, spent = [], 0.0
+    parts: list[list[Tensor]] = []  # of each utterance, of each codebook
+    spent = 0.0
     for item in rng(seed, "codes").permutation(len(waves.utterances)).tolist():
         wave = torch.from_numpy(waves.wave(item))[None]  # (1, S)
         lengths = torch.tensor([wave.shape[1]])
         frames = model.frame_lengths(lengths)
         clean = CleanSpeech(wave, lengths, frames, config.hop_samples, config.sample_rate)
-        parts.append(task.features(clean)[0])  # (T, F)
+        parts.append([features[0] for features in task.features(clean)])  # (T, F) each
         spent += wave.shape[1] / waves.sample_rate
         if spent > _FIT_AUDIO_S:
             break
-    task.fit(torch.cat(parts), torch_seed(seed, "codes"))
+    heard = [torch.cat(own) for own in zip(*parts, strict=True)]
+    task.fit(heard, torch_seed(seed, "codes"))
 
 
 def _masked_share(counts: dict[str, float]) -> float:

@@ -12,9 +12,16 @@ from speechssl.checkpoint import load_model
 from speechssl.decoding.align import Word, align
 from speechssl.decoding.greedy import greedy_decode
 from speechssl.inference.recordings import as_clip
-from speechssl.inference.transcribe import Unreadable, log_probs, transcribe, transcribe_all
+from speechssl.inference.transcribe import (
+    Unreadable,
+    fitting_precision,
+    log_probs,
+    transcribe,
+    transcribe_all,
+)
 from speechssl.inference.transcript import PAUSE_S, Transcript, to_segments
 from speechssl.inference.writers import WRITERS
+from speechssl.model.int8 import int8_is_fast
 
 
 @pytest.fixture(params=["ctc", "conv"])
@@ -51,6 +58,30 @@ def test_bf16_is_another_arithmetic(checkpoint, record):
     assert 0 < float((rough.exp() - exact.exp()).abs().max()) < 0.9
     with pytest.raises(ValueError, match="precision must be one of auto, bf16, fp32, got 'fp8'"):
         log_probs(model, waves, "fp8")
+
+
+@pytest.mark.skipif(not int8_is_fast(torch.device("cpu")), reason="needs VNNI instructions")
+def test_8_bits_hear_each_chunk_alone(checkpoint, record):
+    paths = [record(f"{s}.wav", s) for s in (0.01, 3.1, 1.7, 0.9)]
+    alone = [transcribe(checkpoint, path, precision="int8") for path in paths]
+    clips = map(as_clip, paths)
+    together = list(transcribe_all(checkpoint, clips, precision="int8", batch_s=60.0))
+    assert [t.text for t in together] == [t.text for t in alone]
+    exact = [transcribe(checkpoint, path, precision="fp32") for path in paths]
+    assert [t.confidence for t in alone] != [t.confidence for t in exact]
+
+
+@pytest.mark.parametrize(
+    ("tiles", "vnni", "expected"),
+    [(True, True, "bf16"), (False, True, "int8"), (False, False, "fp32")],
+)
+def test_a_model_of_some_size_takes_what_is_fast(checkpoint, monkeypatch, tiles, vnni, expected):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: vnni)
+    model, _ = checkpoint.require_ctc()
+    assert fitting_precision(model) == "fp32"
+    monkeypatch.setattr("speechssl.inference.transcribe._LARGE", 1)
+    assert fitting_precision(model) == expected
 
 
 def test_times_are_the_forced_alignment_of_the_text(checkpoint, record):

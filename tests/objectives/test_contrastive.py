@@ -79,7 +79,8 @@ def model_and_task(config: ContrastiveConfig, kind: str = "conv", teacher_layer:
         wave, lengths = waves()
         frames = model.frame_lengths(lengths)
         features = task.features(clean(model, wave, lengths))
-        task.fit(features[shapes.length_mask(frames, features.shape[1])], seed=0)
+        valid = shapes.length_mask(frames, features[0].shape[1])
+        task.fit([part[valid] for part in features], seed=0)
     return model, task
 
 
@@ -345,28 +346,34 @@ def test_the_gumbel_temperature_follows_the_updates():
     assert temperatures == [2.0, 1.0, 0.5, 0.5]
 
 
-def test_kmeans_against_the_formula():
-    model, task = model_and_task(KMEANS)
+@pytest.mark.parametrize("number", [0, 1])
+def test_kmeans_against_the_formula(number):
+    model, task = model_and_task(replace(KMEANS, features=("mfcc", "prosody")))
     wave, lengths = waves()
     mask, _ = mask_and_negatives(model.frame_lengths(lengths))
     output = model(wave, lengths, mask=mask)
     result = task(output, mask, clean(model, wave, lengths))
-    features = task.features(clean(model, wave, lengths))[mask]
-    scaled = (features - task.quantizer.mean) / task.quantizer.scale
-    codes = torch.cdist(scaled, task.quantizer.centroids).argmin(1)
-    predictions = task.project_context(output.context[mask])
-    similar = F.cosine_similarity(predictions[:, None], task.codebook[None], dim=2) / 0.1
+    features = clean(model, wave, lengths).features(("mfcc", "prosody")[number])[mask]
+    codebook, suffix = task.codebooks[number], ("", "_prosody")[number]
+    scaled = (features - codebook.quantizer.mean) / codebook.quantizer.scale
+    codes = torch.cdist(scaled, codebook.quantizer.centroids).argmin(1)
+    assert torch.equal(task.codes(clean(model, wave, lengths))[mask][:, number], codes)
+    predictions = codebook.project_context(output.context[mask])
+    similar = F.cosine_similarity(predictions[:, None], codebook.codebook[None], dim=2) / 0.1
     expected = -similar.log_softmax(1)[torch.arange(len(codes)), codes].sum()
-    torch.testing.assert_close(result.terms["contrastive"].total, expected, rtol=1e-4, atol=1e-4)
+    found = result.terms[f"contrastive{suffix}"].total
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     guesses = similar.argmax(1)
+    right = (guesses == codes).float().mean()
+    assert float(result.metrics[f"contrastive/accuracy{suffix}"]) == float(right)
+    if number:  # only the first is counted
+        return
     assert torch.equal(result.tallies["targets"], torch.bincount(codes, minlength=9))
     assert torch.equal(result.tallies["predicted"], torch.bincount(guesses, minlength=9))
     share = torch.bincount(guesses, minlength=9) / len(guesses)
     entropy = -(share[share > 0] * share[share > 0].log()).sum()
     predicted = result.metrics["quantizer/predicted_perplexity"]
     torch.testing.assert_close(predicted, entropy.exp(), rtol=1e-4, atol=0)
-    right = (guesses == codes).float().mean()
-    assert float(result.metrics["contrastive/accuracy"]) == float(right)
 
 
 def test_the_chance_line_is_the_loss_of_whoever_cannot_tell():
@@ -388,10 +395,11 @@ def test_perplexity_counts_the_codes_in_use(tally, expected):
 def test_random_codes_need_no_fitting_and_are_learned():
     """The loss of codes of noise-like bursts falls: predictions reach what is to be predicted."""
     model, task = model_and_task(replace(GUMBEL, quantizer="random", entries=16), "filterbank")
-    before = task.state_dict()["quantizer.codebook"].clone()
+    name = "codebooks.0.quantizer.codebook"
+    before = task.state_dict()[name].clone()
     wave, lengths = waves()
     mask, negatives = mask_and_negatives(model.frame_lengths(lengths))
-    task.fit(task.features(clean(model, wave, lengths))[mask], 0)
+    task.fit([part[mask] for part in task.features(clean(model, wave, lengths))], 0)
     optimizer = torch.optim.Adam([*model.parameters(), *task.parameters()], lr=3e-3)
     losses = []
     for _ in range(20):
@@ -401,7 +409,7 @@ def test_random_codes_need_no_fitting_and_are_learned():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.8 * losses[0]
-    assert torch.equal(before, task.state_dict()["quantizer.codebook"])
+    assert torch.equal(before, task.state_dict()[name])
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -410,7 +418,7 @@ def test_a_teachers_layer_gives_the_codes(kind):
     wave, lengths = waves()
     teacher = a_teacher(kind)
     hidden = teacher(wave, lengths, keep_hidden=True).hidden[1]
-    torch.testing.assert_close(task.features(clean(model, wave, lengths)), hidden)
+    torch.testing.assert_close(task.features(clean(model, wave, lengths)), [hidden])
     assert not any("teacher" in name for name in task.state_dict())
     mask, negatives = mask_and_negatives(model.frame_lengths(lengths))
     before = [p.clone() for p in teacher.parameters()]
@@ -435,11 +443,11 @@ def test_the_codes_of_an_utterance_do_not_depend_on_its_batch(kind, teacher_laye
     model, task = model_and_task(KMEANS, kind, teacher_layer)
     wave, lengths = waves()
     frames = model.frame_lengths(lengths)
-    features = task.features(clean(model, wave, lengths))
+    (features,) = task.features(clean(model, wave, lengths))
     for row, length in enumerate(LENGTHS):
         num = int(frames[row])
         alone = task.features(clean(model, wave[row : row + 1, :length], lengths[row : row + 1]))
-        torch.testing.assert_close(features[row, :num], alone[0], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(features[row, :num], alone[0][0], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("config", [GUMBEL, KMEANS], ids=["gumbel", "kmeans"])
@@ -465,6 +473,8 @@ def test_the_loss_is_float32_under_autocast(config):
         ({"gumbel_end": 0.0}, "contrastive.gumbel_end must be above 0"),
         ({"gumbel_end": 3.0}, "at most contrastive.gumbel_start, got 3.0 and 2.0"),
         ({"temperature": 0.0}, "contrastive.temperature must be above 0"),
+        ({"features": ()}, "contrastive.features must name at least one feature, each once"),
+        ({"features": ("mfcc", "mfcc")}, "contrastive.features must name at least one feature"),
     ],
 )
 def test_an_impossible_config_is_refused_by_name(fields, said):

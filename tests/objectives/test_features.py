@@ -66,10 +66,14 @@ def test_mfcc_against_librosa():
     assert np.abs(ours[:, 26:] - second).max() < 1e-3
 
 
+def prosody_of(wave: torch.Tensor) -> torch.Tensor:
+    return prosody(wave, power_spectrum(wave, 100, 16000), torch.tensor([100]), 16000)
+
+
 @pytest.mark.parametrize("hertz", [65.0, 80.0, 120.0, 150.0, 200.0, 330.0, 390.0])
 def test_the_pitch_of_pulses(hertz):
     wave = pulses(hertz)
-    values = prosody(wave, power_spectrum(wave, 100, 16000), 100, 16000)[0, 5:-5]
+    values = prosody_of(wave)[0, 5:-5]
     assert np.abs(np.exp(values[:, 0].numpy()) / hertz - 1).max() < 0.03
     assert float(values[:, 2].min()) > 0.8
 
@@ -78,20 +82,27 @@ def test_noise_is_less_voiced_than_pulses_and_silence_is_not_voiced():
     noise, _ = waves((16000,))
     noise = torch.randn(1, 16000, generator=torch.Generator().manual_seed(0))
     silence = torch.zeros(1, 16000)
-    voicing = [
-        float(prosody(w, power_spectrum(w, 100, 16000), 100, 16000)[0, 5:-5, 2].mean())
-        for w in (pulses(), noise, silence)
-    ]
+    voicing = [float(prosody_of(w)[0, 5:-5, 2].mean()) for w in (pulses(), noise, silence)]
     assert voicing[0] > 0.9
     assert voicing[1] < 0.6
     assert voicing[2] == 0
 
 
+def test_pitch_goes_on_where_there_is_no_voice():
+    wave = pulses(150.0)
+    gap = wave.clone()
+    gap[:, 6400:9600] = 0  # hops 40 to 59
+    pitch = prosody_of(gap)[0, :, 0].exp()
+    assert (pitch[5:95] / 150 - 1).abs().max() < 0.03
+    rising = torch.cat([pulses(120.0)[:, :8000], pulses(180.0)[:, :8000]], dim=1)
+    pitch = prosody_of(rising)[0, :, 0].exp()
+    assert (pitch[5:42] / 120 - 1).abs().max() < 0.05
+    assert (pitch[58:95] / 180 - 1).abs().max() < 0.05
+
+
 def test_energy_rises_with_loudness():
     wave = pulses()
-    quiet, loud = (
-        prosody(w, power_spectrum(w, 100, 16000), 100, 16000)[0, 50, 1] for w in (wave, 10 * wave)
-    )
+    quiet, loud = (prosody_of(w)[0, 50, 1] for w in (wave, 10 * wave))
     assert float(loud - quiet) == pytest.approx(2 * np.log(10), abs=0.01)
 
 

@@ -1,0 +1,98 @@
+"""8-bit products against the plain ones."""
+
+import pytest
+import torch
+from torch import nn
+
+from speechssl.model import config as sizes
+from speechssl.model.config import ContextConfig, ConvEncoderConfig, ModelConfig
+from speechssl.model.heads import CTCHead
+from speechssl.model.int8 import Int8Conv, Int8Linear, int8_is_fast, quantize, quantized
+from speechssl.model.speech_model import CTCModel, SpeechModel
+
+pytestmark = pytest.mark.skipif(
+    not int8_is_fast(torch.device("cpu")), reason="needs a CPU with VNNI instructions"
+)
+
+CONTEXT = ContextConfig(
+    dim=32, num_layers=2, num_heads=2, ffn_dim=64, pos_kernel=8, pos_groups=4, layerdrop=0.0
+)
+PRE = ContextConfig(
+    dim=32,
+    num_layers=2,
+    local_layers=1,
+    upper="gru",
+    num_heads=2,
+    ffn_dim=64,
+    norm_order="pre",
+    pos_kernel=9,
+    pos_groups=4,
+    adapter_dim=4,
+)
+MODELS = {
+    "group": ModelConfig(ConvEncoderConfig(dims=(16,) * 7), CONTEXT),
+    "layer": ModelConfig(ConvEncoderConfig(dims=(16,) * 7, norm="layer", bias=True), CONTEXT),
+    "filterbank": ModelConfig(sizes.tiny().encoder, PRE),
+}
+
+
+def error(rough: torch.Tensor, exact: torch.Tensor) -> float:
+    return float(((rough - exact).norm() / exact.norm()).detach())
+
+
+def test_quantize_covers_the_range():
+    values = torch.randn(50, 7, generator=torch.Generator().manual_seed(0))
+    codes, scale, zero = quantize(values)
+    assert codes.dtype == torch.uint8
+    assert ((codes.float() - zero) * scale - values).abs().max() <= 0.51 * scale
+    for same in (torch.zeros(3, 4), torch.full((2, 3), 5.0)):
+        codes, scale, zero = quantize(same)
+        torch.testing.assert_close((codes.float() - zero) * scale, same, rtol=0.01, atol=0)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_linear_map(bias):
+    torch.manual_seed(0)
+    linear, x = nn.Linear(48, 20, bias=bias), torch.randn(2, 9, 48)
+    rough = Int8Linear(linear)(x)
+    assert rough.shape == (2, 9, 20)
+    assert rough.dtype == torch.float32
+    assert 0 < error(rough, linear(x)) < 0.03
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (2, 2), (1, 1), (5, 3)])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_convolution(kernel, stride, batch):
+    torch.manual_seed(0)
+    conv, x = nn.Conv1d(12, 20, kernel, stride), torch.randn(batch, 31, 12)
+    exact = conv(x.transpose(1, 2)).transpose(1, 2)
+    assert 0 < error(Int8Conv(conv)(x), exact) < 0.03
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_model_is_about_the_same_and_the_given_one_stays(kind):
+    torch.manual_seed(0)
+    model = CTCModel(SpeechModel(MODELS[kind]), CTCHead(32, 11)).eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    wave, lengths = torch.randn(2, 12000), torch.tensor([12000, 9000])
+    rough = quantized(model)
+    with torch.no_grad():
+        exact = model.speech(wave, lengths).context
+        found = rough.speech(wave, lengths).context
+        rows, num_rows = rough(wave, lengths)
+    assert 1e-4 < error(found, exact) < 0.1
+    assert rows.shape[:2] == (2, int(num_rows.max()))
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert rough.head.linear.weight is model.head.linear.weight  # what is not multiplied in 8 bits
+    changed = {type(module) for module in model.modules()} & {Int8Linear, Int8Conv}
+    assert not changed
+    assert all(value.requires_grad for value in model.parameters())
+
+
+def test_every_matrix_of_the_published_form_is_replaced():
+    rough = quantized(SpeechModel(MODELS["layer"]))
+    assert not [m for m in rough.context.layers.modules() if type(m) is nn.Linear]
+    assert all(isinstance(layer.int8, Int8Conv) for layer in rough.encoder.layers[1:])
+    assert isinstance(rough.project, Int8Linear)
