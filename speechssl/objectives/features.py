@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.fft import next_fast_len
 from torch import Tensor
 
 from speechssl import shapes
@@ -48,14 +49,20 @@ class CleanSpeech:
         self._per_frame = hop_samples // self._hop
         self._hops = (frames * self._per_frame).to(wave.device, non_blocking=True)  # (B,)
         self._num = int(frames.max()) * self._per_frame  # H
+        self._made: dict[str, Tensor] = {}
 
-    @torch.no_grad()
     def features(self, name: FeatureName) -> Tensor:
-        """(B, T, dim * hops per frame), float32, with T = max frames.
+        """(B, T, dim * hops per frame), float32, with T = max frames; made once.
 
         Each dimension at 100 Hz has zero mean and unit variance over the utterance (the wave: unit
         variance only); zero in the padding.
         """
+        if name not in self._made:
+            self._made[name] = self._make(name)
+        return self._made[name]
+
+    @torch.no_grad()
+    def _make(self, name: FeatureName) -> Tensor:
         if name == "wave":
             values = _fit(self.wave, self._num * self._hop).unflatten(1, (self._num, self._hop))
             level = shapes.zero_padding(values.square().mean(2), self._hops)
@@ -138,11 +145,11 @@ def prosody(wave: Tensor, power: Tensor, lengths: Tensor, sample_rate: int) -> T
     left = (window - hop) // 2
     padded = _fit(F.pad(wave, (left, 0)), (power.shape[1] - 1) * hop + window)
     taper = torch.hann_window(window, device=wave.device)
-    size = 1 << (2 * window - 1).bit_length()
-    windows = padded.unfold(1, window, hop) * taper  # (B, H, W)
-    correlation = torch.fft.irfft(_squared(torch.fft.rfft(windows, size)), size)[:, :, :window]
-    decay = torch.fft.irfft(_squared(torch.fft.rfft(taper, size)), size)[:window]
     lags = slice(sample_rate // 400, sample_rate // 60 + 1)
+    size = next_fast_len(window + lags.stop, real=True)  # what wraps around falls behind the lags
+    windows = padded.unfold(1, window, hop) * taper  # (B, H, W)
+    correlation = torch.fft.irfft(_squared(torch.fft.rfft(windows, size)), size)
+    decay = torch.fft.irfft(_squared(torch.fft.rfft(taper, size)), size)
     # The taper's own autocorrelation is divided out (Boersma 1993, section 2).
     normal = correlation[:, :, lags] / (correlation[:, :, :1] + 1e-5) / (decay[lags] / decay[0])
     voicing = normal.amax(2)  # (B, H)
