@@ -43,15 +43,24 @@ def load(path: str | Path) -> "Checkpoint":
     return open_model(path)
 
 
-def transcribe(model: "Checkpoint", source: "str | Path | np.ndarray") -> "Transcript":
+def transcribe(
+    model: "Checkpoint",
+    source: "str | Path | np.ndarray",
+    *,
+    beam: int | None = None,
+    lm: "str | Path | None" = None,
+) -> "Transcript":
     """What is said in a file, or in a wave (S,) float32 at the model's sample rate; of any length.
+
+    Greedily, or by beam search with so many prefixes, with a language model (an ARPA file).
 
     Raises ValueError where the model was only pretrained or the file cannot be read, and
     FileNotFoundError where there is none.
     """
+    from speechssl.inference.transcribe import choose_decoder
     from speechssl.inference.transcribe import transcribe as transcribe_one
 
-    return transcribe_one(model, source)
+    return transcribe_one(model, source, decode=choose_decoder(model, beam=beam, lm=lm))
 
 
 def extract(

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from speechssl import __version__
 
 if TYPE_CHECKING:
+    from speechssl.checkpoint import Checkpoint
     from speechssl.inference.recordings import Clip
+    from speechssl.inference.transcribe import Decoder
     from speechssl.model.config import ModelConfig
 
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -127,6 +129,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_evaluate,
         _add_check,
         _add_transcribe,
+        _add_lm,
         _add_extract,
         _add_probe,
         _add_import,
@@ -455,6 +458,7 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument(
         "--worst", type=int, default=5, help="utterances to show (default %(default)s)"
     )
+    _add_decoding(parser)
     _add_precision(parser, auto=True)
 
 
@@ -468,7 +472,9 @@ def _run_evaluate(args: argparse.Namespace) -> int:
         names = ", ".join(NORMALIZERS)
         raise ValueError(f"--normalize must be one of {names}, got {args.normalize!r}.")
     utterances = [u for path in args.manifests for u in read_manifest(path)]
-    evaluation = hear(open_model(args.model), utterances, precision=args.precision)
+    checkpoint = open_model(args.model)
+    decode = _decoder(checkpoint, args)
+    evaluation = hear(checkpoint, utterances, decode=decode, precision=args.precision)
     normalizers = dict.fromkeys(("none", args.normalize))
     results = [evaluation.score(name) for name in normalizers]
     if args.out:
@@ -528,6 +534,7 @@ def _add_transcribe(commands: Any) -> None:
     parser.add_argument(
         "--batch-s", type=float, default=60.0, metavar="S", help="seconds in a batch (default 60)"
     )
+    _add_decoding(parser)
     _add_precision(parser, auto=True)
 
 
@@ -546,7 +553,13 @@ def _run_transcribe(args: argparse.Namespace) -> int:
         )
     write = WRITERS[args.format]
     checkpoint = open_model(args.model)
-    results = transcribe_all(checkpoint, clips, precision=args.precision, batch_s=args.batch_s)
+    results = transcribe_all(
+        checkpoint,
+        clips,
+        decode=_decoder(checkpoint, args),
+        precision=args.precision,
+        batch_s=args.batch_s,
+    )
     failed = header = 0
     narrow: list[str] = []
     for target, result in zip(
@@ -602,6 +615,82 @@ def _unread(failed: int, total: int) -> int:
     if failed and total > 1:
         print(f"speechssl: {failed} of {total} recordings could not be read.", file=sys.stderr)
     return EXIT_DONE if not failed else EXIT_BAD_INPUT if failed == total else EXIT_FAILED
+
+
+def _add_decoding(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--beam",
+        type=int,
+        metavar="N",
+        help="beam search that follows N texts at a time (default: greedy; 16 with --lm)",
+    )
+    parser.add_argument(
+        "--lm", type=Path, metavar="ARPA", help="language model, as of speechssl lm"
+    )
+    parser.add_argument(
+        "--lm-weight", type=float, metavar="X", help="factor on the language model (default 0.5)"
+    )
+    parser.add_argument(
+        "--bonus",
+        type=float,
+        metavar="X",
+        help="added for each character or word of the language model (default 1.0)",
+    )
+
+
+def _decoder(checkpoint: "Checkpoint", args: argparse.Namespace) -> "Decoder":
+    from speechssl.inference.transcribe import choose_decoder
+
+    return choose_decoder(
+        checkpoint, beam=args.beam, lm=args.lm, lm_weight=args.lm_weight, bonus=args.bonus
+    )
+
+
+def _add_lm(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "lm",
+        "An n-gram language model of text (interpolated Kneser-Ney), as an ARPA file.",
+        "speechssl lm data/train.jsonl --order 6 --out lm.arpa",
+        _run_lm,
+    )
+    parser.add_argument(
+        "text",
+        type=Path,
+        nargs="+",
+        metavar="TEXT",
+        help="a sentence a line, or a manifest (.jsonl), of which the transcripts are taken",
+    )
+    parser.add_argument(
+        "--unit",
+        choices=("char", "word"),
+        default="char",
+        help="what is counted: char (default), for up to some hours of transcripts, or word",
+    )
+    parser.add_argument(
+        "--order", type=int, metavar="N", help="longest n-gram (default: 6 of char, 3 of word)"
+    )
+    parser.add_argument("--normalize", default="none", metavar="NAME", help="none, lower or basic")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="ARPA", help="with .gz at its end compressed"
+    )
+
+
+def _run_lm(args: argparse.Namespace) -> int:
+    from speechssl.data.manifest import read_texts
+    from speechssl.decoding.lm import train_lm, write_arpa
+    from speechssl.text import normalize
+
+    texts = [normalize(text, args.normalize) for path in args.text for text in read_texts(path)]
+    order = args.order if args.order is not None else {"char": 6, "word": 3}[args.unit]
+    lm = train_lm(texts, order=order, unit=args.unit)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    write_arpa(lm, args.out)
+    print(
+        f"{args.out}: {len(lm.entries):,} n-grams of up to {order} {args.unit}s, from "
+        f"{sum(map(bool, texts)):,} sentences."
+    )
+    return EXIT_DONE
 
 
 def _add_precision(parser: argparse.ArgumentParser, *, auto: bool) -> None:

@@ -31,7 +31,7 @@ COMMANDS = (
     "transcribe",
     "extract",
 )
-COMMANDS += ("probe", "report", "doctor")
+COMMANDS += ("lm", "probe", "report", "doctor")
 
 
 def run(*arguments: object) -> int:
@@ -363,6 +363,33 @@ def test_evaluate(tiny_models, manifest, tmp_path, capsys, fails):
     line = fails(2, "evaluate", model, manifest, "--normalize", "whisper")
     assert "--normalize must be one of none, lower, basic, got 'whisper'" in line
     assert "No such manifest: gone.jsonl" in fails(2, "evaluate", model, "gone.jsonl")
+
+
+def test_a_language_model_changes_what_is_written(tiny_models, manifest, tmp_path, capsys, fails):
+    arpa, out = tmp_path / "deep" / "lm.arpa", tmp_path / "scores.json"
+    text = tmp_path / "text.txt"
+    text.write_text("zu zu zu\n\nzu zu\n", encoding="utf-8")
+    model = tiny_models["ctc"]
+    assert run("lm", text, "--order", "3", "--out", arpa) == 0
+    assert "from 2 sentences" in capsys.readouterr().out
+    assert run("evaluate", model, manifest, "--beam", "4", "--out", out) == 0
+    searched = json.loads(out.read_text())["utterances"]
+    assert run("evaluate", model, manifest, "--lm", arpa, "--lm-weight", "5", "--out", out) == 0
+    guided = json.loads(out.read_text())["utterances"]
+    assert [u["hypothesis"] for u in searched] != [u["hypothesis"] for u in guided]
+    recording = manifest.parent / "0.wav"
+    assert run("transcribe", model, recording, "--lm", arpa) == 0
+    assert run("lm", manifest, "--unit", "word", "--out", tmp_path / "words.arpa.gz") == 0
+    for message, arguments in (
+        ("beam must be between 1 and 10000, got 0", ("--beam", "0")),
+        ("There is no language model gone.arpa", ("--lm", "gone.arpa")),
+        ("is not a whole ARPA language model", ("--lm", text)),
+        ("give one with lm", ("--bonus", "1")),
+    ):
+        assert message in fails(2, "evaluate", model, manifest, *arguments)
+    assert "no text" in fails(2, "lm", tiny_models["ctc"] / "empty.txt", "--out", arpa)
+    recording.with_suffix(".txt").write_bytes(b"\xff\xfe")
+    assert "not text in UTF-8" in fails(2, "lm", recording.with_suffix(".txt"), "--out", arpa)
 
 
 # ---- data and training --------------------------------------------------------------------------

@@ -53,6 +53,23 @@ def read_manifest(path: str | Path) -> list[Utterance]:
     return utterances
 
 
+def read_texts(path: str | Path) -> list[str]:
+    """The transcripts of a manifest (.jsonl), or the lines of any other file of text.
+
+    Raises FileNotFoundError, or ValueError where that is no UTF-8 text.
+    """
+    path = Path(path)
+    if path.suffix == ".jsonl":
+        return [utterance.text for utterance in read_manifest(path) if utterance.text]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8: {error.reason}.") from error
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"There is no text file {path}.") from error
+    return [line for line in lines if line.strip()]
+
+
 def write_manifest(
     path: str | Path, utterances: Iterable[Utterance], *, relative: bool = True
 ) -> None:

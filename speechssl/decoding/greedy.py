@@ -56,16 +56,8 @@ def greedy_decode(log_probs: Tensor, lengths: Tensor) -> list[Hypothesis]:
 
     Raises ValueError for lengths outside [0, T], and if a valid frame holds NaN.
     """
-    if log_probs.dim() != 3 or tuple(lengths.shape) != (log_probs.shape[0],):
-        raise ValueError(
-            "Greedy decoding needs log_probs (batch, frames, vocabulary) and lengths (batch,), and "
-            f"got {tuple(log_probs.shape)} and {tuple(lengths.shape)}."
-        )
-    counts = [int(n) for n in lengths.tolist()]
-    num_frames = log_probs.shape[1]
-    if any(not 0 <= n <= num_frames for n in counts):
-        raise ValueError(f"lengths must lie between 0 and {num_frames} frames, and are {counts}.")
-    if num_frames == 0:
+    counts = check_rows(log_probs, lengths)
+    if log_probs.shape[1] == 0:
         return [Hypothesis((), 0, 0, 0.0) for _ in counts]
     best, symbols = log_probs.detach().float().max(dim=-1)  # (B, T) each; NaN wins a max
     best_rows, symbol_rows = best.cpu().numpy(), symbols.cpu().numpy()
@@ -73,6 +65,20 @@ def greedy_decode(log_probs: Tensor, lengths: Tensor) -> list[Hypothesis]:
         _collapse(symbol_rows[b, :n], best_rows[b, :n].astype(np.float64))
         for b, n in enumerate(counts)
     ]
+
+
+def check_rows(log_probs: Tensor, lengths: Tensor) -> list[int]:
+    """The valid frames of each utterance; ValueError where the shapes or lengths do not fit."""
+    if log_probs.dim() != 3 or tuple(lengths.shape) != (log_probs.shape[0],):
+        raise ValueError(
+            "Decoding needs log_probs (batch, frames, vocabulary) and lengths (batch,), and got "
+            f"{tuple(log_probs.shape)} and {tuple(lengths.shape)}."
+        )
+    counts = [int(n) for n in lengths.tolist()]
+    num_frames = log_probs.shape[1]
+    if any(not 0 <= n <= num_frames for n in counts):
+        raise ValueError(f"lengths must lie between 0 and {num_frames} frames, and are {counts}.")
+    return counts
 
 
 def blank_rate(hypotheses: Sequence[Hypothesis]) -> float:

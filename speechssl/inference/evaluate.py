@@ -8,9 +8,10 @@ from pathlib import Path
 
 from speechssl.checkpoint import Checkpoint
 from speechssl.data.manifest import Utterance
+from speechssl.decoding.greedy import greedy_decode
 from speechssl.inference.hearing import BATCH_S, HearingPrecision, Unreadable
 from speechssl.inference.recordings import Clip
-from speechssl.inference.transcribe import transcribe_all
+from speechssl.inference.transcribe import Decoder, transcribe_all
 from speechssl.scoring.wer import EvalResult, format_alignment, score
 
 
@@ -45,16 +46,18 @@ def evaluate(
     utterances: Sequence[Utterance],
     *,
     normalizer: str = "none",
+    decode: Decoder = greedy_decode,
     precision: HearingPrecision = "auto",
 ) -> EvalResult:
     """WER and CER of a model on the transcribed ones of `utterances`; errors as in :func:`hear`."""
-    return hear(checkpoint, utterances, precision=precision).score(normalizer)
+    return hear(checkpoint, utterances, decode=decode, precision=precision).score(normalizer)
 
 
 def hear(
     checkpoint: Checkpoint,
     utterances: Sequence[Utterance],
     *,
+    decode: Decoder = greedy_decode,
     precision: HearingPrecision = "auto",
     batch_s: float = BATCH_S,
 ) -> Evaluation:
@@ -71,7 +74,9 @@ def hear(
     started = time.monotonic()
     clips = (Clip(u.id, u.audio, u.start_s, u.duration_s) for u in chosen)
     hypotheses = []
-    for result in transcribe_all(checkpoint, clips, precision=precision, batch_s=batch_s):
+    for result in transcribe_all(
+        checkpoint, clips, decode=decode, precision=precision, batch_s=batch_s
+    ):
         if isinstance(result, Unreadable):
             raise result.error
         hypotheses.append(result.text)

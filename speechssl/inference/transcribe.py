@@ -1,4 +1,4 @@
-"""Transcription: recordings of any length to text with word times, by greedy CTC.
+"""Transcription: recordings of any length to text with word times, greedily or by beam search.
 
 A recording longer than `recordings.MAX_CHUNK_S` is cut at quiet places. Chunks of all recordings
 are heard in batches of about equal length, and a transcript does not depend on what it is batched
@@ -7,7 +7,7 @@ with (see `hearing`).
 Shapes: B batch, S samples, T rows of log-probabilities, V vocabulary.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,9 @@ from torch import Tensor
 
 from speechssl.checkpoint import Checkpoint
 from speechssl.decoding.align import Word
+from speechssl.decoding.beam import BeamConfig, BeamDecoder
 from speechssl.decoding.greedy import Hypothesis, greedy_decode
+from speechssl.decoding.lm import read_arpa
 from speechssl.device import bf16_is_fast, keep_freed_memory, pick_device
 from speechssl.inference.hearing import (
     BATCH_S,
@@ -33,21 +35,29 @@ from speechssl.inference.transcript import Transcript, mean_confidence, to_segme
 from speechssl.model.int8 import int8_is_fast, quantized
 from speechssl.model.speech_model import CTCModel
 
+Decoder = Callable[[Tensor, Tensor], list[Hypothesis]]
+"""Log-probabilities (B, T, V) and lengths (B,) to what was said."""
+
 _LARGE = 20_000_000
 """Parameters from which on a single chunk keeps a CPU busy."""
 
 
 def transcribe(
-    checkpoint: Checkpoint, source: str | Path | np.ndarray, *, precision: HearingPrecision = "auto"
+    checkpoint: Checkpoint,
+    source: str | Path | np.ndarray,
+    *,
+    decode: Decoder = greedy_decode,
+    precision: HearingPrecision = "auto",
 ) -> Transcript:
     """The transcript of one file, or of a wave (S,) float32 at the model's rate.
 
-    `precision` is that of :func:`transcribe_all`.
+    `decode` and `precision` are those of :func:`transcribe_all`.
 
     Raises FileNotFoundError or AudioError for what cannot be read, and ValueError for a model that
     was not fine-tuned.
     """
-    result = next(transcribe_all(checkpoint, [as_clip(source)], precision=precision))
+    clips = [as_clip(source)]
+    result = next(transcribe_all(checkpoint, clips, decode=decode, precision=precision))
     if isinstance(result, Unreadable):
         raise result.error
     return result
@@ -57,6 +67,7 @@ def transcribe_all(
     checkpoint: Checkpoint,
     clips: Iterable[Clip],
     *,
+    decode: Decoder = greedy_decode,
     precision: HearingPrecision = "auto",
     batch_s: float = BATCH_S,
     max_chunk_s: float = MAX_CHUNK_S,
@@ -66,6 +77,7 @@ def transcribe_all(
     Args:
         checkpoint: a fine-tuned model; it is moved to the GPU where there is one.
         clips: what is to be heard; one that cannot be read gives an :class:`Unreadable`.
+        decode: greedily, or what :func:`choose_decoder` made for this model.
         precision: of the matrix products, ``fp32``, ``bf16``, ``int8`` (on a CPU), or ``auto``:
             where the model has 20 M parameters or more, what a CPU multiplies fast of bfloat16 and
             8 bits; else float32.
@@ -85,7 +97,8 @@ def transcribe_all(
     confidences: list[float] = []
     hop = config.hop_samples
     for window in windows(clips, rate, grid=hop, batch_s=batch_s, max_chunk_s=max_chunk_s):
-        heard = iter(_hear(model, [e for e in window if isinstance(e, Chunk)], precision, batch_s))
+        said = [event for event in window if isinstance(event, Chunk)]
+        heard = iter(_hear(model, said, decode, precision, batch_s))
         for event in window:
             if isinstance(event, Chunk):
                 hypothesis = next(heard)
@@ -103,6 +116,31 @@ def transcribe_all(
             else:
                 yield event
             words, confidences = [], []
+
+
+def choose_decoder(
+    checkpoint: Checkpoint,
+    *,
+    beam: int | None = None,
+    lm: str | Path | None = None,
+    lm_weight: float | None = None,
+    bonus: float | None = None,
+) -> Decoder:
+    """Greedy, or a beam search where `beam` (prefixes to follow) or `lm` (an ARPA file) is given;
+    the rest is of :class:`speechssl.decoding.beam.BeamConfig`.
+
+    Raises ValueError for settings out of range or without what they are for, and for a damaged
+    file; FileNotFoundError where there is none.
+    """
+    told = {"width": beam, "lm_weight": lm_weight, "bonus": bonus}
+    given = {name: value for name, value in told.items() if value is not None}
+    if lm is None and {"lm_weight", "bonus"} & given.keys():
+        raise ValueError("lm_weight and bonus are of a language model: give one with lm.")
+    if beam is None and lm is None:
+        return greedy_decode
+    _, tokenizer = checkpoint.require_ctc()
+    config = BeamConfig(**given)  # type: ignore[arg-type]
+    return BeamDecoder(tokenizer, config, None if lm is None else read_arpa(Path(lm)))
 
 
 def fitting_precision(model: CTCModel) -> HearingPrecision:
@@ -127,7 +165,11 @@ def log_probs(
 
 
 def _hear(
-    model: CTCModel, heard: Sequence[Chunk], precision: HearingPrecision, batch_s: float
+    model: CTCModel,
+    heard: Sequence[Chunk],
+    decode: Decoder,
+    precision: HearingPrecision,
+    batch_s: float,
 ) -> list[Hypothesis]:
     """A hypothesis for each chunk; digital silence says nothing and is not given to the model."""
     silence = Hypothesis((), 0, 0, 1.0)
@@ -143,8 +185,8 @@ def _hear(
         for batch in plan:
             members = [loud[i] for i in batch]
             rows, lengths = log_probs(model, [heard[i].wave for i in members], precision)
-            # The best path is the most probable of all paths, so it is also the forced alignment
-            # (Viterbi) of the text that it spells: its frames are the word times.
-            for i, hypothesis in zip(members, greedy_decode(rows, lengths), strict=True):
+            # Greedy: the best path is the most probable of all paths, so it is also the forced
+            # alignment (Viterbi) of the text that it spells: its frames are the word times.
+            for i, hypothesis in zip(members, decode(rows, lengths), strict=True):
                 hypotheses[i] = hypothesis
     return hypotheses
