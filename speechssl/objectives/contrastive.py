@@ -5,8 +5,8 @@ At every masked frame the context must tell the true target from others. Two kin
 - ``gumbel``: the encoder's own latents, quantized by a learned product codebook; the others are the
   targets of other masked frames of the same utterance (section 3.2). The published form.
 - ``kmeans``: codes of the clean wave's cepstra, from centroids fitted once before training; the
-others
-  are all other codes (HuBERT, arXiv:2106.07447, section 3). Fixed targets learn from few updates.
+  others are all other codes (HuBERT, arXiv:2106.07447, section 3). Fixed targets learn from few
+  updates.
 
 Shapes: M masked frames of the batch, N negatives, D width, E width of a target, V codes.
 """
@@ -24,6 +24,7 @@ from speechssl.fields import check_fields
 from speechssl.model.quantizer import (
     GumbelQuantizer,
     KMeansQuantizer,
+    Quantized,
     RandomProjectionQuantizer,
     temperature_at,
 )
@@ -139,18 +140,7 @@ class GumbelContrastive(nn.Module):
         }
         if not self.config.feature_penalty:
             del terms["feature_penalty"]
-        metrics = {
-            "contrastive/accuracy": accuracy(logits),
-            "contrastive/chance": chance(logits),
-            "quantizer/perplexity": quantized.perplexity.detach(),
-        }
-        tallies = {
-            f"group_{group}": count_codes(codes, self.config.entries)
-            for group, codes in enumerate(quantized.codes.unbind(1))
-        }
-        used = torch.stack([(tally > 0).sum() for tally in tallies.values()])
-        metrics["quantizer/codes_used"] = used.float().mean()
-        return TaskLoss(terms, metrics, tallies)
+        return TaskLoss(terms, *gumbel_numbers(logits, quantized, self.config.entries))
 
 
 class FixedCodesContrastive(nn.Module):
@@ -191,18 +181,8 @@ class FixedCodesContrastive(nn.Module):
             predictions = F.normalize(predictions, dim=1)
             logits = predictions @ F.normalize(self.codebook, dim=1).T / self.config.temperature
             total = F.cross_entropy(logits, codes, reduction="sum")
-        guesses = logits.argmax(1)
-        right = (guesses == codes).float().mean() if len(codes) else logits.new_zeros(())
-        tallies = {
-            name: count_codes(values, self.quantizer.entries)
-            for name, values in (("targets", codes), ("predicted", guesses))
-        }
-        metrics = {
-            "contrastive/accuracy": right,
-            "quantizer/predicted_perplexity": perplexity(tallies["predicted"]),
-        }
         terms = {"contrastive": LossTerm(total, "masked", self.config.weight)}
-        return TaskLoss(terms, metrics, tallies)
+        return TaskLoss(terms, *fixed_code_numbers(logits, codes))
 
 
 ContrastiveTask = GumbelContrastive | FixedCodesContrastive
@@ -302,6 +282,54 @@ def contrastive_logits(
     same = (codes[index] == codes[:, None]).all(2)  # (M, N)
     wrong = scores.gather(1, index).masked_fill(same | (negatives < 0), float("-inf"))
     return torch.cat([scores.diagonal()[:, None], wrong], dim=1)
+
+
+@torch.no_grad()
+def gumbel_numbers(
+    logits: Tensor, quantized: Quantized, entries: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What is logged beside the loss, and how often each code of each group was the target.
+
+    Args:
+        logits: (M, 1 + N), the true target first.
+        quantized: of the M frames.
+        entries: codes in a group.
+    """
+    tallies = {
+        f"group_{group}": count_codes(codes, entries)
+        for group, codes in enumerate(quantized.codes.unbind(1))
+    }
+    used = torch.stack([(tally > 0).sum() for tally in tallies.values()])
+    metrics = {
+        "contrastive/accuracy": accuracy(logits),
+        "contrastive/chance": chance(logits),
+        "quantizer/perplexity": quantized.perplexity.detach(),
+        "quantizer/codes_used": used.float().mean(),
+    }
+    return metrics, tallies
+
+
+@torch.no_grad()
+def fixed_code_numbers(
+    logits: Tensor, codes: Tensor
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What is logged beside the loss, and how often each code was the target and the guess.
+
+    Args:
+        logits: (M, V), one for each code.
+        codes: (M,) int64, the targets.
+    """
+    guesses = logits.argmax(1)
+    right = (guesses == codes).float().mean() if len(codes) else logits.new_zeros(())
+    tallies = {
+        name: count_codes(values, logits.shape[1])
+        for name, values in (("targets", codes), ("predicted", guesses))
+    }
+    metrics = {
+        "contrastive/accuracy": right,
+        "quantizer/predicted_perplexity": perplexity(tallies["predicted"]),
+    }
+    return metrics, tallies
 
 
 def accuracy(logits: Tensor) -> Tensor:

@@ -463,10 +463,10 @@ class PretrainWork:
             **means,
             **{name: float(value) for name, value in extra.items()},
             **code_health(tallies),
-            **self._health(plan.num_batches // 2),
+            **self.health(plan.num_batches // 2),
         }
 
-    def _health(self, index: int) -> dict[str, float]:
+    def health(self, index: int) -> dict[str, float]:
         """Of the frames of a validation batch, and of what is rebuilt of it when it is
         distorted."""
         batch = self.distorted_valid[index]
