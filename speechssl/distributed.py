@@ -41,6 +41,11 @@ def least(value: int, device: torch.device) -> int:
     return int(shared)
 
 
+def most(value: int, device: torch.device) -> int:
+    """The largest of all processes' values."""
+    return -least(-value, device)
+
+
 def gather(value: Value) -> list[Value]:
     """Every process's value, by its number."""
     if world() == 1:

@@ -211,6 +211,7 @@ def train(
     ):
         waves, known = dataset.waves, progress.faults | dataset.waves.faults()
         tally = FaultTally(run, log, known, len(waves.utterances), loop.max_fault_share)
+        device = next(work.modules.parameters()).device
         if progress.step:
             log.say(f"Going on from step {progress.step} of {progress.max_steps}.")
             if accumulate != loop.accumulate:
@@ -225,7 +226,7 @@ def train(
             waiting = time.monotonic()
             micro_batches = [next(fetched) for _ in range(accumulate)]
             waiting = time.monotonic() - waiting
-            num_replaced = tally.add(micro_batches)
+            num_replaced = tally.add(micro_batches, device)
 
             optimizer.zero_grad(set_to_none=True)
             losses = work.backward(step, progress.max_steps, micro_batches)
@@ -253,11 +254,11 @@ def train(
                 scalars, audio_s, waiting, sum(_padding(b) for b in micro_batches) / accumulate
             )
             planned = budget.plan(progress.step, progress.max_steps)
-            progress.max_steps = distributed.least(planned, norm.device)
-            stopping = -distributed.least(-stop.asked, norm.device)
+            progress.max_steps = distributed.least(planned, device)
+            stopping = distributed.most(stop.asked, device)
             writer.check()
             if logs:
-                means = window.close(norm.device)
+                means = window.close(device)
                 log.metrics(progress.step, clock.elapsed_s, {**means, **norms, "lr": lr})
                 log.progress(progress.step, progress.max_steps, _shown(means, clock, progress))
             if progress.step >= progress.max_steps or _due(progress, loop):
@@ -273,8 +274,7 @@ def train(
             ):
                 progress.elapsed_s = clock.elapsed_s
                 progress.windows = distributed.gather(window.state())
-                for found in distributed.gather(tally.found):
-                    progress.faults |= found
+                progress.faults |= tally.found
                 log.sync()
                 writer.save(work.modules, optimizer, progress)
             if stopping and progress.step < progress.max_steps:
