@@ -103,18 +103,45 @@ def part(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def spread_like(tensor: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, which every process has, spread over the processes as `like` is; as it is
-    where `like` is not spread."""
-    if world() == 1:
-        return tensor
-    from torch.distributed.tensor import DTensor, distribute_tensor
+def is_spread(tensor: Tensor) -> bool:
+    """Whether each process holds a part of it."""
+    return part(tensor) is not tensor
 
-    if not isinstance(like, DTensor):
-        return tensor
-    return distribute_tensor(
-        tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None
-    )
+
+class HostGroup:
+    """The processes once more, beside the group of the training: for threads that agree on
+    something while the training goes on, and for tensors in the memory of the CPU."""
+
+    def __init__(self) -> None:
+        """Every process makes one, at the same moment."""
+        from torch.distributed.device_mesh import DeviceMesh
+
+        group = dist.new_group(backend="gloo")
+        assert isinstance(group, dist.ProcessGroup)  # every process is a member
+        self.group = group
+        self._mesh = DeviceMesh.from_group(self.group, "cpu")
+
+    def gather(self, value: Value) -> list[Value]:
+        """Every process's value, by its number."""
+        values: list[Value | None] = [None] * world()
+        dist.all_gather_object(values, value, group=self.group)
+        return [v for v in values if v is not None]
+
+    def spread(self, part: Tensor, like: Tensor) -> Tensor:
+        """The tensor of which `part`, on the CPU, is what this process holds, spread as `like` is;
+        `part` itself where `like` is not spread."""
+        from torch.distributed.tensor import DTensor
+
+        if not isinstance(like, DTensor):
+            return part
+        return DTensor.from_local(
+            part,
+            self._mesh,
+            like.placements,
+            run_check=False,
+            shape=like.shape,
+            stride=like.stride(),
+        )
 
 
 def whole_state(module: nn.Module) -> dict[str, Tensor]:

@@ -65,7 +65,7 @@ def test_a_run_that_was_announced_is_the_same_run(
         given = (tones[0], out) if kind == "pretrain" else (*tones, out)
         run(config, *given, **sets, announce=announce)
         assert ("Parameters: " in capsys.readouterr().err) is announce
-        states.append(newest_state(out).weights)
+        states.append(newest_state(out).tensors())
         run(config, *given, **sets, announce=True)  # nothing is left to announce
         assert "Parameters: " not in capsys.readouterr().err
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])

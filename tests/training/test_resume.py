@@ -103,6 +103,50 @@ def test_what_is_restored_is_what_was_saved(parts, tmp_path):
     other.zero_grad()
 
 
+def test_a_weight_that_has_not_learned_comes_back_without_moments(tmp_path):
+    """It has no count of steps either, from which Adam would go on."""
+    modules = torch.nn.Linear(3, 2)
+    modules.weight.requires_grad_(False)
+    optimizer = torch.optim.AdamW(modules.parameters())
+    modules(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    save(tmp_path, (modules, optimizer), 10)
+    fresh = torch.optim.AdamW(modules.parameters())
+    newest_state(tmp_path).restore(modules, fresh)
+    assert modules.weight not in fresh.state
+    assert fresh.state[modules.bias]["step"] == 1
+
+
+@pytest.mark.parametrize("other", [(3, 4), (3, 2, False)])
+def test_a_state_of_another_model_is_a_sentence(other, parts, tmp_path):
+    save(tmp_path, parts, 10)
+    modules = torch.nn.Linear(*other)
+    with pytest.raises(ValueError, match=r"step-00000010 (is of another model|does not fit)"):
+        newest_state(tmp_path).restore(modules, torch.optim.AdamW(modules.parameters()))
+
+
+def test_a_state_with_a_file_of_another_is_passed_over(parts, tmp_path, capsys):
+    save(tmp_path, parts, 10)
+    save(tmp_path, parts, 20)
+    folder = tmp_path / "checkpoints" / "step-00000020"
+    (folder / "model (copy).safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    assert newest_state(tmp_path).progress.step == 10
+    assert "model (copy).safetensors is not of this state" in capsys.readouterr().err
+
+
+def test_a_state_of_the_first_versions_is_read(parts, tmp_path):
+    """Its progress did not name its files."""
+    save(tmp_path, parts, 10)
+    folder = tmp_path / "checkpoints" / "step-00000010"
+    progress = json.loads((folder / "progress.json").read_text())
+    assert progress.pop("files") == ["model.safetensors", "optimizer.safetensors"]
+    resume._write_json(folder / "progress.json", progress)
+    names = ("model.safetensors", "optimizer.safetensors", "progress.json")
+    sums = {name: resume._checksum(folder / name) for name in names}
+    resume._write_json(folder / "checksums.json", sums)
+    assert torch.equal(newest_state(tmp_path).tensors()["weight"], parts[0].weight)
+
+
 def test_a_snapshot_is_of_its_step(parts, tmp_path, monkeypatch):
     """What the training changes while the thread writes is not in it."""
     modules, optimizer = parts
@@ -117,9 +161,9 @@ def test_a_snapshot_is_of_its_step(parts, tmp_path, monkeypatch):
             modules.weight.zero_()
         may_write.set()
         writer.wait()
-        assert torch.equal(newest_state(tmp_path).weights["weight"], before)
+        assert torch.equal(newest_state(tmp_path).tensors()["weight"], before)
         writer.save(modules, optimizer, Progress(step=2))  # over the memory of the first
-    assert torch.equal(newest_state(tmp_path).weights["weight"], torch.zeros_like(before))
+    assert torch.equal(newest_state(tmp_path).tensors()["weight"], torch.zeros_like(before))
 
 
 def test_never_two_writes_at_once_and_a_failed_one_is_raised(parts, tmp_path, monkeypatch):
