@@ -44,6 +44,12 @@ def test_a_plan_is_what_was_measured(work, dataset, pretrain_config):
     assert twice.updates_per_epoch == plan.updates_per_epoch / 4
 
 
+def test_a_micro_batch_is_no_larger_than_all_recordings(work, dataset, pretrain_config):
+    plan = plan_run(work, dataset, pretrain_config.loop, 1e9, CPU)
+    lengths_s = dataset.plan.lengths_s
+    assert lengths_s.sum() <= plan.batch_s <= 1.01 * lengths_s.max() * len(lengths_s)
+
+
 def test_measuring_changes_nothing(work, dataset, pretrain_config):
     before = {k: v.clone() for k, v in work.modules.state_dict().items()}
     plan_run(work, dataset, pretrain_config.loop, 6.0, CPU)
