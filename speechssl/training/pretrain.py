@@ -51,7 +51,7 @@ from speechssl.training.parallel import spread
 from speechssl.training.planner import describe, plan_run
 from speechssl.training.profile import profile_steps
 from speechssl.training.resume import has_state
-from speechssl.training.runfolder import to_json
+from speechssl.training.runfolder import alone_in, to_json
 
 _FIT_AUDIO_S = 1800.0
 """Seconds of audio from which the centroids are found."""
@@ -187,7 +187,7 @@ def pretrain(
     started = time.monotonic()
     keep_freed_memory()
     device = pick_device(config.device)
-    with distributed.process_group(device):
+    with distributed.process_group(device), alone_in(run):
         if not valid_set:
             train_set, valid_set = hold_out_valid(train_set, config.loop.seed)
         rate = config.model.sample_rate

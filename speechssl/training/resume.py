@@ -213,8 +213,8 @@ class StateWriter:
             tensors = self._copies["model"] | self._copies["optimizer"]
             try:
                 save(tensors, storage_writer=writer, process_group=self._group.group)
-            except CheckpointException as error:  # no Exception, and of some process
-                raise OSError(f"A part of {fresh} could not be written: {error}") from error
+            except CheckpointException as error:  # no Exception, and of any process
+                raise OSError(f"{fresh} could not be written: {_reason(error)}.") from error
             own = fresh.glob(f"shard-{distributed.rank() + 1:05d}-*")
             found = self._group.gather({path.name: _checksum(path) for path in own})
             if distributed.rank() == 0:
@@ -334,7 +334,15 @@ def _fill(into: dict[str, Tensor], folder: Path) -> None:
             reader = HuggingFaceStorageReader(str(folder))
             load(into, storage_reader=reader, no_dist=True)
         except CheckpointException as error:  # no Exception
-            raise ValueError(f"{folder} does not fit: {error}") from error
+            raise ValueError(f"{folder} does not fit: {_reason(error)}.") from error
+
+
+def _reason(error: CheckpointException) -> str:
+    """What the first process that failed said, without the places in the code."""
+    number, (cause, _) = min(error.failures.items(), key=lambda failure: failure[0])
+    return (
+        f"{cause} (process {number})" if len(error.failures) < distributed.world() else f"{cause}"
+    )
 
 
 def _folder(run: Path, step: int) -> Path:

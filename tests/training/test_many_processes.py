@@ -27,6 +27,7 @@ from speechssl.model.speech_model import SpeechModel
 from speechssl.objectives.contrastive import ContrastiveConfig
 from speechssl.rng import rng
 from speechssl.runlog import read_metrics
+from speechssl.training import runfolder
 from speechssl.training.finetune import finetune
 from speechssl.training.loop import InterruptedRunError
 from speechssl.training.pretrain import PretrainConfig, PretrainWork, pretrain
@@ -218,6 +219,17 @@ def test_kill_9_of_all_processes_changes_no_bit(parallel, tones, config, tmp_pat
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert losses(whole) == losses(killed)
     assert [p.name for p in killed.iterdir() if ".new-" in p.name] == []
+
+
+def test_a_second_job_is_kept_out_in_all_its_processes(tones, config, tmp_path, monkeypatch):
+    monkeypatch.setattr(runfolder, "_WAIT_S", 0.2)
+
+    def refused() -> None:
+        with pytest.raises(runfolder.BusyRunError, match="Another command is at work"):
+            pretrain(config, tones[0], tmp_path, valid_set=tones[1])
+
+    with runfolder.alone_in(tmp_path):
+        together(refused)
 
 
 def stop_after(steps: int) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from benchmarks import kill_resume
 from speechssl.runlog import RunLog, read_metrics
-from speechssl.training import resume
+from speechssl.training import resume, runfolder
 from speechssl.training.loop import InterruptedRunError, PreemptedRunError
 from speechssl.training.pretrain import PretrainWork, pretrain
 from speechssl.training.resume import Progress, StateWriter, clear_leftovers, newest_state
@@ -283,6 +283,33 @@ def test_metrics_are_cut_to_the_state_byte_for_byte(tmp_path):
     with RunLog(tmp_path, resume_step=3):
         pass
     assert path.read_bytes() == b"".join(lines[:2])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fcntl")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_second_command_is_kept_out_of_a_run(tones, pretrain_config, tmp_path, monkeypatch):
+    """And the lock of one that was killed is gone, though a child of it lives on."""
+    run = tmp_path / "run"
+    reader, writer = os.pipe()
+    holder = os.fork()
+    if not holder:
+        with runfolder.alone_in(run):
+            child = os.fork()
+            os.write(writer, f"{child}\n".encode()) if child else None
+            time.sleep(60)
+        os._exit(0)
+    child = int(os.read(reader, 20))
+    monkeypatch.setattr(runfolder, "_WAIT_S", 0.2)
+    try:
+        with pytest.raises(runfolder.BusyRunError, match=r"Another command is at work in .*run: "):
+            pretrain(pretrain_config, tones[0], run, valid_set=tones[1])
+        assert not (run / "checkpoints").exists()
+        os.kill(holder, signal.SIGKILL)
+        os.waitpid(holder, 0)
+        with runfolder.alone_in(run), runfolder.alone_in(run):  # not against oneself
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 def stopped_at(step: int, number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
