@@ -4,7 +4,8 @@ Started by `torchrun`, which sets RANK, WORLD_SIZE and the address of the first 
 """
 
 import os
-from collections.abc import Iterator
+import typing
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -53,6 +54,22 @@ def gather(value: Value) -> list[Value]:
     values: list[Value | None] = [None] * world()
     dist.all_gather_object(values, value)
     return [v for v in values if v is not None]
+
+
+def from_first(find: Callable[[], Value]) -> Value:
+    """What the first process finds, in all of them; its error too."""
+    if world() == 1:
+        return find()
+    shared: list[typing.Any] = [None, None]  # what is found, or the error
+    if rank() == 0:
+        try:
+            shared[0] = find()
+        except Exception as error:
+            shared[1] = error
+    dist.broadcast_object_list(shared)
+    if shared[1] is not None:
+        raise shared[1]
+    return typing.cast(Value, shared[0])
 
 
 def average_gradients(module: nn.Module) -> None:

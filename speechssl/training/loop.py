@@ -296,7 +296,7 @@ def _begin(
     if distributed.rank() == 0:
         clear_leftovers(run, resume=resume)
     distributed.barrier()
-    state = newest_state(run) if resume else None
+    state = distributed.from_first(lambda: newest_state(run) if resume else None)
     progress = fresh
     if state is not None:
         before = state.progress

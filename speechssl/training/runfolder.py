@@ -46,8 +46,7 @@ def alone_in(run: Path) -> Iterator[None]:
         return
     run.mkdir(parents=True, exist_ok=True)
     with (run / _LOCK).open("a") as file:
-        free = distributed.rank() > 0 or _take(file.fileno(), time.monotonic() + _WAIT_S)
-        if not all(distributed.gather(free)):
+        if not distributed.from_first(lambda: _take(file.fileno(), time.monotonic() + _WAIT_S)):
             raise BusyRunError(
                 f"Another command is at work in {run}: wait for its end or stop it, or give "
                 "another --out."

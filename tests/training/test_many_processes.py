@@ -221,6 +221,22 @@ def test_kill_9_of_all_processes_changes_no_bit(parallel, tones, config, tmp_pat
     assert [p.name for p in killed.iterdir() if ".new-" in p.name] == []
 
 
+def test_the_first_process_chooses_the_state_for_all(tones, config, tmp_path, capfd):
+    run = tmp_path / "run"
+    together(lambda: pretrain(config, tones[0], run, valid_set=tones[1]))
+    (states(run)[1] / "model.safetensors").write_bytes(b"")
+    together(lambda: pretrain(config, tones[0], run, valid_set=tones[1]))
+    assert capfd.readouterr().err.count("step-00000004 is damaged") == 1
+    for folder in states(run):
+        (folder / "progress.json").unlink()
+
+    def refused() -> None:
+        with pytest.raises(ValueError, match=r"Every checkpoint in .* is damaged"):
+            pretrain(config, tones[0], run, valid_set=tones[1])
+
+    together(refused)
+
+
 def test_a_second_job_is_kept_out_in_all_its_processes(tones, config, tmp_path, monkeypatch):
     monkeypatch.setattr(runfolder, "_WAIT_S", 0.2)
 
