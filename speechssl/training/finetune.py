@@ -46,7 +46,7 @@ from speechssl.training.learning import (
     freeze_all_but_adapters,
     with_adapters,
 )
-from speechssl.training.loop import LoopConfig, Outcome, train
+from speechssl.training.loop import LoopConfig, Outcome, preemptible, train
 from speechssl.training.lora import LoraConfig, add_lora, without_lora
 from speechssl.training.optim import OptimConfig, Part, build_optimizer
 from speechssl.training.parallel import spread
@@ -200,7 +200,7 @@ def finetune(
     started = time.monotonic()
     keep_freed_memory()
     device = pick_device(config.device)
-    with distributed.process_group(device), alone_in(run):
+    with preemptible(), distributed.process_group(device), alone_in(run):
         quiet = distributed.rank() > 0
         train_set, valid_set = (
             _transcribed(train_set, "training"),

@@ -9,7 +9,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -469,14 +469,34 @@ def _stop_signals() -> Iterator[_Stop]:
             raise KeyboardInterrupt
         stop.asked = _INTERRUPTED if number == signal.SIGINT else _PREEMPTED
 
-    try:
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-        old = {number: signal.signal(number, ask) for number in numbers}
-    except ValueError:  # not the main thread: signals are somebody else's
+    with _handling(ask, (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)):
         yield stop
+
+
+@contextmanager
+def preemptible() -> Iterator[None]:
+    """Around the loop, where sound is decoded and plans are made, SIGTERM and SIGUSR1 end the run
+    at once: there is nothing to save, and to the cluster it has not failed."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise PreemptedRunError("Stopped outside of the updates. The same command goes on.")
+
+    with _handling(end, (signal.SIGTERM, signal.SIGUSR1)):
+        yield
+
+
+@contextmanager
+def _handling(
+    handler: Callable[[int, FrameType | None], None], numbers: Sequence[signal.Signals]
+) -> Iterator[None]:
+    """Let `handler` take these signals."""
+    try:
+        old = {number: signal.signal(number, handler) for number in numbers}
+    except ValueError:  # not the main thread: signals are somebody else's
+        yield
         return
     try:
-        yield stop
+        yield
     finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+        for number, before in old.items():
+            signal.signal(number, before)

@@ -45,7 +45,7 @@ from speechssl.objectives.reconstruction import ReconstructionConfig, Reconstruc
 from speechssl.rng import rng, torch_seed
 from speechssl.training.diagnosis import code_health, frame_health, reconstruction_health
 from speechssl.training.faults import open_waves
-from speechssl.training.loop import LoopConfig, Outcome, train
+from speechssl.training.loop import LoopConfig, Outcome, preemptible, train
 from speechssl.training.optim import OptimConfig, Part, build_optimizer
 from speechssl.training.parallel import spread
 from speechssl.training.planner import describe, plan_run
@@ -187,7 +187,7 @@ def pretrain(
     started = time.monotonic()
     keep_freed_memory()
     device = pick_device(config.device)
-    with distributed.process_group(device), alone_in(run):
+    with preemptible(), distributed.process_group(device), alone_in(run):
         if not valid_set:
             train_set, valid_set = hold_out_valid(train_set, config.loop.seed)
         rate = config.model.sample_rate

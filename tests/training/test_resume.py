@@ -338,7 +338,21 @@ def test_a_stop_between_two_log_lines_and_validations_changes_nothing(
     pretrain(again, tones[0], tmp_path / "stopped", valid_set=tones[1])
     whole, stopped = (kill_resume.result(tmp_path / name) for name in ("whole", "stopped"))
     assert whole == stopped
-    assert json.loads((tmp_path / "stopped" / "config.json").read_text())["loop"]["keep_every"] == 2
+    assert json.loads((tmp_path / "stopped" / "config.json").read_text())["loop"]["keep_every"] == 6
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_stop_before_the_updates_is_no_failure(
+    number, tones, pretrain_config, tmp_path, monkeypatch
+):
+    before = signal.getsignal(number)
+    monkeypatch.setattr(PretrainWork, "__init__", lambda *_: os.kill(os.getpid(), number))
+    with pytest.raises(PreemptedRunError, match="The same command goes on"):
+        pretrain(pretrain_config, tones[0], tmp_path / "run", valid_set=tones[1])
+    assert signal.getsignal(number) == before
+    monkeypatch.undo()
+    short = replace(pretrain_config, loop=replace(pretrain_config.loop, max_steps=1))
+    pretrain(short, tones[0], tmp_path / "run", valid_set=tones[1])
 
 
 def test_other_sizes_are_a_sentence_and_never_begins_anew(tones, pretrain_config, tmp_path):
