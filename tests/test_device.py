@@ -39,3 +39,16 @@ def test_each_process_of_a_machine_takes_its_own_gpu(monkeypatch):
     assert pick_device("auto") == pick_device("cuda") == torch.device("cuda:3")
     assert pick_device("cuda:1") == torch.device("cuda:1")
     assert pick_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["gpu", "mps", "cuda:", "cpu:1", ""])
+def test_a_device_that_is_none_is_a_sentence(name):
+    with pytest.raises(ValueError, match=r"device must be one of auto, cpu, cuda, cuda:NUMBER"):
+        pick_device(name)
+
+
+def test_a_gpu_that_is_not_there_is_a_sentence(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device("auto") == pick_device("cpu") == torch.device("cpu")
+    with pytest.raises(ValueError, match=r"device is 'cuda:2'.*no GPU here: give --device cpu"):
+        pick_device("cuda:2")

@@ -70,6 +70,11 @@ class ContrastiveConfig:
                 raise ValueError(
                     f"contrastive.{name} must be at least 1, got {getattr(self, name)}."
                 )
+        if self.quantizer == "gumbel" and self.target_dim % self.groups:
+            raise ValueError(
+                "contrastive.target_dim must be a multiple of contrastive.groups, got "
+                f"{self.target_dim} and {self.groups}."
+            )
         for name in ("weight", "diversity_weight", "feature_penalty"):
             if getattr(self, name) < 0:
                 raise ValueError(
@@ -194,11 +199,6 @@ def build_contrastive(
     """The task that a config describes; a teacher is for fixed codes only."""
     if config.quantizer != "gumbel":
         return FixedCodesContrastive(config, model, teacher)
-    if teacher is not None:
-        raise ValueError(
-            "teacher: codes of a teacher's layer are fixed: set contrastive.quantizer to kmeans or "
-            "random, got gumbel."
-        )
     return GumbelContrastive(config, model)
 
 

@@ -86,6 +86,11 @@ class LoopConfig:
                 raise ValueError(
                     f"loop.{name} must be at least {value}, got {getattr(self, name)}."
                 )
+        if self.keep_every % self.checkpoint_every:
+            raise ValueError(
+                "loop.keep_every must be a multiple of loop.checkpoint_every, got "
+                f"{self.keep_every} and {self.checkpoint_every}."
+            )
         if self.num_workers > _MOST_WORKERS:
             raise ValueError(
                 f"loop.num_workers must be at most {_MOST_WORKERS}, got {self.num_workers}."

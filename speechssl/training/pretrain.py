@@ -103,6 +103,22 @@ class PretrainConfig:
         check_fields(self)
         if self.contrastive is None and self.reconstruction is None:
             raise ValueError("pretraining needs contrastive, reconstruction or both; both are off.")
+        weights = [self.contrastive.weight] if self.contrastive else []
+        if task := self.reconstruction:
+            weights += [task.masked_weight, task.unmasked_weight]
+        if not any(weights):
+            raise ValueError(
+                "nothing would be learned: contrastive.weight, reconstruction.masked_weight and "
+                "reconstruction.unmasked_weight are 0 where they are not off."
+            )
+        if self.teacher is not None:
+            if self.contrastive is None:
+                raise ValueError("teacher gives the codes of contrastive, which is off.")
+            if self.contrastive.quantizer == "gumbel":
+                raise ValueError(
+                    "teacher: codes of a teacher's layer are fixed: set contrastive.quantizer to "
+                    "kmeans or random, got gumbel."
+                )
         if not 0 < self.mask_share <= 1:
             raise ValueError(f"mask_share must be in (0, 1], got {self.mask_share}.")
         if self.mask_span < 1:
@@ -118,6 +134,12 @@ class PretrainConfig:
         if min(self.batch_s, self.max_crop_s) <= 0:
             raise ValueError(
                 f"batch_s and max_crop_s must be above 0, got {self.batch_s} and {self.max_crop_s}."
+            )
+        least_s = (self.mask_span + 1) * self.model.hop_samples / self.model.sample_rate
+        if self.max_crop_s < least_s:
+            raise ValueError(
+                f"max_crop_s must be at least {least_s:g}, a frame more than mask_span "
+                f"({self.mask_span}), got {self.max_crop_s}."
             )
 
 

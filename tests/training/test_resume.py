@@ -334,7 +334,7 @@ def test_a_stop_between_two_log_lines_and_validations_changes_nothing(
     with pytest.raises(InterruptedRunError) as caught:
         pretrain(config, tones[0], tmp_path / "stopped", valid_set=tones[1])
     assert isinstance(caught.value, PreemptedRunError) is (number != signal.SIGINT)
-    again = replace(config, loop=replace(loop, num_workers=1, checkpoint_every=3, keep_every=2))
+    again = replace(config, loop=replace(loop, num_workers=1, checkpoint_every=3, keep_every=6))
     pretrain(again, tones[0], tmp_path / "stopped", valid_set=tones[1])
     whole, stopped = (kill_resume.result(tmp_path / name) for name in ("whole", "stopped"))
     assert whole == stopped
