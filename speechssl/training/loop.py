@@ -86,10 +86,11 @@ class LoopConfig:
                 raise ValueError(
                     f"loop.{name} must be at least {value}, got {getattr(self, name)}."
                 )
-        if self.keep_every % self.checkpoint_every:
+        between, kept = self.checkpoint_every, self.keep_every
+        if kept and kept % between and between % kept:
             raise ValueError(
-                "loop.keep_every must be a multiple of loop.checkpoint_every, got "
-                f"{self.keep_every} and {self.checkpoint_every}."
+                "loop.keep_every must be a multiple of loop.checkpoint_every, or divide it, got "
+                f"{kept} and {between}."
             )
         if self.num_workers > _MOST_WORKERS:
             raise ValueError(
