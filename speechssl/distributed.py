@@ -12,6 +12,8 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 Value = TypeVar("Value")
 
@@ -186,12 +188,27 @@ def process_group(device: torch.device) -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return
+    backend = "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)  # what is gathered as an object goes through the current one
-        dist.init_process_group("nccl", device_id=device)
-    else:
-        dist.init_process_group("gloo")
+        backend = "nccl"
+    dist.init_process_group(
+        backend, device_id=device if device.type == "cuda" else None, **_meeting_place()
+    )
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def _meeting_place() -> dict[str, typing.Any]:
+    """Where processes that `torchrun --max-restarts` has started again find each other.
+
+    It keeps one store for all attempts, in which the addresses of those before still are. Of
+    several machines each counts its own attempts, so that only those of one can be told apart.
+    """
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if attempt == "0" or os.environ.get("GROUP_WORLD_SIZE") != "1":
+        return {}
+    store, own, num = next(rendezvous("env://"))
+    return {"store": PrefixStore(f"attempt-{attempt}", store), "rank": own, "world_size": num}

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
 from benchmarks import kill_resume
@@ -46,8 +47,10 @@ def together(work: Callable[[], object], num: int = 2) -> None:
         kill_resume.finish(child, 120)
 
 
-def begin(work: Callable[[], object], num: int = 2) -> list[int]:
-    """The processes, which are at work."""
+def begin(work: Callable[[], object], num: int = 2, port: int = 0) -> list[int]:
+    """The processes, which are at work; where no store is at `port`, the first one makes one."""
+    if port:
+        return [_start(work, rank, num, port) for rank in range(num)]
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -219,6 +222,23 @@ def test_kill_9_of_all_processes_changes_no_bit(parallel, tones, config, tmp_pat
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert losses(whole) == losses(killed)
     assert [p.name for p in killed.iterdir() if ".new-" in p.name] == []
+
+
+def test_processes_that_torchrun_starts_again_find_each_other(tones, config, tmp_path):
+    """It keeps its store, and in that the addresses of the processes that are gone."""
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    elastic = {"TORCHELASTIC_USE_AGENT_STORE": "True", "GROUP_WORLD_SIZE": "1"}
+
+    def attempt(number: int) -> None:
+        os.environ.update(elastic, TORCHELASTIC_RESTART_COUNT=str(number))
+        stop_after([2, 9][number])
+        with contextlib.suppress(InterruptedRunError):
+            pretrain(config, tones[0], tmp_path / "run", valid_set=tones[1])
+
+    for number in (0, 1):
+        for child in begin(lambda number=number: attempt(number), port=store.port):
+            kill_resume.finish(child, 120)
+    assert newest_state(tmp_path / "run").progress.step == 4
 
 
 def test_the_first_process_chooses_the_state_for_all(tones, config, tmp_path, capfd):
