@@ -8,9 +8,9 @@ writes its own part, by torch.distributed.checkpoint in its safetensors form (it
 its index are pickles, which are not read here). Both are read by the same way, in any number of
 processes: of a tensor that is spread, each process reads what it holds.
 
-What torch.distributed.checkpoint.state_dict offers is not used: it fills an optimizer by an update
-with zero gradients, so that a weight that has not learned yet (a frozen one) would come back with
-moments and a count of steps which it did not have.
+What torch.distributed.checkpoint.state_dict offers is not used: it refuses a state in which a
+weight that learns has no moments yet (it was frozen or left out so far), or, where it is not to be
+strict, no longer tells what else is missing.
 """
 
 import contextlib
