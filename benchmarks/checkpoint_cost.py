@@ -11,11 +11,13 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from speechssl import audio
 from speechssl.data.dataset import PlannedBatches, Waves
@@ -34,7 +36,9 @@ class Training:
 
     def __init__(self, size: str, batch_s: float, folder: Path, device: str) -> None:
         config = replace(preset(size), batch_s=batch_s, noise_dir=None)
-        utterances = [_noise(folder / f"{number}.wav", number) for number in range(16)]
+        utterances = [
+            _noise(folder / f"{number}.wav", number) for number in range(24)
+        ]  # whole batches
         waves = Waves.open(utterances, folder / "cache", config.model.sample_rate, False)
         self.device = pick_device(device)
         self.work = PretrainWork(config, SpeechModel(config.model), waves, waves, self.device)
@@ -42,12 +46,15 @@ class Training:
         self.data: PlannedBatches = self.work.dataset(waves, shuffle=True)
         self.done = 0
 
-    def update_s(self) -> float:
-        """Make an update; its seconds, the batch not counted."""
+    def update_s(self, look: Callable[[nn.Module], object] | None = None) -> float:
+        """Make an update; its seconds, the batch not counted. `look` is called on the modules when
+        they have their gradients."""
         batch = self.data[self.done]
         begun = time.monotonic()
         self.optimizer.zero_grad(set_to_none=True)
         self.work.backward(self.done, 10**6, [batch])
+        if look is not None:
+            look(self.work.modules)
         self.optimizer.step()
         if self.device.type == "cuda":
             torch.cuda.synchronize()

@@ -378,7 +378,7 @@ class WaveCache:
         self.faults: dict[int, str] = contents.faults if contents else {}
         """What could not be read when the cache was made: item -> a sentence."""
         self._items = None if data else list(items)
-        self._states = None if data else [_state(path) for path, _, _ in items]
+        self._states = None if data else [file_state(path) for path, _, _ in items]
         self._data = data
         lengths = contents.lengths if contents else np.zeros(0, np.int64)
         self._offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])  # (N + 1,)
@@ -449,7 +449,7 @@ class WaveCache:
             raise AudioError(self.faults[index])
         if self._items is not None and self._states is not None:
             path, start_s, duration_s = self._items[index]
-            now = _state(path)
+            now = file_state(path)
             if now is not None and now != self._states[index]:
                 raise AudioError(f"{path} has changed since the work on it began.")
             return read(path, sample_rate=self.sample_rate, start_s=start_s, duration_s=duration_s)
@@ -486,7 +486,7 @@ def _fingerprint(items: Sequence[CacheItem], sample_rate: int) -> str:
     return digest.hexdigest()
 
 
-def _state(path: Path) -> tuple[int, int] | None:
+def file_state(path: Path) -> tuple[int, int] | None:
     """Size and time of change; None where there is no such file."""
     try:
         stat = os.stat(shards.file_of(path))
@@ -498,7 +498,7 @@ def _state(path: Path) -> tuple[int, int] | None:
 def _digest_states(items: Sequence[CacheItem]) -> str:
     digest = hashlib.blake2b(digest_size=12)
     for path in dict.fromkeys(path for path, _, _ in items):
-        digest.update(repr(_state(path)).encode())
+        digest.update(repr(file_state(path)).encode())
     return digest.hexdigest()
 
 

@@ -319,6 +319,8 @@ def _run_pretrain(args: argparse.Namespace) -> int:
         announce=True,
         profile=args.profile,
     )
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+        return EXIT_DONE
     print(f"Done: {outcome.steps} updates in {outcome.elapsed_s / 60:.1f} min.")
     print(f"Best model: {args.out / 'best'} (update {outcome.best_step}).")
     _say_verdict(args.out)
@@ -383,6 +385,8 @@ def _run_finetune(args: argparse.Namespace) -> int:
         resume=args.resume == "auto",
         announce=True,
     )
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+        return EXIT_DONE
     best = args.out / "best"
     scores = load_model(best).meta["valid"]
     print(f"Done: {outcome.steps} updates in {outcome.elapsed_s / 60:.1f} min.")

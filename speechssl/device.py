@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -17,9 +18,14 @@ Precision = Literal["auto", "bf16", "fp32"]
 
 def pick_device(name: str = "auto") -> torch.device:
     """``auto``: the GPU where there is one; of several, each process that `torchrun` started on a
-    machine takes its own, for ``cuda`` too."""
+    machine takes its own, for ``cuda`` too. Else ``cpu`` or ``cuda:N``; ValueError where it is
+    none of these or not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", name):
+        raise ValueError(f"device must be one of auto, cpu, cuda, cuda:NUMBER, got {name!r}.")
+    if name != "cpu" and not torch.cuda.is_available():
+        raise ValueError(f"device is {name!r}, and torch finds no GPU here: give --device cpu.")
     device = torch.device(name)
     if device.type == "cuda" and device.index is None:
         number = os.environ.get("LOCAL_RANK")

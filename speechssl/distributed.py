@@ -4,13 +4,16 @@ Started by `torchrun`, which sets RANK, WORLD_SIZE and the address of the first 
 """
 
 import os
-from collections.abc import Iterator
+import typing
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 Value = TypeVar("Value")
 
@@ -41,6 +44,11 @@ def least(value: int, device: torch.device) -> int:
     return int(shared)
 
 
+def most(value: int, device: torch.device) -> int:
+    """The largest of all processes' values."""
+    return -least(-value, device)
+
+
 def gather(value: Value) -> list[Value]:
     """Every process's value, by its number."""
     if world() == 1:
@@ -48,6 +56,22 @@ def gather(value: Value) -> list[Value]:
     values: list[Value | None] = [None] * world()
     dist.all_gather_object(values, value)
     return [v for v in values if v is not None]
+
+
+def from_first(find: Callable[[], Value]) -> Value:
+    """What the first process finds, in all of them; its error too."""
+    if world() == 1:
+        return find()
+    shared: list[typing.Any] = [None, None]  # what is found, or the error
+    if rank() == 0:
+        try:
+            shared[0] = find()
+        except Exception as error:
+            shared[1] = error
+    dist.broadcast_object_list(shared)
+    if shared[1] is not None:
+        raise shared[1]
+    return typing.cast(Value, shared[0])
 
 
 def average_gradients(module: nn.Module) -> None:
@@ -98,18 +122,45 @@ def part(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def spread_like(tensor: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, which every process has, spread over the processes as `like` is; as it is
-    where `like` is not spread."""
-    if world() == 1:
-        return tensor
-    from torch.distributed.tensor import DTensor, distribute_tensor
+def is_spread(tensor: Tensor) -> bool:
+    """Whether each process holds a part of it."""
+    return part(tensor) is not tensor
 
-    if not isinstance(like, DTensor):
-        return tensor
-    return distribute_tensor(
-        tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None
-    )
+
+class HostGroup:
+    """The processes once more, beside the group of the training: for threads that agree on
+    something while the training goes on, and for tensors in the memory of the CPU."""
+
+    def __init__(self) -> None:
+        """Every process makes one, at the same moment."""
+        from torch.distributed.device_mesh import DeviceMesh
+
+        group = dist.new_group(backend="gloo")
+        assert isinstance(group, dist.ProcessGroup)  # every process is a member
+        self.group = group
+        self._mesh = DeviceMesh.from_group(self.group, "cpu")
+
+    def gather(self, value: Value) -> list[Value]:
+        """Every process's value, by its number."""
+        values: list[Value | None] = [None] * world()
+        dist.all_gather_object(values, value, group=self.group)
+        return [v for v in values if v is not None]
+
+    def spread(self, part: Tensor, like: Tensor) -> Tensor:
+        """The tensor of which `part`, on the CPU, is what this process holds, spread as `like` is;
+        `part` itself where `like` is not spread."""
+        from torch.distributed.tensor import DTensor
+
+        if not isinstance(like, DTensor):
+            return part
+        return DTensor.from_local(
+            part,
+            self._mesh,
+            like.placements,
+            run_check=False,
+            shape=like.shape,
+            stride=like.stride(),
+        )
 
 
 def whole_state(module: nn.Module) -> dict[str, Tensor]:
@@ -137,12 +188,27 @@ def process_group(device: torch.device) -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return
+    backend = "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)  # what is gathered as an object goes through the current one
-        dist.init_process_group("nccl", device_id=device)
-    else:
-        dist.init_process_group("gloo")
+        backend = "nccl"
+    dist.init_process_group(
+        backend, device_id=device if device.type == "cuda" else None, **_meeting_place()
+    )
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def _meeting_place() -> dict[str, typing.Any]:
+    """Where processes that `torchrun --max-restarts` has started again find each other.
+
+    It keeps one store for all attempts, in which the addresses of those before still are. Of
+    several machines each counts its own attempts, so that only those of one can be told apart.
+    """
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if attempt == "0" or os.environ.get("GROUP_WORLD_SIZE") != "1":
+        return {}
+    store, own, num = next(rendezvous("env://"))
+    return {"store": PrefixStore(f"attempt-{attempt}", store), "rank": own, "world_size": num}

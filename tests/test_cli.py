@@ -449,6 +449,13 @@ def test_pretrain_and_finetune(speech, tmp_path, capsys):
     assert load(third).meta["train_utterances"] == 3
 
 
+def test_of_several_processes_the_first_one_speaks(speech, tmp_path, capsys, monkeypatch):
+    data = ("--train", speech, "--max-steps", 1, "--out", tmp_path / "run", *SMALL)
+    monkeypatch.setenv("RANK", "1")
+    assert run("pretrain", *data, "--contrastive.entries", 4) == 0
+    assert capsys.readouterr().out == ""
+
+
 def test_training_settings_that_are_wrong(speech, tmp_path, fails):
     data = ("--train", speech, "--out", tmp_path / "run")
     line = fails(2, "pretrain", *data, "--optim.lrr", "1")

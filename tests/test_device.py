@@ -50,3 +50,16 @@ def test_bfloat16_is_taken_where_the_cpu_has_tiles(tiles, monkeypatch):
         assert torch.is_autocast_enabled("cpu") == tiles
     with autocast(cpu, "bf16"):
         assert torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize("name", ["gpu", "mps", "cuda:", "cpu:1", ""])
+def test_a_device_that_is_none_is_a_sentence(name):
+    with pytest.raises(ValueError, match=r"device must be one of auto, cpu, cuda, cuda:NUMBER"):
+        pick_device(name)
+
+
+def test_a_gpu_that_is_not_there_is_a_sentence(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device("auto") == pick_device("cpu") == torch.device("cpu")
+    with pytest.raises(ValueError, match=r"device is 'cuda:2'.*no GPU here: give --device cpu"):
+        pick_device("cuda:2")

@@ -84,10 +84,7 @@ class BatchPlan:
 
     def at(self, index: int) -> PlannedBatch:
         """This process's batch `index`, counted over all epochs."""
-        update, turn = divmod(index, self.accumulate)
-        # There and back through an update's batches, which are sorted: the sums differ least.
-        rank = self.rank if turn % 2 == 0 else self.world - 1 - self.rank
-        number = update * self._together + turn * self.world + rank
+        number = _number(index, self.accumulate, self.rank, self.world)
         epoch, position = divmod(number, self._num_updates * self._together)
         reading, members = self._epoch(epoch)[position]
         return PlannedBatch(members, reading, number)
@@ -103,19 +100,8 @@ class BatchPlan:
             return 0.0
         first = update % self._num_updates * self._together
         batches = self._epoch(update // self._num_updates)[first : first + self._together]
-        seconds = self._seconds([members for _, members in batches])
-        turns = seconds.reshape(self.accumulate, self.world)
-        turns[1::2] = turns[1::2, ::-1]
-        sums = turns.sum(0)
-        return float(sums.max() / sums.mean() - 1)
-
-    def _seconds(self, batches: list[np.ndarray]) -> np.ndarray:
-        """(N,) of each batch, padding included."""
-        sizes = np.array([len(members) for members in batches])
-        longest = np.maximum.reduceat(
-            self.lengths_s[np.concatenate(batches)], np.cumsum(sizes) - sizes
-        )
-        return np.asarray(longest * sizes)
+        seconds = _seconds(self.lengths_s, [members for _, members in batches])
+        return _imbalance(seconds, self.accumulate, self.world)
 
     def stand_ins(self, item: int, generator: np.random.Generator) -> Iterator[int]:
         """The other utterances, in the order in which they may stand in for one that cannot be
@@ -141,9 +127,8 @@ class BatchPlan:
         batches = batches[: self._num_updates * self._together]
         if self._together == 1:
             return batches
-        order = np.argsort(self._seconds([members for _, members in batches]), kind="stable")
-        updates = generator.permutation(order.reshape(self._num_updates, self._together))
-        return [batches[i] for i in updates.ravel().tolist()]
+        seconds = _seconds(self.lengths_s, [members for _, members in batches])
+        return [batches[i] for i in _alike_together(seconds, self._together, generator).tolist()]
 
     def _reading(self, generator: np.random.Generator | None) -> list[np.ndarray]:
         """Every utterance once, bucket by bucket."""
@@ -161,7 +146,8 @@ class MixedPlan:
 
     A batch is of one corpus; corpus c with h_c hours has the share h_c^T / sum(h^T) of the batches
     (arXiv:1911.02116, section 3.1): temperature T 1 is as the hours are, 0 all corpora alike. An
-    epoch has as many batches as all corpora together; a corpus that is used up begins anew.
+    epoch has as many batches as all corpora together, filled up to whole updates; a corpus that is
+    used up begins anew.
     """
 
     def __init__(
@@ -184,30 +170,37 @@ class MixedPlan:
                 f"No corpus of a mix may be empty; they have {list(sizes)} utterances."
             )
         self.lengths_s = np.asarray(lengths_s, dtype=np.float64)
-        self.seed, self.rank, self.world, self.accumulate = seed, rank, world, accumulate
+        self.seed, self.rank, self.world = seed, rank, world
         self._starts = np.cumsum([0, *sizes[:-1]])
         parts = np.split(self.lengths_s, self._starts[1:])
         self._plans = [
             BatchPlan(part, batch_s=batch_s, seed=torch_seed(seed, "corpus", c))
             for c, part in enumerate(parts)
         ]
-        total = sum(plan.num_batches for plan in self._plans)
+        self._total = sum(plan.num_batches for plan in self._plans)
         weights = np.array([part.sum() for part in parts]) ** temperature
         self.shares = weights / weights.sum()
         """(C,) of the batches."""
-        self._quotas = np.maximum(np.round(self.shares * total).astype(np.int64), 1)  # an epoch's
-        self.num_batches = -(-int(self._quotas.sum()) // world)
-        """Batches of this process in an epoch."""
+        self._share_out(accumulate)
 
     def accumulating(self, accumulate: int) -> Self:
         """The same plan with another number of batches for an update."""
         other = copy.copy(self)
-        other.accumulate = accumulate
+        other._share_out(accumulate)
         return other
+
+    def _share_out(self, accumulate: int) -> None:
+        self.accumulate = accumulate
+        self._together = self.world * accumulate
+        quotas = np.maximum(np.round(self.shares * self._total).astype(np.int64), 1)
+        quotas[quotas.argmax()] += -int(quotas.sum()) % self._together
+        self._quotas = quotas  # of each corpus in an epoch
+        self.num_batches = int(quotas.sum()) // self.world
+        """Batches of this process in an epoch."""
 
     def at(self, index: int) -> PlannedBatch:
         """This process's batch `index`, counted over all epochs."""
-        number = index * self.world + self.rank
+        number = _number(index, self.accumulate, self.rank, self.world)
         corpus, own = self._place(number)
         planned = self._plans[corpus].at(own)
         return PlannedBatch(planned.members + self._starts[corpus], planned.reading, number)
@@ -217,14 +210,17 @@ class MixedPlan:
         return self.at(index).members
 
     def imbalance(self, update: int) -> float:
-        """As of :class:`BatchPlan`; the corpora are drawn at random, so nothing evens it out."""
-        sums = np.zeros(self.world)
-        together = self.world * self.accumulate
-        for number in range(update * together, (update + 1) * together):
-            corpus, own = self._place(number)
-            lengths = self.lengths_s[self._plans[corpus].at(own).members + self._starts[corpus]]
-            sums[number % self.world] += lengths.max() * len(lengths)
-        return float(sums.max() / sums.mean() - 1)
+        """As of :class:`BatchPlan`."""
+        if self.world == 1:
+            return 0.0
+        first = update * self._together
+        places = [self._place(number) for number in range(first, first + self._together)]
+        return _imbalance(self._lengths(places), self.accumulate, self.world)
+
+    def _lengths(self, places: list[tuple[int, int]]) -> np.ndarray:
+        """(N,) seconds of batches, by corpus and number, padding included."""
+        members = [self._plans[c].batch(own) + self._starts[c] for c, own in places]
+        return _seconds(self.lengths_s, members)
 
     def stand_ins(self, item: int, generator: np.random.Generator) -> Iterator[int]:
         """As of :class:`BatchPlan`, of the same corpus."""
@@ -242,16 +238,54 @@ class MixedPlan:
 
     @functools.lru_cache(maxsize=2)  # noqa: B019
     def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """(batches,) corpus of each, and how many of that corpus come before it in the epoch."""
-        corpora = np.repeat(np.arange(len(self._quotas)), self._quotas)
-        corpora = rng(self.seed, "mix", epoch).permutation(corpora)
+        """(batches,) corpus of each, and how many of that corpus come before it in the epoch; those
+        of an update side by side."""
+        generator = rng(self.seed, "mix", epoch)
+        corpora = generator.permutation(np.repeat(np.arange(len(self._quotas)), self._quotas))
         before = np.empty(len(corpora), np.int64)
         for corpus, quota in enumerate(self._quotas.tolist()):
             before[corpora == corpus] = np.arange(quota)
-        return corpora, before
+        if self._together == 1:
+            return corpora, before
+        own = epoch * self._quotas[corpora] + before
+        seconds = self._lengths(list(zip(corpora.tolist(), own.tolist(), strict=True)))
+        order = _alike_together(seconds, self._together, generator)
+        return corpora[order], before[order]
 
 
 Plan = BatchPlan | MixedPlan
+
+
+def _number(index: int, accumulate: int, rank: int, world: int) -> int:
+    """The number among those of all processes of a process's batch `index`: there and back through
+    an update's batches, which are sorted, so that the processes' sums differ least."""
+    update, turn = divmod(index, accumulate)
+    place = rank if turn % 2 == 0 else world - 1 - rank
+    return update * world * accumulate + turn * world + place
+
+
+def _seconds(lengths_s: np.ndarray, batches: list[np.ndarray]) -> np.ndarray:
+    """(N,) of each batch, padding included."""
+    sizes = np.array([len(members) for members in batches])
+    longest = np.maximum.reduceat(lengths_s[np.concatenate(batches)], np.cumsum(sizes) - sizes)
+    return np.asarray(longest * sizes)
+
+
+def _alike_together(
+    seconds: np.ndarray, together: int, generator: np.random.Generator
+) -> np.ndarray:
+    """An order of N batches in which each `together` of them, an update's, have about the same
+    seconds; N is a multiple."""
+    updates = np.argsort(seconds, kind="stable").reshape(-1, together)
+    return np.asarray(generator.permutation(updates).ravel())
+
+
+def _imbalance(seconds: np.ndarray, accumulate: int, world: int) -> float:
+    """By which share the process with most to do exceeds the mean, of an update's batches."""
+    turns = seconds.reshape(accumulate, world)
+    turns[1::2] = turns[1::2, ::-1].copy()
+    sums = turns.sum(0)
+    return float(sums.max() / sums.mean() - 1)
 
 
 def _cut_buckets(lengths: np.ndarray, batch_s: float) -> list[tuple[int, int, int]]:

@@ -5,6 +5,7 @@ Shapes: B batch, S samples.
 
 import copy
 import signal
+import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import active_children
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from speechssl import shapes
-from speechssl.audio import AudioError, WaveCache, play_at, read
+from speechssl.audio import AudioError, WaveCache, file_state, play_at, read
 from speechssl.data.batching import Plan
 from speechssl.data.distortion import DistortionConfig, DistortionPool, distort
 from speechssl.data.index import durations_s
@@ -109,6 +110,8 @@ class Decoder:
 
     utterances: Sequence[Utterance]
     sample_rate: int
+    opened_s: float = field(default_factory=time.time)
+    """A recording that was changed later is not what the run began with."""
     faults: Mapping[int, str] = field(default_factory=dict)
     """None are known before they are heard."""
 
@@ -116,8 +119,12 @@ class Decoder:
         return len(self.utterances)
 
     def get(self, index: int) -> np.ndarray:
-        """The wave (S,) float32 of utterance `index`; errors as in :func:`audio.read`."""
+        """The wave (S,) float32 of utterance `index`; errors as in :func:`audio.read`, and
+        AudioError where the recording has changed since."""
         u = self.utterances[index]
+        state = file_state(u.audio)
+        if state is not None and state[1] > 1e9 * self.opened_s:
+            raise AudioError(f"{u.audio} has changed since the work on it began.")
         return read(
             u.audio, sample_rate=self.sample_rate, start_s=u.start_s, duration_s=u.duration_s
         )

@@ -79,7 +79,8 @@ def compiled_gru(x: Tensor, lengths: Tensor, forwards: nn.GRU, backwards: nn.GRU
     bias = torch.cat(
         [p["bias_ih_l0"] + F.pad(p["bias_hh_l0"][: 2 * hidden], (0, hidden)) for p in both]
     )  # (2 * 3 H,)
-    gates = F.linear(x.transpose(0, 1), weight, bias).float()  # (T, B, 2 * 3 H)
+    x = x.transpose(0, 1).contiguous()  # else a product without gradient copies the weight T times
+    gates = F.linear(x, weight, bias).float()  # (T, B, 2 * 3 H)
     states: Tensor = _GRULoops.apply(
         gates.unflatten(2, (2, 3 * hidden)),
         torch.stack([p["weight_hh_l0"] for p in both]),  # (2, 3 H, H)

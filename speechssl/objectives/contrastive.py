@@ -25,6 +25,7 @@ from speechssl.fields import check_fields
 from speechssl.model.quantizer import (
     GumbelQuantizer,
     KMeansQuantizer,
+    Quantized,
     RandomProjectionQuantizer,
     temperature_at,
 )
@@ -74,6 +75,11 @@ class ContrastiveConfig:
                 raise ValueError(
                     f"contrastive.{name} must be at least 1, got {getattr(self, name)}."
                 )
+        if self.quantizer == "gumbel" and self.target_dim % self.groups:
+            raise ValueError(
+                "contrastive.target_dim must be a multiple of contrastive.groups, got "
+                f"{self.target_dim} and {self.groups}."
+            )
         for name in ("weight", "diversity_weight", "feature_penalty"):
             if getattr(self, name) < 0:
                 raise ValueError(
@@ -146,18 +152,7 @@ class GumbelContrastive(nn.Module):
         }
         if not self.config.feature_penalty:
             del terms["feature_penalty"]
-        metrics = {
-            "contrastive/accuracy": accuracy(logits),
-            "contrastive/chance": chance(logits),
-            "quantizer/perplexity": quantized.perplexity.detach(),
-        }
-        tallies = {
-            f"group_{group}": count_codes(codes, self.config.entries)
-            for group, codes in enumerate(quantized.codes.unbind(1))
-        }
-        used = torch.stack([(tally > 0).sum() for tally in tallies.values()])
-        metrics["quantizer/codes_used"] = used.float().mean()
-        return TaskLoss(terms, metrics, tallies)
+        return TaskLoss(terms, *gumbel_numbers(logits, quantized, self.config.entries))
 
 
 class FixedCodesContrastive(nn.Module):
@@ -211,15 +206,11 @@ class FixedCodesContrastive(nn.Module):
             guess = self.codebooks[number](context, shapes.take(features, mask))
             suffix = f"_{self.names[number]}" if number else ""
             terms[f"contrastive{suffix}"] = LossTerm(guess.loss, "masked", self.config.weight)
-            right = (guess.guesses == guess.codes).float()
-            metrics[f"contrastive/accuracy{suffix}"] = (
-                right.mean() if len(right) else guess.loss.new_zeros(())
-            )
-            if number == 0:
-                entries = self.config.entries
-                tallies["targets"] = count_codes(guess.codes, entries)
-                tallies["predicted"] = count_codes(guess.guesses, entries)
-                metrics["quantizer/predicted_perplexity"] = perplexity(tallies["predicted"])
+            own_metrics, own_tallies = fixed_code_numbers(guess.logits, guess.codes)
+            if number:
+                metrics[f"contrastive/accuracy{suffix}"] = own_metrics["contrastive/accuracy"]
+            else:
+                metrics, tallies = own_metrics, own_tallies
         return TaskLoss(terms, metrics, tallies)
 
 
@@ -229,10 +220,10 @@ class Guess:
 
     loss: Tensor
     """Cross-entropy, summed."""
+    logits: Tensor
+    """(M, V)."""
     codes: Tensor
     """(M,) int64, the right ones."""
-    guesses: Tensor
-    """(M,) int64."""
 
 
 class FixedCodebook(nn.Module):
@@ -253,7 +244,7 @@ class FixedCodebook(nn.Module):
             predictions = F.normalize(self.project_context(context.float()), dim=1)  # (M, E)
             logits = predictions @ F.normalize(self.codebook, dim=1).T / self.temperature
             loss = F.cross_entropy(logits, codes, reduction="sum")
-        return Guess(loss, codes, logits.argmax(1))
+        return Guess(loss, logits, codes)
 
 
 ContrastiveTask = GumbelContrastive | FixedCodesContrastive
@@ -265,11 +256,6 @@ def build_contrastive(
     """The task that a config describes; a teacher is for fixed codes only."""
     if config.quantizer != "gumbel":
         return FixedCodesContrastive(config, model, teacher)
-    if teacher is not None:
-        raise ValueError(
-            "teacher: codes of a teacher's layer are fixed: set contrastive.quantizer to kmeans or "
-            "random, got gumbel."
-        )
     return GumbelContrastive(config, model)
 
 
@@ -353,6 +339,54 @@ def contrastive_logits(
     same = (codes[index] == codes[:, None]).all(2)  # (M, N)
     wrong = scores.gather(1, index).masked_fill(same | (negatives < 0), float("-inf"))
     return torch.cat([scores.diagonal()[:, None], wrong], dim=1)
+
+
+@torch.no_grad()
+def gumbel_numbers(
+    logits: Tensor, quantized: Quantized, entries: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What is logged beside the loss, and how often each code of each group was the target.
+
+    Args:
+        logits: (M, 1 + N), the true target first.
+        quantized: of the M frames.
+        entries: codes in a group.
+    """
+    tallies = {
+        f"group_{group}": count_codes(codes, entries)
+        for group, codes in enumerate(quantized.codes.unbind(1))
+    }
+    used = torch.stack([(tally > 0).sum() for tally in tallies.values()])
+    metrics = {
+        "contrastive/accuracy": accuracy(logits),
+        "contrastive/chance": chance(logits),
+        "quantizer/perplexity": quantized.perplexity.detach(),
+        "quantizer/codes_used": used.float().mean(),
+    }
+    return metrics, tallies
+
+
+@torch.no_grad()
+def fixed_code_numbers(
+    logits: Tensor, codes: Tensor
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What is logged beside the loss, and how often each code was the target and the guess.
+
+    Args:
+        logits: (M, V), one for each code.
+        codes: (M,) int64, the targets.
+    """
+    guesses = logits.argmax(1)
+    right = (guesses == codes).float().mean() if len(codes) else logits.new_zeros(())
+    tallies = {
+        name: count_codes(values, logits.shape[1])
+        for name, values in (("targets", codes), ("predicted", guesses))
+    }
+    metrics = {
+        "contrastive/accuracy": right,
+        "quantizer/predicted_perplexity": perplexity(tallies["predicted"]),
+    }
+    return metrics, tallies
 
 
 def accuracy(logits: Tensor) -> Tensor:

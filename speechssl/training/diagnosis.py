@@ -133,5 +133,8 @@ def gradient_norms(modules: nn.Module) -> dict[str, float]:
             part = words[1] if words[0] in ("model", "speech") else words[0]
             part = "project" if part in _BETWEEN else part
             parts.setdefault(part, []).append(parameter.grad)
-    norms = {part: nn.utils.get_total_norm(grads) for part, grads in parts.items()}
-    return {f"grad_norm/{part}": float(distributed.whole(norm)) for part, norm in norms.items()}
+    if not parts:
+        return {}
+    norms = [distributed.whole(nn.utils.get_total_norm(grads)) for grads in parts.values()]
+    values = torch.stack(norms).tolist()  # in one transfer
+    return {f"grad_norm/{part}": value for part, value in zip(parts, values, strict=True)}

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import torch
+
 from speechssl import distributed
 from speechssl.data.dataset import Batch, Waves, check_faults
 from speechssl.data.manifest import Utterance, write_manifest
@@ -46,7 +48,7 @@ def open_waves(
 
 
 class FaultTally:
-    """What could not be read so far, by this process."""
+    """What could not be read so far, by any process: the same in all of them."""
 
     def __init__(
         self, run: Path, log: RunLog, known: dict[str, str], num_utterances: int, most_share: float
@@ -59,12 +61,16 @@ class FaultTally:
             self._path.unlink(missing_ok=True)
         self._add(known)
 
-    def add(self, batches: Sequence[Batch]) -> int:
-        """Note the faults of an update's batches; how many utterances were replaced.
+    def add(self, batches: Sequence[Batch], device: torch.device) -> int:
+        """Note the faults of an update's batches in all processes; how many utterances were
+        replaced.
 
-        Raises FaultyDataError where more than the allowed share of the utterances is faulty.
+        Raises FaultyDataError, in every process, where more than the allowed share of the
+        utterances is faulty.
         """
         faults = [fault for batch in batches for fault in batch.faults]
+        if distributed.most(len(faults), device):
+            faults = [fault for part in distributed.gather(faults) for fault in part]
         self._add(dict(faults))
         check_faults(self.found, self._num_utterances, self._most_share)
         return len(faults)

@@ -46,13 +46,13 @@ from speechssl.training.learning import (
     freeze_all_but_adapters,
     with_adapters,
 )
-from speechssl.training.loop import LoopConfig, Outcome, train
+from speechssl.training.loop import LoopConfig, Outcome, preemptible, train
 from speechssl.training.lora import LoraConfig, add_lora, without_lora
 from speechssl.training.optim import OptimConfig, Part, build_optimizer
 from speechssl.training.parallel import spread
 from speechssl.training.planner import describe, plan_run
 from speechssl.training.resume import has_state
-from speechssl.training.runfolder import to_json, write_hypotheses
+from speechssl.training.runfolder import alone_in, to_json, write_hypotheses
 
 Learns = Literal["all", "adapters", "lora"]
 _MOST_SHOWN = 40
@@ -200,7 +200,7 @@ def finetune(
     started = time.monotonic()
     keep_freed_memory()
     device = pick_device(config.device)
-    with distributed.process_group(device):
+    with preemptible(), distributed.process_group(device), alone_in(run):
         quiet = distributed.rank() > 0
         train_set, valid_set = (
             _transcribed(train_set, "training"),

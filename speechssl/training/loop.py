@@ -9,7 +9,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,6 +86,12 @@ class LoopConfig:
                 raise ValueError(
                     f"loop.{name} must be at least {value}, got {getattr(self, name)}."
                 )
+        between, kept = self.checkpoint_every, self.keep_every
+        if kept and kept % between and between % kept:
+            raise ValueError(
+                "loop.keep_every must be a multiple of loop.checkpoint_every, or divide it, got "
+                f"{kept} and {between}."
+            )
         if self.num_workers > _MOST_WORKERS:
             raise ValueError(
                 f"loop.num_workers must be at most {_MOST_WORKERS}, got {self.num_workers}."
@@ -211,6 +217,7 @@ def train(
     ):
         waves, known = dataset.waves, progress.faults | dataset.waves.faults()
         tally = FaultTally(run, log, known, len(waves.utterances), loop.max_fault_share)
+        device = next(work.modules.parameters()).device
         if progress.step:
             log.say(f"Going on from step {progress.step} of {progress.max_steps}.")
             if accumulate != loop.accumulate:
@@ -225,7 +232,7 @@ def train(
             waiting = time.monotonic()
             micro_batches = [next(fetched) for _ in range(accumulate)]
             waiting = time.monotonic() - waiting
-            num_replaced = tally.add(micro_batches)
+            num_replaced = tally.add(micro_batches, device)
 
             optimizer.zero_grad(set_to_none=True)
             losses = work.backward(step, progress.max_steps, micro_batches)
@@ -253,11 +260,11 @@ def train(
                 scalars, audio_s, waiting, sum(_padding(b) for b in micro_batches) / accumulate
             )
             planned = budget.plan(progress.step, progress.max_steps)
-            progress.max_steps = distributed.least(planned, norm.device)
-            stopping = -distributed.least(-stop.asked, norm.device)
+            progress.max_steps = distributed.least(planned, device)
+            stopping = distributed.most(stop.asked, device)
             writer.check()
             if logs:
-                means = window.close(norm.device)
+                means = window.close(device)
                 log.metrics(progress.step, clock.elapsed_s, {**means, **norms, "lr": lr})
                 log.progress(progress.step, progress.max_steps, _shown(means, clock, progress))
             if progress.step >= progress.max_steps or _due(progress, loop):
@@ -273,8 +280,7 @@ def train(
             ):
                 progress.elapsed_s = clock.elapsed_s
                 progress.windows = distributed.gather(window.state())
-                for found in distributed.gather(tally.found):
-                    progress.faults |= found
+                progress.faults |= tally.found
                 log.sync()
                 writer.save(work.modules, optimizer, progress)
             if stopping and progress.step < progress.max_steps:
@@ -296,7 +302,7 @@ def _begin(
     if distributed.rank() == 0:
         clear_leftovers(run, resume=resume)
     distributed.barrier()
-    state = newest_state(run) if resume else None
+    state = distributed.from_first(lambda: newest_state(run) if resume else None)
     progress = fresh
     if state is not None:
         before = state.progress
@@ -469,14 +475,34 @@ def _stop_signals() -> Iterator[_Stop]:
             raise KeyboardInterrupt
         stop.asked = _INTERRUPTED if number == signal.SIGINT else _PREEMPTED
 
-    try:
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-        old = {number: signal.signal(number, ask) for number in numbers}
-    except ValueError:  # not the main thread: signals are somebody else's
+    with _handling(ask, (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)):
         yield stop
+
+
+@contextmanager
+def preemptible() -> Iterator[None]:
+    """Around the loop, where sound is decoded and plans are made, SIGTERM and SIGUSR1 end the run
+    at once: there is nothing to save, and to the cluster it has not failed."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise PreemptedRunError("Stopped outside of the updates. The same command goes on.")
+
+    with _handling(end, (signal.SIGTERM, signal.SIGUSR1)):
+        yield
+
+
+@contextmanager
+def _handling(
+    handler: Callable[[int, FrameType | None], None], numbers: Sequence[signal.Signals]
+) -> Iterator[None]:
+    """Let `handler` take these signals."""
+    try:
+        old = {number: signal.signal(number, handler) for number in numbers}
+    except ValueError:  # not the main thread: signals are somebody else's
+        yield
         return
     try:
-        yield stop
+        yield
     finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+        for number, before in old.items():
+            signal.signal(number, before)

@@ -94,7 +94,7 @@ def plan_run(
         num_learning=sum(p.numel() for p in parameters if p.requires_grad),
         state_bytes=4 * held + _BYTES_PER_WEIGHT * learned,
         bytes_per_s=_TRANSIENT[device.type] * max(distributed.gather(kept / longest_s)),
-        batch_s=max(batch_s, longest_s),
+        batch_s=max(min(batch_s, longest_s * len(dataset.plan.lengths_s)), longest_s),
         longest_s=longest_s,
         crops=dataset.max_crop is not None,
         free=Memory(free.free + 4 * held, free.total),

@@ -45,13 +45,13 @@ from speechssl.objectives.reconstruction import ReconstructionConfig, Reconstruc
 from speechssl.rng import rng, torch_seed
 from speechssl.training.diagnosis import code_health, frame_health, reconstruction_health
 from speechssl.training.faults import open_waves
-from speechssl.training.loop import LoopConfig, Outcome, train
+from speechssl.training.loop import LoopConfig, Outcome, preemptible, train
 from speechssl.training.optim import OptimConfig, Part, build_optimizer
 from speechssl.training.parallel import spread
 from speechssl.training.planner import describe, plan_run
 from speechssl.training.profile import profile_steps
 from speechssl.training.resume import has_state
-from speechssl.training.runfolder import to_json
+from speechssl.training.runfolder import alone_in, to_json
 
 _FIT_AUDIO_S = 1800.0
 """Seconds of audio from which the centroids are found."""
@@ -103,6 +103,22 @@ class PretrainConfig:
         check_fields(self)
         if self.contrastive is None and self.reconstruction is None:
             raise ValueError("pretraining needs contrastive, reconstruction or both; both are off.")
+        weights = [self.contrastive.weight] if self.contrastive else []
+        if task := self.reconstruction:
+            weights += [task.masked_weight, task.unmasked_weight]
+        if not any(weights):
+            raise ValueError(
+                "nothing would be learned: contrastive.weight, reconstruction.masked_weight and "
+                "reconstruction.unmasked_weight are 0 where they are not off."
+            )
+        if self.teacher is not None:
+            if self.contrastive is None:
+                raise ValueError("teacher gives the codes of contrastive, which is off.")
+            if self.contrastive.quantizer == "gumbel":
+                raise ValueError(
+                    "teacher: codes of a teacher's layer are fixed: set contrastive.quantizer to "
+                    "kmeans or random, got gumbel."
+                )
         if not 0 < self.mask_share <= 1:
             raise ValueError(f"mask_share must be in (0, 1], got {self.mask_share}.")
         if self.mask_span < 1:
@@ -118,6 +134,12 @@ class PretrainConfig:
         if min(self.batch_s, self.max_crop_s) <= 0:
             raise ValueError(
                 f"batch_s and max_crop_s must be above 0, got {self.batch_s} and {self.max_crop_s}."
+            )
+        least_s = (self.mask_span + 1) * self.model.hop_samples / self.model.sample_rate
+        if self.max_crop_s < least_s:
+            raise ValueError(
+                f"max_crop_s must be at least {least_s:g}, a frame more than mask_span "
+                f"({self.mask_span}), got {self.max_crop_s}."
             )
 
 
@@ -187,7 +209,7 @@ def pretrain(
     started = time.monotonic()
     keep_freed_memory()
     device = pick_device(config.device)
-    with distributed.process_group(device):
+    with preemptible(), distributed.process_group(device), alone_in(run):
         if not valid_set:
             train_set, valid_set = hold_out_valid(train_set, config.loop.seed)
         rate = config.model.sample_rate
@@ -463,10 +485,10 @@ class PretrainWork:
             **means,
             **{name: float(value) for name, value in extra.items()},
             **code_health(tallies),
-            **self._health(plan.num_batches // 2),
+            **self.health(plan.num_batches // 2),
         }
 
-    def _health(self, index: int) -> dict[str, float]:
+    def health(self, index: int) -> dict[str, float]:
         """Of the frames of a validation batch, and of what is rebuilt of it when it is
         distorted."""
         batch = self.distorted_valid[index]

@@ -2,15 +2,24 @@
 
 `checkpoints/step-N/` folders are written beside their place, made durable, and moved there whole;
 each carries the checksums of its files. The newest one whose checksums hold is where a run goes on.
+
+A state is written by the first process. Where the weights are spread over several (``fsdp``), each
+writes its own part, by torch.distributed.checkpoint in its safetensors form (its other form and
+its index are pickles, which are not read here). Both are read by the same way, in any number of
+processes: of a tensor that is spread, each process reads what it holds.
+
+What torch.distributed.checkpoint.state_dict offers is not used: it refuses a state in which a
+weight that learns has no moments yet (it was frozen or left out so far), or, where it is not to be
+strict, no longer tells what else is missing.
 """
 
 import contextlib
 import hashlib
 import json
-import os
 import re
 import shutil
 import sys
+import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,8 +28,16 @@ from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import (
+    HuggingFaceStorageReader,
+    HuggingFaceStorageWriter,
+)
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from speechssl import distributed
 from speechssl.checkpoint import replace_folder, sweep, sync_folder, throw_away
@@ -28,7 +45,13 @@ from speechssl.checkpoint import replace_folder, sweep, sync_folder, throw_away
 _CHECKSUMS = "checksums.json"
 """Written last; SHA-256 of every other file of the folder."""
 
-_FILES = {"model.safetensors", "optimizer.safetensors", "progress.json"}
+_PROGRESS = "progress.json"
+
+_WHOLE = ("model.safetensors", "optimizer.safetensors")
+"""The tensors of a state that one process wrote."""
+
+_MOMENT = re.compile(r"[0-9]{1,9}\.(step|exp_avg|exp_avg_sq)")
+"""The optimizer's tensors, ``NUMBER.NAME`` with the parameter's number."""
 
 _STEP = re.compile("step-[0-9]{8,18}")
 
@@ -52,32 +75,40 @@ class Progress:
     """Ids of the utterances that could not be read so far, and why."""
     config: dict[str, Any] = field(default_factory=dict)
     """The run's resolved config, to be compared on resume."""
+    files: list[str] = field(default_factory=list)
+    """Of the state's tensors: one process's, or a part of each; set as it is written."""
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """A state as it was read."""
+    """A state whose checksums hold."""
 
     progress: Progress
-    weights: dict[str, Tensor]
-    moments: dict[str, Tensor]
-    """The optimizer's tensors, ``NUMBER.NAME`` with the parameter's number."""
+    folder: Path
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights by name and moments by number, each in one piece."""
+        return _read_whole(self.folder, _stored(self.folder))
 
     def restore(self, modules: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Put it into the modules and the optimizer, in place."""
-        spread_like = distributed.spread_like
-        own = modules.state_dict()
-        modules.load_state_dict(
-            {n: spread_like(v, own[n]) if n in own else v for n, v in self.weights.items()}
-        )
-        parameters = _parameters(optimizer)
-        for key, value in self.moments.items():
-            number, name = key.split(".", 1)
-            parameter = parameters[int(number)]
-            value = value.to(parameter.device, copy=True)
-            if value.shape == parameter.shape:  # all but Adam's count of steps
-                value = spread_like(value, parameter)
-            optimizer.state[parameter][name] = value
+        """Put it into the modules and the optimizer, in place; each process reads what it holds.
+
+        Raises ValueError where it is of another model.
+        """
+        stored, into = _stored(self.folder), dict(modules.state_dict())
+        parameters = dict(enumerate(_parameters(optimizer)))
+        unknown = {name for name in stored if name not in into and not _MOMENT.fullmatch(name)}
+        if odd := sorted(unknown ^ (into.keys() - stored.keys())):
+            raise ValueError(f"{self.folder} is of another model: {', '.join(odd[:5])} differ.")
+        for name in stored.keys() - into.keys():
+            number, kind = name.split(".")
+            if (parameter := parameters.get(int(number))) is None:
+                raise ValueError(f"{self.folder} is of another model: it has more weights.")
+            value = torch.zeros_like(parameter)
+            if stored[name].shape != parameter.shape:  # Adam's count of steps
+                value = torch.zeros_like(stored[name], device=parameter.device)
+            optimizer.state[parameter][kind] = into[name] = value
+        _fill(into, self.folder)
 
 
 class StateWriter:
@@ -91,10 +122,13 @@ class StateWriter:
         """Keep the newest `keep` states, that of the best validation where there is one, and for
         good those whose step is a multiple of `keep_every` (0: none)."""
         self._run, self._keep, self._keep_every = run, keep, keep_every
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        gpu = torch.cuda.current_device() if torch.cuda.is_available() else -1  # else it takes 0
+        self._thread = ThreadPoolExecutor(1, "checkpoint", torch.cuda.set_device, (gpu,))
         self._pending: Future[None] | None = None
         self._copies: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
         """Memory of the last copy, which the next one takes again."""
+        self._group: distributed.HostGroup | None = None
+        """In which the processes' threads agree on a state that each writes a part of."""
 
     def __enter__(self) -> Self:
         return self
@@ -114,15 +148,21 @@ class StateWriter:
     ) -> None:
         """Copy the state, and begin to write it to `checkpoints/step-N`.
 
-        Every process calls this; the first one copies and writes.
+        Every process calls this. The first one copies and writes, or each its part where the
+        weights are spread.
         """
         self.wait()
-        _copy(modules.state_dict(), self._copies["model"])
-        _copy(_optimizer_tensors(optimizer), self._copies["optimizer"])
+        weights = modules.state_dict()
+        if any(distributed.is_spread(value) for value in weights.values()):
+            self._group = self._group or distributed.HostGroup()
+        elif distributed.rank() > 0:
+            return
+        self._copy(weights, "model")
+        self._copy(_optimizer_tensors(optimizer), "optimizer")
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        if distributed.rank() == 0:
-            self._pending = self._thread.submit(self._write, asdict(progress))
+        write = self._write if self._group is None else self._write_part
+        self._pending = self._thread.submit(write, asdict(progress))
 
     @property
     def idle(self) -> bool:
@@ -140,23 +180,67 @@ class StateWriter:
         if pending is not None:
             pending.result()
 
+    def _copy(self, tensors: dict[str, Tensor], kind: str) -> None:
+        """Copy to the CPU what this process holds of each, over what the last copy left. Copies
+        from a GPU may end later (pinned memory)."""
+        into = self._copies[kind]
+        for name, value in tensors.items():
+            own = distributed.part(value.detach())
+            if name not in into:
+                empty = torch.empty(own.shape, dtype=own.dtype, pin_memory=own.is_cuda)
+                into[name] = empty if self._group is None else self._group.spread(empty, value)
+            distributed.part(into[name]).copy_(own, non_blocking=True)
+
     def _write(self, progress: dict[str, Any]) -> None:
-        step = progress["step"]
-        folder = _folder(self._run, step)
-        fresh = folder.with_name(f".{folder.name}.new-{os.getpid()}")
+        """A whole state, by the first process."""
+        fresh = self._fresh(progress)
         fresh.mkdir(parents=True)
         try:
             for name, values in self._copies.items():
                 save_file(values, fresh / f"{name}.safetensors")
-            _write_json(fresh / "progress.json", progress)
-            _write_json(fresh / _CHECKSUMS, _checksums(fresh))
-            sync_folder(fresh)
+            checksums = {name: _checksum(fresh / name) for name in _WHOLE}
+            self._complete(fresh, progress, checksums)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
-        replace_folder(fresh, folder)
-        for old in _superfluous(self._run, step, self._keep, self._keep_every, progress):
-            throw_away(old)
+
+    def _write_part(self, progress: dict[str, Any]) -> None:
+        """This process's part of a state; the first one makes it a state when all are written."""
+        assert self._group is not None
+        fresh = self._fresh(progress)
+        try:
+            writer = HuggingFaceStorageWriter(str(fresh), save_distributed=True)
+            tensors = self._copies["model"] | self._copies["optimizer"]
+            try:
+                save(tensors, storage_writer=writer, process_group=self._group.group)
+            except CheckpointException as error:  # no Exception, and of any process
+                raise OSError(f"{fresh} could not be written: {_reason(error)}.") from error
+            own = fresh.glob(f"shard-{distributed.rank() + 1:05d}-*")
+            found = self._group.gather({path.name: _checksum(path) for path in own})
+            if distributed.rank() == 0:
+                checksums = {name: value for part in found for name, value in part.items()}
+                self._complete(fresh, progress, checksums)
+            self._group.gather(True)  # in every process a state is saved when it is one
+        except BaseException:
+            if distributed.rank() == 0:
+                shutil.rmtree(fresh, ignore_errors=True)
+            raise
+
+    def _fresh(self, progress: dict[str, Any]) -> Path:
+        """Where a state is written before it takes its place; the same in every process."""
+        folder = _folder(self._run, progress["step"])
+        return folder.with_name(f".{folder.name}.new-state")
+
+    def _complete(self, fresh: Path, progress: dict[str, Any], checksums: dict[str, str]) -> None:
+        """Write what is not tensors, put the state in its place, and remove superfluous ones."""
+        _write_json(fresh / _PROGRESS, progress | {"files": sorted(checksums)})
+        checksums = checksums | {_PROGRESS: _checksum(fresh / _PROGRESS)}
+        _write_json(fresh / _CHECKSUMS, checksums)
+        sync_folder(fresh)
+        replace_folder(fresh, _folder(self._run, progress["step"]))
+        old = _superfluous(self._run, progress["step"], self._keep, self._keep_every, progress)
+        for folder in old:
+            throw_away(folder)
 
 
 def newest_state(run: Path) -> TrainingState | None:
@@ -184,8 +268,12 @@ def newest_weights(run: Path) -> dict[str, Tensor]:
     """Every tensor that the run trains, the heads too, from the newest state; ``{}`` where there is
     none. For looking at: checksums are not verified."""
     for folder in _folders(run):
-        with contextlib.suppress(OSError, SafetensorError):  # a run under way removes old states
-            return load_file(folder / "model.safetensors")
+        # A run under way removes old states.
+        with contextlib.suppress(OSError, SafetensorError, ValueError):
+            stored = _stored(folder)
+            return _read_whole(
+                folder, {n: v for n, v in stored.items() if not _MOMENT.fullmatch(n)}
+            )
     return {}
 
 
@@ -206,15 +294,54 @@ def clear_leftovers(run: Path, *, resume: bool) -> None:
 def _read(folder: Path) -> TrainingState:
     """The state in a folder; an error of any kind where a file is missing or not what it was."""
     expected = json.loads((folder / _CHECKSUMS).read_text(encoding="utf-8"))
-    if not isinstance(expected, dict) or expected.keys() != _FILES:
-        raise ValueError(f"{_CHECKSUMS} does not hold the checksums of {', '.join(sorted(_FILES))}")
+    if not isinstance(expected, dict) or _PROGRESS not in expected:
+        raise ValueError(f"{_CHECKSUMS} does not hold the checksum of {_PROGRESS}")
     wrong = [name for name, value in expected.items() if _checksum(folder / name) != value]
     if wrong:
         raise ValueError(f"the checksum of {' and '.join(wrong)} is wrong")
-    return TrainingState(
-        Progress(**json.loads((folder / "progress.json").read_text(encoding="utf-8"))),
-        load_file(folder / "model.safetensors"),
-        load_file(folder / "optimizer.safetensors"),
+    progress = Progress(**json.loads((folder / _PROGRESS).read_text(encoding="utf-8")))
+    files = set(progress.files or _WHOLE)
+    if expected.keys() != {_PROGRESS, *files}:
+        raise ValueError(f"{_CHECKSUMS} does not hold the checksums of {', '.join(sorted(files))}")
+    if others := {path.name for path in folder.glob("*.safetensors")} - files:
+        raise ValueError(f"{', '.join(sorted(others))} is not of this state")
+    _stored(folder)
+    return TrainingState(progress, folder)
+
+
+def _stored(folder: Path) -> dict[str, Tensor]:
+    """What a state's files hold, as tensors that have a shape and no memory."""
+    found = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+    return {
+        name: torch.empty(one.size, dtype=one.properties.dtype, device="meta")
+        for name, one in found.items()
+        if isinstance(one, TensorStorageMetadata)
+    }
+
+
+def _read_whole(folder: Path, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    into = {name: torch.empty_like(value, device="cpu") for name, value in stored.items()}
+    _fill(into, folder)
+    return into
+
+
+def _fill(into: dict[str, Tensor], folder: Path) -> None:
+    """Read a state's tensors into these, in place."""
+    with warnings.catch_warnings():
+        # Each process reads by itself, and waits for no other.
+        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+        try:
+            reader = HuggingFaceStorageReader(str(folder))
+            load(into, storage_reader=reader, no_dist=True)
+        except CheckpointException as error:  # no Exception
+            raise ValueError(f"{folder} does not fit: {_reason(error)}.") from error
+
+
+def _reason(error: CheckpointException) -> str:
+    """What the first process that failed said, without the places in the code."""
+    number, (cause, _) = min(error.failures.items(), key=lambda failure: failure[0])
+    return (
+        f"{cause} (process {number})" if len(error.failures) < distributed.world() else f"{cause}"
     )
 
 
@@ -245,10 +372,6 @@ def _superfluous(
     return [folder for folder in folders if folder not in kept]
 
 
-def _checksums(folder: Path) -> dict[str, str]:
-    return {path.name: _checksum(path) for path in sorted(folder.iterdir())}
-
-
 def _checksum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -256,18 +379,6 @@ def _checksum(path: Path) -> str:
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:
     path.write_text(json.dumps(data), encoding="utf-8")
-
-
-def _copy(tensors: dict[str, Tensor], into: dict[str, Tensor]) -> None:
-    """Copy to the CPU, each in one piece, over what `into` holds of the same names; in the first
-    process. Copies from a GPU may end later (pinned memory)."""
-    for name, value in tensors.items():
-        one = distributed.whole(value.detach())
-        if distributed.rank() > 0:
-            continue
-        if name not in into:
-            into[name] = torch.empty(one.shape, dtype=one.dtype, pin_memory=one.is_cuda)
-        into[name].copy_(one, non_blocking=True)
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:

@@ -74,7 +74,7 @@ def test_a_damaged_state_is_passed_over(data, run, tmp_path):
     assert state is not None
     same_json = path.name == "checksums.json" and state.progress.step == 20  # white space
     assert state.progress.step == (20 if after == before or same_json else 10)
-    assert all(math.isfinite(v) for w in state.weights.values() for v in w.flatten().tolist())
+    assert all(math.isfinite(v) for w in state.tensors().values() for v in w.flatten().tolist())
 
 
 METRICS = b"".join(b'{"step": %d, "loss/total": 1.5, "time_s": 2.0}\n' % n for n in range(4))

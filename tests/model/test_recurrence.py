@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from speechssl.model import recurrence
 from speechssl.model.recurrence import bidirectional_gru, compiled_gru, compiled_loops, plain_gru
@@ -91,3 +92,25 @@ def test_under_autocast_the_states_are_float32(layers):
         y = compiled_gru(x, LENGTHS, *layers)
     assert y.dtype == torch.float32
     torch.testing.assert_close(y, exact, rtol=0, atol=0.03)
+
+
+class Called(TorchDispatchMode):
+    """The operations that were called."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.overloadpacket)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_one_product_makes_the_gates_of_all_frames(layers, gradients):
+    """A product for each frame would copy the weight as often."""
+    x = torch.randn(4, 23, 12)
+    with torch.set_grad_enabled(gradients), Called() as called:
+        compiled_gru(x, LENGTHS, *layers)
+    assert torch.ops.aten.addmm in called.names
+    assert torch.ops.aten.bmm not in called.names

@@ -127,6 +127,20 @@ def test_a_contradiction_names_both_fields():
         PretrainConfig(contrastive=None, reconstruction=None)
     with pytest.raises(ValueError, match=r"gumbel_end .* at most contrastive\.gumbel_start"):
         override(CONFIGS["pretrain"], [("contrastive.gumbel_end", "3")])
+    with pytest.raises(ValueError, match=r"max_crop_s must be .* mask_span \(10\), got 0\.1"):
+        override(CONFIGS["conv"], [("mask_span", "10"), ("max_crop_s", "0.1")])
+    with pytest.raises(ValueError, match=r"target_dim .* multiple of contrastive\.groups"):
+        override(
+            CONFIGS["conv"], [("contrastive.groups", "3"), ("contrastive.quantizer", "gumbel")]
+        )
+    with pytest.raises(ValueError, match=r"keep_every .* multiple of loop\.checkpoint_every"):
+        override(CONFIGS["pretrain"], [("loop.keep_every", "700")])
+    with pytest.raises(ValueError, match=r"teacher: .* set contrastive\.quantizer to kmeans"):
+        override(CONFIGS["conv"], [("teacher", "m"), ("contrastive.quantizer", "gumbel")])
+    with pytest.raises(ValueError, match="teacher gives the codes of contrastive, which is off"):
+        override(CONFIGS["conv"], [("teacher", "m"), ("contrastive", "none")])
+    with pytest.raises(ValueError, match=r"nothing would be learned: contrastive\.weight"):
+        override(CONFIGS["conv"], [("contrastive.weight", "0"), ("reconstruction", "none")])
     with pytest.raises(ValueError, match="model must be a ModelConfig"):
         PretrainConfig(model=ConvEncoderConfig())
 

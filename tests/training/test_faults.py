@@ -134,6 +134,24 @@ def test_what_is_damaged_under_a_run_without_a_cache(
     assert same_end(whole, broken)
 
 
+def rewrite(path: Path) -> None:
+    """As long as it was, with other sound."""
+    wave = audio.read(path, sample_rate=16000)
+    audio.write(path, wave[::-1].copy(), 16000)
+
+
+@pytest.mark.parametrize("damage", [vanish, truncate, rewrite])
+def test_what_is_damaged_under_a_run_that_keeps_no_cache(
+    damage, own_tones, pretrain_config, tmp_path, monkeypatch
+):
+    train_set, valid_set = own_tones
+    at_steps(monkeypatch, step_1=lambda: [damage(u.audio) for u in train_set[:5]])
+    config = replace(tolerant(pretrain_config), cache=False)
+    pretrain(config, train_set, tmp_path / "run", valid_set=valid_set)
+    assert named(tmp_path / "run").keys() <= {f"0-{i}" for i in range(5)}
+    assert len(named(tmp_path / "run")) >= 3
+
+
 def test_too_many_faults_stop_a_run_with_a_sentence(own_tones, pretrain_config, tmp_path):
     train_set, valid_set = own_tones
     for utterance in train_set[:4]:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,19 +15,24 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+import torch.distributed as dist
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
 from benchmarks import kill_resume
+from speechssl import distributed
 from speechssl.checkpoint import Checkpoint, load_model
-from speechssl.data.manifest import write_manifest
+from speechssl.data.dataset import FaultyDataError
+from speechssl.data.manifest import Utterance, write_manifest
 from speechssl.model.config import ConvEncoderConfig
 from speechssl.model.speech_model import SpeechModel
 from speechssl.objectives.contrastive import ContrastiveConfig
+from speechssl.rng import rng
 from speechssl.runlog import read_metrics
+from speechssl.training import runfolder
 from speechssl.training.finetune import finetune
 from speechssl.training.loop import InterruptedRunError
 from speechssl.training.pretrain import PretrainConfig, PretrainWork, pretrain
-from speechssl.training.resume import newest_state
+from speechssl.training.resume import newest_state, newest_weights
 from speechssl.training.runfolder import to_json
 
 pytestmark = [
@@ -37,12 +43,18 @@ pytestmark = [
 
 def together(work: Callable[[], object], num: int = 2) -> None:
     """Do `work` in `num` processes that find each other as those of `torchrun` do."""
+    for child in begin(work, num):
+        kill_resume.finish(child, 120)
+
+
+def begin(work: Callable[[], object], num: int = 2, port: int = 0) -> list[int]:
+    """The processes, which are at work; where no store is at `port`, the first one makes one."""
+    if port:
+        return [_start(work, rank, num, port) for rank in range(num)]
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    children = [_start(work, rank, num, port) for rank in range(num)]
-    for child in children:
-        kill_resume.finish(child, 120)
+    return [_start(work, rank, num, port) for rank in range(num)]
 
 
 def _start(work: Callable[[], object], rank: int, num: int, port: int) -> int:
@@ -80,8 +92,7 @@ def looped(config, **changes):
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    newest = sorted((run / "checkpoints").glob("step-*"))[-1]
-    return load_file(newest / "model.safetensors") | load_file(newest / "optimizer.safetensors")
+    return newest_state(run).tensors()
 
 
 def losses(run: Path, name: str = "loss/total") -> list[float]:
@@ -133,6 +144,130 @@ def test_what_one_form_saved_the_others_go_on_with(first, tones, config, tmp_pat
     assert_same(whole, parts)
 
 
+def states(run: Path) -> list[Path]:
+    """The newest last."""
+    return sorted((run / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("damage", ["bit", "gone"])
+def test_every_process_writes_its_part_and_a_damaged_one_falls_back(
+    damage, tones, config, tmp_path, capsys
+):
+    run = tmp_path / "run"
+    config = looped(config, parallel="fsdp")
+    together(lambda: pretrain(config, tones[0], run, valid_set=tones[1]))
+    before, newest = states(run)
+    parts = sorted(newest.glob("*.safetensors"))
+    assert [p.name[:11] for p in parts] == ["shard-00001", "shard-00002"]
+    assert {p.suffix for p in newest.iterdir()} == {".safetensors", ".json"}  # no pickles
+    tensors = newest_state(run).tensors()
+    shown = newest_weights(run)  # by the report, in one process
+    assert {n for n in tensors if not n[0].isdigit()} == shown.keys()
+    assert all(torch.equal(value, tensors[name]) for name, value in shown.items())
+    whole = sum(value.nbytes for value in tensors.values())
+    assert max(p.stat().st_size for p in parts) < 0.6 * whole + 20_000  # names and places
+    data = bytearray(parts[1].read_bytes())
+    data[-5] ^= 1
+    parts[1].unlink() if damage == "gone" else parts[1].write_bytes(data)
+    assert newest_state(run).folder == before
+    assert "step-00000004 is damaged" in capsys.readouterr().err
+    together(lambda: pretrain(config, tones[0], run, valid_set=tones[1]))
+    together(lambda: pretrain(config, tones[0], tmp_path / "whole", valid_set=tones[1]))
+    one, two = weights(run), weights(tmp_path / "whole")
+    assert all(torch.equal(one[name], two[name]) for name in two)
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+def test_a_part_that_cannot_be_written_loses_nothing(broken, tones, config, tmp_path):
+    """Every process is told, and the state before stays."""
+    run = tmp_path / "run"
+    config = looped(config, parallel="fsdp")
+
+    def session() -> None:
+        real = HuggingFaceStorageWriter.write_data
+        written: list[int] = []
+
+        def full(self, plan, planner):
+            written.append(1)
+            if len(written) == 2 and distributed.rank() == broken:
+                raise OSError(28, "No space left on device")
+            return real(self, plan, planner)
+
+        HuggingFaceStorageWriter.write_data = full
+        with pytest.raises(OSError, match="No space left on device"):
+            pretrain(config, tones[0], run, valid_set=tones[1])
+
+    together(session)
+    assert [folder.name for folder in states(run)] == ["step-00000002"]
+    assert newest_state(run).progress.step == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_kill_9_of_all_processes_changes_no_bit(parallel, tones, config, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    config = looped(config, parallel=parallel, max_steps=16, checkpoint_every=1, log_every=4)
+    together(lambda: pretrain(config, tones[0], whole, valid_set=tones[1]))
+    kills = 0
+    for number in range(3):
+        children = begin(lambda: pretrain(config, tones[0], killed, valid_set=tones[1]))
+        time.sleep(float(rng(0, "kill-all", number).uniform(0.5, 3.0)))
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+        kills += [os.waitpid(child, 0)[1] for child in children] == [signal.SIGKILL] * 2
+    together(lambda: pretrain(config, tones[0], killed, valid_set=tones[1]))
+    assert kills
+    one, two = weights(whole), weights(killed)
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert losses(whole) == losses(killed)
+    assert [p.name for p in killed.iterdir() if ".new-" in p.name] == []
+
+
+def test_processes_that_torchrun_starts_again_find_each_other(tones, config, tmp_path):
+    """It keeps its store, and in that the addresses of the processes that are gone."""
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    elastic = {"TORCHELASTIC_USE_AGENT_STORE": "True", "GROUP_WORLD_SIZE": "1"}
+
+    def attempt(number: int) -> None:
+        os.environ.update(elastic, TORCHELASTIC_RESTART_COUNT=str(number))
+        stop_after([2, 9][number])
+        with contextlib.suppress(InterruptedRunError):
+            pretrain(config, tones[0], tmp_path / "run", valid_set=tones[1])
+
+    for number in (0, 1):
+        for child in begin(lambda number=number: attempt(number), port=store.port):
+            kill_resume.finish(child, 120)
+    assert newest_state(tmp_path / "run").progress.step == 4
+
+
+def test_the_first_process_chooses_the_state_for_all(tones, config, tmp_path, capfd):
+    run = tmp_path / "run"
+    together(lambda: pretrain(config, tones[0], run, valid_set=tones[1]))
+    (states(run)[1] / "model.safetensors").write_bytes(b"")
+    together(lambda: pretrain(config, tones[0], run, valid_set=tones[1]))
+    assert capfd.readouterr().err.count("step-00000004 is damaged") == 1
+    for folder in states(run):
+        (folder / "progress.json").unlink()
+
+    def refused() -> None:
+        with pytest.raises(ValueError, match=r"Every checkpoint in .* is damaged"):
+            pretrain(config, tones[0], run, valid_set=tones[1])
+
+    together(refused)
+
+
+def test_a_second_job_is_kept_out_in_all_its_processes(tones, config, tmp_path, monkeypatch):
+    monkeypatch.setattr(runfolder, "_WAIT_S", 0.2)
+
+    def refused() -> None:
+        with pytest.raises(runfolder.BusyRunError, match="Another command is at work"):
+            pretrain(config, tones[0], tmp_path, valid_set=tones[1])
+
+    with runfolder.alone_in(tmp_path):
+        together(refused)
+
+
 def stop_after(steps: int) -> None:
     """Ask this process's run to stop when that many updates are done; for good."""
     real = PretrainWork.backward
@@ -162,6 +297,31 @@ def test_finetuning_with_a_frozen_beginning_is_the_same(tones, finetune_config, 
             losses(tmp_path / name, "loss/ctc"), rel=1e-6
         )
         assert_same_weights(tmp_path / "one", tmp_path / name)
+
+
+def test_faults_of_all_processes_are_named_counted_and_limited(tones, config, tmp_path):
+    def copied(utterance: Utterance) -> Utterance:
+        return replace(utterance, audio=Path(shutil.copy(utterance.audio, tmp_path)))
+
+    train_set = [copied(u) for u in tones[0]]
+    for utterance in train_set[::10]:
+        utterance.audio.unlink()
+    config = replace(looped(config, max_fault_share=0.2, max_steps=8), cache=False)
+    one, two = tmp_path / "one", tmp_path / "two"
+    pretrain(looped(config, accumulate=2), train_set, one, valid_set=tones[1])
+    together(lambda: pretrain(config, train_set, two, valid_set=tones[1]))
+    assert len((one / "faults.jsonl").read_text().splitlines()) == 6
+    assert (one / "faults.jsonl").read_text() == (two / "faults.jsonl").read_text()
+    replaced = [[m.get("faults/replaced", 0) for m in read_metrics(run)] for run in (one, two)]
+    assert replaced[0] == replaced[1]
+    assert newest_state(one).progress.faults == newest_state(two).progress.faults
+
+    def stopped() -> None:
+        strict = looped(config, max_fault_share=0.04)
+        with pytest.raises(FaultyDataError, match=r"[34] of 60 utterances cannot be read"):
+            pretrain(strict, train_set, tmp_path / "strict", valid_set=tones[1])
+
+    together(stopped)
 
 
 CONV = ConvEncoderConfig(dims=(16, 16, 16), kernels=(10, 8, 8), strides=(5, 8, 8))

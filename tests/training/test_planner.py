@@ -44,6 +44,12 @@ def test_a_plan_is_what_was_measured(work, dataset, pretrain_config):
     assert twice.updates_per_epoch == plan.updates_per_epoch / 4
 
 
+def test_a_micro_batch_is_no_larger_than_all_recordings(work, dataset, pretrain_config):
+    plan = plan_run(work, dataset, pretrain_config.loop, 1e9, CPU)
+    lengths_s = dataset.plan.lengths_s
+    assert lengths_s.sum() <= plan.batch_s <= 1.01 * lengths_s.max() * len(lengths_s)
+
+
 def test_measuring_changes_nothing(work, dataset, pretrain_config):
     before = {k: v.clone() for k, v in work.modules.state_dict().items()}
     plan_run(work, dataset, pretrain_config.loop, 6.0, CPU)
@@ -65,7 +71,7 @@ def test_a_run_that_was_announced_is_the_same_run(
         given = (tones[0], out) if kind == "pretrain" else (*tones, out)
         run(config, *given, **sets, announce=announce)
         assert ("Parameters: " in capsys.readouterr().err) is announce
-        states.append(newest_state(out).weights)
+        states.append(newest_state(out).tensors())
         run(config, *given, **sets, announce=True)  # nothing is left to announce
         assert "Parameters: " not in capsys.readouterr().err
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])

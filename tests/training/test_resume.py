@@ -14,7 +14,7 @@ import torch
 
 from benchmarks import kill_resume
 from speechssl.runlog import RunLog, read_metrics
-from speechssl.training import resume
+from speechssl.training import resume, runfolder
 from speechssl.training.loop import InterruptedRunError, PreemptedRunError
 from speechssl.training.pretrain import PretrainWork, pretrain
 from speechssl.training.resume import Progress, StateWriter, clear_leftovers, newest_state
@@ -103,6 +103,50 @@ def test_what_is_restored_is_what_was_saved(parts, tmp_path):
     other.zero_grad()
 
 
+def test_a_weight_that_has_not_learned_comes_back_without_moments(tmp_path):
+    """It has no count of steps either, from which Adam would go on."""
+    modules = torch.nn.Linear(3, 2)
+    modules.weight.requires_grad_(False)
+    optimizer = torch.optim.AdamW(modules.parameters())
+    modules(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    save(tmp_path, (modules, optimizer), 10)
+    fresh = torch.optim.AdamW(modules.parameters())
+    newest_state(tmp_path).restore(modules, fresh)
+    assert modules.weight not in fresh.state
+    assert fresh.state[modules.bias]["step"] == 1
+
+
+@pytest.mark.parametrize("other", [(3, 4), (3, 2, False)])
+def test_a_state_of_another_model_is_a_sentence(other, parts, tmp_path):
+    save(tmp_path, parts, 10)
+    modules = torch.nn.Linear(*other)
+    with pytest.raises(ValueError, match=r"step-00000010 (is of another model|does not fit)"):
+        newest_state(tmp_path).restore(modules, torch.optim.AdamW(modules.parameters()))
+
+
+def test_a_state_with_a_file_of_another_is_passed_over(parts, tmp_path, capsys):
+    save(tmp_path, parts, 10)
+    save(tmp_path, parts, 20)
+    folder = tmp_path / "checkpoints" / "step-00000020"
+    (folder / "model (copy).safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    assert newest_state(tmp_path).progress.step == 10
+    assert "model (copy).safetensors is not of this state" in capsys.readouterr().err
+
+
+def test_a_state_of_the_first_versions_is_read(parts, tmp_path):
+    """Its progress did not name its files."""
+    save(tmp_path, parts, 10)
+    folder = tmp_path / "checkpoints" / "step-00000010"
+    progress = json.loads((folder / "progress.json").read_text())
+    assert progress.pop("files") == ["model.safetensors", "optimizer.safetensors"]
+    resume._write_json(folder / "progress.json", progress)
+    names = ("model.safetensors", "optimizer.safetensors", "progress.json")
+    sums = {name: resume._checksum(folder / name) for name in names}
+    resume._write_json(folder / "checksums.json", sums)
+    assert torch.equal(newest_state(tmp_path).tensors()["weight"], parts[0].weight)
+
+
 def test_a_snapshot_is_of_its_step(parts, tmp_path, monkeypatch):
     """What the training changes while the thread writes is not in it."""
     modules, optimizer = parts
@@ -117,9 +161,9 @@ def test_a_snapshot_is_of_its_step(parts, tmp_path, monkeypatch):
             modules.weight.zero_()
         may_write.set()
         writer.wait()
-        assert torch.equal(newest_state(tmp_path).weights["weight"], before)
+        assert torch.equal(newest_state(tmp_path).tensors()["weight"], before)
         writer.save(modules, optimizer, Progress(step=2))  # over the memory of the first
-    assert torch.equal(newest_state(tmp_path).weights["weight"], torch.zeros_like(before))
+    assert torch.equal(newest_state(tmp_path).tensors()["weight"], torch.zeros_like(before))
 
 
 def test_never_two_writes_at_once_and_a_failed_one_is_raised(parts, tmp_path, monkeypatch):
@@ -241,6 +285,33 @@ def test_metrics_are_cut_to_the_state_byte_for_byte(tmp_path):
     assert path.read_bytes() == b"".join(lines[:2])
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no fcntl")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_second_command_is_kept_out_of_a_run(tones, pretrain_config, tmp_path, monkeypatch):
+    """And the lock of one that was killed is gone, though a child of it lives on."""
+    run = tmp_path / "run"
+    reader, writer = os.pipe()
+    holder = os.fork()
+    if not holder:
+        with runfolder.alone_in(run):
+            child = os.fork()
+            os.write(writer, f"{child}\n".encode()) if child else None
+            time.sleep(60)
+        os._exit(0)
+    child = int(os.read(reader, 20))
+    monkeypatch.setattr(runfolder, "_WAIT_S", 0.2)
+    try:
+        with pytest.raises(runfolder.BusyRunError, match=r"Another command is at work in .*run: "):
+            pretrain(pretrain_config, tones[0], run, valid_set=tones[1])
+        assert not (run / "checkpoints").exists()
+        os.kill(holder, signal.SIGKILL)
+        os.waitpid(holder, 0)
+        with runfolder.alone_in(run), runfolder.alone_in(run):  # not against oneself
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
 def stopped_at(step: int, number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
     real = PretrainWork.backward
 
@@ -263,11 +334,25 @@ def test_a_stop_between_two_log_lines_and_validations_changes_nothing(
     with pytest.raises(InterruptedRunError) as caught:
         pretrain(config, tones[0], tmp_path / "stopped", valid_set=tones[1])
     assert isinstance(caught.value, PreemptedRunError) is (number != signal.SIGINT)
-    again = replace(config, loop=replace(loop, num_workers=1, checkpoint_every=3, keep_every=2))
+    again = replace(config, loop=replace(loop, num_workers=1, checkpoint_every=3, keep_every=6))
     pretrain(again, tones[0], tmp_path / "stopped", valid_set=tones[1])
     whole, stopped = (kill_resume.result(tmp_path / name) for name in ("whole", "stopped"))
     assert whole == stopped
-    assert json.loads((tmp_path / "stopped" / "config.json").read_text())["loop"]["keep_every"] == 2
+    assert json.loads((tmp_path / "stopped" / "config.json").read_text())["loop"]["keep_every"] == 6
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_stop_before_the_updates_is_no_failure(
+    number, tones, pretrain_config, tmp_path, monkeypatch
+):
+    before = signal.getsignal(number)
+    monkeypatch.setattr(PretrainWork, "__init__", lambda *_: os.kill(os.getpid(), number))
+    with pytest.raises(PreemptedRunError, match="The same command goes on"):
+        pretrain(pretrain_config, tones[0], tmp_path / "run", valid_set=tones[1])
+    assert signal.getsignal(number) == before
+    monkeypatch.undo()
+    short = replace(pretrain_config, loop=replace(pretrain_config.loop, max_steps=1))
+    pretrain(short, tones[0], tmp_path / "run", valid_set=tones[1])
 
 
 def test_other_sizes_are_a_sentence_and_never_begins_anew(tones, pretrain_config, tmp_path):

@@ -1,0 +1,49 @@
+"""benchmarks/diagnosis_cost.py, and that looking at a run does not change it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from benchmarks.diagnosis_cost import Stopwatch, counting, share
+from speechssl.data.dataset import Waves
+from speechssl.model.speech_model import SpeechModel
+from speechssl.training.diagnosis import gradient_norms
+from speechssl.training.pretrain import PretrainWork
+
+
+def test_each_measure_counts_as_often_as_it_is_made():
+    facts = {"update_s": 0.5, "numbers_s": 0.001, "norms_s": 0.01, "health_s": 1.0}
+    assert share(facts, log_every=20, valid_every=500) == pytest.approx(
+        (0.001 + 0.0005 + 0.002) / 0.5
+    )
+
+
+@pytest.mark.parametrize("quantizer", ["kmeans", "gumbel"])
+def test_an_update_that_is_looked_at_is_the_same(quantizer, tones, pretrain_config, tmp_path):
+    contrastive = replace(pretrain_config.contrastive, quantizer=quantizer)
+    config = replace(pretrain_config, contrastive=contrastive)
+    waves = Waves.open(tones[0], tmp_path / "cache", 16000, False)
+    torch.manual_seed(0)
+    work = PretrainWork(config, SpeechModel(config.model), waves, waves, torch.device("cpu"))
+    batch = work.dataset(waves, shuffle=True)[0]
+    parameters = list(work.modules.parameters())
+
+    def gradients(change):
+        work.modules.zero_grad()
+        with counting(change):
+            logged = work.backward(0, 10, [batch])
+        return logged, [p.grad.clone() for p in parameters]
+
+    watch = Stopwatch()
+    bare, without = gradients(lambda _: lambda *_: ({}, {}))
+    full, looked_at = gradients(watch.on)
+    norms = gradient_norms(work.modules)
+    assert "contrastive/accuracy" in full.keys() - bare.keys()
+    assert watch.take() > 0 == watch.take()
+    assert norms.keys() == {f"grad_norm/{p}" for p in PARTS}
+    assert all(torch.equal(a, b) for a, b in zip(without, looked_at, strict=True))
+    assert all(torch.equal(a, p.grad) for a, p in zip(without, parameters, strict=True))
+
+
+PARTS = ("encoder", "project", "context", "contrastive", "reconstruction")
