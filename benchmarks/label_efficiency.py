@@ -6,9 +6,10 @@
 
 For each number of minutes and each seed (of the choice of labels and of the training): fine-tune
 the pretrained model and one from scratch, score both, compare them on the same utterances. The one
-from scratch gets as many updates, times ``--scratch-steps``. What is done is not done again;
-several such commands with different ``--labels`` or ``--seeds`` may share a folder, and the table
-shows all.
+from scratch gets as many updates, times ``--scratch-steps``. Both write greedily; with ``--lm``
+both by beam search with a language model of 6 characters, learned from the same labels and nothing
+else. What is done is not done again; several such commands with different ``--labels`` or
+``--seeds``, with and without ``--lm``, may share a folder, and the table shows all of its kind.
 """
 
 import argparse
@@ -20,6 +21,9 @@ from typing import Any
 
 from speechssl.checkpoint import load_model
 from speechssl.data.manifest import Utterance, read_manifest
+from speechssl.decoding.beam import BeamDecoder
+from speechssl.decoding.greedy import greedy_decode
+from speechssl.decoding.lm import train_lm
 from speechssl.inference.evaluate import evaluate
 from speechssl.scoring.wer import EvalResult, compare
 from speechssl.training.finetune import finetune, preset, take_minutes
@@ -39,6 +43,7 @@ def main() -> None:
     parser.add_argument("--scratch-steps", type=float, default=1.0, help="factor")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--size", default="tiny", help="of the model from scratch")
+    parser.add_argument("--lm", action="store_true", help="write with a language model")
     args = parser.parse_args()
     if len(args.steps) != len(args.labels):
         parser.error("--steps needs one number for each of --labels")
@@ -46,7 +51,7 @@ def main() -> None:
     test = read_manifest(args.test) if args.test else valid
     for labels, steps in zip(args.labels, args.steps, strict=True):
         for seed in args.seeds:
-            place = args.out / f"labels-{labels}-seed-{seed}.json"
+            place = args.out / f"{kind(args.lm)}-{labels}-seed-{seed}.json"
             if place.exists():
                 continue
             labeled = train if labels == "all" else take_minutes(train, float(labels), seed)
@@ -60,6 +65,7 @@ def main() -> None:
                     args.size,
                     round(steps * factor),
                     seed,
+                    args.lm,
                 )
                 for name, init, factor in (
                     ("scratch", None, args.scratch_steps),
@@ -67,7 +73,12 @@ def main() -> None:
                 )
             ]
             place.write_text(json.dumps(as_data(labels, seed, *tuned), indent=2) + "\n")
-    print(table(args.out))
+    print(table(args.out, args.lm))
+
+
+def kind(with_lm: bool) -> str:
+    """How the files of pairs begin."""
+    return "lm-labels" if with_lm else "labels"
 
 
 def tune(
@@ -79,12 +90,18 @@ def tune(
     size: str,
     steps: int,
     seed: int,
+    with_lm: bool,
 ) -> tuple[EvalResult, Outcome]:
     """One fine-tuning and its scores on `test`."""
     config = preset(size)
     config = replace(config, loop=replace(config.loop, max_steps=steps, seed=seed, patience=0))
     outcome = finetune(config, labeled, valid, run, init=None if init is None else load_model(init))
-    return evaluate(load_model(run), test), outcome
+    checkpoint, decode = load_model(run), greedy_decode
+    if with_lm:
+        lm = train_lm([u.text or "" for u in labeled], order=6, unit="char")
+        _, tokenizer = checkpoint.require_ctc()
+        decode = BeamDecoder(tokenizer, lm=lm)
+    return evaluate(checkpoint, test, decode=decode), outcome
 
 
 def as_data(
@@ -108,14 +125,14 @@ def as_data(
     return data
 
 
-def table(out: Path) -> str:
+def table(out: Path, with_lm: bool = False) -> str:
     """Markdown, a row per pair in `out`."""
     lines = [
         "| labels | seed | from scratch: CER | WER | steps, min "
         "| pretrained: CER | WER | steps, min | CER reduced by |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    pairs = [json.loads(path.read_text()) for path in sorted(out.glob("labels-*.json"))]
+    pairs = [json.loads(path.read_text()) for path in sorted(out.glob(f"{kind(with_lm)}-*.json"))]
     for pair in sorted(pairs, key=lambda p: (float(p["labels"].replace("all", "inf")), p["seed"])):
         cells = [
             cell
