@@ -482,7 +482,8 @@ def _run_evaluate(args: argparse.Namespace) -> int:
     normalizers = dict.fromkeys(("none", args.normalize))
     results = [evaluation.score(name) for name in normalizers]
     if args.out:
-        write_result(args.out, results[-1], evaluation, [str(path) for path in args.manifests])
+        manifests = [str(path) for path in args.manifests]
+        write_result(args.out, results[-1], evaluation, manifests, _decoding(args))
     print(describe(evaluation, results, args.worst))
     return EXIT_DONE
 
@@ -648,6 +649,12 @@ def _decoder(checkpoint: "Checkpoint", args: argparse.Namespace) -> "Decoder":
     return choose_decoder(
         checkpoint, beam=args.beam, lm=args.lm, lm_weight=args.lm_weight, bonus=args.bonus
     )
+
+
+def _decoding(args: argparse.Namespace) -> str:
+    """How the options of :func:`_add_decoding` have it, in words."""
+    told = [("beam", args.beam), ("lm", args.lm), ("weight", args.lm_weight), ("bonus", args.bonus)]
+    return ", ".join(f"{name} {value}" for name, value in told if value is not None) or "greedy"
 
 
 def _add_lm(commands: Any) -> None:

@@ -360,6 +360,7 @@ def test_evaluate(tiny_models, manifest, tmp_path, capsys, fails):
     assert run("evaluate", model, manifest, manifest, "--out", out) == 0
     data = json.loads(out.read_text())
     assert (data["num_utterances"], data["manifest"]) == (4, [str(manifest)] * 2)
+    assert data["decoding"] == "greedy"
     line = fails(2, "evaluate", model, manifest, "--normalize", "whisper")
     assert "--normalize must be one of none, lower, basic, got 'whisper'" in line
     assert "No such manifest: gone.jsonl" in fails(2, "evaluate", model, "gone.jsonl")
@@ -373,7 +374,9 @@ def test_a_language_model_changes_what_is_written(tiny_models, manifest, tmp_pat
     assert run("lm", text, "--order", "3", "--out", arpa) == 0
     assert "from 2 sentences" in capsys.readouterr().out
     assert run("evaluate", model, manifest, "--beam", "4", "--out", out) == 0
-    searched = json.loads(out.read_text())["utterances"]
+    data = json.loads(out.read_text())
+    assert data["decoding"] == "beam 4"
+    searched = data["utterances"]
     assert run("evaluate", model, manifest, "--lm", arpa, "--lm-weight", "5", "--out", out) == 0
     guided = json.loads(out.read_text())["utterances"]
     assert [u["hypothesis"] for u in searched] != [u["hypothesis"] for u in guided]

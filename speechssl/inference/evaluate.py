@@ -114,7 +114,11 @@ def describe(evaluation: Evaluation, results: Sequence[EvalResult], num_worst: i
 
 
 def write_result(
-    path: Path, result: EvalResult, evaluation: Evaluation, manifests: Sequence[str]
+    path: Path,
+    result: EvalResult,
+    evaluation: Evaluation,
+    manifests: Sequence[str],
+    decoding: str = "greedy",
 ) -> None:
     """Write the JSON of ``speechssl evaluate --out``; several manifests are a list."""
     data = result.to_json(
@@ -122,6 +126,7 @@ def write_result(
         audio_s=evaluation.audio_s,
         elapsed_s=evaluation.elapsed_s,
     )
+    data["decoding"] = decoding
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(data, ensure_ascii=False, indent=2) + "\n"
     path.write_text(text, encoding="utf-8", errors="backslashreplace")
