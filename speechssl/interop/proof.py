@@ -21,7 +21,7 @@ TOLERANCE = 1e-4
 LENGTHS_S = (2.0, 1.37, 0.6)
 
 
-class UnequalOutputsError(ValueError):
+class UnequalOutputsError(RuntimeError):
     """The two models do not compute the same."""
 
 

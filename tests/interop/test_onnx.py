@@ -14,7 +14,7 @@ from speechssl.model.heads import CTCHead
 from speechssl.model.speech_model import CTCModel, SpeechModel
 from speechssl.text import CharTokenizer, train_tokenizer
 from tests.interop.test_families import WAVLM, config
-from tests.interop.test_folders import own
+from tests.interop.test_folders import own, room_for
 
 runtime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -90,6 +90,13 @@ def test_symbols_spell_the_transcript(tmp_path):
     ids = tokenizer.encode("the cat")
     assert "".join(known["symbols"][i] for i in ids).strip() == "the cat"
     assert known["sample_rate"] == 16000
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_a_full_disk_leaves_nothing(tmp_path, int8):
+    with room_for(20_000), pytest.raises(OSError, match="too large"):
+        export_model(own(recurrent()), tmp_path / "onnx", "onnx", int8=int8)
+    assert not list(tmp_path.iterdir())
 
 
 def test_int8_is_for_onnx_only(tiny_models, tmp_path):
