@@ -76,8 +76,7 @@ def own(ours, symbols: str | None = "abc déf") -> Checkpoint:
 def test_a_folder_is_imported_with_its_proof(tmp_path, name, kind):
     source = write_theirs(tmp_path / "theirs", name, kind, normalize=name.endswith("pre"))
     proof = import_model(str(source), tmp_path / "ours")
-    assert max(gap.largest for gap in proof.gaps) < 1e-4 * 20
-    assert all(gap.largest <= gap.bound for gap in proof.gaps)
+    assert max(gap.largest for gap in proof.gaps) < 1e-4
     checkpoint = load_model(tmp_path / "ours")
     assert checkpoint.meta["verified"]["peer"].startswith("transformers")
     if kind == "ForCTC":
@@ -90,7 +89,7 @@ def test_a_folder_is_imported_with_its_proof(tmp_path, name, kind):
 def test_what_is_exported_opens_there_and_comes_back_bit_for_bit(tmp_path, name, symbols):
     mine = own(MODELS[name][1], symbols)
     proof = export_model(mine, tmp_path / "hf", "hf")
-    assert all(gap.largest <= gap.bound for gap in proof.gaps)
+    assert max(gap.largest for gap in proof.gaps) < 1e-4
     back = open_model(tmp_path / "hf")
     state, again = mine.model.state_dict(), back.model.state_dict()
     assert state.keys() == again.keys()
@@ -143,9 +142,22 @@ def test_a_model_that_its_kind_no_longer_holds_goes_back_as_another(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "wav2vec2"
 
 
-def test_transformers_pipeline_writes_what_we_write(tmp_path):
-    mine = own(PLAIN["wav2vec2-group-post"][1])
+@pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")  # their WavLM
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "wav2vec2-group-post",
+        "wav2vec2-layer-pre",
+        "wavlm-group-post-24",
+        "data2vec-audio-layer-post-24",
+    ],
+)
+def test_transformers_pipeline_writes_what_we_write(tmp_path, name, normalize):
+    mine = own(replace(MODELS[name][1], normalize_wave=normalize))
     export_model(mine, tmp_path / "hf", "hf")
+    body = transformers.AutoModel.from_pretrained(tmp_path / "hf")
+    assert body.config.hidden_size == 24
     listen = transformers.pipeline("automatic-speech-recognition", str(tmp_path / "hf"))
     for wave in proof_sounds(16000):
         with torch.no_grad():
