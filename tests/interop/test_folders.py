@@ -458,6 +458,17 @@ def test_a_model_that_transformers_cannot_hold_is_refused(tiny_models, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
+def test_rounding_of_rows_that_are_never_written_is_no_difference():
+    compared = Compared()
+    compared.add("rows", torch.tensor([-3.0, -10000.001]), torch.tensor([-3.0, -10000.0]))
+    assert compared.gaps()[0].largest == 0.0
+    for one, other in ((-1e4, -3.0), (-3.0, -1e4), (-3.0, -3.1), (float("nan"), -3.0)):
+        compared = Compared()
+        compared.add("rows", torch.tensor([one]), torch.tensor([other]))
+        with pytest.raises(UnequalOutputsError):
+            Proof("a peer", compared.gaps()).check()
+
+
 def test_a_transcript_that_differs_fails_the_proof():
     with pytest.raises(UnequalOutputsError):
         Proof("a peer", (), ("one", "two")).check()
