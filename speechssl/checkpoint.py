@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,12 +78,9 @@ def save_model(
     try:
         fresh.mkdir()
         weights = checkpoint.model.state_dict() if weights is None else weights
-        save_file(
-            {name: value.contiguous() for name, value in weights.items()},
-            fresh / "model.safetensors",
-        )
+        write_tensors(weights, fresh / "model.safetensors")
         if checkpoint.pretraining:
-            save_file(checkpoint.pretraining, fresh / _PRETRAINING)
+            write_tensors(checkpoint.pretraining, fresh / _PRETRAINING)
         if checkpoint.tokenizer is not None:
             checkpoint.tokenizer.save(fresh)
         _write_json(fresh / "config.json", _describe(checkpoint.model))
@@ -94,6 +91,16 @@ def save_model(
         raise
     replace_folder(fresh, folder)
     return folder
+
+
+def write_tensors(
+    tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None
+) -> None:
+    """Write a safetensors file; OSError where that fails (a full disk)."""
+    try:
+        save_file({name: value.contiguous() for name, value in tensors.items()}, path, metadata)
+    except SafetensorError as error:
+        raise OSError(f"{path} could not be written ({error}).") from error
 
 
 def replace_folder(fresh: Path, folder: Path) -> None:

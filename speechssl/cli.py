@@ -935,6 +935,7 @@ def _add_import(commands: Any) -> None:
 
 
 def _run_import(args: argparse.Namespace) -> int:
+    from speechssl.checkpoint import load_model
     from speechssl.interop.sources import Hub, Reading, import_model
 
     reading = Reading(
@@ -945,6 +946,8 @@ def _run_import(args: argparse.Namespace) -> int:
     )
     proof = import_model(args.source, args.out, reading=reading, verify=not args.no_verify)
     print(proof.describe() if proof else "Not verified.")
+    for part in load_model(args.out).meta.get("left_out", ()):
+        print(f"Left out: {part}")
     print(f"Model: {args.out}")
     return EXIT_DONE
 

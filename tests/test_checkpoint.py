@@ -271,7 +271,7 @@ def test_a_new_save_replaces_the_old_and_leaves_nothing_behind(folder):
 def test_a_full_disk_leaves_the_old_folder_as_it_was(folder, monkeypatch):
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
 
-    def full(_tensors, path):
+    def full(_tensors, path, _metadata):
         Path(path).write_bytes(b"half a fi")
         raise OSError(errno.ENOSPC, "No space left on device")
 

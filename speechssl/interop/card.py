@@ -1,5 +1,6 @@
 """The README.md of an exported folder: a model card, filled from what the run knew."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,15 @@ class Said:
     languages: Sequence[str] = ()
     """ISO 639 codes."""
 
+    def __post_init__(self) -> None:
+        """ValueError where a name has signs that none has: they would end the front matter."""
+        for name in (*filter(None, [self.license]), *self.languages):
+            if not re.fullmatch(r"[\w.+-]+", name):
+                raise ValueError(
+                    f"{name!r} is no licence (SPDX, e.g. CC-BY-4.0) and no language (ISO 639, e.g. "
+                    "wo) for the model card."
+                )
+
 
 def model_card(checkpoint: Checkpoint, kind: str, proof: Proof | None, said: Said) -> str:
     """The card as Markdown, with the front matter that model hubs read.
@@ -47,10 +57,13 @@ def model_card(checkpoint: Checkpoint, kind: str, proof: Proof | None, said: Sai
         said: licence and languages.
     """
     is_ctc = isinstance(checkpoint.model, CTCModel)
+    own = checkpoint.meta.get("language")  # of an MMS model
+    languages = said.languages or ([own] if own else [])
     parts = [
-        _front_matter(is_ctc, said),
+        _front_matter(kind, is_ctc, said.license, languages),
         f"# {'Transcriber' if is_ctc else 'Speech representation'} made with speechssl",
         _OPEN["hf body" if kind == "hf" and not is_ctc else kind],
+        f"## Languages\n\n{', '.join(languages) or 'Not stated.'}",
         "## Training\n\n" + "\n".join(f"- {line}" for line in _history(checkpoint.meta)),
     ]
     if scores := _scores(checkpoint.meta):
@@ -63,32 +76,38 @@ def model_card(checkpoint: Checkpoint, kind: str, proof: Proof | None, said: Sai
     return "\n\n".join(parts) + "\n"
 
 
-def _front_matter(is_ctc: bool, said: Said) -> str:
+def _front_matter(kind: str, is_ctc: bool, license_: str | None, languages: Sequence[str]) -> str:
     task = "automatic-speech-recognition" if is_ctc else "feature-extraction"
-    lines = ["---", "library_name: transformers", f"pipeline_tag: {task}"]
-    if said.license:
-        lines.append(f"license: {said.license}")
-    if said.languages:
-        lines += ["language:", *(f"- {code}" for code in said.languages)]
+    library = {"hf": "transformers"}.get(kind, kind)
+    lines = ["---", f"library_name: {library}", f"pipeline_tag: {task}"]
+    lines.append(f"license: {(license_ or 'unknown').lower()}")  # hubs know them in lower case
+    if languages:
+        lines += ["language:", *(f"- {code}" for code in languages)]
     return "\n".join([*lines, "tags:", "- speech", "- speechssl", "---"])
 
 
 def _history(meta: Mapping[str, Any]) -> Iterator[str]:
-    """Each stage in its order, the earliest first."""
+    """Each stage in its order."""
+    for stage in _stages(meta) or [{}]:
+        yield _stage(stage)
+    yield f"Written by speechssl {__version__}."
+
+
+def _stages(meta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What was done to the model, the earliest first."""
     stages: list[Mapping[str, Any]] = []
     stage: Mapping[str, Any] | None = meta
     while stage:
         stages.insert(0, stage)
         stage = stage.get("init")
-    for stage in stages:
-        yield _stage(stage)
-    yield f"Written by speechssl {__version__}."
+    return stages
 
 
 def _stage(meta: Mapping[str, Any]) -> str:
     task = meta.get("task")
     if task == "import":
-        return f"Imported from {meta.get('source', 'an unnamed source')}."
+        left = "; left out: " + ", ".join(meta["left_out"]) if "left_out" in meta else ""
+        return f"Imported from {meta.get('source', 'an unnamed source')}{left}."
     if task not in ("pretrain", "finetune"):
         return "Of its training nothing was written down."
     hours = meta.get("train_minutes", 0) / 60

@@ -7,6 +7,7 @@ tensors. fairseq itself is not imported.
 import argparse
 import ast
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from speechssl.checkpoint import Checkpoint, build_empty, fill
 from speechssl.interop import huggingface as hf
+from speechssl.interop.folders import damage, refused_object
 from speechssl.interop.vocabulary import take_rows
 from speechssl.model.config import ConvEncoderConfig
 from speechssl.model.speech_model import CTCModel
@@ -108,12 +110,15 @@ def write_fairseq(checkpoint: Checkpoint, folder: Path) -> None:
     Raises ValueError where the model is not in the published form.
     """
     model, speech = checkpoint.model, checkpoint.speech
-    fields = hf.hf_config(speech.config, family="wav2vec2")
+    heads = checkpoint.pretraining or None
+    told = checkpoint.meta.get("pretraining") if heads else None
+    fields = hf.hf_config(speech.config, family="wav2vec2", contrastive=told)
     encoder = speech.config.encoder
     assert isinstance(encoder, ConvEncoderConfig)
+    theirs = hf.to_hf_state(speech, heads, family="wav2vec2")
     state = {
-        _to_fairseq(name, encoder): value.contiguous().clone()
-        for name, value in hf.to_hf_state(speech).items()
+        _HEADS.get(name) or _to_fairseq(name.removeprefix("wav2vec2."), encoder): value.contiguous()
+        for name, value in theirs.items()
     }
     cfg: dict[str, Any] = {
         "model": _fairseq_fields(fields),
@@ -141,7 +146,10 @@ def write_fairseq(checkpoint: Checkpoint, folder: Path) -> None:
             "task": {**cfg["task"], "_name": "audio_finetuning", "labels": "ltr"},
         }
         (folder / DICTIONARY).write_text(lines, encoding="utf-8")
-    torch.save({"args": None, "cfg": cfg, "model": state}, folder / "model.pt")
+    try:
+        torch.save({"args": None, "cfg": cfg, "model": state}, folder / "model.pt")
+    except RuntimeError as error:  # of a full disk
+        raise OSError(f"{folder / 'model.pt'} could not be written ({error}).") from error
 
 
 # ---- the file -----------------------------------------------------------------------------------
@@ -149,20 +157,22 @@ def write_fairseq(checkpoint: Checkpoint, folder: Path) -> None:
 
 def _load(place: Path, trust_pickle: bool) -> dict[str, Any]:
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what it then refuses
             data = torch.load(place, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no file {place}.") from None
-    except pickle.UnpicklingError as error:
+    except Exception as error:
+        name = refused_object(error)
+        if name is None:
+            raise ValueError(damage(place, error)) from error
         if not trust_pickle:
             raise ValueError(
-                f"{place} holds objects of other packages beside its tensors. Give --trust-pickle "
-                "to read them as plain tables (no code of the file is run even then), if you "
-                "trust its source."
+                f"{place} holds objects of other packages beside its tensors ({name}). If you "
+                "trust its source, `speechssl import --trust-pickle` reads them as plain tables "
+                "(no code of the file is run even then)."
             ) from error
         data = _load_inert(place)
-    except (OSError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{place} is damaged or no file of torch ({error}).") from error
     if not isinstance(data, dict) or not isinstance(data.get("model"), dict):
         raise ValueError(f"{place} is no checkpoint of fairseq: it has no table 'model'.")
     return data
@@ -348,6 +358,8 @@ def _fairseq_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     layers = zip(fields["conv_dim"], fields["conv_kernel"], fields["conv_stride"], strict=True)
     model["conv_feature_layers"] = repr([tuple(layer) for layer in layers])
     model["extractor_mode"] = "layer_norm" if fields["feat_extract_norm"] == "layer" else "default"
+    if "proj_codevector_dim" in fields:
+        model |= {"quantize_targets": True, "final_dim": fields["proj_codevector_dim"]}
     return {"_name": "wav2vec2", **model}
 
 
@@ -379,7 +391,7 @@ def _read_dictionary(place: Path, num_rows: int) -> tuple[VocabularyTokenizer, l
     if not place.exists():
         raise FileNotFoundError(
             f"The model writes {num_rows} symbols but {place} is not there to name them: give its "
-            "dictionary with --dictionary FILE."
+            "dictionary with `speechssl import --dictionary FILE`."
         )
     lines = place.read_text(encoding="utf-8").splitlines()
     tokens = [*_SPECIAL, *(line.rsplit(" ", 1)[0] for line in lines if line.strip())]

@@ -6,21 +6,22 @@ Nothing is run from a folder: tensors come from safetensors, or from a .bin read
 
 import json
 import pickle
+import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from speechssl.checkpoint import Checkpoint, build_empty, fill
+from speechssl.checkpoint import Checkpoint, build_empty, fill, write_tensors
 from speechssl.interop import huggingface as hf
 from speechssl.interop.vocabulary import (
     TheirVocabulary,
+    check_tokenizer,
     give_rows,
     take_rows,
     their_files,
@@ -52,14 +53,23 @@ def read_folder(folder: Path, *, language: str | None = None) -> Checkpoint:
     """
     theirs = _read_json(folder / "config.json")
     preprocessor = _maybe(folder / "preprocessor_config.json")
-    if not preprocessor and (processor := _maybe(folder / "processor_config.json")):
+    processor = _maybe(folder / "processor_config.json")
+    if processor and not preprocessor:
         preprocessor = processor.get("feature_extractor", {})  # as transformers 5 writes it
     config = hf.model_config_from_hf(theirs, preprocessor or None)
     state = read_weights(folder)
     if language is not None:
         state |= _adapter(folder, language)
     weights = hf.from_hf_state(state, config)
-    meta: dict[str, Any] = {"task": "import", "source": theirs.get("_name_or_path") or folder.name}
+    meta: dict[str, Any] = {
+        "task": "import",
+        "source": theirs.get("_name_or_path") or folder.name,
+        "model_type": hf.family_of(theirs).model_type,
+    }
+    if language is not None:
+        meta["language"] = language
+    if any("WithLM" in str(p.get("processor_class")) for p in (preprocessor, processor)):
+        meta["left_out"] = ["the n-gram language model of its processor: decoding here is greedy"]
     if weights.head is None:
         model = build_empty(config)
         fill(model, _float32(weights.speech))
@@ -84,42 +94,49 @@ def write_folder(checkpoint: Checkpoint, folder: Path) -> None:
     Raises ValueError naming the part of the model that transformers does not have.
     """
     model = checkpoint.model
+    family = _family(checkpoint)
     files: dict[str, Mapping[str, Any]] = {
         "preprocessor_config.json": hf.hf_preprocessor(checkpoint.speech.config)
     }
     if not isinstance(model, CTCModel):
-        knows_heads = hf.family_for(model.config) is hf.WAV2VEC2  # its relatives have others
+        knows_heads = family is hf.WAV2VEC2  # its relatives have others
         heads = checkpoint.pretraining if knows_heads and checkpoint.pretraining else None
         fields = checkpoint.meta.get("pretraining") if heads else None
-        state = hf.to_hf_state(model, heads)
-        files["config.json"] = hf.hf_config(model.config, contrastive=fields)
+        state = hf.to_hf_state(model, heads, family=family.model_type)
+        files["config.json"] = hf.hf_config(
+            model.config, contrastive=fields, family=family.model_type
+        )
     else:
         vocabulary, rows = vocabulary_of(checkpoint)
-        state = hf.to_hf_state(model)
+        state = hf.to_hf_state(model, family=family.model_type)
         head = {n: state.pop(f"lm_head.{n}") for n in ("weight", "bias")}
         given = give_rows({f"linear.{n}": v for n, v in head.items()}, rows)
         state |= {name.replace("linear.", "lm_head."): v for name, v in given.items()}
-        config = hf.hf_config(model.speech.config, vocab_size=len(given["linear.bias"]))
+        config = hf.hf_config(
+            model.speech.config, vocab_size=len(given["linear.bias"]), family=family.model_type
+        )
         files["config.json"] = {
             **config,
-            **{
-                f"{n}_token_id": vocabulary.ids.get(vocabulary.special[f"{n}_token"])
-                for n in ("pad", "bos", "eos")
-            },
+            **{f"{n}_token_id": vocabulary.row(f"{n}_token") for n in ("pad", "bos", "eos")},
         }
         files |= their_files(vocabulary)
         processor = {"processor_class": "Wav2Vec2Processor"}  # for families that name none
         for name in ("preprocessor_config.json", "tokenizer_config.json"):
             files[name] = {**files[name], **processor}
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {n: v.contiguous() for n, v in state.items()},
-        folder / "model.safetensors",
-        {"format": "pt"},
-    )
+    write_tensors(state, folder / "model.safetensors", {"format": "pt"})
     for name, data in files.items():
         text = json.dumps(data, ensure_ascii=False, indent=2)
         (folder / name).write_text(text + "\n", encoding="utf-8")
+
+
+def _family(checkpoint: Checkpoint) -> hf.Family:
+    """The one that the model came from, where that still holds it; else the first that does."""
+    came = hf.FAMILIES.get(checkpoint.meta.get("model_type", ""))
+    if came in hf.families_for(checkpoint.speech.config):
+        assert came is not None
+        return came
+    return hf.family_for(checkpoint.speech.config)
 
 
 def vocabulary_of(checkpoint: Checkpoint) -> tuple[TheirVocabulary, list[int | None]]:
@@ -128,8 +145,7 @@ def vocabulary_of(checkpoint: Checkpoint) -> tuple[TheirVocabulary, list[int | N
     if came := checkpoint.meta.get("transformers"):
         data = came["vocabulary"]
         vocabulary = TheirVocabulary(data["ids"], data["special"], data["uppercase"])
-        blank = vocabulary.ids[vocabulary.special["pad_token"]]
-        theirs, rows = vocabulary.as_ours(came["num_rows"], blank)
+        theirs, rows = vocabulary.as_ours(came["num_rows"], vocabulary.row("pad_token"))
         if theirs.symbols == tokenizer.symbols:  # else it was fine-tuned with another one since
             return vocabulary, rows
     return their_vocabulary(tokenizer), list(range(tokenizer.vocab_size))
@@ -146,14 +162,16 @@ def _read_vocabulary(folder: Path, language: str | None) -> TheirVocabulary:
     if nested := [k for k, v in ids.items() if isinstance(v, dict)]:
         if language not in nested:
             raise ValueError(
-                f"{folder} writes {len(nested)} languages ({', '.join(nested[:8])}, ...): name one "
-                f"with --language{'' if language is None else f', {language!r} is not among them'}."
+                f"{folder} writes {len(nested)} languages ({', '.join(nested[:8])}, ...)"
+                f"{'' if language is None else f', {language!r} is not among them'}: import one of "
+                "them with `speechssl import --language`."
             )
         ids = ids[language]
     settings = {
         **_maybe(folder / "special_tokens_map.json"),
         **_maybe(folder / "tokenizer_config.json"),
     }
+    check_tokenizer(settings)
     return TheirVocabulary.read(ids, settings, _maybe(folder / "added_tokens.json"))
 
 
@@ -163,11 +181,27 @@ def _adapter(folder: Path, language: str) -> dict[str, Tensor]:
         place = folder / f"adapter.{language}.{suffix}"
         if place.exists():
             return read_tensors(place)
-    known = sorted(p.name.split(".")[1] for p in folder.glob("adapter.*"))
-    raise FileNotFoundError(
-        f"{folder} has no adapter for the language {language!r}; it has "
-        f"{', '.join(known[:8]) or 'none'}."
+    raise no_adapter(folder, language, {p.name.split(".")[1] for p in folder.glob("adapter.*")})
+
+
+def no_adapter(where: str | Path, language: str, known: Collection[str]) -> FileNotFoundError:
+    """That an MMS model does not write a language, and which it does."""
+    shown = ", ".join(sorted(known)[:8]) or "none"
+    return FileNotFoundError(
+        f"{where} has no adapter for the language {language!r}; it has {shown}"
+        f"{', ...' if len(known) > 8 else ''}."
     )
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether all files of its weights are there."""
+    for name in _WEIGHTS:
+        index = folder / f"{name}.index.json"
+        if (folder / name).exists():
+            return True
+        if index.exists() and all((folder / shard).exists() for shard in _shards(index)):
+            return True
+    return False
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -177,9 +211,18 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         if place.exists():
             return read_tensors(place)
         if index.exists():
-            shards = sorted(set(_read_json(index)["weight_map"].values()))
+            shards = _shards(index)
             return {k: v for shard in shards for k, v in read_tensors(folder / shard).items()}
     raise FileNotFoundError(f"{folder} has no weights: neither {' nor '.join(_WEIGHTS)}.")
+
+
+def _shards(index: Path) -> list[str]:
+    """The files beside an index that hold the weights."""
+    found = _read_json(index).get("weight_map")
+    names = list(found.values()) if isinstance(found, dict) else []
+    if not names or not all(isinstance(n, str) and Path(n).name == n for n in names):
+        raise ValueError(f"{index} is damaged: its weight_map names no files beside it.")
+    return sorted(set(names))
 
 
 def read_tensors(place: Path) -> dict[str, Tensor]:
@@ -196,16 +239,36 @@ def read_tensors(place: Path) -> dict[str, Tensor]:
             state = torch.load(place, map_location="cpu", weights_only=True, mmap=mapped or None)
     except FileNotFoundError:
         raise FileNotFoundError(f"{place} is missing.") from None
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{place} holds more than tensors, and reading it would run code: it was not read. Ask "
-            f"for a safetensors file. ({str(error).splitlines()[0]})"
-        ) from error
-    except (SafetensorError, OSError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{place} is damaged or no file of weights ({error}).") from error
+    except Exception as error:
+        if name := refused_object(error):
+            raise ValueError(
+                f"{place} holds more than tensors, and reading it would run code ({name}): it was "
+                "not read. Ask for a safetensors file."
+            ) from error
+        raise ValueError(damage(place, error)) from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ValueError(f"{place} is not a table of tensors.")
     return state
+
+
+def refused_object(error: Exception) -> str | None:
+    """What torch.load with ``weights_only`` would not build, e.g. ``os.system``; None where
+    nothing is named."""
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return found[1] if found and isinstance(error, pickle.UnpicklingError) else None
+
+
+def damage(place: Path, error: Exception) -> str:
+    """Why a file of weights cannot be read, for a person."""
+    with place.open("rb") as file:
+        if file.read(40).startswith(b"version https://git-lfs"):
+            return (
+                f"{place} is a pointer of Git LFS and no weights: fetch them with `git lfs pull`."
+            )
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    if isinstance(error, pickle.UnpicklingError):  # whose first line is advice to run code
+        first = "it is no pickle of plain tensors"
+    return f"{place} is damaged or no file of weights ({first})."
 
 
 def _float32(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -221,7 +284,7 @@ def _read_json(place: Path) -> dict[str, Any]:
         data = json.loads(place.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{place} is missing.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{place} is damaged: {error}.") from error
     if not isinstance(data, dict):
         raise ValueError(f"{place} must hold a JSON object.")

@@ -186,6 +186,9 @@ def model_config_from_hf(
     defaults = {**_DEFAULTS, **family.defaults}
     value = {name: hf.get(name, default) for name, default in defaults.items()}
     value |= family.fixed
+    for name in ("conv_dim", "conv_kernel", "conv_stride"):
+        if not isinstance(value[name], (list, tuple)):
+            raise ValueError(f"{name} must be a list of numbers, got {value[name]!r}.")
     heard: dict[str, Any] = {"sampling_rate": 16000, "do_normalize": False}
     if preprocessor is not None:  # transformers normalises unless told not to
         heard |= {"do_normalize": True, **preprocessor}
@@ -309,10 +312,24 @@ def family_for(config: ModelConfig, name: str | None = None) -> Family:
 
     Raises ValueError where no family of that name exists or it cannot hold the model.
     """
+    context, fits = config.context, families_for(config)
+    wanted = family_of({"model_type": name}) if name else fits[0] if fits else None
+    if wanted is None or wanted not in fits:
+        parts = ("rel_buckets", "pos_stack", "adapter_dim")
+        has = [f"context.{part}" for part in parts if getattr(context, part)]
+        raise ValueError(
+            f"{wanted.stem if wanted else 'No model'} of transformers can hold a model with "
+            f"{' and '.join(has) or 'one positional convolution'}, context.norm_order "
+            f"{context.norm_order!r} and this encoder.{' It is no ' + name + '.' if name else ''}"
+        )
+    return wanted
+
+
+def families_for(config: ModelConfig) -> tuple[Family, ...]:
+    """Those that can hold the model."""
     context = config.context
     needs = (bool(context.rel_buckets), bool(context.pos_stack), bool(context.adapter_dim))
-    parts = ("context.rel_buckets", "context.pos_stack", "context.adapter_dim")
-    fits = {
+    fits: tuple[Family, ...] = {
         (False, False, False): (WAV2VEC2, HUBERT),
         (True, False, False): (WAVLM,),
         (False, True, False): (DATA2VEC,),
@@ -324,15 +341,7 @@ def family_for(config: ModelConfig, name: str | None = None) -> Family:
         fits = ()
     if context.adapter_dim and context.norm_order != "pre":
         fits = ()
-    wanted = family_of({"model_type": name}) if name else fits[0] if fits else None
-    if wanted is None or wanted not in fits:
-        has = [part for part, needed in zip(parts, needs, strict=True) if needed]
-        raise ValueError(
-            f"{wanted.stem if wanted else 'No model'} of transformers can hold a model with "
-            f"{' and '.join(has) or 'one positional convolution'}, context.norm_order "
-            f"{context.norm_order!r} and this encoder.{' It is no ' + name + '.' if name else ''}"
-        )
-    return wanted
+    return fits
 
 
 def hf_preprocessor(config: ModelConfig) -> dict[str, Any]:
@@ -482,6 +491,15 @@ def from_hf_state(state: Mapping[str, Tensor], config: ModelConfig) -> ImportedW
     plain = {_replace_ending(_PREFIX.sub("", n), _WEIGHT_NORM): v for n, v in state.items()}
     head = _take(plain, _HEAD)
     contrastive = _take(plain, _CONTRASTIVE)
+    if head is not None and head["linear.weight"].shape != (
+        *head["linear.bias"].shape,
+        config.context.dim,
+    ):
+        raise ValueError(
+            f"lm_head.weight has shape {tuple(head['linear.weight'].shape)}, its bias "
+            f"{tuple(head['linear.bias'].shape)} and a model of width {config.context.dim} ask for "
+            f"{(len(head['linear.bias']), config.context.dim)}."
+        )
     if contrastive is not None:
         codes, mixed = contrastive["quantizer.codebook"], contrastive["project_target.weight"]
         groups = mixed.shape[1] // codes.shape[-1]

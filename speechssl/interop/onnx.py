@@ -28,7 +28,9 @@ from speechssl.model.recurrence import gru_operation
 from speechssl.model.speech_model import CTCModel, SpeechModel
 from speechssl.text import SentencePieceTokenizer, Tokenizer, VocabularyTokenizer
 
-OPSET = 21
+OPSET = 22
+"""The newest that onnxruntime runs: from 23 on attention is one operation, which there takes no
+mask that is the same for every query."""
 FILE = "model.onnx"
 INT8_TOLERANCE = 0.2
 """Largest difference of a probability that 8-bit weights may make before they are refused."""
@@ -103,7 +105,7 @@ def _export(model: SpeechModel | CTCModel) -> Any:
 def _gru() -> Any:
     """:func:`speechssl.model.recurrence.gru_operation` in the operations of ONNX, whose gates are
     in the order update, reset, candidate."""
-    from onnxscript import opset21 as op
+    from onnxscript import opset22 as op
 
     assert gru_operation is not None  # its import registers the operation
 

@@ -1,6 +1,7 @@
 """Where a MODEL comes from: a folder of ours or of transformers, a hub id, a fairseq file, or a
 bundle of torchaudio."""
 
+import errno
 import re
 import tempfile
 from collections.abc import Callable, Sequence
@@ -11,11 +12,17 @@ from typing import Any
 from speechssl.checkpoint import Checkpoint, load_model, save_model
 from speechssl.interop import torchaudio
 from speechssl.interop.fairseq import read_fairseq
-from speechssl.interop.folders import is_transformers_folder, read_folder, write_folder
+from speechssl.interop.folders import (
+    has_weights,
+    is_transformers_folder,
+    no_adapter,
+    read_folder,
+    write_folder,
+)
 from speechssl.interop.proof import Proof, against_module, against_transformers
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_HUB_FILES = ("*.json", "*.safetensors", "*.txt")
+_ADAPTER = re.compile(r"adapter\.(.+)\.(?:safetensors|bin)")
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ def _open(source: str, reading: Reading) -> tuple[Checkpoint, Callable[[], Proof
             place, trust_pickle=reading.trust_pickle, dictionary=reading.dictionary
         )
         return checkpoint, lambda: through_transformers(checkpoint)
-    folder = find_folder(source, reading.hub)
+    folder = find_folder(source, reading.hub, reading.language)
     if is_transformers_folder(folder):
         checkpoint = read_folder(folder, language=reading.language)
         return checkpoint, lambda: against_transformers(checkpoint, folder, reading.language)
@@ -104,15 +111,16 @@ def through_transformers(checkpoint: Checkpoint) -> Proof:
         return against_transformers(checkpoint, Path(place))
 
 
-def find_folder(source: str | Path, hub: Hub) -> Path:
-    """The folder meant by MODEL; a hub id's is fetched into the hub's cache."""
+def find_folder(source: str | Path, hub: Hub, language: str | None = None) -> Path:
+    """The folder meant by MODEL; a hub id's is fetched into the hub's cache, of an MMS model the
+    adapter of one language only."""
     folder = Path(source)
     if folder.exists() or not _HUB_ID.fullmatch(str(source)) or folder.parent.exists():
         return folder
-    return _fetch(str(source), hub)
+    return _fetch(str(source), hub, language)
 
 
-def _fetch(name: str, hub: Hub) -> Path:
+def _fetch(name: str, hub: Hub, language: str | None) -> Path:
     """The hub's files of a model, in the hub's cache."""
     try:
         import huggingface_hub
@@ -121,7 +129,8 @@ def _fetch(name: str, hub: Hub) -> Path:
         raise ImportError(
             f"There is no folder {name}, and to fetch it from the hub: pip install 'speechssl[hf]'."
         ) from error
-    names: list[str] = []
+    wanted: list[str] = []
+    told = "it was not asked"
     if reached := not (hub.offline or constants.HF_HUB_OFFLINE):
         try:
             api = huggingface_hub.HfApi(token=hub.token)
@@ -129,38 +138,69 @@ def _fetch(name: str, hub: Hub) -> Path:
             names = [file.rfilename for file in offer.siblings or ()]
         except errors.RevisionNotFoundError as error:
             raise ValueError(f"{name} has no revision {hub.revision!r} on the hub.") from error
+        except errors.GatedRepoError as error:
+            raise FileNotFoundError(
+                f"{name} is for those who accept its conditions: do so on its page on the hub, "
+                "then give --token, or `hf auth login`."
+            ) from error
         except errors.RepositoryNotFoundError as error:
             raise FileNotFoundError(
                 f"There is no folder {name}, and no such model on the hub (or it needs a token: "
                 "--token, or `hf auth login`)."
             ) from error
-        except Exception:  # no network; the client's class for it changes with its version
-            reached = False
-    patterns = [*_HUB_FILES, *([] if _has(names, ".safetensors") else ["*.bin"])]
+        except Exception as error:  # no network; its class changes with the client's version
+            reached, told = False, _reason(error)
+        else:
+            wanted = _files_of(name, names, language)
     try:
         folder = Path(
             huggingface_hub.snapshot_download(
                 name,
-                allow_patterns=patterns,
+                allow_patterns=["*.json", *wanted],
+                ignore_patterns=["*/*"],  # states and other models in sub-folders
                 revision=hub.revision,
                 cache_dir=hub.cache_dir,
                 token=hub.token,
                 local_files_only=not reached,
             )
         )
-        present = [place.name for place in folder.iterdir()]
-        if "config.json" in present and (_has(present, ".safetensors") or _has(present, ".bin")):
+        if (folder / "config.json").exists() and has_weights(folder):
             return folder
         cause: Exception | None = None
     except Exception as error:  # a file that is not in the cache, a line that broke
-        cause = error
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        cause, told = error, _reason(error) if reached else told
     raise FileNotFoundError(
         f"There is no folder {name}, the hub "
-        f"{'did not give all of it' if reached else 'cannot be reached'}, and the hub's cache does "
-        f"not hold all of it either: fetch it with a network (`hf download {name}` goes on where "
-        "it stopped), or give the folder of a copy."
+        f"{'did not give all of it' if reached else 'cannot be reached'} ({told}), and the hub's "
+        f"cache does not hold all of it either: fetch it with a network (`hf download {name}` goes "
+        "on where it stopped), or give the folder of a copy."
     ) from cause
 
 
-def _has(names: Sequence[str], suffix: str) -> bool:
-    return any(name.endswith(suffix) for name in names)
+def _files_of(name: str, names: Sequence[str], language: str | None) -> list[str]:
+    """Of a hub model's files the weights that are read, as safetensors where it has them; and the
+    adapter of `language`."""
+    own = [n for n in names if "/" not in n]
+    found: list[str] = []
+    for stem, suffix in (("model", "safetensors"), ("pytorch_model", "bin")):
+        shard = re.compile(rf"{stem}(-\d+-of-\d+)?\.{suffix}")
+        if found := [n for n in own if shard.fullmatch(n)]:
+            break
+    if not found:
+        raise FileNotFoundError(
+            f"{name} on the hub has no weights that are read here: neither model.safetensors nor "
+            "pytorch_model.bin."
+        )
+    if language is None:
+        return found
+    adapters = {n: match[1] for n in own if (match := _ADAPTER.fullmatch(n))}
+    chosen = sorted((n for n, of in adapters.items() if of == language), reverse=True)
+    if not chosen:
+        raise no_adapter(name, language, set(adapters.values()))
+    return [*found, chosen[0]]
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -4,10 +4,12 @@ torchaudio's model has the same parts as that of transformers under other names.
 here and in a function only, since a torchaudio that does not fit the torch beside it fails to load.
 """
 
+import urllib.error
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -40,6 +42,8 @@ _FIELDS = {  # transformers' -> wav2vec2_model's arguments
     "num_conv_pos_embeddings": "encoder_pos_conv_kernel",
     "num_conv_pos_embedding_groups": "encoder_pos_conv_groups",
     "do_stable_layer_norm": "encoder_layer_norm_first",
+    "num_buckets": "encoder_num_buckets",
+    "max_bucket_distance": "encoder_max_distance",
 }
 _CONV_DEFAULT = [(512, 10, 5), *[(512, 3, 2)] * 4, *[(512, 2, 2)] * 2]
 
@@ -61,7 +65,13 @@ def read_bundle(source: str) -> tuple[Checkpoint, nn.Module]:
             f"torchaudio has no bundle {name!r} of this family; it has {', '.join(known)}."
         )
     bundle = getattr(pipelines, name)
-    theirs = bundle.get_model()
+    try:
+        theirs = bundle.get_model()
+    except urllib.error.URLError as error:
+        raise FileNotFoundError(
+            f"{source} lies neither in torchaudio's cache ({torch.hub.get_dir()}) nor can it be "
+            f"fetched ({error.reason}): fetch it with a network."
+        ) from error
     labels = bundle.get_labels() if hasattr(bundle, "get_labels") else None
     normalize = bool(getattr(bundle, "_normalize_waveform", False))
     inner = theirs.model if normalize and hasattr(theirs, "model") else theirs
@@ -96,7 +106,7 @@ def from_torchaudio(
     normalize: bool = False,
     sample_rate: int = 16000,
 ) -> Checkpoint:
-    """A model of ``torchaudio.models.wav2vec2_model``.
+    """A model of ``torchaudio.models.wav2vec2_model`` or ``wavlm_model``.
 
     Args:
         state: its tensors.
@@ -110,6 +120,7 @@ def from_torchaudio(
     fields: dict[str, Any] = {
         theirs: arguments[own] for theirs, own in _FIELDS.items() if own in arguments
     }
+    fields["model_type"] = "wavlm" if "num_buckets" in fields else "wav2vec2"
     layers = arguments.get("extractor_conv_layer_config") or _CONV_DEFAULT
     fields["conv_dim"], fields["conv_kernel"], fields["conv_stride"] = zip(*layers, strict=True)
     mode = arguments.get("extractor_mode", "group_norm")
@@ -117,7 +128,8 @@ def from_torchaudio(
     config = hf.model_config_from_hf(
         fields, {"do_normalize": normalize, "sampling_rate": sample_rate}
     )
-    weights = hf.from_hf_state({_rename(n): v.float() for n, v in state.items()}, config)
+    named = {_rename(name): value.float() for name, value in state.items()}
+    weights = hf.from_hf_state(_split(named), config)
     meta: dict[str, Any] = {"task": "import"}
     if weights.head is None:
         speech = build_empty(config)
@@ -144,7 +156,7 @@ def require_torchaudio() -> ModuleType:
 
 def _is_wav2vec2(bundle: Any) -> bool:
     return type(bundle).__name__ in ("Wav2Vec2Bundle", "Wav2Vec2ASRBundle") and (
-        getattr(bundle, "_model_type", "Wav2Vec2") == "Wav2Vec2"
+        getattr(bundle, "_model_type", "Wav2Vec2") in ("Wav2Vec2", "WavLM")
     )
 
 
@@ -153,6 +165,20 @@ def _rename(name: str) -> str:
         if name.startswith(theirs):
             return transformers + name.removeprefix(theirs)
     return name
+
+
+def _split(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """WavLM's attention there is torch's own, which keeps queries, keys and values in one."""
+    found: dict[str, Tensor] = {}
+    for name, value in state.items():
+        whole, _, part = name.partition("attention.attention.")
+        if part.startswith("in_proj_"):
+            leaf = part.removeprefix("in_proj_")
+            for kind, third in zip("qkv", value.chunk(3), strict=True):
+                found[f"{whole}attention.{kind}_proj.{leaf}"] = third
+        else:
+            found[f"{whole}attention.{part}" if part else name] = value
+    return found
 
 
 def _tokenizer(

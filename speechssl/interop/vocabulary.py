@@ -32,8 +32,8 @@ class TheirVocabulary:
 
     ids: dict[str, int]
     """Token -> row of the head."""
-    special: dict[str, str]
-    """``pad_token`` and so on -> token."""
+    special: dict[str, str | None]
+    """``pad_token`` and so on -> token, None where they have none."""
     uppercase: bool = False
 
     @classmethod
@@ -42,13 +42,20 @@ class TheirVocabulary:
     ) -> "TheirVocabulary":
         """From ``vocab.json``, ``tokenizer_config.json`` (with ``special_tokens_map.json``) and
         ``added_tokens.json``."""
-        special = {}
+        special: dict[str, str | None] = {}
         for name, default in _TOKENS.items():
             token = tokenizer.get(name, default)
-            special[name] = token["content"] if isinstance(token, Mapping) else token
-        return cls({**ids, **added}, special, bool(tokenizer.get("do_lower_case", False)))
+            token = token.get("content") if isinstance(token, Mapping) else token
+            if token is not None and not isinstance(token, str):
+                raise ValueError(f"The tokenizer's {name} must be a text, got {token!r}.")
+            special[name] = token
+        every = {**ids, **added}
+        for token, number in every.items():
+            if type(number) is not int or number < 0:
+                raise ValueError(f"The vocabulary's {token!r} must be a row, got {number!r}.")
+        return cls(every, special, bool(tokenizer.get("do_lower_case", False)))
 
-    def as_ours(self, num_rows: int, blank_id: int) -> tuple[Vocabulary, list[int | None]]:
+    def as_ours(self, num_rows: int, blank_id: int | None) -> tuple[Vocabulary, list[int | None]]:
         """``(tokenizer, rows)``: symbol i is written by their row ``rows[i]``, None where they have
         no unknown token.
 
@@ -64,37 +71,51 @@ class TheirVocabulary:
                 f"The vocabulary has {most + 1} ids but the head writes {num_rows}: these files do "
                 "not belong together."
             )
-        blank = self.special["pad_token"]
-        if self.ids.get(blank) != blank_id:
+        blank = self.row("pad_token")
+        if blank is None or blank != blank_id:
             raise ValueError(
                 f"The config says that the blank is id {blank_id}, the vocabulary that "
-                f"{blank!r} is id {self.ids.get(blank)}: these files do not belong together."
+                f"{self.special['pad_token']!r} is id {blank}: these files do not belong together."
             )
-        unknown = self.ids.get(self.special["unk_token"])
+        unknown = self.row("unk_token")
         names = {i: token for token, i in self.ids.items()}
         rest = [i for i in range(num_rows) if i not in (blank_id, unknown)]
         texts = [self._text(names.get(i, f"<unused-{i}>")) for i in rest]
-        silent = {self.special["bos_token"], self.special["eos_token"]} | {
-            t for t in texts if t.startswith("<unused-")
-        }
-        tokenizer = Vocabulary(
-            [BLANK, UNKNOWN, *texts], silent & set(texts), uppercase=self.uppercase
-        )
+        ends = (self.special["bos_token"], self.special["eos_token"])
+        silent = {t for t in texts if t in ends or t.startswith("<unused-")}
+        tokenizer = Vocabulary([BLANK, UNKNOWN, *texts], silent, uppercase=self.uppercase)
         return tokenizer, [blank_id, unknown, *rest]
 
     def _text(self, token: str) -> str:
         return SPACE if token == self.special["word_delimiter_token"] else token
 
+    def row(self, name: str) -> int | None:
+        """The row of the special token `name`; None where there is none."""
+        token = self.special[name]
+        return None if token is None else self.ids.get(token)
+
     def silent_tokens(self) -> list[str]:
         """The special tokens that are no text, without the blank."""
-        names = ("unk_token", "bos_token", "eos_token")
-        return [
-            self.special[name].lower() if self.uppercase else self.special[name] for name in names
-        ]
+        tokens = (self.special[name] for name in ("unk_token", "bos_token", "eos_token"))
+        return [token.lower() if self.uppercase else token for token in tokens if token]
 
     def as_data(self) -> dict[str, Any]:
         """For meta.json, so that an export writes the same files."""
         return {"ids": self.ids, "special": self.special, "uppercase": self.uppercase}
+
+
+def check_tokenizer(settings: Mapping[str, Any]) -> None:
+    """ValueError naming what a ``tokenizer_config.json`` asks for that is not written here."""
+    known = {
+        "tokenizer_class": (None, "Wav2Vec2CTCTokenizer", "Wav2Vec2Tokenizer"),
+        "replace_word_delimiter_char": (None, " "),
+    }
+    wrong = [f"{k} = {settings[k]!r}" for k, only in known.items() if settings.get(k) not in only]
+    if wrong:
+        raise ValueError(
+            f"This model's tokenizer writes in another way than the ones known here "
+            f"(Wav2Vec2CTCTokenizer, spaces between words): {', '.join(wrong)}."
+        )
 
 
 def their_vocabulary(tokenizer: Tokenizer) -> TheirVocabulary:
@@ -108,8 +129,8 @@ def their_vocabulary(tokenizer: Tokenizer) -> TheirVocabulary:
             "--tokenizer char to export a model for transformers, or export to onnx."
         )
     delimiter = next(c for c in "|▁␣⎵" if c not in tokenizer.symbols)
-    special = {**_TOKENS, "word_delimiter_token": delimiter}
-    texts = {BLANK: special["pad_token"], UNKNOWN: special["unk_token"], SPACE: delimiter}
+    special: dict[str, str | None] = {**_TOKENS, "word_delimiter_token": delimiter}
+    texts = {BLANK: _TOKENS["pad_token"], UNKNOWN: _TOKENS["unk_token"], SPACE: delimiter}
     ids = {texts.get(symbol, symbol): i for i, symbol in enumerate(tokenizer.symbols)}
     return TheirVocabulary(ids, special, getattr(tokenizer, "uppercase", False))
 
@@ -124,7 +145,7 @@ def their_files(vocabulary: TheirVocabulary) -> dict[str, dict[str, Any]]:
             **vocabulary.special,
         },
         "special_tokens_map.json": {
-            k: v for k, v in vocabulary.special.items() if k != "word_delimiter_token"
+            k: v for k, v in vocabulary.special.items() if v and k != "word_delimiter_token"
         },
     }
 

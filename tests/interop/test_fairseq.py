@@ -1,6 +1,7 @@
 """fairseq's files: names, settings, dictionaries, pickles; both ways."""
 
 import argparse
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -8,7 +9,9 @@ import torch
 from speechssl.checkpoint import Checkpoint
 from speechssl.interop.export import export_model
 from speechssl.interop.fairseq import parse_conv_layers, read_fairseq, write_fairseq
+from speechssl.interop.proof import ours_of, proof_sounds
 from speechssl.interop.sources import import_model, open_model
+from speechssl.objectives.contrastive import ContrastiveConfig, GumbelContrastive
 from tests.interop.test_families import config
 from tests.interop.test_folders import Bomb, own
 
@@ -58,6 +61,66 @@ def test_names_are_those_of_fairseq(tmp_path):
     assert (tmp_path / "dict.ltr.txt").read_text().splitlines()[0] == "| 1"
 
 
+@pytest.mark.parametrize("symbols", [None, "abc déf"], ids=["body", "ctc"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_is_written_is_what_torchaudio_takes_for_fairseq(tmp_path, name, symbols):
+    """Its reader of fairseq's models knows their names from elsewhere than we do."""
+    torchaudio = pytest.importorskip("torchaudio")
+    from torchaudio.models.wav2vec2.utils import import_fairseq
+
+    mine = own(CONFIGS[name], symbols)
+    write_fairseq(mine, tmp_path)
+    state = torch.load(tmp_path / "model.pt", weights_only=True)["model"]
+    names = {n.removeprefix("w2v_encoder."): v for n, v in state.items()}
+    encoder, context = mine.speech.config.encoder, mine.speech.config.context
+    theirs = torchaudio.models.wav2vec2_model(
+        extractor_mode=f"{encoder.norm}_norm",
+        extractor_conv_layer_config=list(
+            zip(encoder.dims, encoder.kernels, encoder.strides, strict=True)
+        ),
+        extractor_conv_bias=encoder.bias,
+        encoder_embed_dim=context.dim,
+        encoder_projection_dropout=0.0,
+        encoder_pos_conv_kernel=context.pos_kernel,
+        encoder_pos_conv_groups=context.pos_groups,
+        encoder_num_layers=context.num_layers,
+        encoder_num_heads=context.num_heads,
+        encoder_attention_dropout=0.0,
+        encoder_ff_interm_features=context.ffn_dim,
+        encoder_ff_interm_dropout=0.0,
+        encoder_dropout=0.0,
+        encoder_layer_norm_first=context.norm_order == "pre",
+        encoder_layer_drop=0.0,
+        aux_num_out=len(state["w2v_encoder.proj.bias"]) if symbols else None,
+    )
+    theirs.load_state_dict(import_fairseq._convert_state_dict(names))
+    theirs.eval()
+    for wave in proof_sounds(16000):
+        with torch.no_grad():
+            rows = theirs(torch.from_numpy(wave)[None])[0][0]
+        ours, log_probs = ours_of(mine, wave)
+        if log_probs is not None:  # <s> is the blank, <unk> the fourth; <pad>, </s> are new
+            ours, rows = log_probs, rows.log_softmax(1)[:, [0, *range(3, rows.shape[1])]]
+        assert float((ours - rows).abs().max()) < 1e-4 * max(1.0, float(ours.abs().max()))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_heads_of_pretraining_go_and_come_back(tmp_path, name):
+    bare = own(CONFIGS[name], None)
+    fields = ContrastiveConfig("gumbel", target_dim=16, groups=2, entries=12, num_negatives=7)
+    heads = GumbelContrastive(fields, bare.speech).state_dict()
+    mine = replace(bare, pretraining=heads, meta={"pretraining": asdict(fields)})
+    export_model(mine, tmp_path / "out", "fairseq")
+    names = torch.load(tmp_path / "out/model.pt", weights_only=True)["model"].keys()
+    assert {"quantizer.vars", "project_q.weight", "final_proj.bias"} <= names
+    back = read_fairseq(tmp_path / "out/model.pt")
+    assert back.pretraining.keys() == heads.keys()
+    assert all(torch.equal(back.pretraining[n], heads[n]) for n in heads)
+    told = back.meta["pretraining"]
+    assert all(told[n] == getattr(fields, n) for n in ("target_dim", "groups", "entries"))
+    assert told["num_negatives"] == 7
+
+
 def rewritten(folder, **changes):
     place = folder / "model.pt"
     data = torch.load(place, weights_only=True)
@@ -91,8 +154,10 @@ def test_objects_of_other_packages_are_read_only_when_trusted_and_never_run(tmp_
         cfg=Node(_content={"model": wrapped}),
         more=Bomb(str(tmp_path / "it-ran")),
     )
-    with pytest.raises(ValueError, match="--trust-pickle"):
+    with pytest.raises(ValueError, match=r"Node\).*speechssl import --trust-pickle"):
         read_fairseq(place)
+    with pytest.raises(ValueError, match="--trust-pickle"):
+        open_model(place)
     checkpoint = read_fairseq(place, trust_pickle=True)
     for key, value in mine.speech.state_dict().items():
         assert torch.equal(checkpoint.speech.state_dict()[key], value)
@@ -131,7 +196,10 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, content, said):
 
 def test_a_file_that_is_damaged_or_missing_is_named(tmp_path):
     (tmp_path / "x.pt").write_bytes(b"PK not a file of torch")
-    with pytest.raises(ValueError, match=r"x\.pt"):
+    with pytest.raises(ValueError, match=r"x\.pt is damaged"):
+        open_model(tmp_path / "x.pt")
+    (tmp_path / "x.pt").write_bytes(b"a text")
+    with pytest.raises(ValueError, match=r"x\.pt is damaged"):
         open_model(tmp_path / "x.pt")
     with pytest.raises(FileNotFoundError, match=r"y\.pt"):
         open_model(tmp_path / "y.pt")

@@ -9,15 +9,17 @@ import torch
 from speechssl import shapes
 from speechssl.checkpoint import Checkpoint, load_model
 from speechssl.interop.export import export_model
+from speechssl.interop.onnx import OPSET
 from speechssl.model.config import ContextConfig, FilterbankEncoderConfig, ModelConfig
 from speechssl.model.heads import CTCHead
 from speechssl.model.speech_model import CTCModel, SpeechModel
 from speechssl.text import CharTokenizer, train_tokenizer
 from tests.interop.test_families import WAVLM, config
-from tests.interop.test_folders import own
+from tests.interop.test_folders import own, room_for
 
 runtime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
+onnx = pytest.importorskip("onnx")
 pytestmark = [pytest.mark.extras, pytest.mark.slow]
 
 
@@ -55,6 +57,9 @@ def test_any_batch_and_length_gives_our_rows(tmp_path, name):
     proof = export_model(mine, tmp_path / "onnx", "onnx")
     assert all(gap.largest <= gap.bound for gap in proof.gaps)
     session = runtime.InferenceSession(tmp_path / "onnx/model.onnx")
+    assert not any(isinstance(n, int) for i in session.get_inputs() for n in i.shape)
+    (opset,) = (o for o in onnx.load(tmp_path / "onnx/model.onnx").opset_import if not o.domain)
+    assert opset.version == OPSET
     generator = np.random.default_rng(1)
     for sizes in ((5000,), (1700, 9001, 4000), (800, 700)):
         waves = [0.1 * generator.standard_normal(n).astype(np.float32) for n in sizes]
@@ -90,6 +95,13 @@ def test_symbols_spell_the_transcript(tmp_path):
     ids = tokenizer.encode("the cat")
     assert "".join(known["symbols"][i] for i in ids).strip() == "the cat"
     assert known["sample_rate"] == 16000
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_a_full_disk_leaves_nothing(tmp_path, int8):
+    with room_for(20_000), pytest.raises(OSError, match="too large"):
+        export_model(own(recurrent()), tmp_path / "onnx", "onnx", int8=int8)
+    assert not list(tmp_path.iterdir())
 
 
 def test_int8_is_for_onnx_only(tiny_models, tmp_path):

@@ -95,7 +95,7 @@ def test_the_hub_is_asked_as_the_person_said(monkeypatch, tmp_path, cache):
     assert asked["name"] == ID
     assert (asked["revision"], asked["cache_dir"], asked["token"]) == ("v2", tmp_path, "secret")
     assert asked["local_files_only"] is False
-    assert "*.bin" in asked["allow_patterns"]
+    assert "pytorch_model.bin" in asked["allow_patterns"]
 
 
 def test_a_folder_of_ours_is_not_imported(tiny_models, tmp_path):

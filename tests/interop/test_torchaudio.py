@@ -1,11 +1,16 @@
 """torchaudio's models: equal outputs, and what a bundle's name may be."""
 
+import urllib.error
+
 import pytest
 import torch
 
-from speechssl.interop.proof import against_module, proof_sounds
+from speechssl.interop.export import export_model
+from speechssl.interop.proof import against_module, ours_of, proof_sounds
 from speechssl.interop.sources import import_model, open_model
 from speechssl.interop.torchaudio import from_torchaudio, require_torchaudio
+from tests.interop.test_families import config
+from tests.interop.test_folders import own
 
 try:
     torchaudio = require_torchaudio()
@@ -51,6 +56,44 @@ def test_outputs_agree(mode, first, aux):
         assert checkpoint.tokenizer.decode(checkpoint.tokenizer.encode("ab b'a")) == "ab b'a"
 
 
+WAVLM = {"encoder_num_buckets": 8, "encoder_max_distance": 12}
+
+
+@pytest.mark.parametrize("aux", [None, 5], ids=["body", "ctc"])
+@pytest.mark.parametrize("first", [False, True], ids=["post", "pre"])
+def test_outputs_of_wavlm_agree(first, aux):
+    given = {**arguments("layer_norm", first, aux), **WAVLM}
+    torch.manual_seed(2)
+    theirs = torchaudio.models.wavlm_model(**given).eval()
+    with torch.no_grad():
+        for name, parameter in theirs.named_parameters():
+            if "rel_attn" in name or "gru_rel" in name:
+                parameter.add_(torch.randn_like(parameter))  # so that distances count
+    checkpoint = from_torchaudio(theirs.state_dict(), given, labels=LABELS if aux else None)
+    assert checkpoint.speech.config.context.rel_buckets == 8
+    against_module(checkpoint, theirs, "torchaudio").check()
+
+
+@pytest.mark.parametrize("symbols", [None, "abc déf"], ids=["body", "ctc"])
+@pytest.mark.parametrize(("norm", "order"), [("group", "post"), ("layer", "pre")])
+def test_what_is_exported_is_opened_by_torchaudio(tmp_path, norm, order, symbols):
+    """By its own reader of models of transformers."""
+    transformers = pytest.importorskip("transformers")
+    from torchaudio.models.wav2vec2.utils import import_huggingface_model
+
+    mine = own(config(norm, order), symbols)
+    export_model(mine, tmp_path / "hf", "hf", verify=False)
+    kind = transformers.AutoModelForCTC if symbols else transformers.AutoModel
+    theirs = import_huggingface_model(kind.from_pretrained(tmp_path / "hf")).eval()
+    for wave in proof_sounds(16000):
+        with torch.no_grad():
+            rows = theirs(torch.from_numpy(wave)[None])[0][0]
+        context, log_probs = ours_of(mine, wave)
+        ours = context if log_probs is None else log_probs
+        rows = rows if log_probs is None else rows.log_softmax(1)
+        assert float((ours - rows).abs().max()) < 1e-4 * max(1.0, float(rows.abs().max()))
+
+
 def test_labels_that_do_not_fit_are_refused():
     given = arguments("group_norm", False, 5)
     state = torchaudio.models.wav2vec2_model(**given).state_dict()
@@ -59,9 +102,19 @@ def test_labels_that_do_not_fit_are_refused():
 
 
 def test_unknown_and_unsupported_bundles_are_refused_by_name():
-    for name in ("WAV2VEC3", "WAVLM_BASE"):
+    for name in ("WAV2VEC3", "MMS_FA", "SQUIM_OBJECTIVE"):
         with pytest.raises(ValueError, match=f"no bundle '{name}'.*WAV2VEC2_BASE"):
             open_model(f"torchaudio:{name}")
+
+
+def test_a_bundle_that_cannot_be_fetched_says_what_to_do(monkeypatch, tmp_path):
+    def refuse(*_, **__):
+        raise urllib.error.URLError("no route")
+
+    monkeypatch.setattr("torch.hub.urlopen", refuse)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"cache .*no route.*with a network"):
+        open_model("torchaudio:WAVLM_BASE")
 
 
 def test_a_bundle_is_read_with_its_labels_and_normalisation(monkeypatch, tmp_path):
