@@ -683,16 +683,31 @@ def _add_lm(commands: Any) -> None:
     )
     parser.add_argument("--normalize", default="none", metavar="NAME", help="none, lower or basic")
     parser.add_argument(
+        "--label-minutes",
+        type=float,
+        metavar="N",
+        help="take N minutes of the manifests, those that finetune takes with the same --seed",
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
         "--out", type=Path, required=True, metavar="ARPA", help="with .gz at its end compressed"
     )
 
 
 def _run_lm(args: argparse.Namespace) -> int:
-    from speechssl.data.manifest import read_texts
+    from speechssl.data.manifest import read_manifest, read_texts
     from speechssl.decoding.lm import train_lm, write_arpa
     from speechssl.text import normalize
 
-    texts = [normalize(text, args.normalize) for path in args.text for text in read_texts(path)]
+    if args.label_minutes is None:
+        lines = [text for path in args.text for text in read_texts(path)]
+    else:
+        from speechssl.training.finetune import take_minutes
+
+        utterances = [utterance for path in args.text for utterance in read_manifest(path)]
+        chosen = take_minutes(utterances, args.label_minutes, args.seed)
+        lines = [utterance.text or "" for utterance in chosen]
+    texts = [normalize(line, args.normalize) for line in lines]
     order = args.order if args.order is not None else {"char": 6, "word": 3}[args.unit]
     lm = train_lm(texts, order=order, unit=args.unit)
     args.out.parent.mkdir(parents=True, exist_ok=True)

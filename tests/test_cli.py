@@ -383,6 +383,9 @@ def test_a_language_model_changes_what_is_written(tiny_models, manifest, tmp_pat
     recording = manifest.parent / "0.wav"
     assert run("transcribe", model, recording, "--lm", arpa) == 0
     assert run("lm", manifest, "--unit", "word", "--out", tmp_path / "words.arpa.gz") == 0
+    capsys.readouterr()
+    assert run("lm", manifest, "--label-minutes", 0.001, "--out", tmp_path / "few.arpa") == 0
+    assert "from 1 sentences" in capsys.readouterr().out
     for message, arguments in (
         ("beam must be between 1 and 10000, got 0", ("--beam", "0")),
         ("There is no language model gone.arpa", ("--lm", "gone.arpa")),

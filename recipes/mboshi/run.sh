@@ -16,11 +16,14 @@ speechssl pretrain --recipe mboshi --train "$work/data/train.jsonl" --valid "$wo
   --seed "$seed" --out "$work/pretrain"
 
 for minutes in $labels; do
+  lm="$work/lm-$minutes.arpa"
+  speechssl lm "$work/data/train.jsonl" --label-minutes "$minutes" --seed "$seed" --out "$lm"
   for init in "$work/pretrain" scratch; do
     run="$work/$(basename "$init")-$minutes"
     speechssl finetune --init "$init" --recipe mboshi --train "$work/data/train.jsonl" \
       --valid "$work/data/dev.jsonl" --label-minutes "$minutes" --seed "$seed" --out "$run"
     speechssl evaluate "$run" "$work/data/dev.jsonl" --out "$run/scores.json"
+    speechssl evaluate "$run" "$work/data/dev.jsonl" --lm "$lm" --out "$run/scores-lm.json"
   done
 done
 speechssl report "$work/pretrain" "$run" --out "$work/report.html"
