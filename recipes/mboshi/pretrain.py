@@ -8,8 +8,8 @@ from speechssl.training.pretrain import PretrainConfig, preset
 
 
 def tiny() -> PretrainConfig:
-    """Two hours on a CPU. Half of Mboshi's letters are vowels, and each of them carries a tone: pitch
-    is predicted and rebuilt beside the spectrum."""
+    """Two hours on a CPU. Nearly half of Mboshi's letters are vowels, each with its tone: pitch is
+    predicted and rebuilt beside the spectrum."""
     config = preset("tiny")
     return replace(
         config,
