@@ -13,6 +13,7 @@ import contextlib
 import gzip
 import math
 import os
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -210,7 +211,7 @@ def read_arpa(path: Path) -> NgramLM:
                 elif line and size:
                     gram, values = _entry(line, size)
                     entries[gram] = values
-    except (ValueError, OverflowError, EOFError, OSError) as error:
+    except (ValueError, OverflowError, EOFError, OSError, zlib.error) as error:
         raise ValueError(
             f"{path} is not an ARPA language model: line {number + 1} cannot be read."
         ) from error

@@ -126,6 +126,11 @@ def test_damaged_files_are_named(tmp_path):
         path.write_text(text, encoding="utf-8")
         with pytest.raises(ValueError, match=said):
             read_arpa(path)
+    packed = bytearray(gzip.compress(whole.encode()))
+    packed[40:60] = b"\xff" * 20
+    (tmp_path / "lm.arpa.gz").write_bytes(packed)
+    with pytest.raises(ValueError, match=r"lm\.arpa\.gz is not an ARPA language model"):
+        read_arpa(tmp_path / "lm.arpa.gz")
     path.write_bytes(b"\xff\xfe\x00" * 10)
     with pytest.raises(ValueError, match="line 1 cannot be read"):
         read_arpa(path)
