@@ -16,6 +16,7 @@ from speechssl.checkpoint import load_model
 from speechssl.cli import _pairs, build_parser
 from speechssl.data.layouts import detect_layout
 from speechssl.data.manifest import Utterance, read_manifest, write_manifest
+from speechssl.decoding.lm import train_lm, write_arpa
 from speechssl.inference.transcribe import transcribe
 from speechssl.interop.export import export_model
 from speechssl.model import config as model_config
@@ -143,6 +144,7 @@ def test_python_blocks_run(
     export_model(load_model(tmp_path / "runs" / "finetune"), tmp_path / "onnx", "onnx")
     utterance = Utterance("a", record("a.wav", 1.0), 0.0, 1.0, 16000, "anna", "abc déf")
     write_manifest(tmp_path / "data" / "test.jsonl", [utterance])
+    write_arpa(train_lm(["abc déf"], order=2, unit="char"), tmp_path / "lm.arpa")
     digits = [
         Utterance(name, record(f"{name}.wav", 0.3), 0.0, 0.3, 16000, name[2:6], "zero")
         for name in ("0_anna_0", "0_anna_5", "0_bert_1", "0_bert_6")

@@ -271,7 +271,8 @@ def going_on(config: PretrainConfig, init: Checkpoint) -> PretrainConfig:
     told, task = dict(init.meta.get("pretraining", {})), config.contrastive
     if not init.pretraining or task is None or task.quantizer != told.get("quantizer"):
         return config
-    told.pop("feature_penalty", None)
+    for name in ("feature_penalty", "features"):  # not a part of what was learned
+        told.pop(name, None)
     told.setdefault("gumbel_start", task.gumbel_end)
     return replace(config, contrastive=replace(task, **told))
 

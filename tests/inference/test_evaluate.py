@@ -87,7 +87,7 @@ def test_the_json(checkpoint, utterances, tmp_path):
     assert set(data) == {
         *("manifest", "normalizer", "num_utterances", "num_words", "wer", "wer_low", "wer_high"),
         *("cer", "cer_low", "cer_high", "substitutions", "deletions", "insertions", "audio_s"),
-        *("elapsed_s", "utterances"),
+        *("elapsed_s", "utterances", "decoding"),
     }
     assert data["manifest"] == "test.jsonl"
     assert data["normalizer"] == "lower"
