@@ -143,7 +143,7 @@ def main() -> int:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        job = small_job(folder, args.precision, max_steps=30 * args.kills)
+        job = small_job(folder, args.precision, max_steps=60 * args.kills)
         began = time.monotonic()
         short = replace(job, config=replace(job.config, loop=replace(job.config.loop, max_steps=2)))
         finish(start(short, folder / "short", 0), 600)
