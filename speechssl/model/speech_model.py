@@ -4,6 +4,7 @@ Shapes: B batch, S samples, T frames, C latent channels, D width, V vocabulary.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -51,7 +52,7 @@ class SpeechModel(nn.Module):
         self.project = nn.Linear(config.latent_dim, config.context.dim)
         self.mask_embedding = nn.Parameter(torch.rand(config.context.dim))  # U(0, 1)
         self.context = TransformerContext(config.context)
-        self.apply(_init_linear)
+        self.apply(partial(_init_linear, dim=config.context.dim))
 
     @property
     def hop_s(self) -> float:
@@ -162,9 +163,14 @@ def _scale_gradient(values: Tensor, scale: float) -> Tensor:
     return values * scale + values.detach() * (1 - scale)
 
 
-def _init_linear(module: nn.Module) -> None:
-    """N(0, 0.02) and zero biases, as in BERT and wav2vec 2.0."""
+def _init_linear(module: nn.Module, dim: int) -> None:
+    """Zero biases and N(0, 0.02), as in BERT and wav2vec 2.0; wider in a narrow model.
+
+    0.02 is 1 / sqrt(3 * 768), the size that :class:`torch.nn.Linear` itself begins with at the
+    width of BASE. At a third of that width a layer adds so little to its input that a model takes
+    several times as many updates to leave the plateau on which it writes only blanks.
+    """
     if isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, std=0.02)
+        nn.init.normal_(module.weight, std=0.02 * max(768 / dim, 1.0) ** 0.5)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
