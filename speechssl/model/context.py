@@ -302,6 +302,8 @@ class SelfAttention(nn.Module):
         self.key = nn.Linear(config.dim, config.dim)
         self.value = nn.Linear(config.dim, config.dim)
         self.out = nn.Linear(config.dim, config.dim)
+        self.fused: nn.Module | None = None
+        """The first three as one, in a model from :func:`.int8.quantized`."""
         if config.rel_buckets:
             self.gate = nn.Linear(config.dim // config.num_heads, 8)
             self.gate_scale = nn.Parameter(torch.ones(1, config.num_heads, 1, 1))
@@ -311,8 +313,8 @@ class SelfAttention(nn.Module):
     ) -> Tensor:
         """(B, T, D), mask (B, 1, 1, T) True = may be looked at, bias (H, T, T) -> (B, T, D)."""
         query, key, value = (
-            project(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, H, T, D / H)
-            for project in (self.query, self.key, self.value)
+            projected.unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, H, T, D / H)
+            for projected in self._project(x)
         )
         if distance_bias is not None:
             bias = (self._gates(x) * distance_bias).to(query.dtype)  # (B, H, T, T)
@@ -324,6 +326,12 @@ class SelfAttention(nn.Module):
         if torch.compiler.is_exporting():  # the attention that runs there may lay it out otherwise
             attended = attended.clone(memory_format=torch.contiguous_format)
         return self.out(attended.flatten(2))
+
+    def _project(self, x: Tensor) -> Sequence[Tensor]:
+        """(B, T, D) -> query, key, value, each (B, T, D)."""
+        if self.fused is not None:
+            return self.fused(x).chunk(3, 2)
+        return self.query(x), self.key(x), self.value(x)
 
     def _gates(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, H, T, 1), how much each query lets distance count."""

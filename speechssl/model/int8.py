@@ -2,18 +2,19 @@
 
 Dynamic quantization: each output channel of a weight has its scale; an input is scaled by what it
 holds at that moment, as a whole, so that what is computed for an utterance depends on what it is
-batched with. Norms, attention, the positional convolution, a filterbank and the head stay as they
-are.
+batched with. Norms, the weights of attention, a filterbank and the head stay as they are.
 
-Shapes: B batch, T frames, C channels, O channels out, K kernel.
+Shapes: B batch, T frames, C channels, O channels out, K kernel, G groups.
 """
 
 import copy
 from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from speechssl.model.context import PositionalConv, SelfAttention
 from speechssl.model.encoder import ConvEncoder
 from speechssl.model.speech_model import CTCModel, SpeechModel
 
@@ -41,12 +42,17 @@ def quantized(model: Model) -> Model:
     if isinstance(speech.encoder, ConvEncoder):
         for layer in speech.encoder.layers[1:]:  # the first is narrow
             layer.int8 = Int8Conv(layer.conv)
+    if isinstance(speech.context.position, PositionalConv):
+        speech.context.position = Int8PositionalConv(speech.context.position)  # type: ignore[assignment]
     _replace_linear(speech.context)
     speech.project = Int8Linear(speech.project)  # type: ignore[assignment]
     return copied.eval()
 
 
 def _replace_linear(module: nn.Module) -> None:
+    if isinstance(module, SelfAttention):
+        module.fused = Int8Linear(module.query, module.key, module.value)
+        del module.query, module.key, module.value
     for name, child in module.named_children():
         if type(child) is nn.Linear:
             setattr(module, name, Int8Linear(child))
@@ -89,11 +95,13 @@ class _Product(nn.Module):
 
 
 class Int8Linear(nn.Module):
-    """``nn.Linear``: (..., I) -> (..., O) float32."""
+    """``nn.Linear``, one or several with biases on the same input: (..., I) -> (..., O) float32."""
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, *linears: nn.Linear) -> None:
         super().__init__()
-        self.product = _Product(linear.weight, linear.bias)
+        biases: list[Tensor] = [linear.bias for linear in linears if linear.bias is not None]
+        weights: list[Tensor] = [linear.weight for linear in linears]
+        self.product = _Product(torch.cat(weights), torch.cat(biases) if biases else None)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., I) -> (..., O) float32."""
@@ -123,12 +131,39 @@ class Int8Conv(nn.Module):
         return rows.unflatten(0, (batch, num))
 
 
+class Int8PositionalConv(nn.Module):
+    """:class:`speechssl.model.context.PositionalConv`, its groups one after another."""
+
+    def __init__(self, position: PositionalConv) -> None:
+        super().__init__()
+        conv = position.conv
+        (self.kernel,), self.groups = conv.kernel_size, conv.groups
+        weight = conv.weight.permute(0, 2, 1).flatten(1).chunk(conv.groups)  # (O / G, K C / G) each
+        biases = conv.bias.chunk(conv.groups)
+        self.products = nn.ModuleList(map(_Product, weight, biases))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D) float32."""
+        num = x.shape[1]
+        codes, scale, zero = quantize(x)
+        left = self.kernel // 2
+        codes = F.pad(codes, (0, 0, left, self.kernel - 1 - left), value=zero)
+        parts = []
+        for product, group in zip(self.products, codes.chunk(self.groups, 2), strict=True):
+            windows = group.unfold(1, self.kernel, 1).transpose(2, 3)  # (B, T, K, C / G)
+            rows = windows.flatten(0, 1).flatten(1)  # (B T, K C / G)
+            parts.append(product(rows, scale, zero, "gelu"))
+        return torch.cat(parts, 1).unflatten(0, (-1, num))
+
+
 def quantize(values: Tensor) -> tuple[Tensor, float, int]:
     """uint8 of the same shape, scale and zero: values are about (uint8 - zero) * scale."""
     lowest, highest = torch.aminmax(values.detach())
     low, high = min(float(lowest), 0.0), max(float(highest), 0.0)
     scale = (high - low) / 255 or 1.0
     zero = round(-low / scale)
-    # Values are not negative here, so that cutting off half more than the value rounds it.
-    codes = (values * (1 / scale)).add_(zero + 0.5).clamp_(0, 255).to(torch.uint8)
-    return codes, scale, zero
+    # Values are not negative here, so that cutting off half more than the value rounds it. By way
+    # of int16, because a CPU turns float32 into uint8 several times more slowly.
+    offset = values.new_full((1,), zero + 0.5)
+    codes = torch.add(offset, values, alpha=1 / scale).clamp_(0, 255).to(torch.int16)
+    return codes.to(torch.uint8), scale, zero

@@ -68,6 +68,7 @@ def own(ours, symbols: str | None = "abc déf") -> Checkpoint:
         return Checkpoint(speech.eval(), meta={"task": "pretrain"})
     tokenizer = CharTokenizer.train([symbols])
     head = CTCHead(ours.context.dim, tokenizer.vocab_size)
+    head.linear.bias.data.zero_()  # a fresh head writes nothing but blanks
     return Checkpoint(CTCModel(speech, head).eval(), tokenizer, {"task": "finetune"})
 
 

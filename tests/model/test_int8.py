@@ -6,8 +6,16 @@ from torch import nn
 
 from speechssl.model import config as sizes
 from speechssl.model.config import ContextConfig, ConvEncoderConfig, ModelConfig
+from speechssl.model.context import PositionalConv
 from speechssl.model.heads import CTCHead
-from speechssl.model.int8 import Int8Conv, Int8Linear, int8_is_fast, quantize, quantized
+from speechssl.model.int8 import (
+    Int8Conv,
+    Int8Linear,
+    Int8PositionalConv,
+    int8_is_fast,
+    quantize,
+    quantized,
+)
 from speechssl.model.speech_model import CTCModel, SpeechModel
 
 pytestmark = pytest.mark.skipif(
@@ -67,6 +75,24 @@ def test_a_convolution(kernel, stride, batch):
     conv, x = nn.Conv1d(12, 20, kernel, stride), torch.randn(batch, 31, 12)
     exact = conv(x.transpose(1, 2)).transpose(1, 2)
     assert 0 < error(Int8Conv(conv)(x), exact) < 0.03
+
+
+@pytest.mark.parametrize("kernel", [8, 9])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_positional_convolution(kernel, batch):
+    torch.manual_seed(0)
+    config = ContextConfig(dim=32, num_heads=2, pos_kernel=kernel, pos_groups=4)
+    position, x = PositionalConv(config), torch.randn(batch, 21, 32)
+    rough = Int8PositionalConv(position)(x)
+    assert rough.shape == x.shape
+    assert 0 < error(rough, position(x)) < 0.03
+
+
+def test_query_key_and_value_are_one_product():
+    torch.manual_seed(0)
+    query, key, x = nn.Linear(12, 8), nn.Linear(12, 8), torch.randn(3, 12)
+    exact = torch.cat([query(x), key(x)], 1)
+    assert 0 < error(Int8Linear(query, key)(x), exact) < 0.03
 
 
 @pytest.mark.parametrize("kind", MODELS)

@@ -27,7 +27,7 @@ def disturb(model: torch.nn.Module) -> None:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if ".lora_B." in name:
-                parameter.normal_()
+                parameter.normal_(std=0.2)
 
 
 @pytest.mark.parametrize("config", [BASE, MICRO, WITH_GRU], ids=["base", "pre", "gru"])

@@ -184,9 +184,10 @@ def test_a_reconstruction_that_copies(rebuilding, verdict):
 
 
 def test_transcripts_of_other_recordings(finetune_config, tones, verdict):
+    """Before it has learned which letters are common, as it is with a large alphabet for long."""
     train = tones[0]
     shuffled = [replace(u, text=train[i - 7].text) for i, u in enumerate(train)]
-    found = verdict(changed(finetune_config, loop_max_steps=60), shuffled)
+    found = verdict(changed(finetune_config, loop_max_steps=30), shuffled)
     assert found.name == "only blanks"
     assert "100.0 % of the frames are blank" in found.findings[0].evidence[0]
 
