@@ -7,6 +7,7 @@ with (see `hearing`).
 Shapes: B batch, S samples, T rows of log-probabilities, V vocabulary.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from speechssl.checkpoint import Checkpoint
 from speechssl.decoding.align import Word
 from speechssl.decoding.beam import BeamConfig, BeamDecoder
 from speechssl.decoding.greedy import Hypothesis, greedy_decode
-from speechssl.decoding.lm import read_arpa
+from speechssl.decoding.lm import NgramLM, read_arpa
 from speechssl.device import bf16_is_fast, keep_freed_memory, pick_device
 from speechssl.inference.hearing import (
     BATCH_S,
@@ -140,7 +141,21 @@ def choose_decoder(
         return greedy_decode
     _, tokenizer = checkpoint.require_ctc()
     config = BeamConfig(**given)  # type: ignore[arg-type]
-    return BeamDecoder(tokenizer, config, None if lm is None else read_arpa(Path(lm)))
+    return BeamDecoder(tokenizer, config, None if lm is None else _language_model(Path(lm)))
+
+
+def _language_model(path: Path) -> NgramLM:
+    """Read once for many recordings, and again when the file changes."""
+    try:
+        status = path.stat()
+    except OSError:
+        return read_arpa(path)  # which says what is wrong
+    return _read_once(path.absolute(), status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=2)
+def _read_once(path: Path, _mtime_ns: int, _size: int) -> NgramLM:
+    return read_arpa(path)
 
 
 def fitting_precision(model: CTCModel) -> HearingPrecision:

@@ -321,7 +321,13 @@ def tiny_conv() -> ModelConfig:
     return ModelConfig(
         encoder=ConvEncoderConfig(dims=(64, 64, 128, 128, 256, 256, 256)),
         context=ContextConfig(
-            dim=256, num_layers=6, num_heads=4, ffn_dim=1024, attention_dropout=0.0, layerdrop=0.0
+            dim=256,
+            num_layers=6,
+            num_heads=4,
+            ffn_dim=1024,
+            dropout=0.0,
+            attention_dropout=0.0,
+            layerdrop=0.0,
         ),
     )
 

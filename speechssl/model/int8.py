@@ -8,7 +8,8 @@ Shapes: B batch, T frames, C channels, O channels out, K kernel, G groups.
 """
 
 import copy
-from typing import TypeVar
+from typing import TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,23 @@ def int8_is_fast(device: torch.device) -> bool:
 
 
 def quantized(model: Model) -> Model:
+    """What :func:`quantize_model` makes of the model, kept with it until one of its weights changes
+    (in place, or by an optimizer; not through ``.data``, which leaves no trace)."""
+    if any(parameter.is_inference() for parameter in model.parameters()):
+        return quantize_model(model)
+    state = tuple((p.data_ptr(), p._version) for p in model.parameters())
+    kept = _KEPT.get(model)
+    if kept is None or kept[0] != state:
+        kept = _KEPT[model] = state, quantize_model(model)
+    return cast(Model, kept[1])
+
+
+_KEPT: WeakKeyDictionary[nn.Module, tuple[tuple[tuple[int, int], ...], nn.Module]] = (
+    WeakKeyDictionary()
+)
+
+
+def quantize_model(model: Model) -> Model:
     """The model with 8-bit products, for inference on a CPU; all else is shared with the given one,
     which stays as it is.
 

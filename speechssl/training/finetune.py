@@ -157,6 +157,8 @@ def preset(size: str) -> FinetuneConfig:
     """The run for a model size: for the published ones what wav2vec 2.0 was fine-tuned with on 10 h
     (fairseq's base_10h: eight times 200 s an update), for the CPU sizes what was measured here."""
     config = FinetuneConfig(model=model_config.size(size))
+    if size == "tiny-conv":
+        return replace(config, optim=replace(config.optim, lr=1e-3))
     if size not in ("base", "large"):
         return config
     return replace(

@@ -11,9 +11,11 @@ from speechssl.audio import AudioError
 from speechssl.checkpoint import load_model
 from speechssl.decoding.align import Word, align
 from speechssl.decoding.greedy import greedy_decode
+from speechssl.decoding.lm import read_arpa, train_lm, write_arpa
 from speechssl.inference.recordings import as_clip
 from speechssl.inference.transcribe import (
     Unreadable,
+    choose_decoder,
     fitting_precision,
     log_probs,
     transcribe,
@@ -230,3 +232,21 @@ def test_table_and_text(spoken):
     assert header == ["audio", "start_s", "end_s", "confidence", "text"]
     assert rows[0] == ["a b.wav", "0.500", "1.500", "0.3536", "one <two>"]
     assert WRITERS["txt"](spoken) == "one <two> three\n"
+
+
+def test_a_language_model_is_read_once_until_it_changes(tiny_models, tmp_path, monkeypatch):
+    checkpoint, path, read = load_model(tiny_models["ctc"]), tmp_path / "lm.arpa", []
+
+    def counting(asked):
+        read.append(asked)
+        return read_arpa(asked)
+
+    monkeypatch.setattr("speechssl.inference.transcribe.read_arpa", counting)
+    for texts, reads in ((["abc"], 1), (["abc", "def abc"], 2)):
+        write_arpa(train_lm(texts, order=2, unit="char"), path)
+        for _ in range(2):
+            choose_decoder(checkpoint, lm=path)
+        assert len(read) == reads
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"no language model .*lm\.arpa"):
+        choose_decoder(checkpoint, lm=path)

@@ -1,5 +1,8 @@
 """8-bit products against the plain ones."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -14,6 +17,7 @@ from speechssl.model.int8 import (
     Int8PositionalConv,
     int8_is_fast,
     quantize,
+    quantize_model,
     quantized,
 )
 from speechssl.model.speech_model import CTCModel, SpeechModel
@@ -122,3 +126,19 @@ def test_every_matrix_of_the_published_form_is_replaced():
     assert not [m for m in rough.context.layers.modules() if type(m) is nn.Linear]
     assert all(isinstance(layer.int8, Int8Conv) for layer in rough.encoder.layers[1:])
     assert isinstance(rough.project, Int8Linear)
+
+
+def test_the_copy_is_kept_until_a_weight_changes():
+    model = SpeechModel(MODELS["group"]).eval()
+    first = quantized(model)
+    assert quantized(model) is first
+    kept = weakref.ref(first)
+    with torch.no_grad():
+        model.project.weight.mul_(2)
+    second = quantized(model)
+    assert second is not first
+    wave, lengths = torch.randn(1, 8000), torch.tensor([8000])
+    assert torch.equal(second(wave, lengths).context, quantize_model(model)(wave, lengths).context)
+    del first, second, model
+    gc.collect()
+    assert kept() is None
