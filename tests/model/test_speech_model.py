@@ -269,6 +269,29 @@ def test_upsampled_rows_of_a_frame_stand_side_by_side():
     torch.testing.assert_close(logs[0, 7], logits[7:].log_softmax(0))
 
 
+@pytest.mark.parametrize("upsample", [1, 2])
+@torch.no_grad()
+def test_a_fresh_head_mostly_writes_blanks_and_passes_gradients_down(upsample):
+    torch.manual_seed(0)
+    head = CTCHead(256, 40, upsample)
+    blanks = head(torch.randn(4, 50, 256))[:, :, 0].exp()
+    assert 0.65 < float(blanks.mean()) < 0.85
+    silent = head(torch.zeros(1, 1, 256))[:, :, 0].exp()
+    torch.testing.assert_close(silent, torch.full((1, upsample), 0.8))
+    assert float(head.linear.weight.std()) == pytest.approx((3 * 256) ** -0.5, rel=0.05)
+
+
+@pytest.mark.parametrize(("dim", "std"), [(48, 0.08), (768, 0.02), (1024, 0.02)])
+@torch.no_grad()
+def test_layers_narrower_than_base_begin_wider(dim, std):
+    torch.manual_seed(0)
+    context = ContextConfig(dim=dim, num_layers=1, num_heads=2, ffn_dim=2 * dim, pos_kernel=3)
+    model = SpeechModel(ModelConfig(ConvEncoderConfig(dims=(8,) * 7), context))
+    for linear in (model.context.layers[0].attention.query, model.context.layers[0].ffn_out):
+        assert float(linear.weight.std()) == pytest.approx(std, rel=0.05)
+        assert not linear.bias.any()
+
+
 def test_log_probabilities_are_float32_under_autocast():
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         logs, _ = ctc()(*waves())
