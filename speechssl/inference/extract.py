@@ -20,7 +20,15 @@ from torch import Tensor
 
 from speechssl.checkpoint import Checkpoint
 from speechssl.device import Precision, autocast, pick_device
-from speechssl.inference.hearing import BATCH_S, End, Unreadable, batches, pad_chunks, windows
+from speechssl.inference.hearing import (
+    BATCH_S,
+    End,
+    Unreadable,
+    batches,
+    hears_alone,
+    pad_chunks,
+    windows,
+)
 from speechssl.inference.recordings import MAX_CHUNK_S, Chunk, Clip, as_clip
 from speechssl.model.speech_model import SpeechModel
 
@@ -176,7 +184,7 @@ def _hear(
     found: dict[int, np.ndarray] = {}
     device = next(speech.parameters()).device
     rate = speech.config.sample_rate
-    plan = batches(heard, rate, batch_s=batch_s, device=device, precision=precision)
+    plan = batches(heard, rate, batch_s=batch_s, alone=hears_alone(speech, precision))
     with torch.no_grad(), autocast(device, precision):  # weights are cast once for all
         for members in plan:
             wave, lengths = pad_chunks([heard[i].wave for i in members], device)  # (B, S), (B,)

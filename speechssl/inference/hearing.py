@@ -2,7 +2,8 @@
 
 What a recording gives does not depend on what it is batched with. In bfloat16 sums are rounded
 differently for each shape of a batch, and 8 bits are scaled by all that is in it, so that on a CPU
-each chunk is heard alone there, which costs a model of some size nothing.
+each chunk is heard alone there. So it is by a model of some size in float32, for which that is
+quicker.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from speechssl import shapes
 from speechssl.audio import AudioError
@@ -23,6 +24,8 @@ from speechssl.inference.recordings import Chunk, Clip, chunks, is_narrow
 
 HearingPrecision = Literal["auto", "bf16", "fp32", "int8"]
 
+LARGE = 20_000_000
+"""Parameters from which on a single chunk keeps a CPU busy."""
 BATCH_S = 60.0
 """Seconds of sound in a batch, padding included."""
 
@@ -80,19 +83,25 @@ def windows(
         yield window
 
 
+def hears_alone(model: nn.Module, precision: HearingPrecision) -> bool:
+    """Whether every chunk is a batch: on a CPU, where rough products would otherwise depend on what
+    is heard together, and where a batch of a large model costs more than its chunks one by one."""
+    if next(model.parameters()).device.type != "cpu":
+        return False
+    return precision != "fp32" or sum(p.numel() for p in model.parameters()) >= LARGE
+
+
 def batches(
     heard: Sequence[Chunk],
     sample_rate: int,
     *,
     batch_s: float,
-    device: torch.device,
-    precision: HearingPrecision,
+    alone: bool,
 ) -> Iterator[list[int]]:
     """The numbers of the chunks in each batch: about equal lengths, `batch_s` seconds with padding;
-    a longer chunk is a batch alone."""
+    a longer chunk is a batch alone, and each is where `alone` says so (:func:`hears_alone`)."""
     if not heard:
         return
-    alone = precision in ("bf16", "int8") and device.type == "cpu"
     lengths_s = np.array([len(chunk.wave) / sample_rate for chunk in heard])
     plan = BatchPlan(lengths_s, batch_s=1e-9 if alone else batch_s, seed=0, shuffle=False)
     for index in range(plan.num_batches):

@@ -23,10 +23,12 @@ from speechssl.decoding.lm import NgramLM, read_arpa
 from speechssl.device import bf16_is_fast, keep_freed_memory, pick_device
 from speechssl.inference.hearing import (
     BATCH_S,
+    LARGE,
     End,
     HearingPrecision,
     Unreadable,
     batches,
+    hears_alone,
     pad_chunks,
     products,
     windows,
@@ -38,9 +40,6 @@ from speechssl.model.speech_model import CTCModel
 
 Decoder = Callable[[Tensor, Tensor], list[Hypothesis]]
 """Log-probabilities (B, T, V) and lengths (B,) to what was said."""
-
-_LARGE = 20_000_000
-"""Parameters from which on a single chunk keeps a CPU busy."""
 
 
 def transcribe(
@@ -162,7 +161,7 @@ def fitting_precision(model: CTCModel) -> HearingPrecision:
     """What is much faster than float32 on this CPU, and hears every chunk alone anyway."""
     device = next(model.parameters()).device
     size = sum(p.numel() for p in model.parameters())
-    if device.type != "cpu" or size < _LARGE:
+    if device.type != "cpu" or size < LARGE:
         return "fp32"
     return "bf16" if bf16_is_fast(device) else "int8" if int8_is_fast(device) else "fp32"
 
@@ -195,7 +194,7 @@ def _hear(
     rate = model.speech.config.sample_rate
     device = next(model.parameters()).device
     said = [heard[i] for i in loud]
-    plan = batches(said, rate, batch_s=batch_s, device=device, precision=precision)
+    plan = batches(said, rate, batch_s=batch_s, alone=hears_alone(model, precision))
     with products(device, precision):  # weights are cast once for all
         for batch in plan:
             members = [loud[i] for i in batch]

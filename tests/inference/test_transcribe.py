@@ -1,5 +1,6 @@
 """Transcription: the same text whatever is batched together, times inside the file, bad input."""
 
+import copy
 import json
 
 import numpy as np
@@ -12,6 +13,7 @@ from speechssl.checkpoint import load_model
 from speechssl.decoding.align import Word, align
 from speechssl.decoding.greedy import greedy_decode
 from speechssl.decoding.lm import read_arpa, train_lm, write_arpa
+from speechssl.inference.hearing import hears_alone
 from speechssl.inference.recordings import as_clip
 from speechssl.inference.transcribe import (
     Unreadable,
@@ -82,7 +84,7 @@ def test_a_model_of_some_size_takes_what_is_fast(checkpoint, monkeypatch, tiles,
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: vnni)
     model, _ = checkpoint.require_ctc()
     assert fitting_precision(model) == "fp32"
-    monkeypatch.setattr("speechssl.inference.transcribe._LARGE", 1)
+    monkeypatch.setattr("speechssl.inference.transcribe.LARGE", 1)
     assert fitting_precision(model) == expected
 
 
@@ -166,6 +168,14 @@ def test_one_bad_file_raises(checkpoint, tmp_path):
 def test_a_pretrained_model_cannot_transcribe(tiny_models, record):
     with pytest.raises(ValueError, match="pretrained but not fine-tuned"):
         transcribe(load_model(tiny_models["speech"]), record("a.wav", 1.0))
+
+
+def test_a_cpu_hears_alone_what_a_batch_would_change_or_slow_down(tiny_models, monkeypatch):
+    model = load_model(tiny_models["conv"]).model
+    assert [hears_alone(model, p) for p in ("fp32", "bf16", "int8")] == [False, True, True]
+    assert not hears_alone(copy.deepcopy(model).to("meta"), "bf16")
+    monkeypatch.setattr("speechssl.inference.hearing.LARGE", 100)
+    assert hears_alone(model, "fp32")
 
 
 def test_impossible_batches(checkpoint):
