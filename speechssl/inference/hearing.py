@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from speechssl import shapes
 from speechssl.audio import AudioError
 from speechssl.data.batching import BatchPlan
-from speechssl.device import autocast
+from speechssl.device import autocast, bf16_is_fast
 from speechssl.inference.recordings import Chunk, Clip, chunks, is_narrow
 
 HearingPrecision = Literal["auto", "bf16", "fp32", "int8"]
 
 LARGE = 20_000_000
-"""Parameters from which on a single chunk keeps a CPU busy."""
+"""Parameters of a model from which on one chunk keeps a CPU busy."""
 BATCH_S = 60.0
 """Seconds of sound in a batch, padding included."""
 
@@ -83,12 +83,18 @@ def windows(
         yield window
 
 
+def keeps_cpu_busy(model: nn.Module) -> bool:
+    """Whether the model is on a CPU and so large that a chunk alone is work enough for it."""
+    weights = list(model.parameters())
+    return weights[0].device.type == "cpu" and sum(w.numel() for w in weights) >= LARGE
+
+
 def hears_alone(model: nn.Module, precision: HearingPrecision) -> bool:
     """Whether every chunk is a batch: on a CPU, where rough products would otherwise depend on what
     is heard together, and where a batch of a large model costs more than its chunks one by one."""
-    if next(model.parameters()).device.type != "cpu":
-        return False
-    return precision != "fp32" or sum(p.numel() for p in model.parameters()) >= LARGE
+    device = next(model.parameters()).device
+    rough = bf16_is_fast(device) if precision == "auto" else precision != "fp32"
+    return device.type == "cpu" and (rough or keeps_cpu_busy(model))
 
 
 def batches(

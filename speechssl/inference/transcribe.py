@@ -23,12 +23,12 @@ from speechssl.decoding.lm import NgramLM, read_arpa
 from speechssl.device import bf16_is_fast, keep_freed_memory, pick_device
 from speechssl.inference.hearing import (
     BATCH_S,
-    LARGE,
     End,
     HearingPrecision,
     Unreadable,
     batches,
     hears_alone,
+    keeps_cpu_busy,
     pad_chunks,
     products,
     windows,
@@ -159,10 +159,9 @@ def _read_once(path: Path, _mtime_ns: int, _size: int) -> NgramLM:
 
 def fitting_precision(model: CTCModel) -> HearingPrecision:
     """What is much faster than float32 on this CPU, and hears every chunk alone anyway."""
-    device = next(model.parameters()).device
-    size = sum(p.numel() for p in model.parameters())
-    if device.type != "cpu" or size < LARGE:
+    if not keeps_cpu_busy(model):
         return "fp32"
+    device = next(model.parameters()).device
     return "bf16" if bf16_is_fast(device) else "int8" if int8_is_fast(device) else "fp32"
 
 

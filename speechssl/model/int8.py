@@ -8,6 +8,7 @@ Shapes: B batch, T frames, C channels, O channels out, K kernel, G groups.
 """
 
 import copy
+from dataclasses import dataclass
 from typing import TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -31,18 +32,25 @@ def int8_is_fast(device: torch.device) -> bool:
 def quantized(model: Model) -> Model:
     """What :func:`quantize_model` makes of the model, kept with it until one of its weights changes
     (in place, or by an optimizer; not through ``.data``, which leaves no trace)."""
-    if any(parameter.is_inference() for parameter in model.parameters()):
+    weights = tuple(model.parameters())
+    if any(weight.is_inference() for weight in weights):  # those do not count their changes
         return quantize_model(model)
-    state = tuple((p.data_ptr(), p._version) for p in model.parameters())
+    state = tuple((id(weight), weight.data_ptr(), weight._version) for weight in weights)
     kept = _KEPT.get(model)
-    if kept is None or kept[0] != state:
-        kept = _KEPT[model] = state, quantize_model(model)
-    return cast(Model, kept[1])
+    if kept is None or kept.state != state:
+        kept = _KEPT[model] = _Kept(weights, state, quantize_model(model))
+    return cast(Model, kept.copy)
 
 
-_KEPT: WeakKeyDictionary[nn.Module, tuple[tuple[tuple[int, int], ...], nn.Module]] = (
-    WeakKeyDictionary()
-)
+@dataclass(frozen=True)
+class _Kept:
+    weights: tuple[Tensor, ...]
+    """Held, so that no other weight gets the identity or the memory of one that is replaced."""
+    state: tuple[tuple[int, int, int], ...]
+    copy: nn.Module
+
+
+_KEPT: WeakKeyDictionary[nn.Module, _Kept] = WeakKeyDictionary()
 
 
 def quantize_model(model: Model) -> Model:

@@ -13,6 +13,7 @@ import numpy as np
 
 from speechssl.checkpoint import Checkpoint
 from speechssl.decoding.align import Alignment, align
+from speechssl.inference.hearing import LARGE
 from speechssl.report.blocks import run_block
 from speechssl.report.charts import number_text
 from speechssl.report.opened import (
@@ -29,7 +30,6 @@ from speechssl.text import SPACE
 
 _MOST_AUDIO_S = 300.0
 """Of speech that is aligned; a tenth of it for models that take a second for one."""
-_LARGE = 20_000_000
 _NEAR_S = 0.1
 """A frame farther than this from every character belongs to none."""
 _ROUGH_CER = 0.6
@@ -194,7 +194,7 @@ def code_meanings(run: Run, writer: Run) -> list[CodeMeanings]:
     if waves.sample_rate != opened.model.config.sample_rate:
         raise CannotShowError(f"{run.name} and {writer.name} hear speech at different rates.")
     num_weights = sum(p.numel() for p in checkpoint.model.parameters())
-    most_s = _MOST_AUDIO_S / (10 if num_weights > _LARGE else 1)
+    most_s = _MOST_AUDIO_S / (10 if num_weights > LARGE else 1)
     tallies: list[Counter[tuple[str, int]]] = []
     audio_s, num_read = 0.0, 0
     for item, utterance in enumerate(waves.utterances):

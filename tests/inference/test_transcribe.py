@@ -84,7 +84,7 @@ def test_a_model_of_some_size_takes_what_is_fast(checkpoint, monkeypatch, tiles,
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: vnni)
     model, _ = checkpoint.require_ctc()
     assert fitting_precision(model) == "fp32"
-    monkeypatch.setattr("speechssl.inference.transcribe.LARGE", 1)
+    monkeypatch.setattr("speechssl.inference.hearing.LARGE", 1)
     assert fitting_precision(model) == expected
 
 
@@ -174,6 +174,9 @@ def test_a_cpu_hears_alone_what_a_batch_would_change_or_slow_down(tiny_models, m
     model = load_model(tiny_models["conv"]).model
     assert [hears_alone(model, p) for p in ("fp32", "bf16", "int8")] == [False, True, True]
     assert not hears_alone(copy.deepcopy(model).to("meta"), "bf16")
+    for tiles in (False, True):  # "auto" is bfloat16 only with them
+        monkeypatch.setattr("speechssl.inference.hearing.bf16_is_fast", lambda _, t=tiles: t)
+        assert hears_alone(model, "auto") == tiles
     monkeypatch.setattr("speechssl.inference.hearing.LARGE", 100)
     assert hears_alone(model, "fp32")
 

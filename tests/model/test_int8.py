@@ -137,6 +137,8 @@ def test_the_copy_is_kept_until_a_weight_changes():
         model.project.weight.mul_(2)
     second = quantized(model)
     assert second is not first
+    model.project.weight = nn.Parameter(model.project.weight.detach().clone())
+    assert quantized(model) is not second
     wave, lengths = torch.randn(1, 8000), torch.tensor([8000])
     assert torch.equal(second(wave, lengths).context, quantize_model(model)(wave, lengths).context)
     del first, second, model
