@@ -1,6 +1,8 @@
 """Several processes are one process that accumulates, whatever each of them holds of the model."""
 
 import contextlib
+import faulthandler
+import gc
 import json
 import os
 import re
@@ -43,8 +45,18 @@ pytestmark = [
 
 def together(work: Callable[[], object], num: int = 2) -> None:
     """Do `work` in `num` processes that find each other as those of `torchrun` do."""
-    for child in begin(work, num):
-        kill_resume.finish(child, 120)
+    end(begin(work, num))
+
+
+def end(children: list[int]) -> None:
+    """Wait for all of them: where one has died, the error of another is only what follows."""
+    failures = []
+    for rank, child in enumerate(children):
+        try:
+            kill_resume.finish(child, 120)
+        except RuntimeError as error:
+            failures.append(f"Process {rank}: {error}")
+    assert not failures, " ".join(failures)
 
 
 def begin(work: Callable[[], object], num: int = 2, port: int = 0) -> list[int]:
@@ -61,6 +73,8 @@ def _start(work: Callable[[], object], rank: int, num: int, port: int) -> int:
     child = os.fork()
     if child:
         return child
+    gc.freeze()  # what other tests have left is not this process's to take down
+    faulthandler.enable(file=2)  # a crash is said where the error of the other process is
     code = 1
     try:
         os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(num), "LOCAL_WORLD_SIZE": str(num)}
@@ -243,8 +257,7 @@ def test_processes_that_torchrun_starts_again_find_each_other(tones, config, tmp
             pretrain(config, tones[0], tmp_path / "run", valid_set=tones[1])
 
     for number in (0, 1):
-        for child in begin(lambda number=number: attempt(number), port=store.port):
-            kill_resume.finish(child, 120)
+        end(begin(lambda number=number: attempt(number), port=store.port))
     assert newest_state(tmp_path / "run").progress.step == 4
 
 
