@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,6 +58,8 @@ def start(job: Job, run: Path, num_workers: int) -> int:
         config = replace(job.config, loop=loop)
         pretrain(config, job.train_set, run, valid_set=job.valid_set)
         code = 0
+    except BaseException:  # nobody else would say it
+        traceback.print_exc()
     finally:
         os._exit(code)
 

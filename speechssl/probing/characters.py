@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from speechssl.data.manifest import Utterance
 from speechssl.decoding.greedy import greedy_decode
+from speechssl.objectives.ctc import ctc_loss
 from speechssl.probing.representation import Representation
 from speechssl.probing.result import Rate
 from speechssl.rng import rng
 from speechssl.scoring.wer import score
 from speechssl.text import CharTokenizer, ctc_min_frames
-from speechssl.training.finetune import ctc_loss
 from speechssl.training.optim import OptimConfig, lr_at
 
 BATCH = 16

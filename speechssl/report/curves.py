@@ -166,7 +166,7 @@ def curves_section(runs: Sequence[Run]) -> str:
     return f'{head}<p class="note">{note}</p>{"".join(blocks)}</section>'
 
 
-_LEVELS = {"contrastive": "contrastive/chance"}
+_LEVELS = {"contrastive": "contrastive/chance", "ctc": "ctc/chance"}
 """What is drawn in another metric's chart, for comparison."""
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from speechssl import distributed, shapes
+from speechssl import distributed
 from speechssl.checkpoint import Checkpoint, save_model
 from speechssl.data.batching import BatchPlan
 from speechssl.data.dataset import Batch, PlannedBatches, Waves
@@ -29,6 +28,7 @@ from speechssl.model.config import FilterbankEncoderConfig, ModelConfig
 from speechssl.model.heads import CTCHead
 from speechssl.model.masking import channel_mask, span_mask
 from speechssl.model.speech_model import CTCModel, SpeechModel
+from speechssl.objectives.ctc import ctc_chance, ctc_loss, disagreement
 from speechssl.rng import rng, torch_seed
 from speechssl.scoring.wer import EvalResult, score
 from speechssl.text import (
@@ -568,16 +568,17 @@ class FinetuneWork:
         hypotheses: list[Hypothesis] = []
         ids: list[str] = []
         references: list[str] = []
-        loss, num = 0.0, 0
+        targets: list[list[int]] = []
+        loss = 0.0
         for index in range(self.valid_batches.plan.num_batches):
             batch = self.valid_batches[index]
             with autocast(self.device, self.config.precision):
                 log_probs, lengths = self.model(
                     batch.heard.to(self.device), batch.lengths.to(self.device)
                 )
-            targets = [self.tokenizer.encode(text) for text in batch.texts]
-            loss += float(ctc_loss(log_probs, lengths, targets))
-            num += sum(len(t) for t in targets)
+            spelled = [self.tokenizer.encode(text) for text in batch.texts]
+            loss += float(ctc_loss(log_probs, lengths, spelled))
+            targets += spelled
             hypotheses += greedy_decode(log_probs, lengths)
             references += batch.texts
             ids += batch.ids
@@ -595,7 +596,8 @@ class FinetuneWork:
         metrics = {
             "cer": self.result.cer,
             "wer": self.result.wer,
-            "loss": loss / max(num, 1),
+            "loss": loss / max(sum(len(ids) for ids in targets), 1),
+            "ctc/chance": ctc_chance(targets),
             "blank_rate": blank_rate(hypotheses),
             **frame_health(output),
         }
@@ -632,34 +634,6 @@ class FinetuneWork:
         else:
             save_model(folder, Checkpoint(self.model, self.tokenizer, meta), weights)
         write_hypotheses(folder, self.result)
-
-
-def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]]) -> Tensor:
-    """Sum over the batch of -log p(transcript | speech), float32 (Graves et al. 2006).
-
-    `log_probs` (B, T, V), `lengths` (B,) rows; a transcript that does not fit counts as zero.
-    """
-    device = log_probs.device
-    flat = torch.tensor([i for ids in targets for i in ids], dtype=torch.long, device=device)
-    sizes = torch.tensor([len(ids) for ids in targets], device=device)
-    return F.ctc_loss(
-        log_probs.float().transpose(0, 1), flat, lengths, sizes, reduction="sum", zero_infinity=True
-    )
-
-
-def disagreement(log_probs: Tensor, lengths: Tensor) -> Tensor:
-    """How much two views of each utterance differ, in nats, summed over its frames.
-
-    The mean of both Kullback-Leibler divergences, each view learning from the other as it stands
-    (arXiv:2410.05101, equation 3). `log_probs` (2B, T, V): row B + i is the other view of row i.
-    """
-    first, second = log_probs.float().chunk(2)
-    valid = shapes.length_mask(lengths[: len(first)], first.shape[1])  # (B, T)
-    first, second = first[valid], second[valid]  # (N, V)
-    return 0.5 * (
-        F.kl_div(first, second.detach(), reduction="sum", log_target=True)
-        + F.kl_div(second, first.detach(), reduction="sum", log_target=True)
-    )
 
 
 def load_init(model: str) -> Checkpoint | None:

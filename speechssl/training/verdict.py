@@ -58,9 +58,10 @@ def judge(records: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> Ve
 
 
 def _has_begun(curves: "Curves") -> bool:
-    """Whether there is a validation, and in fine-tuning one in which something was right."""
+    """Whether there is a validation, and in fine-tuning one in which something was heard."""
     best = min(curves.values("valid/cer"), default=0.0)
-    return bool(curves.points("valid/loss")) and best < _NOTHING_RIGHT
+    heard = best < _NOTHING_RIGHT and not _hears_nothing(curves)
+    return bool(curves.points("valid/loss")) and heard
 
 
 class Curves:
@@ -227,14 +228,35 @@ def _at_chance(curves: Curves) -> Finding | None:
 
 def _ctc_at_chance(curves: Curves) -> Finding | None:
     best, change = min(curves.values("valid/cer"), default=0.0), _late_change(curves, curves.loss)
-    if best < _NOTHING_RIGHT or change is None or change < -0.03 or _memorises(curves):
+    guesses = best >= _NOTHING_RIGHT or _hears_nothing(curves)
+    if not guesses or change is None or change < -0.03 or _memorises(curves):
         return None
-    evidence = (
+    evidence = [
         f"The best character error rate is {100 * best:.0f} %: what is written has nothing to do "
-        "with what was said.",
-        f"The training loss changed by {100 * change:.1f} % in the last third of the run.",
+        "with what was said."
+    ]
+    if _hears_nothing(curves):
+        evidence.append(_guessing(curves))
+    evidence.append(
+        f"The training loss changed by {100 * change:.1f} % in the last third of the run."
     )
-    return Finding("at chance", evidence, _CHANCE_ADVICE + _lr(curves) + ".")
+    return Finding("at chance", tuple(evidence), _CHANCE_ADVICE + _lr(curves) + ".")
+
+
+def _hears_nothing(curves: Curves) -> bool:
+    """Whether validation never came below the CTC loss of whoever knows when something is said,
+    and not what."""
+    chance, lowest = curves.last("valid/ctc/chance"), min(curves.values("valid/loss"), default=0.0)
+    return chance is not None and lowest > _MOST_OF_CHANCE * chance
+
+
+def _guessing(curves: Curves) -> str:
+    """The evidence of :func:`_hears_nothing`."""
+    lowest, chance = min(curves.values("valid/loss")), curves.last("valid/ctc/chance")
+    return (
+        f"The CTC loss in validation was never below {lowest:.3f} per symbol; who knows when each "
+        f"is said, and of the symbols only how frequent they are, has {chance:.3f}."
+    )
 
 
 _CHANCE_ADVICE = (
@@ -333,13 +355,15 @@ def _overfitting(curves: Curves) -> Finding | None:
         )
     if not evidence or _score_still_falls(curves, at):
         return None
-    return Finding(
-        "overfitting",
-        tuple(evidence),
+    advice = (
         "The best model is kept. More recordings or transcripts help most; else fewer updates, "
         "more dropout and masks, speeds and distortion"
-        + (", or a pretrained model." if curves.is_finetuning else ", or a smaller model."),
+        + (", or a pretrained model." if curves.is_finetuning else ", or a smaller model.")
     )
+    if _hears_nothing(curves):
+        evidence.append(_guessing(curves))
+        advice = f"Check that the transcripts belong to the recordings. {advice}"
+    return Finding("overfitting", tuple(evidence), advice)
 
 
 def _score_still_falls(curves: Curves, step: int) -> bool:
@@ -357,7 +381,7 @@ def _memorises(curves: Curves) -> bool:
         now = curves.late("loss/ctc")
         if now is None or loss is None:
             return False
-        return best > _LITTLE_RIGHT and now < 0.5 * loss
+        return (best > _LITTLE_RIGHT or _hears_nothing(curves)) and now < 0.5 * loss
     chance, loss = chance_line(curves), curves.last("valid/contrastive")
     now = curves.late("loss/contrastive")
     if chance is None or now is None or loss is None:
@@ -427,7 +451,9 @@ def _measures(curves: Curves) -> list[tuple[str, str]]:
     for name in curves.names("grad_norm/"):
         rows.append((f"gradient of {name.split('/')[1]}", f"{curves.late(name):.3g}"))
     if curves.is_finetuning:
-        add("CTC loss in validation", "valid/loss", lambda v: f"{v:.3f}")
+        level = curves.last("valid/ctc/chance")
+        beside = "" if level is None else f", at chance {level:.3f}"
+        add("CTC loss in validation", "valid/loss", lambda v: f"{v:.3f}{beside}")
     add("character error rate", "valid/cer", _percent)
     add("word error rate", "valid/wer", _percent)
     add("blank frames", "valid/blank_rate", _percent)

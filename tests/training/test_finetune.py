@@ -9,7 +9,7 @@ import torch
 from speechssl.checkpoint import load_model
 from speechssl.data.manifest import read_manifest
 from speechssl.runlog import read_metrics
-from speechssl.training.finetune import ctc_loss, disagreement, finetune, take_minutes
+from speechssl.training.finetune import finetune, take_minutes
 
 
 def test_it_learns_to_write_tones(tones, finetune_config, tmp_path):
@@ -87,37 +87,6 @@ def test_early_stop(tones, finetune_config, tmp_path):
         replace(finetune_config, optim=optim, loop=loop), train, valid, tmp_path / "r"
     )
     assert outcome.steps < 60
-
-
-def test_ctc_loss_is_the_brute_force_sum_over_paths():
-    import itertools
-
-    torch.manual_seed(0)
-    log_probs = torch.randn(1, 4, 3).log_softmax(2)
-    target, total = [1, 2], 0.0
-    for path in itertools.product(range(3), repeat=4):
-        collapsed = [s for s, _ in itertools.groupby(path) if s != 0]
-        if collapsed == target:
-            total += float(log_probs[0, range(4), list(path)].sum().exp())
-    loss = ctc_loss(log_probs, torch.tensor([4]), [target])
-    assert float(loss) == pytest.approx(-torch.log(torch.tensor(total)).item(), rel=1e-5)
-
-
-def test_disagreement_is_the_mean_of_both_divergences_over_valid_frames():
-    torch.manual_seed(0)
-    log_probs = torch.randn(4, 5, 3).log_softmax(2).requires_grad_()  # two utterances, two views
-    lengths = torch.tensor([5, 2, 5, 2])
-    total = 0.0
-    for row, length in ((0, 5), (1, 2)):
-        for frame in range(length):
-            p, q = log_probs[row, frame].detach().exp(), log_probs[row + 2, frame].detach().exp()
-            total += float(0.5 * ((p * (p / q).log()).sum() + (q * (q / p).log()).sum()))
-    loss = disagreement(log_probs, lengths)
-    assert loss.item() == pytest.approx(total, rel=1e-5)
-    loss.backward()
-    assert log_probs.grad[1, 2:].abs().max() == 0  # padding
-    same = log_probs.detach()[:2].repeat(2, 1, 1)
-    assert disagreement(same, lengths).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_two_views_at_several_speeds_learn_too(tones, finetune_config, tmp_path):

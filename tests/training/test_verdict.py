@@ -21,7 +21,7 @@ from speechssl.objectives.contrastive import GumbelContrastive
 from speechssl.training.finetune import FinetuneConfig, finetune
 from speechssl.training.loop import NonFiniteLossError
 from speechssl.training.pretrain import PretrainConfig, PretrainWork, pretrain
-from speechssl.training.verdict import Verdict, judge
+from speechssl.training.verdict import TOO_EARLY, Verdict, judge
 
 Config = PretrainConfig | FinetuneConfig
 Tones = tuple[list[Utterance], list[Utterance]]
@@ -46,9 +46,9 @@ def verdict(tones: Tones, tmp_path: Path) -> Callable[..., Verdict]:
         config = changed(config, loop_log_every=2, loop_checkpoint_every=10_000)
         try:
             if isinstance(config, PretrainConfig):
-                pretrain(config, data[0], tmp_path / "run", valid_set=data[1])
+                pretrain(config, data[0], tmp_path / "run", valid_set=data[1], resume=False)
             else:
-                finetune(config, *data, tmp_path / "run")
+                finetune(config, *data, tmp_path / "run", resume=False)
         except NonFiniteLossError:
             assert config.optim.lr < 1
         return judge_run(tmp_path / "run")
@@ -190,6 +190,17 @@ def test_transcripts_of_other_recordings(finetune_config, tones, verdict):
     found = verdict(changed(finetune_config, loop_max_steps=30), shuffled)
     assert found.name == "only blanks"
     assert "100.0 % of the frames are blank" in found.findings[0].evidence[0]
+
+
+def test_transcripts_of_other_recordings_when_it_guesses(finetune_config, tones, verdict):
+    """Of six letters a fifth is right by chance: the error rate alone would look as if it heard."""
+    train = tones[0]
+    shuffled = [replace(u, text=train[i - 7].text) for i, u in enumerate(train)]
+    assert verdict(changed(finetune_config, loop_max_steps=120), shuffled).name == TOO_EARLY
+    finding = verdict(changed(finetune_config, loop_max_steps=300), shuffled).findings[0]
+    assert finding.name in ("at chance", "overfitting")
+    assert "only how frequent they are" in " ".join(finding.evidence)
+    assert "heck that t" in finding.advice
 
 
 def test_a_few_transcripts_learned_by_heart(finetune_config, tones, verdict):

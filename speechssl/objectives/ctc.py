@@ -1,0 +1,52 @@
+"""Connectionist temporal classification (Graves et al. 2006): the loss of fine-tuning.
+
+Shapes: B batch, T rows of output, V symbols with the blank, which is symbol 0.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from speechssl import shapes
+from speechssl.objectives.contrastive import perplexity
+
+
+def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]]) -> Tensor:
+    """Sum over the batch of -log p(transcript | speech), float32 (Graves et al. 2006).
+
+    `log_probs` (B, T, V), `lengths` (B,) rows; a transcript that does not fit counts as zero.
+    """
+    device = log_probs.device
+    flat = torch.tensor([i for ids in targets for i in ids], dtype=torch.long, device=device)
+    sizes = torch.tensor([len(ids) for ids in targets], device=device)
+    return F.ctc_loss(
+        log_probs.float().transpose(0, 1), flat, lengths, sizes, reduction="sum", zero_infinity=True
+    )
+
+
+def disagreement(log_probs: Tensor, lengths: Tensor) -> Tensor:
+    """How much two views of each utterance differ, in nats, summed over its frames.
+
+    The mean of both Kullback-Leibler divergences, each view learning from the other as it stands
+    (arXiv:2410.05101, equation 3). `log_probs` (2B, T, V): row B + i is the other view of row i.
+    """
+    first, second = log_probs.float().chunk(2)
+    valid = shapes.length_mask(lengths[: len(first)], first.shape[1])  # (B, T)
+    first, second = first[valid], second[valid]  # (N, V)
+    return 0.5 * (
+        F.kl_div(first, second.detach(), reduction="sum", log_target=True)
+        + F.kl_div(second, first.detach(), reduction="sum", log_target=True)
+    )
+
+
+def ctc_chance(targets: Iterable[Sequence[int]]) -> float:
+    """The loss per symbol, in nats, of whoever knows when each symbol is said and how frequent it
+    is, and not which one it is: the entropy of the symbols.
+
+    Who does not know when, either, loses more. Without any symbol: 0.
+    """
+    counts = Counter(symbol for ids in targets for symbol in ids)
+    return float(perplexity(torch.tensor([float(n) for n in counts.values()])).log())
