@@ -55,8 +55,8 @@ def open_model(source: str | Path, reading: Reading | None = None) -> Checkpoint
 
     Args:
         source: a model folder or run folder of ours, a folder of transformers, a hub id
-            (``facebook/wav2vec2-base``) where there is no such folder, a fairseq ``.pt``, or
-            ``torchaudio:WAV2VEC2_BASE``.
+            (``facebook/wav2vec2-base``) where there is no such folder, a fairseq ``.pt`` or the
+            folder of one, or ``torchaudio:WAV2VEC2_BASE``.
         reading: what the source cannot say itself.
 
     Raises FileNotFoundError or ValueError naming what is missing, damaged or not known here.
@@ -90,10 +90,9 @@ def _open(source: str, reading: Reading) -> tuple[Checkpoint, Callable[[], Proof
     if source.startswith(torchaudio.PREFIX):
         checkpoint, peer = torchaudio.read_bundle(source)
         return checkpoint, lambda: against_module(checkpoint, peer, source)
-    place = Path(source)
-    if place.suffix in (".pt", ".pth") and not place.is_dir():
+    if (file := _fairseq_file(Path(source))) is not None:
         checkpoint = read_fairseq(
-            place, trust_pickle=reading.trust_pickle, dictionary=reading.dictionary
+            file, trust_pickle=reading.trust_pickle, dictionary=reading.dictionary
         )
         return checkpoint, lambda: through_transformers(checkpoint)
     folder = find_folder(source, reading.hub, reading.language)
@@ -101,6 +100,14 @@ def _open(source: str, reading: Reading) -> tuple[Checkpoint, Callable[[], Proof
         checkpoint = read_folder(folder, language=reading.language)
         return checkpoint, lambda: against_transformers(checkpoint, folder, reading.language)
     return load_model(folder), None
+
+
+def _fairseq_file(place: Path) -> Path | None:
+    """The file of fairseq that is meant; of a folder that is no other model, the only one in it."""
+    if not place.is_dir():
+        return place if place.suffix in (".pt", ".pth") else None
+    found = [path for path in place.iterdir() if path.suffix in (".pt", ".pth")]
+    return found[0] if len(found) == 1 and not (place / "config.json").exists() else None
 
 
 def through_transformers(checkpoint: Checkpoint) -> Proof:

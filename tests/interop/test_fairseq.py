@@ -29,12 +29,22 @@ def test_what_is_exported_comes_back(tmp_path, name, symbols):
     assert all(gap.largest <= gap.bound for gap in proof.gaps)
     import_model(str(tmp_path / "fairseq/model.pt"), tmp_path / "back")
     back = open_model(tmp_path / "back")
+    assert open_model(tmp_path / "fairseq").model.state_dict().keys() == (
+        back.model.state_dict().keys()
+    )
     for key, value in mine.speech.state_dict().items():
         assert torch.equal(back.speech.state_dict()[key], value)
     if symbols:
         text = "fad é b"
         written = back.tokenizer.decode(back.tokenizer.encode(text))
         assert written == mine.tokenizer.decode(mine.tokenizer.encode(text)) == text
+
+
+def test_of_a_folder_with_several_files_none_is_taken(tmp_path):
+    for name in ("a.pt", "b.pt"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match=r"no config\.json"):
+        open_model(tmp_path)
 
 
 def test_names_are_those_of_fairseq(tmp_path):
