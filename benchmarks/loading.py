@@ -17,24 +17,45 @@ from typing import Any
 
 import torch
 
+from benchmarks.comparison import peer_size, write_comparison
+
 WAYS = ("speechssl, own folder", "speechssl, transformers folder", "transformers")
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", default="base", choices=("tiny-conv", "base", "large"))
+    parser.add_argument(
+        "--size",
+        default="base",
+        type=peer_size,
+        choices=("tiny-conv", "base", "large"),
+        help="tiny is tiny-conv",
+    )
+    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with context.Pool(1) as pool:
             weights = pool.apply(write, (args.size, folder))
+        rows = []
         for way in WAYS:
             with context.Pool(1) as pool:
                 seconds, peak = pool.apply(opened, (way, folder))
-            row = {"way": way, "seconds": round(seconds, 2), "memory": round(peak / weights, 2)}
-            print(json.dumps(row), flush=True)
+            rows.append({"way": way, "seconds": seconds, "memory": round(peak / weights, 2)})
+            print(json.dumps(rows[-1] | {"seconds": round(seconds, 2)}), flush=True)
+    if args.json:
+        ours, peer = rows[0]["seconds"], rows[-1]["seconds"]
+        write_comparison(
+            args.json,
+            ratio=peer / ours,
+            ours=ours,
+            peer=peer,
+            unit="seconds to open; memory in rows is over the weights",
+            conditions={"size": args.size},
+            rows=rows,
+        )
 
 
 def write(size: str, folder: Path) -> int:

@@ -1,12 +1,15 @@
 """One pretraining step of ours against transformers' Wav2Vec2ForPreTraining, on the same work.
 
-    python benchmarks/pretrain_step.py --sizes tiny-conv base --dtypes bf16 fp32 --out step.json
+    python benchmarks/pretrain_step.py --size tiny base --dtype bf16 fp32 --json step.json
 
 Same weights, configuration (the published dropouts; no layerdrop, which skips work at random),
 audio, masks, negatives, loss terms (contrastive, diversity), fused AdamW. Ours and theirs live in a
 process each and take turns, so that whatever else the machine does meets both; the ratio is the
 median over the pairs of turns. Before that, both compute the loss without dropout in float32 in
 the same processes: it must agree to 1e-3.
+
+The JSON's `ratio`, `ours` and `peer` are of the first size and dtype with files of equal length;
+`rows` hold all.
 """
 
 import argparse
@@ -21,6 +24,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.comparison import peer_size, write_comparison
+
 SIZES = ("tiny-conv", "base", "large-4")
 WHO = ("speechssl", "transformers")
 LOSS_GAP = 1e-3
@@ -29,23 +34,41 @@ LOSS_GAP = 1e-3
 def main() -> None:
     """Run all pairs, print the table, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["tiny-conv", "base"])
-    parser.add_argument("--dtypes", nargs="+", choices=("bf16", "fp32"), default=["bf16", "fp32"])
+    parser.add_argument(
+        "--size",
+        nargs="+",
+        type=peer_size,
+        choices=SIZES,
+        default=["tiny-conv", "base"],
+        help="tiny is tiny-conv",
+    )
+    parser.add_argument("--dtype", nargs="+", choices=("bf16", "fp32"), default=["bf16", "fp32"])
     parser.add_argument("--seconds", nargs="+", type=float, default=[10.0, 10.0], help="of audio")
     parser.add_argument("--padded", nargs="*", type=float, default=[10.0, 7.0], help="the same")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     rows = []
-    for size in args.sizes:
-        for dtype in args.dtypes:
+    for size in args.size:
+        for dtype in args.dtype:
             for seconds in filter(None, (args.seconds, args.padded)):
                 rows.append(compare(size, dtype, seconds, args.turns, args.threads))
                 print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     print(table(rows))
-    if args.out:
-        args.out.write_text(json.dumps(rows, indent=2) + "\n")
+    if args.json:
+        first = rows[0]
+        ours, peer = (first["audio_s_per_s"][who] for who in WHO)
+        asked = {k: first[k] for k in ("size", "dtype", "seconds", "ratio_range", "memory_ratio")}
+        write_comparison(
+            args.json,
+            ratio=first["ratio"],
+            ours=ours,
+            peer=peer,
+            unit="seconds of audio per second; peer: transformers' Wav2Vec2ForPreTraining",
+            conditions={**asked, "turns": args.turns, "threads": args.threads},
+            rows=rows,
+        )
 
 
 def compare(

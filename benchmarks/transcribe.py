@@ -1,15 +1,17 @@
 """Transcription of ours against transformers' pipeline and torchaudio's model, on the same weights.
 
-    python benchmarks/transcribe.py --size base --out transcribe.json
+    python benchmarks/transcribe.py --size base --json transcribe.json
 
 Random weights of a size, a CTC head of 32 symbols, waves in memory for all. Short: many files of 2
 to 8 s; long: one file. Ways take turns, ratios are medians over the turns. In float32 the
 transcripts of the short files must be equal, letter by letter. ``--hour`` measures the memory that
 a file of one hour takes beyond the model.
+
+The JSON's `ratio` is that of the short files: our default against the pipeline's (float32, batch
+1), or with ``--dtype`` both in that; `rows` hold all.
 """
 
 import argparse
-import json
 import os
 import resource
 import statistics
@@ -23,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.comparison import peer_size, write_comparison
 from speechssl.checkpoint import Checkpoint
 from speechssl.inference.hearing import Unreadable
 from speechssl.inference.recordings import Clip
@@ -41,13 +44,20 @@ Waves = Sequence[np.ndarray]
 def main() -> None:
     """Time every way, print the table, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", default="base", choices=("tiny-conv", "base"))
+    parser.add_argument(
+        "--size",
+        default="base",
+        type=peer_size,
+        choices=("tiny-conv", "base"),
+        help="tiny is tiny-conv",
+    )
+    parser.add_argument("--dtype", choices=("bf16", "fp32"), help="of the pair that is compared")
     parser.add_argument("--files", type=int, default=24)
     parser.add_argument("--long-minutes", type=float, default=10.0)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--hour", action="store_true", help="only the memory of a file of an hour")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     checkpoint = random_checkpoint(args.size)
@@ -58,7 +68,7 @@ def main() -> None:
     short = [speechlike(made, float(s)) for s in made.uniform(2, 8, args.files)]
     long = [speechlike(made, 60 * args.long_minutes)]
     with tempfile.TemporaryDirectory() as folder:
-        ways = all_ways(checkpoint, Path(folder) / "hf")
+        ways = all_ways(checkpoint, Path(folder) / "hf", with_bf16=args.dtype == "bf16")
         rows = [
             measure("short files", short, ways, args.turns),
             measure("one long file", long, ways, max(args.turns // 2, 1)),
@@ -73,8 +83,20 @@ def main() -> None:
     bf16 = sum(a != b for a, b in zip(want, same[0]["speechssl (default)"], strict=True))
     print(f"default precision: {len(want) - bf16} of {len(want)} equal to float32 (random weights)")
     print(table(rows))
-    if args.out:
-        args.out.write_text(json.dumps(rows, indent=2) + "\n")
+    if args.json:
+        ours = f"speechssl {args.dtype}" if args.dtype else "speechssl (default)"
+        peer = f"transformers, {args.dtype or 'fp32'}, batch 1"
+        write_comparison(
+            args.json,
+            ratio=rows[0]["speed"][ours] / rows[0]["speed"][peer],
+            ours=rows[0]["speed"][ours],
+            peer=rows[0]["speed"][peer],
+            unit=f"seconds of audio per second on short files; {ours} and {peer}",
+            conditions={
+                k: getattr(args, k) for k in ("size", "files", "long_minutes", "turns", "threads")
+            },
+            rows=rows,
+        )
 
 
 def random_checkpoint(size: str) -> Checkpoint:
@@ -99,7 +121,9 @@ def speechlike(made: np.random.Generator, seconds: float) -> np.ndarray:
     return (loud * (noise[8:] + colour * noise[7:-1])).astype(np.float32).clip(-1, 1)
 
 
-def all_ways(checkpoint: Checkpoint, folder: Path) -> dict[str, Callable[[Waves], list[str]]]:
+def all_ways(
+    checkpoint: Checkpoint, folder: Path, with_bf16: bool
+) -> dict[str, Callable[[Waves], list[str]]]:
     """Name -> waves to transcripts."""
     import torchaudio
     import transformers
@@ -147,6 +171,7 @@ def all_ways(checkpoint: Checkpoint, folder: Path) -> dict[str, Callable[[Waves]
     return {
         "speechssl (default)": ours("auto"),
         "speechssl fp32": ours("fp32"),
+        **({"speechssl bf16": ours("bf16")} if with_bf16 else {}),
         "transformers, fp32, batch 1": pipeline(torch.float32, 1),
         "transformers, bf16, batch 1": pipeline(torch.bfloat16, 1),
         "transformers, bf16, batch 8": pipeline(torch.bfloat16, 8),

@@ -1,6 +1,6 @@
 """Do utterances of all lengths slow the pretraining step? Real batches against fixed shapes.
 
-    python benchmarks/variable_lengths.py --train data/train.jsonl --size tiny --out lengths.json
+    python benchmarks/variable_lengths.py --train data/train.jsonl --size tiny --json lengths.json
 
 Real batches of a manifest, as a run plans them, and the same audio cut into pieces of one length,
 as many seconds in a batch. Both take turns, batch by batch; data is loaded before. Prints the
@@ -15,10 +15,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.comparison import write_comparison
 from speechssl import shapes
 from speechssl.data.dataset import Batch, Waves
 from speechssl.data.manifest import read_manifest
@@ -36,7 +38,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=40)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--batch-s", type=float, default=30.0)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     keep_freed_memory()
     torch.manual_seed(0)
@@ -69,7 +71,7 @@ def main() -> None:
             speeds["real"].append(seconds(real) / spent["real"])
             speeds["fixed"].append(seconds(fixed) / spent["fixed"])
     ratios = [a / b for a, b in zip(speeds["real"], speeds["fixed"], strict=True)]
-    result = {
+    result: dict[str, Any] = {
         "size": args.size,
         "batches": args.batches,
         "audio_s_per_s": {name: statistics.median(values) for name, values in speeds.items()},
@@ -77,8 +79,15 @@ def main() -> None:
         "padding_share": 1 - sum(b.num_samples for b in real) / sum(b.heard.numel() for b in real),
     }
     print(json.dumps(result, indent=2))
-    if args.out:
-        args.out.write_text(json.dumps(result, indent=2) + "\n")
+    if args.json:
+        write_comparison(
+            args.json,
+            ratio=result["ratio"],
+            ours=result["audio_s_per_s"]["real"],
+            peer=result["audio_s_per_s"]["fixed"],
+            unit="seconds of audio per second; ours: batches of all lengths, peer: of one length",
+            conditions={k: result[k] for k in ("size", "batches", "padding_share")},
+        )
 
 
 def seconds(batches: Sequence[Batch]) -> float:
