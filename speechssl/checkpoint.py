@@ -93,6 +93,29 @@ def save_model(
     return folder
 
 
+def check_only_a_model(folder: Path) -> None:
+    """ValueError where a folder holds more than a model that :func:`save_model` wrote (a run, a
+    model of others, somebody's files), which to replace would be to lose it."""
+    if not folder.exists():
+        return
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
+    if others := sorted(names - _MODEL_FILES):
+        raise ValueError(f"{folder} holds {', '.join(others[:3])} too: name another place.")
+    if names and "meta.json" not in names:
+        raise ValueError(f"{folder} is no model folder of speechssl: name another place.")
+
+
+_MODEL_FILES = {
+    "config.json",
+    "hypotheses.jsonl",
+    "meta.json",
+    "model.safetensors",
+    "pretraining.safetensors",
+    "tokenizer.json",
+    "tokenizer.model",
+}
+
+
 def write_tensors(
     tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None
 ) -> None:

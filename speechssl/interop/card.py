@@ -8,6 +8,7 @@ from typing import Any
 from speechssl import __version__
 from speechssl.checkpoint import Checkpoint
 from speechssl.interop.proof import Proof
+from speechssl.model.config import ConvEncoderConfig
 from speechssl.model.speech_model import CTCModel
 
 _OPEN = {
@@ -68,7 +69,7 @@ def model_card(checkpoint: Checkpoint, kind: str, proof: Proof | None, said: Sai
     ]
     if scores := _scores(checkpoint.meta):
         parts.append("## Scores\n\n" + scores)
-    parts.append("## Limits\n\n" + "\n".join(f"- {line}" for line in _limits(checkpoint)))
+    parts.append("## Limits\n\n" + "\n".join(f"- {line}" for line in _limits(checkpoint, kind)))
     license_ = said.license or "Not stated: ask those who trained it before you use it."
     parts.append(f"## Licence\n\n{license_}")
     told = proof.describe() if proof else "Not verified: it was exported with --no-verify."
@@ -142,8 +143,14 @@ def _scores(meta: Mapping[str, Any]) -> str:
     return "\n".join(rows)
 
 
-def _limits(checkpoint: Checkpoint) -> Iterator[str]:
+def _limits(checkpoint: Checkpoint, kind: str) -> Iterator[str]:
     yield f"Audio of {checkpoint.speech.config.sample_rate} Hz; resample other recordings."
+    encoder = checkpoint.speech.config.encoder
+    if kind == "hf" and isinstance(encoder, ConvEncoderConfig) and encoder.norm == "group":
+        yield (
+            "One recording at a time (`batch_size=1`, the pipeline's default): in a batch, "
+            "transformers takes the first layer's norm over the padding too, and writes other text."
+        )
     meta = checkpoint.meta
     if isinstance(checkpoint.model, CTCModel):
         symbols = len(checkpoint.require_ctc()[1].symbols)

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -13,7 +12,7 @@ from speechssl import __version__
 from speechssl.checkpoint import Checkpoint, replace_folder
 from speechssl.interop import onnx
 from speechssl.interop.card import Said, model_card
-from speechssl.interop.fairseq import read_fairseq, write_fairseq
+from speechssl.interop.fairseq import MADE_UP, read_fairseq, rows_read_again, write_fairseq
 from speechssl.interop.folders import write_folder
 from speechssl.interop.proof import (
     Compared,
@@ -21,6 +20,7 @@ from speechssl.interop.proof import (
     against_transformers,
     ours_of,
     proof_sounds,
+    spelled,
 )
 from speechssl.interop.sources import through_transformers
 
@@ -53,8 +53,7 @@ def export_model(
     """
     if int8 and kind != "onnx":
         raise ValueError("--int8 is for --format onnx.")
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not _is_export(out))):
-        raise ValueError(f"{out} exists and is no export of speechssl: name another place.")
+    _check_only_an_export(out)
     write, prove = _formats(int8)[kind]
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = out.with_name(f".{out.name}.new-{os.getpid()}")
@@ -67,6 +66,7 @@ def export_model(
             proof.check(same_text=not int8)
         meta = {**checkpoint.meta, "speechssl_export": __version__, "format": kind}
         meta["verified"] = proof.as_data() if proof else "no: --no-verify"
+        meta["files"] = sorted({*(path.name for path in fresh.iterdir()), "meta.json", "README.md"})
         text = json.dumps(meta, indent=2, ensure_ascii=False)
         (fresh / "meta.json").write_text(text + "\n", encoding="utf-8")
         card = model_card(checkpoint, kind, proof, said or Said())
@@ -93,15 +93,38 @@ def _against_what_is_read(checkpoint: Checkpoint, folder: Path) -> Proof:
     what was read is compared with transformers."""
     again = read_fairseq(folder / "model.pt")
     proof = through_transformers(again)
-    compared = Compared()
+    compared, texts = Compared(), []
     for wave in proof_sounds(checkpoint.speech.config.sample_rate):
-        own, read = ours_of(checkpoint, wave), ours_of(again, wave)
-        compared.add("context, read again", read[0], own[0])
-    return replace(
-        proof, peer=f"{proof.peer} and model.pt read again", gaps=(*proof.gaps, *compared.gaps())
+        (own, own_rows), (read, read_rows) = ours_of(checkpoint, wave), ours_of(again, wave)
+        compared.add("context, read again", read, own)
+        if own_rows is not None and read_rows is not None:
+            found = [
+                (i, row) for i, row in enumerate(rows_read_again(checkpoint)) if row is not None
+            ]
+            columns, rows = [i for i, _ in found], [row for _, row in found]
+            compared.add("log-probabilities, read again", read_rows[:, columns], own_rows[:, rows])
+            texts.append(spelled(checkpoint, own_rows))
+    transcripts = proof.transcripts
+    if transcripts is not None:
+        theirs = MADE_UP.sub("", transcripts[1])  # what spells nothing has a name there
+        transcripts = " ".join(" ".join(texts).split()), " ".join(theirs.split())
+    return Proof(
+        f"{proof.peer} and model.pt read again", (*proof.gaps, *compared.gaps()), transcripts
     )
 
 
-def _is_export(folder: Path) -> bool:
-    place = folder / "meta.json"
-    return place.exists() and "speechssl_export" in place.read_text(encoding="utf-8")
+def _check_only_an_export(out: Path) -> None:
+    """ValueError where `out` holds anything but an earlier export, which to replace would be to
+    lose it."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    try:
+        meta = json.loads((out / "meta.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        meta = None
+    if not isinstance(meta, dict) or "speechssl_export" not in meta:
+        raise ValueError(f"{out} exists and is no export of speechssl: name another place.")
+    written = set(meta.get("files", ()))
+    others = [p.name for p in out.iterdir() if p.is_dir() or (written and p.name not in written)]
+    if others:
+        raise ValueError(f"{out} holds {', '.join(sorted(others)[:3])} too: name another place.")

@@ -7,6 +7,7 @@ tensors. fairseq itself is not imported.
 import argparse
 import ast
 import pickle
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,8 @@ from speechssl.text import BLANK, SPACE, UNKNOWN, VocabularyTokenizer
 DICTIONARY = "dict.ltr.txt"
 _SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")  # fairseq.data.Dictionary; the first is the blank
 _DELIMITER = "|"
+MADE_UP = re.compile("madeupword[0-9]{4,}")
+"""Rows without a symbol, as fairseq's dictionaries name them."""
 _UNUSED = ("label_embs_concat", "final_proj.weight", "final_proj.bias")  # of HuBERT's pretext task
 
 # transformers' names -> fairseq's, by part; in this order.
@@ -403,7 +406,7 @@ def _read_dictionary(place: Path, num_rows: int) -> tuple[VocabularyTokenizer, l
     unknown = tokens.index("<unk>")
     rest = [i for i in range(1, num_rows) if i != unknown]
     texts = [SPACE if tokens[i] == _DELIMITER else tokens[i] for i in rest]
-    silent = [t for t in texts if t in _SPECIAL]
+    silent = [t for t in texts if t in _SPECIAL or MADE_UP.fullmatch(t)]
     letters = "".join(t for t in texts if t not in silent)
     uppercase = letters == letters.upper() != letters.lower()
     tokenizer = VocabularyTokenizer([BLANK, UNKNOWN, *texts], silent, uppercase=uppercase)
@@ -417,7 +420,20 @@ def _dictionary(checkpoint: Checkpoint) -> tuple[list[int | None], str]:
     symbols = list(tokenizer.symbols)
     if any(" " in s for s in symbols if s != SPACE) or _DELIMITER in symbols:
         raise ValueError("A dictionary of fairseq cannot hold symbols with a space or a bar.")
-    own = [i for i in range(2, len(symbols)) if symbols[i] not in _SPECIAL]
-    middle = [symbols.index(s) if s in symbols else None for s in _SPECIAL[1:3]]
-    lines = [f"{_DELIMITER if symbols[i] == SPACE else symbols[i]} 1" for i in own]
-    return [0, *middle, 1, *own], "\n".join(lines) + "\n"
+    # fairseq has no name for the row of <s>, as that is its blank: transformers reads its models
+    # with the blank as <pad> and <pad> as <s>, and so it goes back.
+    silent: frozenset[str] = getattr(tokenizer, "silent", frozenset())
+    pad = next((i for i, s in enumerate(symbols) if s in ("<pad>", "<s>") and i > 1), None)
+    end = symbols.index("</s>") if "</s>" in symbols else None
+    own = [i for i in range(2, len(symbols)) if i not in (pad, end)]
+    names = {i: f"madeupword{i:04d}" for i in own if symbols[i] in silent}
+    names |= {i: _DELIMITER for i in own if symbols[i] == SPACE}
+    lines = [f"{names.get(i, symbols[i])} 1" for i in own]
+    return [0, pad, end, 1, *own], "\n".join(lines) + "\n"
+
+
+def rows_read_again(checkpoint: Checkpoint) -> list[int | None]:
+    """For each symbol of what :func:`read_fairseq` makes of the model's file, the row of the model
+    that writes it; None: it is never written."""
+    rows, _ = _dictionary(checkpoint)
+    return [rows[0], rows[3], rows[1], rows[2], *rows[4:]]

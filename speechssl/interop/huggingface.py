@@ -231,7 +231,7 @@ def family_of(hf: Mapping[str, Any]) -> Family:
     Raises ValueError naming the model type that is not known.
     """
     kind = hf.get("model_type", WAV2VEC2.model_type)
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise ValueError(
             f"model_type {kind!r} in the config of transformers is not known here; known are "
             f"{', '.join(FAMILIES)}."

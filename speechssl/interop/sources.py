@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from speechssl.checkpoint import Checkpoint, load_model, save_model
+from speechssl.checkpoint import Checkpoint, check_only_a_model, load_model, save_model
 from speechssl.interop import torchaudio
 from speechssl.interop.fairseq import read_fairseq
 from speechssl.interop.folders import (
@@ -71,8 +71,10 @@ def import_model(
     """Write a foreign model as a model folder of ours, after the proof that it computes the same.
 
     Raises as :func:`open_model`, ImportError where the proof's peer is not installed, and
-    UnequalOutputsError, with nothing written.
+    UnequalOutputsError, with nothing written; ValueError too where `out` holds anything but an
+    earlier model of ours.
     """
+    check_only_a_model(out)
     checkpoint, prove = _open(source, reading or Reading())
     if prove is None:
         raise ValueError(f"{source} is a model folder of speechssl already.")

@@ -4,6 +4,7 @@ torchaudio's model has the same parts as that of transformers under other names.
 here and in a function only, since a torchaudio that does not fit the torch beside it fails to load.
 """
 
+import pickle
 import urllib.error
 from collections.abc import Sequence
 from types import ModuleType
@@ -71,6 +72,11 @@ def read_bundle(source: str) -> tuple[Checkpoint, nn.Module]:
         raise FileNotFoundError(
             f"{source} lies neither in torchaudio's cache ({torch.hub.get_dir()}) nor can it be "
             f"fetched ({error.reason}): fetch it with a network."
+        ) from error
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"What torchaudio's cache ({torch.hub.get_dir()}/checkpoints) holds of {source} is "
+            "damaged, perhaps by a download that broke off: delete it, and it is fetched again."
         ) from error
     labels = bundle.get_labels() if hasattr(bundle, "get_labels") else None
     normalize = bool(getattr(bundle, "_normalize_waveform", False))

@@ -93,6 +93,16 @@ def test_what_nobody_said_is_not_claimed():
     assert "## Scores" not in card
 
 
+def test_where_a_batch_changes_what_transformers_writes_it_is_said():
+    for norm, kind, said in (
+        ("group", "hf", True),
+        ("layer", "hf", False),
+        ("group", "onnx", False),
+    ):
+        card = model_card(own(config(norm, "post"), None), kind, None, Said())
+        assert ("One recording at a time" in card) == said
+
+
 def test_the_language_of_an_mms_model_is_known(ctc):
     mms = replace(ctc, meta={"task": "import", "source": "mms", "language": "wol"})
     assert "language:\n- wol\n" in model_card(mms, "hf", None, Said())

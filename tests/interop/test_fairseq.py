@@ -7,11 +7,15 @@ import pytest
 import torch
 
 from speechssl.checkpoint import Checkpoint
+from speechssl.interop import export
 from speechssl.interop.export import export_model
 from speechssl.interop.fairseq import parse_conv_layers, read_fairseq, write_fairseq
-from speechssl.interop.proof import ours_of, proof_sounds
+from speechssl.interop.proof import UnequalOutputsError, ours_of, proof_sounds, spelled
 from speechssl.interop.sources import import_model, open_model
+from speechssl.model.heads import CTCHead
+from speechssl.model.speech_model import CTCModel
 from speechssl.objectives.contrastive import ContrastiveConfig, GumbelContrastive
+from speechssl.text import BLANK, UNKNOWN, VocabularyTokenizer
 from tests.interop.test_families import config
 from tests.interop.test_folders import Bomb, own
 
@@ -38,6 +42,46 @@ def test_what_is_exported_comes_back(tmp_path, name, symbols):
         text = "fad é b"
         written = back.tokenizer.decode(back.tokenizer.encode(text))
         assert written == mine.tokenizer.decode(mine.tokenizer.encode(text)) == text
+
+
+@pytest.mark.parametrize(
+    "symbols",
+    [["<s>", "</s>", " ", "a", "b"], ["a", "<unused-3>", " ", "<pad>", "</s>", "b", "<unused-9>"]],
+)
+def test_rows_that_spell_nothing_keep_their_share(tmp_path, symbols):
+    """Left out, they would give it to the others; as text, they would be written."""
+    silent = [s for s in symbols if s.startswith("<")]
+    tokenizer = VocabularyTokenizer([BLANK, UNKNOWN, *symbols], silent)
+    plain = own(CONFIGS["group-post"], "abcdefg")
+    torch.manual_seed(1)
+    model = CTCModel(plain.speech, CTCHead(plain.speech.config.context.dim, len(symbols) + 2))
+    torch.nn.init.normal_(model.head.linear.weight)
+    mine = Checkpoint(model.eval(), tokenizer)
+    proof = export_model(mine, tmp_path / "fairseq", "fairseq")
+    assert "log-probabilities, read again" in {gap.name for gap in proof.gaps}
+    back = open_model(tmp_path / "fairseq")
+    for wave in proof_sounds(16000):
+        _, ours = ours_of(mine, wave)
+        _, read = ours_of(back, wave)
+        torch.testing.assert_close(read.exp().sum(1), ours.exp().sum(1))
+        for symbol in ("a", "b", " "):
+            column, row = (t.symbols.index(symbol) for t in (back.tokenizer, tokenizer))
+            torch.testing.assert_close(read[:, column], ours[:, row], atol=1e-4, rtol=0)
+        assert spelled(back, read) == spelled(mine, ours)
+
+
+def test_a_proof_compares_with_what_was_exported(tmp_path, monkeypatch):
+    """Not only the file with itself."""
+    real = export.write_fairseq
+
+    def other(checkpoint, folder):
+        torch.nn.init.normal_(checkpoint.model.head.linear.weight)
+        real(checkpoint, folder)
+        torch.nn.init.zeros_(checkpoint.model.head.linear.weight)
+
+    monkeypatch.setattr(export, "write_fairseq", other)
+    with pytest.raises(UnequalOutputsError):
+        export_model(own(CONFIGS["group-post"], "abc"), tmp_path / "fairseq", "fairseq")
 
 
 def test_of_a_folder_with_several_files_none_is_taken(tmp_path):

@@ -60,6 +60,19 @@ def write_theirs(folder: Path, name: str, kind: str, *, ids=None, normalize=Fals
     return folder
 
 
+def test_an_export_replaces_an_earlier_one_and_nothing_else(tmp_path):
+    mine, out = own(MODELS["wav2vec2-group-post"][1]), tmp_path / "hf"
+    for _ in range(2):
+        export_model(mine, out, "hf")
+    for name in ("notes.txt", ".git"):
+        place = out / name
+        place.mkdir() if name == ".git" else place.write_text("mine")
+        with pytest.raises(ValueError, match=f"holds {name} too: name another place"):
+            export_model(mine, out, "hf")
+        assert place.exists()
+        place.rmdir() if name == ".git" else place.unlink()
+
+
 def own(ours, symbols: str | None = "abc déf") -> Checkpoint:
     """A random model of ours."""
     torch.manual_seed(4)
@@ -366,10 +379,11 @@ def test_a_wrong_blank_is_refused(source):
         read_folder(source)
 
 
-def test_an_unknown_model_type_is_named(source):
+@pytest.mark.parametrize(("kind", "told"), [("whisper", "'whisper'"), (["x"], r"\['x'\]")])
+def test_an_unknown_model_type_is_named(source, kind, told):
     fields = json.loads((source / "config.json").read_text())
-    (source / "config.json").write_text(json.dumps({**fields, "model_type": "whisper"}))
-    with pytest.raises(ValueError, match="model_type 'whisper'"):
+    (source / "config.json").write_text(json.dumps({**fields, "model_type": kind}))
+    with pytest.raises(ValueError, match=f"model_type {told}"):
         open_model(source)
 
 

@@ -103,6 +103,23 @@ def test_a_folder_of_ours_is_not_imported(tiny_models, tmp_path):
         import_model(str(tiny_models["ctc"]), tmp_path / "x")
 
 
+@pytest.mark.parametrize("holds", ["notes.txt", "best/config.json", "pytorch_model.bin"])
+def test_nothing_else_is_replaced_by_a_model(holds, tmp_path):
+    """A run, a model of others, somebody's files: a config.json is in all of them."""
+    source = write_theirs(tmp_path / "theirs", "wav2vec2-group-post", "ForCTC")
+    out = tmp_path / "out"
+    import_model(str(source), out)
+    import_model(str(source), out)  # again, over itself
+    (out / holds).parent.mkdir(exist_ok=True)
+    (out / holds).write_text("mine")
+    before = sorted(path.name for path in out.iterdir())
+    with pytest.raises(ValueError, match=rf"holds {holds.split('/')[0]} too: name another place"):
+        import_model(str(source), out)
+    assert sorted(path.name for path in out.iterdir()) == before
+    with pytest.raises(ValueError, match="name another place"):
+        import_model(str(source), source)  # the source itself
+
+
 @pytest.mark.parametrize("name", ["no-such-folder", "runs/no/such", "./here/there"])
 def test_a_path_that_is_none_is_no_hub_id(name, monkeypatch):
     monkeypatch.setattr(hub.HfApi, "model_info", lambda *_, **__: pytest.fail("asked the hub"))

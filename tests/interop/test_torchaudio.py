@@ -117,6 +117,15 @@ def test_a_bundle_that_cannot_be_fetched_says_what_to_do(monkeypatch, tmp_path):
         open_model("torchaudio:WAVLM_BASE")
 
 
+def test_a_download_that_broke_off_is_told(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    place = tmp_path / "hub" / "checkpoints" / "wavlm_base.pth"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"PK\x03\x04" + b"0" * 1000)
+    with pytest.raises(ValueError, match=r"hub/checkpoints\) holds of .*WAVLM_BASE is damaged"):
+        open_model("torchaudio:WAVLM_BASE")
+
+
 def test_a_bundle_is_read_with_its_labels_and_normalisation(monkeypatch, tmp_path):
     given = arguments("layer_norm", True, 5)
     torch.manual_seed(2)
