@@ -994,10 +994,12 @@ def _add_export(commands: Any) -> None:
 def _run_export(args: argparse.Namespace) -> int:
     from speechssl.interop.card import Said
     from speechssl.interop.export import export_model
+    from speechssl.interop.folders import leaves_heads_out
     from speechssl.interop.sources import open_model
 
+    checkpoint = open_model(args.model)
     proof = export_model(
-        open_model(args.model),
+        checkpoint,
         args.out,
         args.format,
         verify=not args.no_verify,
@@ -1005,6 +1007,8 @@ def _run_export(args: argparse.Namespace) -> int:
         said=Said(args.license, args.language),
     )
     print(proof.describe() if proof else "Not verified.")
+    if args.format == "hf" and leaves_heads_out(checkpoint):
+        print("Left out: the quantizer and projections of its pretraining; its form has none.")
     print(f"Export: {args.out}")
     return EXIT_DONE
 

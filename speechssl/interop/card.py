@@ -7,6 +7,7 @@ from typing import Any
 
 from speechssl import __version__
 from speechssl.checkpoint import Checkpoint
+from speechssl.interop.folders import leaves_heads_out
 from speechssl.interop.proof import Proof
 from speechssl.model.config import ConvEncoderConfig
 from speechssl.model.speech_model import CTCModel
@@ -145,6 +146,8 @@ def _scores(meta: Mapping[str, Any]) -> str:
 
 def _limits(checkpoint: Checkpoint, kind: str) -> Iterator[str]:
     yield f"Audio of {checkpoint.speech.config.sample_rate} Hz; resample other recordings."
+    if kind == "hf" and leaves_heads_out(checkpoint):
+        yield "The quantizer and projections of its pretraining are left out: its form has none."
     encoder = checkpoint.speech.config.encoder
     if kind == "hf" and isinstance(encoder, ConvEncoderConfig) and encoder.norm == "group":
         yield (

@@ -99,8 +99,7 @@ def write_folder(checkpoint: Checkpoint, folder: Path) -> None:
         "preprocessor_config.json": hf.hf_preprocessor(checkpoint.speech.config)
     }
     if not isinstance(model, CTCModel):
-        knows_heads = family is hf.WAV2VEC2  # its relatives have others
-        heads = checkpoint.pretraining if knows_heads and checkpoint.pretraining else None
+        heads = None if leaves_heads_out(checkpoint) else checkpoint.pretraining or None
         fields = checkpoint.meta.get("pretraining") if heads else None
         state = hf.to_hf_state(model, heads, family=family.model_type)
         files["config.json"] = hf.hf_config(
@@ -128,6 +127,12 @@ def write_folder(checkpoint: Checkpoint, folder: Path) -> None:
     for name, data in files.items():
         text = json.dumps(data, ensure_ascii=False, indent=2)
         (folder / name).write_text(text + "\n", encoding="utf-8")
+
+
+def leaves_heads_out(checkpoint: Checkpoint) -> bool:
+    """Whether a folder of transformers has no place for the quantizer and projections that the
+    model was pretrained with: wav2vec 2.0's relatives have other ones."""
+    return bool(checkpoint.pretraining) and _family(checkpoint) is not hf.WAV2VEC2
 
 
 def _family(checkpoint: Checkpoint) -> hf.Family:

@@ -1,5 +1,6 @@
 """The proof that ends a conversion: the same sound through both models, and how far they differ."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +14,13 @@ from speechssl.checkpoint import Checkpoint
 from speechssl.interop.folders import vocabulary_of
 from speechssl.interop.vocabulary import NEVER
 from speechssl.model.speech_model import CTCModel
+from speechssl.objectives.contrastive import ContrastiveConfig, GumbelContrastive
 from speechssl.rng import rng
 from speechssl.text import BLANK_ID, UNKNOWN, UNKNOWN_ID
 
 TOLERANCE = 1e-4
 """Of the largest magnitude of an output, or of 1 where that is larger."""
+_TIE = 1e-3
 LENGTHS_S = (2.0, 1.37, 0.6)
 
 
@@ -161,6 +164,11 @@ def against_transformers(
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **chosen)
     finally:
         transformers.logging.set_verbosity(verbosity)
+    heads = _own_heads(checkpoint) if not is_ctc and _has_heads(folder) else None
+    pretraining = None
+    if heads is not None:
+        kind = transformers.Wav2Vec2ForPreTraining
+        pretraining = kind.from_pretrained(folder, dtype=torch.float32).eval()
     compared = Compared()
     texts: list[tuple[str, str]] = []
     config = checkpoint.speech.config
@@ -175,6 +183,8 @@ def against_transformers(
         context, log_probs = ours_of(checkpoint, wave)
         if log_probs is None or tokenizer is None:
             compared.add("context", context, out.last_hidden_state[0])
+            if heads is not None and pretraining is not None:
+                _compare_heads(compared, checkpoint, heads, wave, pretraining, heard)
             continue
         theirs = out.logits[0].log_softmax(1)  # (T, V), their order of symbols
         known = [(ours, row) for ours, row in enumerate(rows) if row is not None]
@@ -189,6 +199,45 @@ def against_transformers(
             text = text.replace(token, "")
         texts.append((spelled(checkpoint, log_probs), " ".join(text.split())))
     return Proof(f"transformers {transformers.__version__}", compared.gaps(), _joined(texts))
+
+
+def _has_heads(folder: Path) -> bool:
+    """Whether a folder of transformers is of Wav2Vec2ForPreTraining."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return "Wav2Vec2ForPreTraining" in (config.get("architectures") or ())
+
+
+def _own_heads(checkpoint: Checkpoint) -> GumbelContrastive | None:
+    """The quantizer and projections that a model was pretrained with; None where it has none."""
+    if not checkpoint.pretraining:
+        return None
+    config = ContrastiveConfig(**checkpoint.meta["pretraining"])
+    heads = GumbelContrastive(config, checkpoint.speech)
+    heads.load_state_dict(checkpoint.pretraining)
+    return heads.eval()
+
+
+@torch.no_grad()
+def _compare_heads(
+    compared: Compared,
+    checkpoint: Checkpoint,
+    heads: GumbelContrastive,
+    wave: np.ndarray,
+    peer: nn.Module,
+    heard: np.ndarray,
+) -> None:
+    """The two outputs of Wav2Vec2ForPreTraining. Frames whose two best codes are as good as tied
+    are left out of the targets: rounding chooses there."""
+    out = checkpoint.speech(torch.from_numpy(wave)[None], torch.tensor([len(wave)]))
+    theirs = peer(torch.from_numpy(heard)[None])
+    predicted = heads.project_context(out.context[0])
+    compared.add("projected context", predicted, theirs.projected_states[0])
+    quantizer, latents = heads.quantizer, out.latents[0]
+    logits = quantizer.logits(latents).unflatten(1, (quantizer.groups, quantizer.entries))
+    best = logits.topk(2, 2).values  # (T, G, 2)
+    sure = (best[..., 0] - best[..., 1] > _TIE).all(1)
+    targets = heads.project_target(quantizer(latents).vectors)
+    compared.add("projected targets", targets[sure], theirs.projected_quantized_states[0][sure])
 
 
 @torch.no_grad()

@@ -127,11 +127,25 @@ def test_an_imported_model_goes_back_with_its_own_vocabulary(tmp_path):
     assert json.loads((tmp_path / "back/vocab.json").read_text()) == IDS
 
 
+@pytest.mark.parametrize("name", ["wav2vec2-group-post", "wav2vec2-layer-pre"])
+def test_the_proof_of_a_pretrained_model_compares_its_heads(tmp_path, name):
+    source = write_theirs(tmp_path / "theirs", name, "ForPreTraining", normalize=True)
+    proof = import_model(str(source), tmp_path / "ours")
+    assert [gap.name for gap in proof.gaps] == ["context", "projected context", "projected targets"]
+    mine = load_model(tmp_path / "ours")
+    for head in ("project_target.weight", "project_context.bias", "quantizer.codebook"):
+        broken = {k: v + (k == head) for k, v in mine.pretraining.items()}
+        proof = against_transformers(replace(mine, pretraining=broken), source)
+        with pytest.raises(UnequalOutputsError):
+            proof.check()
+
+
 def test_the_heads_of_a_family_that_has_none_there_stay_here(tmp_path):
     ours = next(model for family, model in MODELS.values() if family == "wavlm")
     bare = own(ours, None)
     mine = replace(bare, pretraining={"quantizer.codebook": torch.zeros(2, 3, 4)})
     export_model(mine, tmp_path / "hf", "hf")
+    assert "quantizer and projections" in (tmp_path / "hf" / "README.md").read_text()
     assert "WavLMModel" in (tmp_path / "hf" / "config.json").read_text()
     state = bare.model.state_dict()
     assert open_model(tmp_path / "hf").model.state_dict().keys() == state.keys()
