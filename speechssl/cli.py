@@ -4,9 +4,12 @@ import argparse
 import io
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from speechssl import __version__
@@ -51,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # transcripts are UTF-8, whatever the terminal
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
-        code: int = args.run(args)
+        with _preemptible(args.command):
+            code: int = args.run(args)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader has seen enough, e.g. `| head`
@@ -61,6 +65,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(EXIT_INTERRUPTED, "Interrupted.", debug)
     except Exception as error:
         return _fail(_exit_code(error), _sentence(error), debug)
+
+
+@contextmanager
+def _preemptible(command: str) -> Iterator[None]:
+    """SIGTERM and SIGUSR1 end a training with 0 from its first moment on, while torch is imported
+    too: to a cluster it has not failed. The loop takes over when there is something to save."""
+
+    def end(_number: int, _frame: FrameType | None) -> NoReturn:
+        print("speechssl: Stopped before the updates. The same command goes on.", file=sys.stderr)
+        raise SystemExit(EXIT_DONE)
+
+    numbers = (signal.SIGTERM, signal.SIGUSR1) if command in ("pretrain", "finetune") else ()
+    try:
+        before = {number: signal.signal(number, end) for number in numbers}
+    except ValueError:  # not the main thread: signals are somebody else's
+        before = {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _exit_code(error: Exception) -> int:

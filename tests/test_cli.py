@@ -520,6 +520,17 @@ def test_report(speech, tmp_path, capsys, fails):
     assert "gone" in fails(2, "report", "gone")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_stop_while_torch_is_imported_is_no_failure(number, monkeypatch, capsys):
+    before = signal.getsignal(number)
+    monkeypatch.setattr(cli, "_run_pretrain", lambda _: os.kill(os.getpid(), number))
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["pretrain", "--train", "a.jsonl", "--out", "b"])
+    assert stopped.value.code == 0
+    assert "The same command goes on" in capsys.readouterr().err
+    assert signal.getsignal(number) == before
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0), (signal.SIGUSR1, 0)]

@@ -197,7 +197,11 @@ class StateWriter:
         fresh.mkdir(parents=True)
         try:
             for name, values in self._copies.items():
-                save_file(values, fresh / f"{name}.safetensors")
+                place = fresh / f"{name}.safetensors"
+                try:
+                    save_file(values, place)
+                except SafetensorError as error:
+                    raise OSError(f"{place} could not be written ({error}).") from error
             checksums = {name: _checksum(fresh / name) for name in _WHOLE}
             self._complete(fresh, progress, checksums)
         except BaseException:

@@ -22,6 +22,8 @@ _NOTHING_RIGHT = 0.9
 """Character error rate from which on nothing has been learned."""
 _LITTLE_RIGHT = 0.8
 """What guessing the commonest letters can reach."""
+_FAR_FROM_ANYTHING = 2.0
+"""A fresh model, which rebuilds about nothing, is at 1."""
 _MUCH_WAITING = 0.3
 _MUCH_PADDING = 0.25
 
@@ -140,6 +142,14 @@ def _diverging(curves: Curves) -> Finding | None:
     if steps:
         reason = f"At update {min(steps)} the loss or its gradient was not a finite number."
         return Finding("diverging", (reason,), f"{advice} Look at the recordings it named.")
+    far = [(_share_of_mean(curves, f, "unmasked") or 0.0, f) for f in _features(curves)]
+    if far and max(far)[0] > _FAR_FROM_ANYTHING:
+        share, feature = max(far)
+        reason = (
+            f"The rebuilt {feature} is {100 * share:.0f} % as far from the clean speech as the "
+            "mean of each bin is: a fresh model is nearer."
+        )
+        return Finding("diverging", (reason,), advice)
     first, low, last = curves.early(name), curves.lowest(name), curves.late(name)
     if first is None or low is None or last is None or len(curves.values(name)) < 5:
         return None

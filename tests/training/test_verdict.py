@@ -124,6 +124,16 @@ def test_a_huge_learning_rate(pretrain_config, verdict):
     assert "gradient" in found.findings[0].evidence[1]
 
 
+def test_a_learning_rate_so_huge_that_the_first_logged_line_is_after_the_explosion(
+    rebuilding, verdict
+):
+    """Then no loss is above that of the beginning."""
+    found = verdict(changed(rebuilding, optim_lr=50.0))
+    assert found.name == "diverging"
+    assert "a fresh model is nearer" in found.findings[0].evidence[0]
+    assert "Lower the learning rate" in found.findings[0].advice
+
+
 def test_a_loss_that_is_not_a_number(pretrain_config, verdict, monkeypatch):
     real = PretrainWork.losses
 
