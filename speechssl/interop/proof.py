@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from speechssl.checkpoint import Checkpoint
 from speechssl.interop.folders import vocabulary_of
 from speechssl.interop.vocabulary import NEVER
+from speechssl.model.quantizer import GumbelQuantizer
 from speechssl.model.speech_model import CTCModel
-from speechssl.objectives.contrastive import ContrastiveConfig, GumbelContrastive
 from speechssl.rng import rng
 from speechssl.text import BLANK_ID, UNKNOWN, UNKNOWN_ID
 
@@ -164,9 +165,9 @@ def against_transformers(
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **chosen)
     finally:
         transformers.logging.set_verbosity(verbosity)
-    heads = _own_heads(checkpoint) if not is_ctc and _has_heads(folder) else None
+    quantizer = _own_quantizer(checkpoint) if not is_ctc and _has_heads(folder) else None
     pretraining = None
-    if heads is not None:
+    if quantizer is not None:
         kind = transformers.Wav2Vec2ForPreTraining
         pretraining = kind.from_pretrained(folder, dtype=torch.float32).eval()
     compared = Compared()
@@ -183,8 +184,8 @@ def against_transformers(
         context, log_probs = ours_of(checkpoint, wave)
         if log_probs is None or tokenizer is None:
             compared.add("context", context, out.last_hidden_state[0])
-            if heads is not None and pretraining is not None:
-                _compare_heads(compared, checkpoint, heads, wave, pretraining, heard)
+            if quantizer is not None and pretraining is not None:
+                _compare_heads(compared, checkpoint, quantizer, wave, pretraining, heard)
             continue
         theirs = out.logits[0].log_softmax(1)  # (T, V), their order of symbols
         known = [(ours, row) for ours, row in enumerate(rows) if row is not None]
@@ -207,21 +208,29 @@ def _has_heads(folder: Path) -> bool:
     return "Wav2Vec2ForPreTraining" in (config.get("architectures") or ())
 
 
-def _own_heads(checkpoint: Checkpoint) -> GumbelContrastive | None:
-    """The quantizer and projections that a model was pretrained with; None where it has none."""
+def _own_quantizer(checkpoint: Checkpoint) -> GumbelQuantizer | None:
+    """The quantizer that a model was pretrained with; None where it has none."""
     if not checkpoint.pretraining:
         return None
-    config = ContrastiveConfig(**checkpoint.meta["pretraining"])
-    heads = GumbelContrastive(config, checkpoint.speech)
-    heads.load_state_dict(checkpoint.pretraining)
-    return heads.eval()
+    told, prefix = checkpoint.meta["pretraining"], "quantizer."
+    quantizer = GumbelQuantizer(
+        checkpoint.speech.config.latent_dim,
+        groups=told["groups"],
+        entries=told["entries"],
+        dim=told["target_dim"],
+    )
+    held = checkpoint.pretraining.items()
+    quantizer.load_state_dict(
+        {name.removeprefix(prefix): v for name, v in held if name.startswith(prefix)}
+    )
+    return quantizer.eval()
 
 
 @torch.no_grad()
 def _compare_heads(
     compared: Compared,
     checkpoint: Checkpoint,
-    heads: GumbelContrastive,
+    quantizer: GumbelQuantizer,
     wave: np.ndarray,
     peer: nn.Module,
     heard: np.ndarray,
@@ -230,13 +239,18 @@ def _compare_heads(
     are left out of the targets: rounding chooses there."""
     out = checkpoint.speech(torch.from_numpy(wave)[None], torch.tensor([len(wave)]))
     theirs = peer(torch.from_numpy(heard)[None])
-    predicted = heads.project_context(out.context[0])
+    held = checkpoint.pretraining
+
+    def projected(name: str, frames: Tensor) -> Tensor:
+        return F.linear(frames, held[f"project_{name}.weight"], held[f"project_{name}.bias"])
+
+    predicted = projected("context", out.context[0])
     compared.add("projected context", predicted, theirs.projected_states[0])
-    quantizer, latents = heads.quantizer, out.latents[0]
+    latents = out.latents[0]
     logits = quantizer.logits(latents).unflatten(1, (quantizer.groups, quantizer.entries))
     best = logits.topk(2, 2).values  # (T, G, 2)
     sure = (best[..., 0] - best[..., 1] > _TIE).all(1)
-    targets = heads.project_target(quantizer(latents).vectors)
+    targets = projected("target", quantizer(latents).vectors)
     compared.add("projected targets", targets[sure], theirs.projected_quantized_states[0][sure])
 
 
