@@ -110,7 +110,7 @@ _MODEL_FILES = {
     "hypotheses.jsonl",
     "meta.json",
     "model.safetensors",
-    "pretraining.safetensors",
+    _PRETRAINING,
     "tokenizer.json",
     "tokenizer.model",
 }

@@ -39,7 +39,7 @@ def break_at(
 
     for name in ("mkdir", "rename", "replace", "fsync", "unlink", "rmdir"):
         patch.setattr(os, name, breaking(name, getattr(os, name)))
-    for name in ("save_file", "_write_json"):
+    for name in ("write_tensors", "_write_json"):
         patch.setattr(module, name, breaking(name, getattr(module, name), cut))
     patch.setattr(io, "open", breaking("open", io.open))
     return calls

@@ -153,23 +153,22 @@ def against_transformers(
     transformers = require_transformers()
     is_ctc = isinstance(checkpoint.model, CTCModel)
     kind = transformers.AutoModelForCTC if is_ctc else transformers.AutoModel
+    quantizer = _own_quantizer(checkpoint) if not is_ctc and _has_heads(folder) else None
+    if quantizer is not None:
+        kind = transformers.Wav2Vec2ForPreTraining
     chosen = {} if language is None else {"target_lang": language, "ignore_mismatched_sizes": True}
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.disable_progress_bar()
     transformers.logging.set_verbosity_error()  # heads that are not asked for are named otherwise
     try:
-        peer = kind.from_pretrained(folder, dtype=torch.float32, **chosen).eval()
+        loaded = kind.from_pretrained(folder, dtype=torch.float32, **chosen).eval()
         tokenizer = None
         if is_ctc:
             chosen.pop("ignore_mismatched_sizes", None)
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **chosen)
     finally:
         transformers.logging.set_verbosity(verbosity)
-    quantizer = _own_quantizer(checkpoint) if not is_ctc and _has_heads(folder) else None
-    pretraining = None
-    if quantizer is not None:
-        kind = transformers.Wav2Vec2ForPreTraining
-        pretraining = kind.from_pretrained(folder, dtype=torch.float32).eval()
+    peer = loaded if quantizer is None else loaded.wav2vec2
     compared = Compared()
     texts: list[tuple[str, str]] = []
     config = checkpoint.speech.config
@@ -184,8 +183,8 @@ def against_transformers(
         context, log_probs = ours_of(checkpoint, wave)
         if log_probs is None or tokenizer is None:
             compared.add("context", context, out.last_hidden_state[0])
-            if quantizer is not None and pretraining is not None:
-                _compare_heads(compared, checkpoint, quantizer, wave, pretraining, heard)
+            if quantizer is not None:
+                _compare_heads(compared, checkpoint, quantizer, wave, loaded, heard)
             continue
         theirs = out.logits[0].log_softmax(1)  # (T, V), their order of symbols
         known = [(ours, row) for ours, row in enumerate(rows) if row is not None]

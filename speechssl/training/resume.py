@@ -28,7 +28,6 @@ from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import (
@@ -40,7 +39,13 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from speechssl import distributed
-from speechssl.checkpoint import replace_folder, sweep, sync_folder, throw_away
+from speechssl.checkpoint import (
+    replace_folder,
+    sweep,
+    sync_folder,
+    throw_away,
+    write_tensors,
+)
 
 _CHECKSUMS = "checksums.json"
 """Written last; SHA-256 of every other file of the folder."""
@@ -197,11 +202,7 @@ class StateWriter:
         fresh.mkdir(parents=True)
         try:
             for name, values in self._copies.items():
-                place = fresh / f"{name}.safetensors"
-                try:
-                    save_file(values, place)
-                except SafetensorError as error:
-                    raise OSError(f"{place} could not be written ({error}).") from error
+                write_tensors(values, fresh / f"{name}.safetensors")
             checksums = {name: _checksum(fresh / name) for name in _WHOLE}
             self._complete(fresh, progress, checksums)
         except BaseException:

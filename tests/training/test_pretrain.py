@@ -166,7 +166,7 @@ def test_a_full_disk_while_saving_leaves_the_checkpoint_before(
 
     from speechssl.training import resume
 
-    real, calls = resume.save_file, 0
+    real, calls = resume.write_tensors, 0
 
     def full(tensors, path):
         nonlocal calls
@@ -175,7 +175,7 @@ def test_a_full_disk_while_saving_leaves_the_checkpoint_before(
             raise OSError(errno.ENOSPC, "No space left on device")
         real(tensors, path)
 
-    monkeypatch.setattr(resume, "save_file", full)
+    monkeypatch.setattr(resume, "write_tensors", full)
     with pytest.raises(OSError, match="No space left"):
         pretrain(pretrain_config, tones[0], tmp_path / "run", valid_set=tones[1])
     monkeypatch.undo()

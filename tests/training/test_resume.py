@@ -152,8 +152,8 @@ def test_a_snapshot_is_of_its_step(parts, tmp_path, monkeypatch):
     modules, optimizer = parts
     before = modules.weight.detach().clone()
     may_write = threading.Event()
-    real = resume.save_file
-    monkeypatch.setattr(resume, "save_file", lambda *a: may_write.wait(10) and real(*a))
+    real = resume.write_tensors
+    monkeypatch.setattr(resume, "write_tensors", lambda *a: may_write.wait(10) and real(*a))
     with StateWriter(tmp_path, keep=1) as writer:
         writer.save(modules, optimizer, Progress(step=1))
         writer.check()  # does not wait
@@ -169,7 +169,7 @@ def test_a_snapshot_is_of_its_step(parts, tmp_path, monkeypatch):
 def test_never_two_writes_at_once_and_a_failed_one_is_raised(parts, tmp_path, monkeypatch):
     at_once: list[int] = []
     running = 0
-    real = resume.save_file
+    real = resume.write_tensors
 
     def counted(*args):
         nonlocal running
@@ -178,7 +178,7 @@ def test_never_two_writes_at_once_and_a_failed_one_is_raised(parts, tmp_path, mo
         real(*args)
         running -= 1
 
-    monkeypatch.setattr(resume, "save_file", counted)
+    monkeypatch.setattr(resume, "write_tensors", counted)
     with StateWriter(tmp_path, keep=9) as writer:
         for step in range(1, 6):
             writer.save(*parts, Progress(step=step))
@@ -188,7 +188,7 @@ def test_never_two_writes_at_once_and_a_failed_one_is_raised(parts, tmp_path, mo
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(resume, "save_file", full)
+    monkeypatch.setattr(resume, "write_tensors", full)
     writer = StateWriter(tmp_path, keep=9)
     writer.save(*parts, Progress(step=6))
     deadline = time.monotonic() + 5
