@@ -1,18 +1,24 @@
 """Scaled dot-product attention (arXiv:1706.03762, eq. 1) with dropout on its weights.
 
 PyTorch's fused form has no dropout on a CPU and falls back to one that is ten times as slow; there
-the steps are written out, and the weights are computed again in the backward instead of kept.
+the products are written out, a compiled loop (:mod:`speechssl.model.dropout_loops`) does what is
+between them, and the weights are computed again in the backward instead of kept.
 
 Shapes: B batch, H heads, T frames, E width of a head.
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from speechssl.model.dropout import draw_keep, keep_, keep_scale
+from speechssl.model import loops
+from speechssl.model.dropout import compiled_loops, draw_keys, odds
+
+_AT_ONCE = 1 << 22
+"""Weights of so many pairs of frames are held at a time, unless an utterance has more."""
 
 
 def attend(
@@ -22,50 +28,77 @@ def attend(
 
     Args:
         query, key, value: (B, H, T, E).
-        mask: broadcasts to (B, H, T, T); bool, True = may be looked at, or a bias that is added.
+        mask: bool (B, 1, 1, T), True = the frame may be looked at; or a bias that is added, of a
+            shape that broadcasts to (B, H, T, T).
         dropout_p: probability of a weight to be dropped.
 
     Returns:
         (B, H, T, E).
     """
-    if not 0 < dropout_p < 1 or query.device.type != "cpu" or torch.compiler.is_compiling():
+    if not dropout_p or compiled_loops(query, dropout_p) is None:
         return F.scaled_dot_product_attention(query, key, value, mask, dropout_p)
-    keep = draw_keep(torch.Size((*query.shape[:3], key.shape[2])), dropout_p)  # (B, H, T, T)
-    heard: Tensor = _Attend.apply(query, key, value, mask, keep, keep_scale(dropout_p))
+    keys = draw_keys(query.shape[:3])  # (B, H, T)
+    heard: Tensor = _Attend.apply(query, key, value, mask, keys, dropout_p)
     return heard
 
 
 class _Attend(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, query, key, value, mask, keep, scale):  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(query, key, value, mask, keep)
-        ctx.scale = scale
-        weights = _weights(query, key, mask)
-        return keep_(weights, keep) @ (value * scale)
+    def forward(ctx, query, key, value, mask, keys, p):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(query, key, value, mask, keys)
+        ctx.p = p
+        batch, heads, num, width = query.shape
+        out = query.new_empty(batch, num, heads, width).transpose(1, 2)
+        with torch.autocast("cpu", enabled=False):
+            for part in _parts(batch, heads * num * num):
+                weights = _scores(query[part], key[part], mask, part)
+                _run("weights", (weights,), mask, keys, part, p)
+                out[part] = weights @ value[part]
+        return out
 
     @staticmethod
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
-        query, key, value, mask, keep = ctx.saved_tensors
-        weights = _weights(query, key, mask)  # (B, H, T, T)
-        grad = grad * ctx.scale
-        by_weights = keep_(grad @ value.transpose(2, 3), keep)
-        by_scores = torch._softmax_backward_data(by_weights, weights, 3, weights.dtype)
-        by_value = keep_(weights, keep).transpose(2, 3) @ grad  # (B, H, T, E)
-        by_mask = None
-        if ctx.needs_input_grad[3]:
-            by_mask = by_scores.sum_to_size(mask.shape)
-        root = math.sqrt(query.shape[3])
-        by_query = (by_scores @ key).div_(root)
-        by_key = (by_scores.transpose(2, 3) @ query).div_(root)
-        return by_query, by_key, by_value, by_mask, None, None
+        query, key, value, mask, keys = ctx.saved_tensors
+        batch, heads, num, width = query.shape
+        root = math.sqrt(width)
+        grads = [query.new_empty(batch, num, heads, width).transpose(1, 2) for _ in range(3)]
+        masks: list[Tensor] = []
+        for part in _parts(batch, heads * num * num):
+            weights = _scores(query[part], key[part], mask, part)  # (B', H, T, T)
+            by_scores = grad[part] @ value[part].transpose(2, 3)
+            _run("gradients", (weights, by_scores), mask, keys, part, ctx.p)
+            grads[0][part] = (by_scores @ key[part]).div_(root)
+            grads[1][part] = by_scores.transpose(2, 3) @ (query[part] / root)
+            grads[2][part] = weights.transpose(2, 3) @ grad[part]
+            if ctx.needs_input_grad[3]:
+                masks.append(by_scores)
+        by_mask = torch.cat(masks).sum_to_size(mask.shape) if masks else None
+        return *grads, by_mask, None, None
 
 
-def _weights(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
-    """(B, H, T, T), each row a distribution, in the dtype of `query`."""
-    with torch.autocast("cpu", enabled=False):
-        scores = (query / math.sqrt(query.shape[3])) @ key.transpose(2, 3)
-        if mask is not None and mask.dtype == torch.bool:
-            scores.masked_fill_(~mask, -torch.inf)
-        elif mask is not None:
-            scores += mask
-        return scores.softmax(3)
+def _parts(batch: int, pairs: int) -> Iterator[slice]:
+    """Utterances that are done together, each with so many pairs of frames in all heads."""
+    step = max(_AT_ONCE // max(pairs, 1), 1)
+    return (slice(start, start + step) for start in range(0, batch, step))
+
+
+def _scores(query: Tensor, key: Tensor, mask: Tensor | None, part: slice) -> Tensor:
+    """(B', H, T, T), with a bias added, in the dtype of `query`."""
+    scores = (query / math.sqrt(query.shape[3])) @ key.transpose(2, 3)
+    if mask is not None and mask.dtype != torch.bool:
+        scores += mask if mask.shape[0] == 1 or mask.dim() < 4 else mask[part]
+    return scores
+
+
+def _run(
+    loop: str, values: tuple[Tensor, ...], mask: Tensor | None, keys: Tensor, part: slice, p: float
+) -> None:
+    """One of the loops over all rows of `values` (B', H, T, T), in place."""
+    num = values[0].shape[3]
+    valid = torch.empty(0, num, dtype=torch.bool)
+    if mask is not None and mask.dtype == torch.bool:
+        valid = mask[part].reshape(-1, num)
+    rows = [loops.array(v.view(-1, num)) for v in values]
+    own = keys[part].flatten().numpy()
+    found = loops.load("dropout_loops")
+    loops.over_rows(getattr(found, loop), len(rows[0]), *rows, valid.numpy(), own, *odds(p))

@@ -19,6 +19,7 @@ from speechssl.model.attention import attend
 from speechssl.model.config import ContextConfig
 from speechssl.model.dropout import dropout
 from speechssl.model.recurrence import bidirectional_gru
+from speechssl.model.spectral_conv import is_quicker, spectral_conv
 from speechssl.model.strided_conv import gelu_linear
 
 
@@ -141,6 +142,8 @@ class PositionalConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
+        if is_quicker(x, self.conv.kernel_size[0]):
+            return F.gelu(spectral_conv(x, self.conv.weight, self.conv.bias))
         y = self.conv(x.transpose(1, 2))  # (B, D, T) or (B, D, T + 1)
         if self.drop_last:
             y = y[:, :, :-1]

@@ -1,64 +1,75 @@
 """Dropout (arXiv:1207.0580) whose random numbers cost little on a CPU.
 
 PyTorch draws one Bernoulli number per entry there, which takes longer than the matrix product that
-the entries came from. Here 15 random bits of its generator decide on an entry, and the mask is a
-number of all ones or all zeros that is laid over the entry's bits.
+the entries came from, and keeps a mask for the backward. Here its generator gives a key for each
+row, from which a compiled loop (:mod:`speechssl.model.dropout_loops`) makes the numbers, and makes
+them again in the backward. Where numba does not load, PyTorch's form takes over.
 """
+
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_STEPS = 1 << 15
-_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+from speechssl.model import loops
+
+_STEPS = 1 << 16
 
 
 def dropout(values: Tensor, p: float, training: bool) -> Tensor:
     """Each entry is zero with probability `p`, the others are scaled by 1 / (1 - p).
 
-    On a CPU `p` is rounded to a multiple of 2**-15, and the scale is that of the rounded one.
+    In the compiled form `p` is rounded to a multiple of 2**-16, and the scale is that of the
+    rounded one.
     """
     if not training or p == 0:
         return values
-    if not values.is_cpu or p >= 1 or torch.compiler.is_compiling():
+    if compiled_loops(values, p) is None:
         return F.dropout(values, p)
-    dropped: Tensor = _Dropout.apply(values, draw_keep(values.shape, p), keep_scale(p))
+    dropped: Tensor = _Dropout.apply(values, draw_keys(values.shape[:-1]), p)
     return dropped
+
+
+def compiled_loops(values: Tensor, p: float) -> ModuleType | None:
+    """The loops, or None where they are not for such values or numba does not load."""
+    if not values.is_cpu or p >= 1 or torch.compiler.is_compiling():
+        return None
+    if values.dtype not in (torch.float32, torch.bfloat16) or not values.dim():
+        return None
+    return loops.load("dropout_loops")
 
 
 class _Dropout(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, values, keep, scale):  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(keep)
-        ctx.scale = scale
-        return keep_(values * scale, keep)
+    def forward(ctx, values, keys, p):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(keys)
+        ctx.p = p
+        return _drop(values, keys, p)
 
     @staticmethod
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
-        (keep,) = ctx.saved_tensors
-        return keep_(grad * ctx.scale, keep), None, None
+        (keys,) = ctx.saved_tensors
+        return _drop(grad, keys, ctx.p), None, None
 
 
-def draw_keep(shape: torch.Size, p: float) -> Tensor:
-    """Random int16 of `shape` on the CPU: 0 with probability `p` < 1, else -1, all ones."""
-    num = shape.numel()
-    lowest = torch.iinfo(torch.int64).min
-    bits = torch.empty((num + 3) // 4, dtype=torch.int64).random_(lowest, None)
-    drawn = bits.view(torch.int16)[:num].view(shape).bitwise_and_(_STEPS - 1)  # 0 to 2**15 - 1
-    return drawn.neg_().add_(_dropped(p) - 1).bitwise_right_shift_(15)  # -1 where drawn >= dropped
+def _drop(values: Tensor, keys: Tensor, p: float) -> Tensor:
+    """(..., D), (...) -> (..., D)."""
+    found = compiled_loops(values, p)
+    assert found is not None
+    out = torch.empty(values.shape, dtype=values.dtype)
+    rows = [loops.array(v.reshape(-1, v.shape[-1])) for v in (values, out)]
+    loops.over_rows(found.drop, len(rows[0]), rows[0], keys.flatten().numpy(), *odds(p), rows[1])
+    return out
 
 
-def keep_(values: Tensor, keep: Tensor) -> Tensor:
-    """Set the entries of `values` to zero, in place, that `keep` from :func:`draw_keep` drops."""
-    bits = _BITS[values.element_size()]
-    values.view(bits).bitwise_and_(keep.to(bits))
-    return values
+def draw_keys(shape: torch.Size) -> Tensor:
+    """Random uint32 on the CPU, one for each row that is to have its own numbers."""
+    lowest = torch.iinfo(torch.int32).min
+    return torch.empty(shape, dtype=torch.int32).random_(lowest, None).view(torch.uint32)
 
 
-def keep_scale(p: float) -> float:
-    """What makes up for the entries that :func:`draw_keep` drops."""
-    return _STEPS / (_STEPS - _dropped(p))
-
-
-def _dropped(p: float) -> int:
-    return min(round(p * _STEPS), _STEPS - 1)
+def odds(p: float) -> tuple[int, float]:
+    """Of 65,536 numbers how many drop an entry, and what makes up for it."""
+    dropped = min(round(p * _STEPS), _STEPS - 1)
+    return dropped, _STEPS / (_STEPS - dropped)

@@ -17,7 +17,7 @@ from speechssl.model.config import (
     EncoderConfig,
     FilterbankEncoderConfig,
 )
-from speechssl.model.strided_conv import gelu_conv, product_dtype
+from speechssl.model.strided_conv import gelu_conv, product_dtype, windows_gelu_conv
 
 
 class ConvEncoder(nn.Module):
@@ -61,8 +61,16 @@ class ConvEncoder(nn.Module):
 
     def by_products(self, wave: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """The same in the (B, T, C) layout, by matrix products: several times as fast on a CPU."""
-        frames, lengths = self.layers[0].by_windows(wave, lengths)  # (B, T, C), before GELU
-        for layer in self.layers[1:]:
+        first, *others = self.layers
+        windows, taps, lengths = first.by_windows(wave, lengths)
+        norm = first.norm if isinstance(first.norm, nn.LayerNorm) else None
+        if others and norm is None and others[0].int8 is None:
+            second, *others = others
+            frames, lengths = second.by_products_of_windows(windows, taps, lengths)
+        else:
+            frames = windows @ taps.transpose(1, 2)  # (B, T, C), before GELU
+            frames = frames if norm is None else norm(frames)
+        for layer in others:
             frames, lengths = layer.by_products(frames, lengths)
         return shapes.zero_padding(F.gelu(frames), lengths), lengths
 
@@ -101,17 +109,29 @@ class ConvLayer(nn.Module):
         Not for a group norm, which only the first layer has (:meth:`by_windows`).
         """
         if self.int8 is not None:
-            frames = self.int8(F.gelu(frames))
-        else:
-            dtype = product_dtype(frames)
-            frames = gelu_conv(frames.to(dtype), self.conv.weight.to(dtype), self.stride)
-            if self.conv.bias is not None:
-                frames = frames + self.conv.bias.to(dtype)
+            return self._after(self.int8(F.gelu(frames)), lengths)
+        dtype = product_dtype(frames)
+        frames = gelu_conv(frames.to(dtype), self.conv.weight.to(dtype), self.stride)
+        return self._after(self._with_bias(frames), lengths)
+
+    def by_products_of_windows(
+        self, windows: Tensor, taps: Tensor, lengths: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The same, of frames (B, T, C) that are ``windows @ taps.transpose(1, 2)``."""
+        weight = self.conv.weight.to(windows.dtype)
+        frames = windows_gelu_conv(windows, taps, weight, self.stride)
+        return self._after(self._with_bias(frames), lengths)
+
+    def _with_bias(self, frames: Tensor) -> Tensor:
+        return frames if self.conv.bias is None else frames + self.conv.bias.to(frames.dtype)
+
+    def _after(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         lengths = shapes.conv_output_lengths(lengths, self.kernel, self.stride)
         return (frames if self.norm is None else self.norm(frames)), lengths
 
-    def by_windows(self, wave: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """The first layer without its GELU: (B, S), (B,) -> (B, T, C), (B,).
+    def by_windows(self, wave: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The first layer up to its GELU, or up to a layer norm: (B, S), (B,) -> windows (B, T,
+        16), taps (B, C, 16), whose product it is, and (B,).
 
         A group norm is never computed: over the windows x of an utterance, w x has the mean
         w mean(x) and the variance w cov(x) w', so that the norm goes into w.
@@ -130,9 +150,7 @@ class ConvLayer(nn.Module):
         pad = windows.new_zeros(*windows.shape[:2], -(self.kernel + 1) % 16)
         windows = torch.cat([windows, one, pad], dim=2).to(dtype)  # (B, T, 16)
         taps = torch.cat([weight, bias[:, :, None]], dim=2)
-        taps = F.pad(taps, (0, pad.shape[2])).to(dtype)  # (B, C, 16)
-        frames = windows @ taps.transpose(1, 2)  # (B, T, C)
-        return (self.norm(frames) if isinstance(self.norm, nn.LayerNorm) else frames), lengths
+        return windows, F.pad(taps, (0, pad.shape[2])).to(dtype), lengths
 
 
 class MaskedGroupNorm(nn.Module):

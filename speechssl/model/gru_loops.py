@@ -5,44 +5,14 @@ Direction 0 goes forwards in time, 1 backwards. Each inner loop touches few arra
 compiler gives up proving that more do not overlap, and then computes one number at a time.
 """
 
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, cast
-
-import numba
 import numpy as np
 
-Array = np.ndarray[Any, Any]
-_Args = ParamSpec("_Args")
-_Result = TypeVar("_Result")
+from speechssl.model.loop_maths import Array, compiled, tanh
+
 _HALF, _ONE = np.float32(0.5), np.float32(1)
 
 
-def _compiled(function: Callable[_Args, _Result]) -> Callable[_Args, _Result]:
-    options = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
-    return cast(Callable[_Args, _Result], numba.njit(**options)(function))
-
-
-@_compiled
-def tanh(x: Any) -> Any:
-    """float32 -> float32 within 4e-7: a quotient of polynomials (the form of Eigen's ptanh), which
-    the compiler runs on whole vectors."""
-    x = min(max(x, np.float32(-7.90531110763549805)), np.float32(7.90531110763549805))
-    y = x * x
-    p = np.float32(-2.76076847742355e-16)
-    p = p * y + np.float32(2.00018790482477e-13)
-    p = p * y + np.float32(-8.60467152213735e-11)
-    p = p * y + np.float32(5.12229709037114e-08)
-    p = p * y + np.float32(1.48572235717979e-05)
-    p = p * y + np.float32(6.37261928875436e-04)
-    p = p * y + np.float32(4.89352455891786e-03)
-    q = np.float32(1.19825839466702e-06)
-    q = q * y + np.float32(1.18534705686654e-04)
-    q = q * y + np.float32(2.26843463243900e-03)
-    q = q * y + np.float32(4.89352518554385e-03)
-    return x * p / q
-
-
-@_compiled
+@compiled
 def states(
     direction: int,
     gates: Array,
@@ -96,7 +66,7 @@ def states(
             out[t, b, direction] = h
 
 
-@_compiled
+@compiled
 def gradients(
     direction: int,
     grad: Array,

@@ -10,13 +10,14 @@ Shapes: B batch, T frames, D width of the input, H width of the state, 2 directi
 
 import functools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from speechssl.model import loops
 
 
 def bidirectional_gru(x: Tensor, lengths: Tensor, forwards: nn.GRU, backwards: nn.GRU) -> Tensor:
@@ -145,33 +146,17 @@ class _GRULoops(torch.autograd.Function):
 
 
 def _both_directions(loop: Callable[..., None], *tensors: Tensor) -> None:
-    """Run a loop for direction 0 and 1, side by side where torch may use two threads."""
-    arrays = [t.detach().numpy() for t in tensors]
-    if torch.get_num_threads() > 1:
-        other = _pool().submit(loop, 1, *arrays)
-        loop(0, *arrays)
-        other.result()
-    else:
-        loop(0, *arrays)
-        loop(1, *arrays)
+    """Run a loop for direction 0 and 1."""
+    arrays = [loops.array(t) for t in tensors]
+    loops.side_by_side([functools.partial(loop, direction, *arrays) for direction in (0, 1)])
 
 
-@functools.cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1, thread_name_prefix="gru-backwards")
-
-
-@functools.cache
 def compiled_loops() -> ModuleType | None:
-    """The loops, compiled at their first call and kept on disk; None where numba does not load."""
-    try:
-        from speechssl.model import gru_loops
-    except (ImportError, OSError):
-        return None
-    return gru_loops
+    """The loops over time, or None where numba does not load."""
+    return loops.load("gru_loops")
 
 
 def _loops() -> ModuleType:
-    loops = compiled_loops()
-    assert loops is not None
-    return loops
+    found = compiled_loops()
+    assert found is not None
+    return found

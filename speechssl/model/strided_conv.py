@@ -8,9 +8,14 @@ convolution in the (B, C, T) layout, forward and backward.
 Shapes: B batch, T frames, T' frames out, C channels, K kernel, O channels out.
 """
 
+from collections.abc import Callable, Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+_AT_ONCE = 2048
+"""Outputs that are computed at a time."""
 
 
 def product_dtype(values: Tensor) -> torch.dtype:
@@ -22,7 +27,9 @@ def product_dtype(values: Tensor) -> torch.dtype:
 def gelu_conv(frames: Tensor, weight: Tensor, stride: int) -> Tensor:
     """``conv1d(gelu(frames), weight, stride)`` with only `frames` kept for the backward.
 
-    GELU is computed again there: it costs less than the memory traffic of its output.
+    GELU is computed again there: it costs less than the memory traffic of its output. The backward
+    overwrites `frames` with their gradient, so that nothing else may need them by then, and it can
+    be done once (autograd says so otherwise).
 
     Args:
         frames: (B, T, C), T >= K.
@@ -46,50 +53,178 @@ def gelu_linear(values: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return out.view(*values.shape[:2], -1) + bias.to(dtype)
 
 
+def windows_gelu_conv(windows: Tensor, taps: Tensor, weight: Tensor, stride: int) -> Tensor:
+    """:func:`gelu_conv` of ``windows @ taps.transpose(1, 2)``, which is never held as a whole: of
+    all that a model computes it is the largest and the cheapest to make again.
+
+    Args:
+        windows: (B, T, W), T >= K.
+        taps: (B, C, W).
+        weight: (O, C, K), all in one dtype.
+
+    Returns:
+        (B, T', O).
+    """
+    out: Tensor = _WindowsGeluConv.apply(windows, taps, weight, stride)
+    return out
+
+
+Hear = Callable[[slice], Tensor]
+"""Some frames (T, C) of one utterance, before GELU."""
+
+
 class _GeluConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx, frames, weight, stride):  # type: ignore[no-untyped-def]
         ctx.save_for_backward(frames, weight)
         ctx.stride = stride
-        matrix = _matrix(weight)  # (K C, O)
-        num = (frames.shape[1] - weight.shape[2]) // stride + 1
-        out = frames.new_empty(len(frames), num, weight.shape[0])  # (B, T', O)
+        out = frames.new_empty(len(frames), _count(frames, weight, stride), weight.shape[0])
         for row, utterance in zip(out, frames, strict=True):
-            for part, taps in _groups(F.gelu(utterance), matrix, num, stride):
-                if taps.start == 0:
-                    torch.mm(part, matrix[taps], out=row)
-                else:
-                    row.addmm_(part, matrix[taps])
+            _convolve(row, utterance.__getitem__, weight, stride)
         return out
 
     @staticmethod
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
         frames, weight = ctx.saved_tensors
-        stride, num = ctx.stride, grad.shape[1]
-        matrix = _matrix(weight)  # (K C, O)
-        by_frames = torch.empty_like(frames) if ctx.needs_input_grad[0] else None
-        by_rows = torch.zeros(
-            matrix.shape[::-1],
-            dtype=torch.promote_types(grad.dtype, torch.float32),
-            device=grad.device,
-        )  # (O, K C)
-        for index, row in enumerate(grad.contiguous()):
-            if ctx.needs_input_grad[1]:
-                turned = row.T.contiguous()  # (O, T'): a product is faster from the left
-                for part, taps in _groups(F.gelu(frames[index]), matrix, num, stride):
-                    by_rows[:, taps] += turned @ part
-            if by_frames is not None:
-                into = by_frames[index]
-                _spread(into, row, matrix, stride)
-                torch.ops.aten.gelu_backward.grad_input(into, frames[index], grad_input=into)
+        by_weight = _WeightGradient(weight, grad.dtype) if ctx.needs_input_grad[1] else None
+        for row, utterance in zip(grad.contiguous(), frames, strict=True):
+            hear = utterance.__getitem__
+            if by_weight is not None:
+                by_weight.add(row, hear, ctx.stride)
+            if ctx.needs_input_grad[0]:
+                num = frames.shape[1]
+                # Nobody needs the frames any more: from now on their memory has the gradient.
+                for _ in _frame_gradients(row, hear, num, weight, ctx.stride):
+                    pass
+        return (
+            frames.detach() if ctx.needs_input_grad[0] else None,
+            None if by_weight is None else by_weight.total(),
+            None,
+        )
+
+
+class _WindowsGeluConv(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, windows, taps, weight, stride):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(windows, taps, weight)
+        ctx.stride = stride
+        out = windows.new_empty(len(windows), _count(windows, weight, stride), weight.shape[0])
+        for row, seen, by in zip(out, windows, taps, strict=True):
+            _convolve(row, _product_of(seen, by), weight, stride)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        windows, taps, weight = ctx.saved_tensors
+        needs_windows, needs_taps, needs_weight, _ = ctx.needs_input_grad
+        by_windows = torch.empty_like(windows) if needs_windows else None
+        by_taps = torch.zeros_like(taps, dtype=torch.promote_types(taps.dtype, torch.float32))
+        by_weight = _WeightGradient(weight, grad.dtype) if needs_weight else None
+        for index, (row, seen, by) in enumerate(zip(grad.contiguous(), windows, taps, strict=True)):
+            hear = _product_of(seen, by)
+            if by_weight is not None:
+                by_weight.add(row, hear, ctx.stride)
+            if not (needs_windows or needs_taps):
+                continue
+            for span, by_frames in _frame_gradients(row, hear, len(seen), weight, ctx.stride):
+                by_taps[index] += by_frames.T @ seen[span]
+                if by_windows is not None:
+                    by_windows[index, span] = by_frames @ by
+        return (
+            by_windows,
+            by_taps.to(taps.dtype) if needs_taps else None,
+            None if by_weight is None else by_weight.total(),
+            None,
+        )
+
+
+def _product_of(windows: Tensor, taps: Tensor) -> Hear:
+    """Frames of an utterance from (T, W) and (C, W)."""
+    return lambda span: windows[span] @ taps.T
+
+
+def _count(frames: Tensor, weight: Tensor, stride: int) -> int:
+    return (frames.shape[1] - weight.shape[2]) // stride + 1
+
+
+def _convolve(out: Tensor, hear: Hear, weight: Tensor, stride: int) -> None:
+    """Fill `out` (T', O), a piece at a time: what GELU makes is still in the cache when it is
+    multiplied."""
+    matrix = _matrix(weight)  # (K C, O)
+    for rows, span in _pieces(len(out), weight.shape[2], stride):
+        piece = out[rows]
+        for part, taps in _groups(F.gelu(hear(span)), matrix, len(piece), stride):
+            if taps.start == 0:
+                torch.mm(part, matrix[taps], out=piece)
+            else:
+                piece.addmm_(part, matrix[taps])
+
+
+def _pieces(num: int, kernel: int, stride: int) -> Iterator[tuple[slice, slice]]:
+    """Outputs of one utterance, some at a time, and the frames that they hear."""
+    for start in range(0, num, _AT_ONCE):
+        end = min(start + _AT_ONCE, num)
+        yield slice(start, end), slice(start * stride, (end - 1) * stride + kernel)
+
+
+class _WeightGradient:
+    """The gradient by a weight, summed over utterances in at least 32 bits."""
+
+    def __init__(self, weight: Tensor, dtype: torch.dtype) -> None:
+        self.weight = weight
+        self.exact = torch.promote_types(dtype, torch.float32)
         out, channels, kernel = weight.shape
-        by_weight = by_rows.view(out, kernel, channels).transpose(1, 2).to(weight.dtype)
-        return by_frames, by_weight, None
+        size = (out, kernel * channels)
+        self.by_rows = torch.empty(size, dtype=self.exact, device=weight.device)
+        self.empty = True
+
+    def add(self, grad: Tensor, hear: Hear, stride: int) -> None:
+        """Add what one utterance's `grad` (T', O) gives."""
+        matrix = self.by_rows.T
+        for rows, span in _pieces(len(grad), self.weight.shape[2], stride):
+            left = grad[rows].T  # (O, rows)
+            if left.dtype != self.exact:
+                left = left.contiguous()  # in bfloat16 a product is faster from the left
+            for part, taps in _groups(F.gelu(hear(span)), matrix, left.shape[1], stride):
+                into = self.by_rows[:, taps]
+                if left.dtype == self.exact:
+                    torch.addmm(into, left, part, beta=0 if self.empty else 1, out=into)
+                elif self.empty:
+                    into.copy_(left @ part)
+                else:
+                    into.add_(left @ part)
+            self.empty = False
+
+    def total(self) -> Tensor:
+        """(O, C, K) in the dtype of the weight."""
+        out, channels, kernel = self.weight.shape
+        rows = self.by_rows.view(out, kernel, channels)
+        return rows.transpose(1, 2).to(self.weight.dtype)
+
+
+def _frame_gradients(
+    grad: Tensor, hear: Hear, num_frames: int, weight: Tensor, stride: int
+) -> Iterator[tuple[slice, Tensor]]:
+    """One utterance's gradient (T', O) -> that by its frames before GELU, a piece at a time, in
+    the memory of what `hear` gives."""
+    matrix, kernel = _matrix(weight), weight.shape[2]
+    channels, step = weight.shape[1], _AT_ONCE * stride
+    for start in range(0, num_frames, step):
+        span = slice(start, min(start + step, num_frames))
+        heard = hear(span)
+        # The outputs that hear any of these frames, and all frames that those hear.
+        first = max((start - kernel) // stride + 1, 0)
+        rows = grad[first : (span.stop - 1) // stride + 1]
+        own = slice(start - first * stride, span.stop - first * stride)
+        into = heard.new_empty(max(own.stop, (len(rows) - 1) * stride + kernel), channels)
+        _spread(into, rows, matrix, stride)
+        torch.ops.aten.gelu_backward.grad_input(into[own], heard, grad_input=heard)
+        yield span, heard
 
 
 def _spread(into: Tensor, grad: Tensor, matrix: Tensor, stride: int) -> None:
-    """Fill `into` (T, C) with the gradient by one utterance's frames, from that by the products
-    (T', O)."""
+    """Fill `into` (T, C) with the gradient by frames, from that by the products of outputs (T', O),
+    of which the first hears the first frame."""
     num = len(grad)
     into[stride * num :] = 0
     for part, taps in _groups(into, matrix, num, stride):

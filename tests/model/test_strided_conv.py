@@ -6,41 +6,83 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from speechssl.model import strided_conv
 from speechssl.model.config import ConvEncoderConfig
 from speechssl.model.encoder import ConvEncoder
-from speechssl.model.strided_conv import gelu_conv, gelu_linear
+from speechssl.model.strided_conv import gelu_conv, gelu_linear, windows_gelu_conv
 
 CASES = [(37, 3, 2), (36, 2, 2), (40, 10, 5), (33, 3, 4), (50, 5, 1), (3, 3, 2)]
 
 
+def plain(frames, weight, stride):
+    return F.conv1d(F.gelu(frames).transpose(1, 2), weight, stride=stride).transpose(1, 2)
+
+
+def assert_same_gradients(got, expected, leaves):
+    """Ours last: it overwrites what it heard."""
+    torch.testing.assert_close(got, expected)
+    grad = torch.randn_like(got)
+    others = torch.autograd.grad(expected, leaves, grad)
+    for one, other in zip(torch.autograd.grad(got, leaves, grad), others, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 2048])
 @pytest.mark.parametrize(("num_frames", "kernel", "stride"), CASES)
-def test_values_and_gradients_are_those_of_a_convolution(num_frames, kernel, stride):
+def test_values_and_gradients_are_those_of_a_convolution(
+    num_frames, kernel, stride, at_once, monkeypatch
+):
+    monkeypatch.setattr(strided_conv, "_AT_ONCE", at_once)
     torch.manual_seed(0)
     frames = torch.randn(3, num_frames, 5, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(4, 5, kernel, dtype=torch.float64, requires_grad=True)
-    got = gelu_conv(frames, weight, stride)
-    expected = F.conv1d(F.gelu(frames).transpose(1, 2), weight, stride=stride).transpose(1, 2)
-    torch.testing.assert_close(got, expected)
-    grad = torch.randn_like(got)
+    leaves = (frames, weight)
+    got = gelu_conv(frames * 1, weight, stride)
+    assert_same_gradients(got, plain(*leaves, stride), leaves)
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 2048])
+@pytest.mark.parametrize(("num_frames", "kernel", "stride"), CASES)
+def test_of_windows_it_is_that_of_their_product(num_frames, kernel, stride, at_once, monkeypatch):
+    monkeypatch.setattr(strided_conv, "_AT_ONCE", at_once)
+    torch.manual_seed(0)
+    shapes = ((3, num_frames, 6), (3, 5, 6), (4, 5, kernel))
+    leaves = [torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    windows, taps, weight = leaves
+    expected = plain(windows @ taps.transpose(1, 2), weight, stride)
+    assert_same_gradients(windows_gelu_conv(*leaves, stride), expected, leaves)
+
+
+def test_bfloat16_sums_its_gradients_in_float32():
+    torch.manual_seed(0)
+    leaves = [torch.randn(*shape, requires_grad=True) for shape in ((2, 5000, 8), (4, 8, 3))]
+    halves = [leaf.detach().bfloat16().requires_grad_() for leaf in leaves]
+    got, expected = gelu_conv(halves[0] * 1, halves[1], 2), plain(*leaves, 2)
+    grad = torch.randn_like(expected)
     for one, other in zip(
-        torch.autograd.grad(got, (frames, weight), grad),
-        torch.autograd.grad(expected, (frames, weight), grad),
+        torch.autograd.grad(got, halves, grad.bfloat16()),
+        torch.autograd.grad(expected, leaves, grad),
         strict=True,
     ):
-        torch.testing.assert_close(one, other)
+        assert float((one.float() - other).norm() / other.norm()) < 0.01
+
+
+def test_a_second_backward_is_refused():
+    frames, weight = torch.randn(1, 9, 2, requires_grad=True), torch.randn(2, 2, 3)
+    out = gelu_conv(frames * 1, weight, 2).sum()
+    out.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.backward()
 
 
 def test_the_linear_form_is_gelu_and_a_linear_map():
     torch.manual_seed(1)
     leaves = [torch.randn(*shape, requires_grad=True) for shape in ((2, 5, 6), (3, 6), (3,))]
-    got, expected = gelu_linear(*leaves), F.linear(F.gelu(leaves[0]), *leaves[1:])
-    torch.testing.assert_close(got, expected)
-    for one, other in zip(
-        torch.autograd.grad(got.square().sum(), leaves),
-        torch.autograd.grad(expected.square().sum(), leaves),
-        strict=True,
-    ):
-        torch.testing.assert_close(one, other)
+    got, expected = (
+        gelu_linear(leaves[0] * 1, *leaves[1:]),
+        F.linear(F.gelu(leaves[0]), *leaves[1:]),
+    )
+    assert_same_gradients(got, expected, leaves)
 
 
 @pytest.mark.parametrize("norm", ["group", "layer"])

@@ -1,0 +1,89 @@
+"""A long grouped convolution over time, as products of spectra (overlap-save).
+
+Over K taps a convolution costs K products a frame and channel; of the spectra of blocks of 2 K
+frames it is one product a frequency. Spectra and their inverse are matrix products with cosines and
+sines: at these lengths a CPU does those faster than an FFT and a change of layout.
+
+Shapes: B batch, T frames, D channels, G groups, C = D / G, K taps, N = 2 K frames of a block, F = K
++ 1 frequencies, M blocks of the batch.
+"""
+
+import functools
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from speechssl.device import bf16_is_fast
+from speechssl.model.strided_conv import product_dtype
+
+_SHORTEST = 64
+
+
+def is_quicker(x: Tensor, taps: int) -> bool:
+    """Whether this form suits (B, T, D): on a CPU in float32, or where bfloat16 is no faster, for
+    many taps and at least a block of frames."""
+    if not x.is_cpu or torch.compiler.is_compiling() or torch.compiler.is_exporting():
+        return False
+    if x.dtype == torch.float64 or taps < _SHORTEST or x.shape[0] * x.shape[1] < 2 * taps:
+        return False
+    return product_dtype(x) == torch.float32 or not bf16_is_fast(x.device)
+
+
+def spectral_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """``conv1d`` over the frames of `x`, with K // 2 zeros before them and as many outputs as
+    inputs, in float32 whatever the autocast.
+
+    Args:
+        x: (B, T, D).
+        weight: (D, C, K); D / C is the number of groups.
+        bias: (D,).
+
+    Returns:
+        (B, T, D) float32.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        # The spectra of the filters are larger than all else here: made again, not kept.
+        y: Tensor = checkpoint(
+            _convolve, x.float(), weight.float(), use_reentrant=False, preserve_rng_state=False
+        )
+        return y + bias
+
+
+def _convolve(x: Tensor, weight: Tensor) -> Tensor:
+    batch, num_frames, dim = x.shape
+    _, width, taps = weight.shape
+    groups, block, hop = dim // width, 2 * taps, taps + 1  # a block has `hop` frames to give
+    forward, inverse = _cosines(block)  # (2 F, N), (hop, 2 F)
+    freqs = len(forward) // 2
+    count = -(-num_frames // hop)
+    left = taps // 2
+    x = F.pad(x, (0, 0, left, count * hop + block - hop - num_frames - left))
+    blocks = x.unfold(1, block, hop).flatten(0, 1).transpose(1, 2)  # (M, N, D)
+    heard = (forward @ blocks).unflatten(1, (2, freqs)).unflatten(3, (groups, width))
+    heard = heard.permute(2, 3, 1, 0, 4).reshape(freqs * groups, -1, width)  # (F G, 2 M, C)
+    filters = forward[:, :taps] @ weight.reshape(-1, taps).T  # (2 F, D C)
+    filters = filters.view(2, freqs * groups, width, width).transpose(2, 3)
+    real, imaginary = filters.unbind(0)  # (F G, C in, C out) each
+    # The filter's conjugate: a convolution of networks is a correlation.
+    real_by, imaginary_by = (heard @ real).chunk(2, dim=1)
+    real_with, imaginary_with = (heard @ imaginary).chunk(2, dim=1)
+    given = torch.stack([real_by + imaginary_with, imaginary_by - real_with])  # (2, F G, M, C)
+    given = given.unflatten(1, (freqs, groups)).permute(3, 0, 1, 2, 4).reshape(-1, 2 * freqs, dim)
+    return (inverse @ given).view(batch, count * hop, dim)[:, :num_frames]
+
+
+@functools.cache
+def _cosines(block: int) -> tuple[Tensor, Tensor]:
+    """Frames of a block to its spectrum, (2 F, N), real parts before imaginary ones; the spectrum
+    to the first N / 2 + 1 frames, (N / 2 + 1, 2 F)."""
+    with torch.inference_mode(False):  # they outlive the first call
+        k = torch.arange(block // 2 + 1)
+        angles = 2 * math.pi * (k[:, None] * torch.arange(block) % block).double() / block  # (F, N)
+        forward = torch.cat([angles.cos(), -angles.sin()])
+        twice = torch.full((len(k), 1), 2.0, dtype=torch.float64)
+        twice[0] = twice[-1] = 1  # the others stand for their negative frequencies too
+        inverse = (forward * twice.repeat(2, 1) / block)[:, : len(k)].T
+        return forward.float(), inverse.float().contiguous()
