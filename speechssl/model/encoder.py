@@ -64,7 +64,7 @@ class ConvEncoder(nn.Module):
         first, *others = self.layers
         windows, taps, lengths = first.by_windows(wave, lengths)
         norm = first.norm if isinstance(first.norm, nn.LayerNorm) else None
-        if others and norm is None and others[0].int8 is None:
+        if others and norm is None:
             second, *others = others
             frames, lengths = second.by_products_of_windows(windows, taps, lengths)
         else:
@@ -86,7 +86,8 @@ class ConvLayer(nn.Module):
         self.conv = nn.Conv1d(in_dim, out_dim, kernel, stride, bias=bias)
         nn.init.kaiming_normal_(self.conv.weight)
         self.int8: nn.Module | None = None
-        """The convolution with its bias in 8 bits, in a model from :func:`.int8.quantized`."""
+        """GELU and the convolution with its bias in 8 bits, in a model from
+        :func:`.int8.quantized`."""
         self.norm: nn.Module | None = None
         if norm == "layer":
             self.norm = nn.LayerNorm(out_dim)
@@ -109,7 +110,7 @@ class ConvLayer(nn.Module):
         Not for a group norm, which only the first layer has (:meth:`by_windows`).
         """
         if self.int8 is not None:
-            return self._after(self.int8(F.gelu(frames)), lengths)
+            return self._after(self.int8(frames), lengths)
         dtype = product_dtype(frames)
         frames = gelu_conv(frames.to(dtype), self.conv.weight.to(dtype), self.stride)
         return self._after(self._with_bias(frames), lengths)
@@ -118,6 +119,8 @@ class ConvLayer(nn.Module):
         self, windows: Tensor, taps: Tensor, lengths: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The same, of frames (B, T, C) that are ``windows @ taps.transpose(1, 2)``."""
+        if self.int8 is not None:
+            return self._after(self.int8(windows, taps), lengths)
         weight = self.conv.weight.to(windows.dtype)
         frames = windows_gelu_conv(windows, taps, weight, self.stride)
         return self._after(self._with_bias(frames), lengths)

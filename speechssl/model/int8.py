@@ -8,6 +8,7 @@ Shapes: B batch, T frames, C channels, O channels out, K kernel, G groups.
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -19,6 +20,9 @@ from torch import Tensor, nn
 from speechssl.model.context import PositionalConv, SelfAttention
 from speechssl.model.encoder import ConvEncoder
 from speechssl.model.speech_model import CTCModel, SpeechModel
+
+_AT_ONCE = 1 << 23
+"""Numbers that are turned into 8 bits at a time."""
 
 Model = TypeVar("Model", SpeechModel, CTCModel)
 
@@ -136,7 +140,8 @@ class Int8Linear(nn.Module):
 
 
 class Int8Conv(nn.Module):
-    """``nn.Conv1d`` over frames laid out (B, T, C), as in :mod:`speechssl.model.strided_conv`."""
+    """GELU and ``nn.Conv1d`` over frames laid out (B, T, C), as in
+    :mod:`speechssl.model.strided_conv`."""
 
     def __init__(self, conv: nn.Conv1d) -> None:
         super().__init__()
@@ -144,17 +149,38 @@ class Int8Conv(nn.Module):
         weight = conv.weight.permute(0, 2, 1).flatten(1)  # (O, K C)
         self.product = _Product(weight, conv.bias)
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T', O) float32."""
-        batch, num, channels = frames.shape
-        codes, scale, zero = quantize(frames.contiguous())
-        num = (num - self.kernel) // self.stride + 1
+    def forward(self, frames: Tensor, taps: Tensor | None = None) -> Tensor:
+        """(B, T, C) -> (B, T', O) float32; with taps (B, C, W) for windows (B, T, W), whose product
+        they are, as in :func:`.strided_conv.windows_gelu_conv`."""
+        if taps is not None:
+            return self._of_windows(frames, taps)
+        rows = frames.flatten(0, 1)
+        coded = quantize_pieces(lambda span: F.gelu(rows[span]), *rows.shape)
+        return self._convolve(*coded, len(frames))
+
+    def _of_windows(self, windows: Tensor, taps: Tensor) -> Tensor:
+        batch, num, _ = windows.shape
+
+        def hear(span: slice) -> Tensor:
+            """A slice of the rows of all utterances, one after another."""
+            parts = []
+            for index in range(span.start // num, (span.stop - 1) // num + 1):
+                own = slice(max(span.start - index * num, 0), span.stop - index * num)
+                parts.append(windows[index, own] @ taps[index].T)
+            return F.gelu(parts[0] if len(parts) == 1 else torch.cat(parts))
+
+        return self._convolve(*quantize_pieces(hear, batch * num, taps.shape[1]), batch)
+
+    def _convolve(self, codes: Tensor, scale: float, zero: int, batch: int) -> Tensor:
+        """(B T, C) uint8 -> (B, T', O) float32."""
+        channels, num = codes.shape[1], len(codes) // batch
         step = self.stride * channels
+        count = (num - self.kernel) // self.stride + 1
         windows = codes.as_strided(
-            (batch, num, self.kernel * channels), (codes.stride(0), step, 1)
+            (batch, count, self.kernel * channels), (num * channels, step, 1)
         )  # (B, T', K C)
         rows = self.product(windows.flatten(0, 1), scale, zero, "none")
-        return rows.unflatten(0, (batch, num))
+        return rows.unflatten(0, (batch, count))
 
 
 class Int8PositionalConv(nn.Module):
@@ -184,12 +210,33 @@ class Int8PositionalConv(nn.Module):
 
 def quantize(values: Tensor) -> tuple[Tensor, float, int]:
     """uint8 of the same shape, scale and zero: values are about (uint8 - zero) * scale."""
-    lowest, highest = torch.aminmax(values.detach())
-    low, high = min(float(lowest), 0.0), max(float(highest), 0.0)
+    rows = values.reshape(-1, values.shape[-1])
+    codes, scale, zero = quantize_pieces(rows.__getitem__, *rows.shape)
+    return codes.view(values.shape), scale, zero
+
+
+@torch.no_grad()
+def quantize_pieces(
+    hear: Callable[[slice], Tensor], num: int, width: int
+) -> tuple[Tensor, float, int]:
+    """:func:`quantize` of (num, width) float32, of which `hear` gives the rows of a slice: many are
+    asked for a part at a time, and twice, so that they are never held as a whole."""
+    step = max(_AT_ONCE // width, 1)
+    spans = [slice(start, min(start + step, num)) for start in range(0, num, step)]
+    if len(spans) == 1:
+        whole = hear(spans[0])
+        hear = whole.__getitem__
+    limits = [torch.aminmax(hear(span)) for span in spans]
+    low = min([0.0, *(float(lowest) for lowest, _ in limits)])
+    high = max([0.0, *(float(highest) for _, highest in limits)])
     scale = (high - low) / 255 or 1.0
     zero = round(-low / scale)
-    # Values are not negative here, so that cutting off half more than the value rounds it. By way
-    # of int16, because a CPU turns float32 into uint8 several times more slowly.
-    offset = values.new_full((1,), zero + 0.5)
-    codes = torch.add(offset, values, alpha=1 / scale).clamp_(0, 255).to(torch.int16)
-    return codes.to(torch.uint8), scale, zero
+    codes = torch.empty(num, width, dtype=torch.uint8)
+    for span in spans:
+        values = hear(span)
+        # Values are not negative here, so that cutting off half more than the value rounds it. By
+        # way of int16, because a CPU turns float32 into uint8 several times more slowly.
+        offset = values.new_full((1,), zero + 0.5)
+        rounded = torch.add(offset, values, alpha=1 / scale).clamp_(0, 255).to(torch.int16)
+        codes[span] = rounded
+    return codes, scale, zero

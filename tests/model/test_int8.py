@@ -5,9 +5,11 @@ import weakref
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from speechssl.model import config as sizes
+from speechssl.model import int8
 from speechssl.model.config import ContextConfig, ConvEncoderConfig, ModelConfig
 from speechssl.model.context import PositionalConv
 from speechssl.model.heads import CTCHead
@@ -74,11 +76,26 @@ def test_a_linear_map(bias):
 
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (2, 2), (1, 1), (5, 3)])
 @pytest.mark.parametrize("batch", [1, 2])
-def test_a_convolution(kernel, stride, batch):
+@pytest.mark.parametrize("at_once", [1, 100, 1 << 23])
+def test_gelu_and_a_convolution(kernel, stride, batch, at_once, monkeypatch):
+    monkeypatch.setattr(int8, "_AT_ONCE", at_once)
     torch.manual_seed(0)
     conv, x = nn.Conv1d(12, 20, kernel, stride), torch.randn(batch, 31, 12)
-    exact = conv(x.transpose(1, 2)).transpose(1, 2)
+    exact = conv(F.gelu(x).transpose(1, 2)).transpose(1, 2)
     assert 0 < error(Int8Conv(conv)(x), exact) < 0.03
+    windows, taps = torch.randn(batch, 31, 6), torch.randn(batch, 12, 6)
+    whole = windows @ taps.transpose(1, 2)
+    torch.testing.assert_close(Int8Conv(conv)(windows, taps), Int8Conv(conv)(whole))
+
+
+def test_parts_are_coded_as_the_whole(monkeypatch):
+    torch.manual_seed(0)
+    values = torch.randn(3, 50, 7)
+    codes, *rest = quantize(values)
+    monkeypatch.setattr(int8, "_AT_ONCE", 40)
+    again, *others = quantize(values)
+    assert torch.equal(codes, again)
+    assert rest == others
 
 
 @pytest.mark.parametrize("kernel", [8, 9])
