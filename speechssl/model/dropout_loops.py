@@ -61,10 +61,7 @@ def weights(
     drawn, least, factor = bits.view(_U16), _U16(dropped), _F32(scale)
     row = np.empty(width, dtype=_F32)
     for i in range(first, last):
-        read(scores[i], row)
-        if len(valid):
-            _hide(row, valid[i // rows])
-        each = factor / _exponentials(row)
+        each = factor / _exponentials(scores[i], valid, i // rows, row)
         draw(keys[i], bits)
         for j in range(width):
             row[j] = row[j] * each if drawn[j] >= least else _F32(0)
@@ -91,10 +88,7 @@ def gradients(
     row, by_row = np.empty(width, dtype=_F32), np.empty(width, dtype=_F32)
     kept = np.empty(width, dtype=_F32)
     for i in range(first, last):
-        read(scores[i], row)
-        if len(valid):
-            _hide(row, valid[i // rows])
-        each = _F32(1) / _exponentials(row)
+        each = _F32(1) / _exponentials(scores[i], valid, i // rows, row)
         draw(keys[i], bits)
         read(grad[i], by_row)
         for j in range(width):
@@ -115,14 +109,13 @@ def gradients(
 
 
 @compiled
-def _hide(row: Array, valid: Array) -> None:
-    for j in range(len(row)):
-        row[j] = row[j] if valid[j] else _FAR_BELOW
-
-
-@compiled
-def _exponentials(row: Array) -> Any:
-    """Turn a row (T,) into exp(row - its maximum) and return the sum."""
+def _exponentials(scores: Array, valid: Array, utterance: int, row: Array) -> Any:
+    """Fill `row` (T,) with exp(scores - their maximum), zero where a key is not valid, and return
+    the sum."""
+    read(scores, row)
+    if len(valid):
+        for j in range(len(row)):
+            row[j] = row[j] if valid[utterance, j] else _FAR_BELOW
     highest = _I32(-(2**31))
     for j in range(len(row)):
         highest = max(highest, ordered(row[j]))

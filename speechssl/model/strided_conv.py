@@ -79,13 +79,15 @@ class _GeluConv(torch.autograd.Function):
         ctx.save_for_backward(frames, weight)
         ctx.stride = stride
         out = frames.new_empty(len(frames), _count(frames, weight, stride), weight.shape[0])
+        matrix = _matrix(weight)
         for row, utterance in zip(out, frames, strict=True):
-            _convolve(row, utterance.__getitem__, weight, stride)
+            _convolve(row, utterance.__getitem__, matrix, weight.shape[2], stride)
         return out
 
     @staticmethod
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
         frames, weight = ctx.saved_tensors
+        matrix, kernel = _matrix(weight), weight.shape[2]
         by_weight = _WeightGradient(weight, grad.dtype) if ctx.needs_input_grad[1] else None
         for row, utterance in zip(grad.contiguous(), frames, strict=True):
             hear = utterance.__getitem__
@@ -94,7 +96,7 @@ class _GeluConv(torch.autograd.Function):
             if ctx.needs_input_grad[0]:
                 num = frames.shape[1]
                 # Nobody needs the frames any more: from now on their memory has the gradient.
-                for _ in _frame_gradients(row, hear, num, weight, ctx.stride):
+                for _ in _frame_gradients(row, hear, num, matrix, kernel, ctx.stride):
                     pass
         return (
             frames.detach() if ctx.needs_input_grad[0] else None,
@@ -109,8 +111,9 @@ class _WindowsGeluConv(torch.autograd.Function):
         ctx.save_for_backward(windows, taps, weight)
         ctx.stride = stride
         out = windows.new_empty(len(windows), _count(windows, weight, stride), weight.shape[0])
+        matrix = _matrix(weight)
         for row, seen, by in zip(out, windows, taps, strict=True):
-            _convolve(row, _product_of(seen, by), weight, stride)
+            _convolve(row, _product_of(seen, by), matrix, weight.shape[2], stride)
         return out
 
     @staticmethod
@@ -119,6 +122,7 @@ class _WindowsGeluConv(torch.autograd.Function):
         needs_windows, needs_taps, needs_weight, _ = ctx.needs_input_grad
         by_windows = torch.empty_like(windows) if needs_windows else None
         by_taps = torch.zeros_like(taps, dtype=torch.promote_types(taps.dtype, torch.float32))
+        matrix, kernel = _matrix(weight), weight.shape[2]
         by_weight = _WeightGradient(weight, grad.dtype) if needs_weight else None
         for index, (row, seen, by) in enumerate(zip(grad.contiguous(), windows, taps, strict=True)):
             hear = _product_of(seen, by)
@@ -126,7 +130,8 @@ class _WindowsGeluConv(torch.autograd.Function):
                 by_weight.add(row, hear, ctx.stride)
             if not (needs_windows or needs_taps):
                 continue
-            for span, by_frames in _frame_gradients(row, hear, len(seen), weight, ctx.stride):
+            num = len(seen)
+            for span, by_frames in _frame_gradients(row, hear, num, matrix, kernel, ctx.stride):
                 by_taps[index] += by_frames.T @ seen[span]
                 if by_windows is not None:
                     by_windows[index, span] = by_frames @ by
@@ -147,11 +152,10 @@ def _count(frames: Tensor, weight: Tensor, stride: int) -> int:
     return (frames.shape[1] - weight.shape[2]) // stride + 1
 
 
-def _convolve(out: Tensor, hear: Hear, weight: Tensor, stride: int) -> None:
-    """Fill `out` (T', O), a piece at a time: what GELU makes is still in the cache when it is
-    multiplied."""
-    matrix = _matrix(weight)  # (K C, O)
-    for rows, span in _pieces(len(out), weight.shape[2], stride):
+def _convolve(out: Tensor, hear: Hear, matrix: Tensor, kernel: int, stride: int) -> None:
+    """Fill `out` (T', O) by a matrix (K C, O), a piece at a time: what GELU makes is still in the
+    cache when it is multiplied."""
+    for rows, span in _pieces(len(out), kernel, stride):
         piece = out[rows]
         for part, taps in _groups(F.gelu(hear(span)), matrix, len(piece), stride):
             if taps.start == 0:
@@ -203,12 +207,11 @@ class _WeightGradient:
 
 
 def _frame_gradients(
-    grad: Tensor, hear: Hear, num_frames: int, weight: Tensor, stride: int
+    grad: Tensor, hear: Hear, num_frames: int, matrix: Tensor, kernel: int, stride: int
 ) -> Iterator[tuple[slice, Tensor]]:
     """One utterance's gradient (T', O) -> that by its frames before GELU, a piece at a time, in
     the memory of what `hear` gives."""
-    matrix, kernel = _matrix(weight), weight.shape[2]
-    channels, step = weight.shape[1], _AT_ONCE * stride
+    channels, step = len(matrix) // kernel, _AT_ONCE * stride
     for start in range(0, num_frames, step):
         span = slice(start, min(start + step, num_frames))
         heard = hear(span)
