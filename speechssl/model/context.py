@@ -243,6 +243,8 @@ class TransformerLayer(nn.Module):
         self.attention_norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
         self.ffn_in = nn.Linear(config.dim, config.ffn_dim)
         self.ffn_out = nn.Linear(config.ffn_dim, config.dim)
+        self.fused: nn.Module | None = None
+        """``ffn_in`` and GELU as one, in a model from :func:`.int8.quantized`."""
         self.ffn_norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
         self.adapter = _adapter(config)
 
@@ -259,6 +261,8 @@ class TransformerLayer(nn.Module):
         return self.adapter(self.ffn_norm(x + self._drop(self._ffn(x))))
 
     def _ffn(self, x: Tensor) -> Tensor:
+        if self.fused is not None:
+            return self.ffn_out(self.fused(x))
         inner = self.ffn_in(x)
         # Nothing wraps the weight, and no compiler makes better code: keep less for the backward.
         plain = type(self.ffn_out) is nn.Linear and not torch.compiler.is_compiling()

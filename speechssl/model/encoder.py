@@ -38,6 +38,8 @@ class ConvEncoder(nn.Module):
             layers.append(ConvLayer(in_dim, dim, kernel, stride, config.bias, norm))
             in_dim = dim
         self.layers: Sequence[ConvLayer] = nn.ModuleList(layers)  # type: ignore[assignment]
+        self.int8: nn.Module | None = None
+        """All layers but the first, in a model from :func:`.int8.quantized`."""
         self.min_samples, self.hop_samples = shapes.receptive_field(config.kernels, config.strides)
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
@@ -48,6 +50,8 @@ class ConvEncoder(nn.Module):
 
     def forward(self, wave: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(B, S) float, (B,) samples -> latents (B, T, C), (B,) frames."""
+        if self.int8 is not None:
+            return self.in_8_bits(wave, lengths)
         if wave.device.type == "cpu" and not torch.compiler.is_compiling():
             return self.by_products(wave, lengths)
         return self.by_convolutions(wave, lengths)
@@ -74,6 +78,18 @@ class ConvEncoder(nn.Module):
             frames, lengths = layer.by_products(frames, lengths)
         return shapes.zero_padding(F.gelu(frames), lengths), lengths
 
+    def in_8_bits(self, wave: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """About the same by 8-bit products, in a model from :func:`.int8.quantized`."""
+        assert self.int8 is not None
+        first = self.layers[0]
+        windows, taps, _ = first.by_windows(wave, lengths)
+        if isinstance(first.norm, nn.LayerNorm):
+            latents = self.int8(first.norm(windows @ taps.transpose(1, 2)))  # (B, T, C)
+        else:
+            latents = self.int8(windows, taps)
+        lengths = self.output_lengths(lengths)
+        return shapes.zero_padding(latents, lengths), lengths
+
 
 class ConvLayer(nn.Module):
     """One strided convolution, its norm, GELU."""
@@ -85,9 +101,6 @@ class ConvLayer(nn.Module):
         self.kernel, self.stride = kernel, stride
         self.conv = nn.Conv1d(in_dim, out_dim, kernel, stride, bias=bias)
         nn.init.kaiming_normal_(self.conv.weight)
-        self.int8: nn.Module | None = None
-        """GELU and the convolution with its bias in 8 bits, in a model from
-        :func:`.int8.quantized`."""
         self.norm: nn.Module | None = None
         if norm == "layer":
             self.norm = nn.LayerNorm(out_dim)
@@ -109,8 +122,6 @@ class ConvLayer(nn.Module):
 
         Not for a group norm, which only the first layer has (:meth:`by_windows`).
         """
-        if self.int8 is not None:
-            return self._after(self.int8(frames), lengths)
         dtype = product_dtype(frames)
         frames = gelu_conv(frames.to(dtype), self.conv.weight.to(dtype), self.stride)
         return self._after(self._with_bias(frames), lengths)
@@ -119,8 +130,6 @@ class ConvLayer(nn.Module):
         self, windows: Tensor, taps: Tensor, lengths: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The same, of frames (B, T, C) that are ``windows @ taps.transpose(1, 2)``."""
-        if self.int8 is not None:
-            return self._after(self.int8(windows, taps), lengths)
         weight = self.conv.weight.to(windows.dtype)
         frames = windows_gelu_conv(windows, taps, weight, self.stride)
         return self._after(self._with_bias(frames), lengths)

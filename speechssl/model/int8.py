@@ -8,7 +8,8 @@ Shapes: B batch, T frames, C channels, O channels out, K kernel, G groups.
 """
 
 import copy
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -17,12 +18,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from speechssl.model.context import PositionalConv, SelfAttention
-from speechssl.model.encoder import ConvEncoder
+from speechssl.model import loops
+from speechssl.model.context import PositionalConv, SelfAttention, TransformerLayer
+from speechssl.model.encoder import ConvEncoder, ConvLayer
 from speechssl.model.speech_model import CTCModel, SpeechModel
 
 _AT_ONCE = 1 << 23
 """Numbers that are turned into 8 bits at a time."""
+
+_A_THREAD = 1 << 19
+"""Of how many of them a thread is worth waking up for."""
+
+_LEAST_GELU = -0.17
+"""Below which GELU never is."""
 
 Model = TypeVar("Model", SpeechModel, CTCModel)
 
@@ -70,8 +78,8 @@ def quantize_model(model: Model) -> Model:
     copied = copy.deepcopy(model, shared)
     speech = copied.speech if isinstance(copied, CTCModel) else copied
     if isinstance(speech.encoder, ConvEncoder):
-        for layer in speech.encoder.layers[1:]:  # the first is narrow
-            layer.int8 = Int8Conv(layer.conv)
+        others = speech.encoder.layers[1:]  # the first is narrow
+        speech.encoder.int8 = Int8ConvLayers(others) if others else None
     if isinstance(speech.context.position, PositionalConv):
         speech.context.position = Int8PositionalConv(speech.context.position)  # type: ignore[assignment]
     _replace_linear(speech.context)
@@ -83,6 +91,9 @@ def _replace_linear(module: nn.Module) -> None:
     if isinstance(module, SelfAttention):
         module.fused = Int8Linear(module.query, module.key, module.value)
         del module.query, module.key, module.value
+    if isinstance(module, TransformerLayer):
+        module.fused = Int8Linear(module.ffn_in, gelu=True)
+        del module.ffn_in
     for name, child in module.named_children():
         if type(child) is nn.Linear:
             setattr(module, name, Int8Linear(child))
@@ -127,60 +138,82 @@ class _Product(nn.Module):
 class Int8Linear(nn.Module):
     """``nn.Linear``, one or several with biases on the same input: (..., I) -> (..., O) float32."""
 
-    def __init__(self, *linears: nn.Linear) -> None:
+    def __init__(self, *linears: nn.Linear, gelu: bool = False) -> None:
         super().__init__()
         biases: list[Tensor] = [linear.bias for linear in linears if linear.bias is not None]
         weights: list[Tensor] = [linear.weight for linear in linears]
         self.product = _Product(torch.cat(weights), torch.cat(biases) if biases else None)
+        self.activation = "gelu" if gelu else "none"
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., I) -> (..., O) float32."""
+        """(..., I) -> (..., O) float32, after GELU where that was asked for."""
         codes, scale, zero = quantize(x.flatten(0, -2))
-        return self.product(codes, scale, zero, "none").unflatten(0, x.shape[:-1])
+        return self.product(codes, scale, zero, self.activation).unflatten(0, x.shape[:-1])
+
+
+class Int8ConvLayers(nn.Module):
+    """All layers of a :class:`.encoder.ConvEncoder` but the first, over frames laid out (B, T, C),
+    as in :mod:`speechssl.model.strided_conv`."""
+
+    def __init__(self, layers: Sequence[ConvLayer]) -> None:
+        super().__init__()
+        self.convs: Sequence[Int8Conv] = nn.ModuleList(  # type: ignore[assignment]
+            Int8Conv(layer.conv, layer.norm) for layer in layers
+        )
+
+    def forward(self, frames: Tensor, taps: Tensor | None = None) -> Tensor:
+        """The first layer's output before its GELU, (B, T, C), or the windows (B, T, W) and taps
+        (B, C, W) whose product it is -> the last one's after GELU, (B, T', O) float32.
+
+        A product is never held as a whole: of all that a model computes it is the largest.
+        """
+        batch, num, width = frames.shape
+        gelu = True
+        if taps is None:
+            hear = frames.flatten(0, 1).__getitem__
+        else:
+            hear, width = functools.partial(_windowed, frames, taps), taps.shape[1]
+        for conv in self.convs:
+            codes, scale, zero = quantize_pieces(hear, batch * num, width, gelu=gelu)
+            out = conv(codes.view(batch, num, width), scale, zero)  # (B, T', O)
+            num, width = out.shape[1:]
+            hear = out.flatten(0, 1).__getitem__
+            gelu = conv.norm is not None
+        return F.gelu(out) if gelu else out
+
+
+def _windowed(windows: Tensor, taps: Tensor, span: slice) -> Tensor:
+    """A slice of the rows of ``windows @ taps.transpose(1, 2)``, all utterances one after another:
+    (B, T, W), (B, C, W) -> (N, C)."""
+    num, parts = windows.shape[1], []
+    for index in range(span.start // num, (span.stop - 1) // num + 1):
+        own = slice(max(span.start - index * num, 0), span.stop - index * num)
+        parts.append(windows[index, own] @ taps[index].T)
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 class Int8Conv(nn.Module):
-    """GELU and ``nn.Conv1d`` over frames laid out (B, T, C), as in
-    :mod:`speechssl.model.strided_conv`."""
+    """``nn.Conv1d`` and a norm, or without a norm GELU, over frames laid out (B, T, C)."""
 
-    def __init__(self, conv: nn.Conv1d) -> None:
+    def __init__(self, conv: nn.Conv1d, norm: nn.Module | None) -> None:
         super().__init__()
         (self.kernel,), (self.stride,) = conv.kernel_size, conv.stride
         weight = conv.weight.permute(0, 2, 1).flatten(1)  # (O, K C)
         self.product = _Product(weight, conv.bias)
+        self.norm = norm
 
-    def forward(self, frames: Tensor, taps: Tensor | None = None) -> Tensor:
-        """(B, T, C) -> (B, T', O) float32; with taps (B, C, W) for windows (B, T, W), whose product
-        they are, as in :func:`.strided_conv.windows_gelu_conv`."""
-        if taps is not None:
-            return self._of_windows(frames, taps)
-        rows = frames.flatten(0, 1)
-        coded = quantize_pieces(lambda span: F.gelu(rows[span]), *rows.shape)
-        return self._convolve(*coded, len(frames))
-
-    def _of_windows(self, windows: Tensor, taps: Tensor) -> Tensor:
-        batch, num, _ = windows.shape
-
-        def hear(span: slice) -> Tensor:
-            """A slice of the rows of all utterances, one after another."""
-            parts = []
-            for index in range(span.start // num, (span.stop - 1) // num + 1):
-                own = slice(max(span.start - index * num, 0), span.stop - index * num)
-                parts.append(windows[index, own] @ taps[index].T)
-            return F.gelu(parts[0] if len(parts) == 1 else torch.cat(parts))
-
-        return self._convolve(*quantize_pieces(hear, batch * num, taps.shape[1]), batch)
-
-    def _convolve(self, codes: Tensor, scale: float, zero: int, batch: int) -> Tensor:
-        """(B T, C) uint8 -> (B, T', O) float32."""
-        channels, num = codes.shape[1], len(codes) // batch
+    def forward(self, codes: Tensor, scale: float, zero: int) -> Tensor:
+        """(B, T, C) uint8 -> (B, T', O) float32."""
+        batch, num, channels = codes.shape
         step = self.stride * channels
         count = (num - self.kernel) // self.stride + 1
         windows = codes.as_strided(
             (batch, count, self.kernel * channels), (num * channels, step, 1)
         )  # (B, T', K C)
-        rows = self.product(windows.flatten(0, 1), scale, zero, "none")
-        return rows.unflatten(0, (batch, count))
+        activation = "gelu" if self.norm is None else "none"
+        rows = self.product(windows.flatten(0, 1), scale, zero, activation)
+        out = rows.unflatten(0, (batch, count))
+        return out if self.norm is None else cast(Tensor, self.norm(out))
 
 
 class Int8PositionalConv(nn.Module):
@@ -208,16 +241,17 @@ class Int8PositionalConv(nn.Module):
         return torch.cat(parts, 1).unflatten(0, (-1, num))
 
 
-def quantize(values: Tensor) -> tuple[Tensor, float, int]:
-    """uint8 of the same shape, scale and zero: values are about (uint8 - zero) * scale."""
+def quantize(values: Tensor, *, gelu: bool = False) -> tuple[Tensor, float, int]:
+    """uint8 of the same shape, scale and zero: values, or their GELU, are about
+    (uint8 - zero) * scale."""
     rows = values.reshape(-1, values.shape[-1])
-    codes, scale, zero = quantize_pieces(rows.__getitem__, *rows.shape)
+    codes, scale, zero = quantize_pieces(rows.__getitem__, *rows.shape, gelu=gelu)
     return codes.view(values.shape), scale, zero
 
 
 @torch.no_grad()
 def quantize_pieces(
-    hear: Callable[[slice], Tensor], num: int, width: int
+    hear: Callable[[slice], Tensor], num: int, width: int, *, gelu: bool = False
 ) -> tuple[Tensor, float, int]:
     """:func:`quantize` of (num, width) float32, of which `hear` gives the rows of a slice: many are
     asked for a part at a time, and twice, so that they are never held as a whole."""
@@ -226,17 +260,43 @@ def quantize_pieces(
     if len(spans) == 1:
         whole = hear(spans[0])
         hear = whole.__getitem__
-    limits = [torch.aminmax(hear(span)) for span in spans]
-    low = min([0.0, *(float(lowest) for lowest, _ in limits)])
-    high = max([0.0, *(float(highest) for _, highest in limits)])
+    limits = [_limits(hear(span)) for span in spans]
+    low = min([0.0, *(lowest for lowest, _ in limits)])
+    high = max([0.0, *(highest for _, highest in limits)])
+    if gelu:
+        low, high = max(low, _LEAST_GELU), float(F.gelu(torch.tensor(high)))
     scale = (high - low) / 255 or 1.0
     zero = round(-low / scale)
     codes = torch.empty(num, width, dtype=torch.uint8)
     for span in spans:
-        values = hear(span)
-        # Values are not negative here, so that cutting off half more than the value rounds it. By
-        # way of int16, because a CPU turns float32 into uint8 several times more slowly.
-        offset = values.new_full((1,), zero + 0.5)
-        rounded = torch.add(offset, values, alpha=1 / scale).clamp_(0, 255).to(torch.int16)
-        codes[span] = rounded
+        _code(hear(span), scale, zero, gelu, codes[span])
     return codes, scale, zero
+
+
+def _limits(values: Tensor) -> tuple[float, float]:
+    """The least and the greatest of (N, C) float32."""
+    found = loops.load("int8_loops")
+    if found is None:
+        lowest, highest = torch.aminmax(values)
+    else:
+        lowest, highest = torch.empty(2, len(values))
+        arrays = [loops.array(v) for v in (values, lowest, highest)]
+        loops.over_rows(found.limits, len(values), *arrays, least=_A_THREAD // values.shape[1])
+        lowest, highest = lowest.min(), highest.max()
+    return float(lowest), float(highest)
+
+
+def _code(values: Tensor, scale: float, zero: int, gelu: bool, out: Tensor) -> None:
+    """Fill `out` (N, C) uint8 from values (N, C) float32."""
+    found = loops.load("int8_loops")
+    if found is not None:
+        arrays = loops.array(values), 1 / scale, float(zero), loops.array(out)
+        loop = found.gelu_codes if gelu else found.codes
+        loops.over_rows(loop, len(values), *arrays, least=_A_THREAD // values.shape[1])
+        return
+    values = F.gelu(values) if gelu else values
+    # Values are not negative here, so that cutting off half more than the value rounds it. By
+    # way of int16, because a CPU turns float32 into uint8 several times more slowly.
+    offset = values.new_full((1,), zero + 0.5)
+    rounded = torch.add(offset, values, alpha=1 / scale).clamp_(0, 255).to(torch.int16)
+    out.copy_(rounded)

@@ -49,6 +49,26 @@ def tanh(x: Any) -> Any:
 
 
 @compiled
+def erf(x: Any) -> Any:
+    """The error function within 4e-7: a quotient of polynomials (the form of Eigen's erf)."""
+    x = min(max(x, _F32(-4)), _F32(4))
+    y = x * x
+    p = _F32(-2.72614225801306e-10)
+    p = p * y + _F32(2.77068142495902e-08)
+    p = p * y + _F32(-2.10102402082508e-06)
+    p = p * y + _F32(-5.69250639462346e-05)
+    p = p * y + _F32(-7.34990630326855e-04)
+    p = p * y + _F32(-2.95459980854025e-03)
+    p = p * y + _F32(-1.60960333262415e-02)
+    q = _F32(-1.45660718464996e-05)
+    q = q * y + _F32(-2.13374055278905e-04)
+    q = q * y + _F32(-1.68282697438203e-03)
+    q = q * y + _F32(-7.37332916720468e-03)
+    q = q * y + _F32(-1.42647390514189e-02)
+    return x * p / q
+
+
+@compiled
 def exp2(x: Any) -> Any:
     """2 ** x for x <= 128, within 3e-7 of its size; 0 below 2 ** -126."""
     x = max(x, _F32(-127))

@@ -2,19 +2,26 @@
 
 The modules that hold them import numba, which a broken installation may lack; whoever calls them
 has a plain form for that.
+
+The threads are those of torch's own OpenMP library where that is GNU's: after each of torch's
+operations they spin for a while, and would take half of their cores from any other threads.
 """
 
+import ctypes
 import functools
 import importlib
 import itertools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import torch
 from torch import Tensor
+
+Call = Callable[[], None]
 
 
 @functools.cache
@@ -27,24 +34,65 @@ def load(name: str) -> ModuleType | None:
         return None
 
 
-def over_rows(loop: Callable[..., None], num: int, *args: object) -> None:
-    """``loop(first, last, *args)`` for all of `num` rows, a part of them in each thread."""
-    parts = min(torch.get_num_threads(), max(num, 1))
+def over_rows(loop: Callable[..., None], num: int, *args: object, least: int = 1) -> None:
+    """``loop(first, last, *args)`` for all of `num` rows, a part of them in each thread, which is
+    at least `least` rows where there are so many."""
+    parts = min(torch.get_num_threads(), max(num // max(least, 1), 1))
     ends = [num * part // parts for part in range(parts + 1)]
     side_by_side([functools.partial(loop, *part, *args) for part in itertools.pairwise(ends)])
 
 
-def side_by_side(calls: Sequence[Callable[[], None]]) -> None:
+def side_by_side(calls: Sequence[Call]) -> None:
     """Make all calls, each in a thread, as many at a time as torch may use."""
     threads = torch.get_num_threads()
     if threads == 1 or len(calls) == 1:
         for call in calls:
             call()
-        return
-    others = [_pool(threads).submit(call) for call in calls[1:]]
-    calls[0]()
-    for other in others:
-        other.result()
+    elif (openmp := _openmp()) is not None:
+        _in_team(openmp, threads, calls)
+    else:
+        others = [_pool(threads).submit(call) for call in calls[1:]]
+        calls[0]()
+        for other in others:
+            other.result()
+
+
+def _in_team(openmp: ctypes.CDLL, threads: int, calls: Sequence[Call]) -> None:
+    """Make the calls in torch's team of threads, of which none may be left out: OpenMP would end
+    those that are not asked for."""
+    errors: list[BaseException] = []
+
+    def work(_: object) -> None:
+        try:
+            for call in calls[openmp.omp_get_thread_num() :: openmp.omp_get_num_threads()]:
+                call()
+        except BaseException as error:  # raised below, in the thread that called
+            errors.append(error)
+
+    openmp.GOMP_parallel(_WORK(work), None, threads, 0)
+    if errors:
+        raise errors[0]
+
+
+_WORK = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+@functools.cache
+def _openmp() -> ctypes.CDLL | None:
+    """The GNU OpenMP library that torch has loaded; None where it has another."""
+    try:
+        lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return None
+    paths = {line.split(maxsplit=5)[5] for line in lines if "/libgomp" in line}
+    own = [path for path in sorted(paths) if path.startswith(str(Path(torch.__file__).parent))]
+    try:
+        library = ctypes.CDLL((own or sorted(paths))[0])
+        library.GOMP_parallel.argtypes = [_WORK, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+        library.GOMP_parallel.restype = None
+    except (IndexError, OSError, AttributeError):
+        return None
+    return library
 
 
 @functools.cache
@@ -52,8 +100,14 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads - 1, thread_name_prefix="loops")
 
 
-if hasattr(os, "register_at_fork"):  # a forked process has none of the threads
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+def _forked() -> None:
+    """A forked process has none of the threads, and OpenMP waits for its own in vain."""
+    _pool.cache_clear()
+    globals()["_openmp"] = lambda: None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def array(values: Tensor) -> np.ndarray:

@@ -9,12 +9,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from speechssl.model import config as sizes
-from speechssl.model import int8
+from speechssl.model import int8, loops
 from speechssl.model.config import ContextConfig, ConvEncoderConfig, ModelConfig
 from speechssl.model.context import PositionalConv
+from speechssl.model.encoder import ConvLayer
 from speechssl.model.heads import CTCHead
 from speechssl.model.int8 import (
-    Int8Conv,
+    Int8ConvLayers,
     Int8Linear,
     Int8PositionalConv,
     int8_is_fast,
@@ -74,18 +75,45 @@ def test_a_linear_map(bias):
     assert 0 < error(rough, linear(x)) < 0.03
 
 
+@pytest.mark.parametrize("gelu", [False, True])
+def test_the_compiled_loops_code_as_the_plain_form_does(gelu, monkeypatch):
+    if loops.load("int8_loops") is None:
+        pytest.skip("numba does not load")
+    made = torch.Generator().manual_seed(0)
+    for size, bias in [((50, 7), 0.0), ((3, 9), 4.0), ((3, 9), -4.0), ((300, 2000), 0.0)]:
+        values = torch.randn(size, generator=made) + bias
+        codes, *rest = quantize(values, gelu=gelu)
+        with monkeypatch.context() as without:
+            without.setattr(loops, "load", lambda _: None)
+            plain, *others = quantize(values, gelu=gelu)
+        assert rest == others
+        apart = (codes.int() - plain.int()).abs()
+        assert apart.max() <= 1  # where GELU or a product is rounded otherwise, on a border
+        assert (apart > 0).float().mean() < 1e-3
+        exact = F.gelu(values) if gelu else values
+        assert ((codes.float() - rest[1]) * rest[0] - exact).abs().max() <= 0.51 * rest[0]
+
+
+@pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (2, 2), (1, 1), (5, 3)])
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("at_once", [1, 100, 1 << 23])
-def test_gelu_and_a_convolution(kernel, stride, batch, at_once, monkeypatch):
+def test_convolutions_with_gelu(norm, kernel, stride, batch, at_once, monkeypatch):
     monkeypatch.setattr(int8, "_AT_ONCE", at_once)
     torch.manual_seed(0)
-    conv, x = nn.Conv1d(12, 20, kernel, stride), torch.randn(batch, 31, 12)
-    exact = conv(F.gelu(x).transpose(1, 2)).transpose(1, 2)
-    assert 0 < error(Int8Conv(conv)(x), exact) < 0.03
-    windows, taps = torch.randn(batch, 31, 6), torch.randn(batch, 12, 6)
-    whole = windows @ taps.transpose(1, 2)
-    torch.testing.assert_close(Int8Conv(conv)(windows, taps), Int8Conv(conv)(whole))
+    layers = nn.ModuleList(
+        ConvLayer(dim, out, kernel, stride, norm, "layer" if norm else "none")
+        for dim, out in [(12, 20), (20, 8)]
+    )
+    windows, taps = torch.randn(batch, 61, 6), torch.randn(batch, 12, 6)
+    frames = windows @ taps.transpose(1, 2)
+    exact, lengths = F.gelu(frames).transpose(1, 2), torch.tensor([61] * batch)
+    for layer in layers:
+        exact, lengths = layer(exact, lengths)
+    rough = Int8ConvLayers(layers)(frames)
+    assert rough.shape == exact.transpose(1, 2).shape
+    assert 0 < error(rough, exact.transpose(1, 2)) < 0.05
+    torch.testing.assert_close(Int8ConvLayers(layers)(windows, taps), rough)
 
 
 def test_parts_are_coded_as_the_whole(monkeypatch):
@@ -133,7 +161,7 @@ def test_a_model_is_about_the_same_and_the_given_one_stays(kind):
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert rough.head.linear.weight is model.head.linear.weight  # what is not multiplied in 8 bits
-    changed = {type(module) for module in model.modules()} & {Int8Linear, Int8Conv}
+    changed = {type(module) for module in model.modules()} & {Int8Linear, Int8ConvLayers}
     assert not changed
     assert all(value.requires_grad for value in model.parameters())
 
@@ -141,7 +169,8 @@ def test_a_model_is_about_the_same_and_the_given_one_stays(kind):
 def test_every_matrix_of_the_published_form_is_replaced():
     rough = quantized(SpeechModel(MODELS["layer"]))
     assert not [m for m in rough.context.layers.modules() if type(m) is nn.Linear]
-    assert all(isinstance(layer.int8, Int8Conv) for layer in rough.encoder.layers[1:])
+    assert all(layer.fused.activation == "gelu" for layer in rough.context.layers)
+    assert len(rough.encoder.int8.convs) == len(rough.encoder.layers) - 1
     assert isinstance(rough.project, Int8Linear)
 
 
