@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from speechssl import device
-from speechssl.device import autocast, bf16_is_fast, memory, pick_device
+from speechssl.device import autocast, bf16_is_fast, memory, pick_device, precision_advice
 
 
 def test_the_machine_has_memory():
@@ -50,6 +50,8 @@ def test_bfloat16_is_taken_where_the_cpu_has_tiles(tiles, monkeypatch):
         assert torch.is_autocast_enabled("cpu") == tiles
     with autocast(cpu, "bf16"):
         assert torch.is_autocast_enabled("cpu")
+    assert ("auto takes float32" in precision_advice(cpu, "bf16")) == (not tiles)
+    assert not precision_advice(cpu, "auto") + precision_advice(cpu, "fp32")
 
 
 @pytest.mark.parametrize("name", ["gpu", "mps", "cuda:", "cpu:1", ""])

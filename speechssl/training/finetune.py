@@ -19,7 +19,13 @@ from speechssl.data.distortion import DistortionConfig, DistortionPool
 from speechssl.data.distortion import none as no_distortion
 from speechssl.data.manifest import Utterance
 from speechssl.decoding.greedy import Hypothesis, blank_rate, greedy_decode
-from speechssl.device import Precision, autocast, keep_freed_memory, pick_device
+from speechssl.device import (
+    Precision,
+    autocast,
+    keep_freed_memory,
+    pick_device,
+    precision_advice,
+)
 from speechssl.fields import check_fields
 from speechssl.interop.sources import open_model
 from speechssl.interop.vocabulary import NEVER
@@ -261,7 +267,9 @@ def finetune(
         if announce and begins:
             cost = plan_run(work, dataset, config.loop, config.batch_s, device)
             if not quiet:
-                print(describe(cost, config.loop, datetime.now()), file=sys.stderr, flush=True)
+                advice = precision_advice(device, config.precision)
+                plan_text = describe(cost, config.loop, datetime.now(), advice)
+                print(plan_text, file=sys.stderr, flush=True)
         return train(
             run,
             work,

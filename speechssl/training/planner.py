@@ -105,8 +105,8 @@ def plan_run(
     return replace(plan, update_s=update_s, updates_per_epoch=per_epoch)
 
 
-def describe(plan: Plan, loop: LoopConfig, now: datetime) -> str:
-    """The plan for a person: parameters, memory, speed, and when it ends."""
+def describe(plan: Plan, loop: LoopConfig, now: datetime, advice: str = "") -> str:
+    """The plan for a person: parameters, memory, speed, when it ends, and what `advice` says."""
     batch, state = plan.needs(plan.batch_s) - plan.state_bytes, plan.state_bytes
     times = f"{loop.accumulate} x " if loop.accumulate > 1 else ""
     seconds, updates = _length(plan, loop)
@@ -124,6 +124,7 @@ def describe(plan: Plan, loop: LoopConfig, now: datetime) -> str:
             f"(measured on {_MEASURED}).",
             f"End: {day}{ends:%H:%M}, after {_duration(seconds)}{budget} and about {updates:,} "
             f"updates; every recording is heard about {heard:.2g} times.",
+            *([advice] if advice else []),
         )
     )
 

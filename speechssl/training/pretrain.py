@@ -24,7 +24,13 @@ from speechssl.data.distortion import light as light_distortion
 from speechssl.data.distortion import none as no_distortion
 from speechssl.data.index import Corpora, durations_s
 from speechssl.data.manifest import Utterance
-from speechssl.device import Precision, autocast, keep_freed_memory, pick_device
+from speechssl.device import (
+    Precision,
+    autocast,
+    keep_freed_memory,
+    pick_device,
+    precision_advice,
+)
 from speechssl.fields import check_fields
 from speechssl.interop.sources import open_model
 from speechssl.model import config as model_config
@@ -240,7 +246,9 @@ def pretrain(
         if announce and begins:
             cost = plan_run(work, dataset, config.loop, config.batch_s, device)
             if not quiet:
-                print(describe(cost, config.loop, datetime.now()), file=sys.stderr, flush=True)
+                advice = precision_advice(device, config.precision)
+                plan_text = describe(cost, config.loop, datetime.now(), advice)
+                print(plan_text, file=sys.stderr, flush=True)
         if profile:
             spent = profile_steps(
                 work, optimizer, dataset, config.loop, config.optim, run / "profile"
