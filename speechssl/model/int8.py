@@ -10,7 +10,7 @@ Shapes: B batch, T frames, C channels, O channels out, K kernel, G groups.
 import copy
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -24,7 +24,7 @@ from speechssl.model.encoder import ConvEncoder, ConvLayer
 from speechssl.model.speech_model import CTCModel, SpeechModel
 
 _AT_ONCE = 1 << 23
-"""Numbers that are turned into 8 bits at a time."""
+"""Numbers that are coded at a time in the convolutions."""
 
 _A_THREAD = 1 << 19
 """Of how many of them a thread is worth waking up for."""
@@ -134,6 +134,45 @@ class _Product(nn.Module):
         )
         return product
 
+    def fine(self, codes: "FineCodes") -> Tensor:
+        """The same of rows in two bytes."""
+        low = torch.ops.onednn.qlinear_pointwise(
+            codes.low,
+            codes.scale,
+            codes.zero & 255,
+            self.weight,
+            self.scale,
+            self.zero,
+            None,
+            1.0,
+            0,
+            torch.float32,
+            "none",
+            [],
+            "none",
+        )
+        product: Tensor = torch.ops.onednn.qlinear_pointwise.binary(
+            codes.high,
+            256 * codes.scale,
+            codes.zero >> 8,
+            self.weight,
+            self.scale,
+            self.zero,
+            low,
+            self.bias,
+            1.0,
+            0,
+            torch.float32,
+            1.0,
+            0,
+            "sum",
+            1.0,
+            "none",
+            [],
+            "none",
+        )
+        return product
+
 
 class Int8Linear(nn.Module):
     """``nn.Linear``, one or several with biases on the same input: (..., I) -> (..., O) float32."""
@@ -168,18 +207,15 @@ class Int8ConvLayers(nn.Module):
         A product is never held as a whole: of all that a model computes it is the largest.
         """
         batch, num, width = frames.shape
-        gelu = True
         if taps is None:
             hear = frames.flatten(0, 1).__getitem__
         else:
             hear, width = functools.partial(_windowed, frames, taps), taps.shape[1]
         for conv in self.convs:
-            codes, scale, zero = quantize_pieces(hear, batch * num, width, gelu=gelu)
-            out = conv(codes.view(batch, num, width), scale, zero)  # (B, T', O)
+            out = conv(gelu_codes(hear, batch * num, width), batch)  # (B, T', O)
             num, width = out.shape[1:]
             hear = out.flatten(0, 1).__getitem__
-            gelu = conv.norm is not None
-        return F.gelu(out) if gelu else out
+        return F.gelu(out)
 
 
 def _windowed(windows: Tensor, taps: Tensor, span: slice) -> Tensor:
@@ -193,7 +229,11 @@ def _windowed(windows: Tensor, taps: Tensor, span: slice) -> Tensor:
 
 
 class Int8Conv(nn.Module):
-    """``nn.Conv1d`` and a norm, or without a norm GELU, over frames laid out (B, T, C)."""
+    """``nn.Conv1d`` and the norm behind it, if any, over frames laid out (B, T, C).
+
+    Its input is coded in two bytes, each of which meets the weights of 8 bits: in one byte the loud
+    frames leave too little for the others (RESULTS.md).
+    """
 
     def __init__(self, conv: nn.Conv1d, norm: nn.Module | None) -> None:
         super().__init__()
@@ -202,16 +242,17 @@ class Int8Conv(nn.Module):
         self.product = _Product(weight, conv.bias)
         self.norm = norm
 
-    def forward(self, codes: Tensor, scale: float, zero: int) -> Tensor:
-        """(B, T, C) uint8 -> (B, T', O) float32."""
-        batch, num, channels = codes.shape
-        step = self.stride * channels
+    def forward(self, codes: "FineCodes", batch: int) -> Tensor:
+        """(B T, C) -> (B, T', O) float32."""
+        num, channels = len(codes.high) // batch, codes.high.shape[1]
         count = (num - self.kernel) // self.stride + 1
-        windows = codes.as_strided(
-            (batch, count, self.kernel * channels), (num * channels, step, 1)
-        )  # (B, T', K C)
-        activation = "gelu" if self.norm is None else "none"
-        rows = self.product(windows.flatten(0, 1), scale, zero, activation)
+        size = (batch, count, self.kernel * channels)
+        steps = (num * channels, self.stride * channels, 1)
+        high, low = (
+            half.as_strided(size, steps).flatten(0, 1)  # (B T', K C)
+            for half in (codes.high, codes.low)
+        )
+        rows = self.product.fine(replace(codes, high=high, low=low))
         out = rows.unflatten(0, (batch, count))
         return out if self.norm is None else cast(Tensor, self.norm(out))
 
@@ -241,20 +282,41 @@ class Int8PositionalConv(nn.Module):
         return torch.cat(parts, 1).unflatten(0, (-1, num))
 
 
-def quantize(values: Tensor, *, gelu: bool = False) -> tuple[Tensor, float, int]:
-    """uint8 of the same shape, scale and zero: values, or their GELU, are about
-    (uint8 - zero) * scale."""
-    rows = values.reshape(-1, values.shape[-1])
-    codes, scale, zero = quantize_pieces(rows.__getitem__, *rows.shape, gelu=gelu)
+def quantize(values: Tensor) -> tuple[Tensor, float, int]:
+    """uint8 of the same shape, scale and zero: values are about (uint8 - zero) * scale."""
+    rows = values.detach().reshape(-1, values.shape[-1])
+    low, high = _limits(rows)
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = (high - low) / 255 or 1.0
+    zero = round(-low / scale)
+    codes = torch.empty(rows.shape, dtype=torch.uint8)
+    found = loops.load("int8_loops")
+    if found is not None:
+        _run(found.codes, rows, 1 / scale, float(zero), codes)
+    else:
+        # Values are not negative here, so that cutting off half more than the value rounds it. By
+        # way of int16, because a CPU turns float32 into uint8 several times more slowly.
+        offset = rows.new_full((1,), zero + 0.5)
+        codes = torch.add(offset, rows, alpha=1 / scale).clamp_(0, 255).to(torch.int16).byte()
     return codes.view(values.shape), scale, zero
 
 
+@dataclass(frozen=True)
+class FineCodes:
+    """float32 numbers in two bytes: about (256 * high + low - zero) * scale."""
+
+    high: Tensor
+    """(N, C) uint8."""
+    low: Tensor
+    """(N, C) uint8."""
+    scale: float
+    zero: int
+
+
 @torch.no_grad()
-def quantize_pieces(
-    hear: Callable[[slice], Tensor], num: int, width: int, *, gelu: bool = False
-) -> tuple[Tensor, float, int]:
-    """:func:`quantize` of (num, width) float32, of which `hear` gives the rows of a slice: many are
-    asked for a part at a time, and twice, so that they are never held as a whole."""
+def gelu_codes(hear: Callable[[slice], Tensor], num: int, width: int) -> FineCodes:
+    """The codes of the GELU of (num, width) float32, of which `hear` gives the rows of a slice:
+    many are asked for a part at a time, and twice, so that they are never held as a whole."""
     step = max(_AT_ONCE // width, 1)
     spans = [slice(start, min(start + step, num)) for start in range(0, num, step)]
     if len(spans) == 1:
@@ -263,14 +325,20 @@ def quantize_pieces(
     limits = [_limits(hear(span)) for span in spans]
     low = min([0.0, *(lowest for lowest, _ in limits)])
     high = max([0.0, *(highest for _, highest in limits)])
-    if gelu:
-        low, high = max(low, _LEAST_GELU), float(F.gelu(torch.tensor(high)))
-    scale = (high - low) / 255 or 1.0
+    low, high = max(low, _LEAST_GELU), float(F.gelu(torch.tensor(high)))
+    scale = (high - low) / 65535 or 1.0
     zero = round(-low / scale)
-    codes = torch.empty(num, width, dtype=torch.uint8)
+    found = loops.load("int8_loops")
+    halves = torch.empty(2, num, width, dtype=torch.uint8)
     for span in spans:
-        _code(hear(span), scale, zero, gelu, codes[span])
-    return codes, scale, zero
+        values, upper, lower = hear(span), halves[0, span], halves[1, span]
+        if found is not None:
+            _run(found.gelu_codes, values, 1 / scale, float(zero), upper, lower)
+            continue
+        codes = torch.add(zero + 0.5, F.gelu(values), alpha=1 / scale).clamp_(0, 65535).int()
+        upper.copy_(codes >> 8)
+        lower.copy_(codes & 255)
+    return FineCodes(halves[0], halves[1], scale, zero)
 
 
 def _limits(values: Tensor) -> tuple[float, float]:
@@ -280,23 +348,12 @@ def _limits(values: Tensor) -> tuple[float, float]:
         lowest, highest = torch.aminmax(values)
     else:
         lowest, highest = torch.empty(2, len(values))
-        arrays = [loops.array(v) for v in (values, lowest, highest)]
-        loops.over_rows(found.limits, len(values), *arrays, least=_A_THREAD // values.shape[1])
+        _run(found.limits, values, lowest, highest)
         lowest, highest = lowest.min(), highest.max()
     return float(lowest), float(highest)
 
 
-def _code(values: Tensor, scale: float, zero: int, gelu: bool, out: Tensor) -> None:
-    """Fill `out` (N, C) uint8 from values (N, C) float32."""
-    found = loops.load("int8_loops")
-    if found is not None:
-        arrays = loops.array(values), 1 / scale, float(zero), loops.array(out)
-        loop = found.gelu_codes if gelu else found.codes
-        loops.over_rows(loop, len(values), *arrays, least=_A_THREAD // values.shape[1])
-        return
-    values = F.gelu(values) if gelu else values
-    # Values are not negative here, so that cutting off half more than the value rounds it. By
-    # way of int16, because a CPU turns float32 into uint8 several times more slowly.
-    offset = values.new_full((1,), zero + 0.5)
-    rounded = torch.add(offset, values, alpha=1 / scale).clamp_(0, 255).to(torch.int16)
-    out.copy_(rounded)
+def _run(loop: Callable[..., None], values: Tensor, *args: Tensor | float) -> None:
+    """A loop over the rows of `values` (N, C), in one thread where they are few."""
+    arrays = [loops.array(a) if isinstance(a, Tensor) else a for a in (values, *args)]
+    loops.over_rows(loop, len(values), *arrays, least=_A_THREAD // values.shape[1])

@@ -1,4 +1,4 @@
-"""Numbers turned into 8 bits, with GELU before or without, compiled (numba); called through
+"""Numbers turned into one byte or two, compiled (numba); called through
 :mod:`speechssl.model.int8`.
 
 Each loop does the rows from `first` up to `last`. Shapes: N rows, C columns.
@@ -38,13 +38,16 @@ def codes(first: int, last: int, values: Array, each: float, zero: float, out: A
 
 
 @compiled
-def gelu_codes(first: int, last: int, values: Array, each: float, zero: float, out: Array) -> None:
-    """:func:`codes` of the GELU of values."""
+def gelu_codes(
+    first: int, last: int, values: Array, each: float, zero: float, high: Array, low: Array
+) -> None:
+    """Fill `high` and `low` (N, C) uint8 with the two bytes of ``gelu(values) * each + zero``,
+    rounded."""
     factor, offset = _F32(each), _F32(_F32(zero) + _HALF)
     for i in range(first, last):
-        row, to = values[i], out[i]
+        row, upper, lower = values[i], high[i], low[i]
         for j in range(len(row)):
-            x = row[j]
-            y = _HALF * x * (_F32(1) + erf(x * _ROOT))
-            y = min(max(y * factor + offset, _F32(0)), _F32(255))
-            to[j] = _U8(_I32(y))
+            heard = _HALF * row[j] * (_F32(1) + erf(row[j] * _ROOT))
+            code = _I32(min(max(heard * factor + offset, _F32(0)), _F32(65535)))
+            upper[j] = _U8(code >> 8)
+            lower[j] = _U8(code & 255)
