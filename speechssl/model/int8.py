@@ -2,7 +2,8 @@
 
 Dynamic quantization: each output channel of a weight has its scale; an input is scaled by what it
 holds at that moment, as a whole, so that what is computed for an utterance depends on what it is
-batched with. Norms, the weights of attention, a filterbank and the head stay as they are.
+batched with; those of the encoder's convolutions take two bytes. Norms, the weights of attention, a
+filterbank and the head stay as they are.
 
 Shapes: B batch, T frames, C channels, O channels out, K kernel, G groups.
 """
@@ -117,40 +118,11 @@ class _Product(nn.Module):
     def forward(self, rows: Tensor, scale: float, zero: int, activation: str) -> Tensor:
         """Rows (N, I) uint8, which stand for (rows - zero) * scale; `activation` is none or
         gelu."""
-        product: Tensor = torch.ops.onednn.qlinear_pointwise(
-            rows,
-            scale,
-            zero,
-            self.weight,
-            self.scale,
-            self.zero,
-            self.bias,
-            1.0,
-            0,
-            torch.float32,
-            activation,
-            [],
-            "none",
-        )
-        return product
+        return self._times(rows, scale, zero, self.bias, activation)
 
     def fine(self, codes: "FineCodes") -> Tensor:
         """The same of rows in two bytes."""
-        low = torch.ops.onednn.qlinear_pointwise(
-            codes.low,
-            codes.scale,
-            codes.zero & 255,
-            self.weight,
-            self.scale,
-            self.zero,
-            None,
-            1.0,
-            0,
-            torch.float32,
-            "none",
-            [],
-            "none",
-        )
+        low = self._times(codes.low, codes.scale, codes.zero & 255, None, "none")
         product: Tensor = torch.ops.onednn.qlinear_pointwise.binary(
             codes.high,
             256 * codes.scale,
@@ -168,6 +140,26 @@ class _Product(nn.Module):
             "sum",
             1.0,
             "none",
+            [],
+            "none",
+        )
+        return product
+
+    def _times(
+        self, rows: Tensor, scale: float, zero: int, bias: Tensor | None, activation: str
+    ) -> Tensor:
+        product: Tensor = torch.ops.onednn.qlinear_pointwise(
+            rows,
+            scale,
+            zero,
+            self.weight,
+            self.scale,
+            self.zero,
+            bias,
+            1.0,
+            0,
+            torch.float32,
+            activation,
             [],
             "none",
         )
@@ -289,9 +281,9 @@ def quantize(values: Tensor) -> tuple[Tensor, float, int]:
     low, high = min(low, 0.0), max(high, 0.0)
     scale = (high - low) / 255 or 1.0
     zero = round(-low / scale)
-    codes = torch.empty(rows.shape, dtype=torch.uint8)
     found = loops.load("int8_loops")
     if found is not None:
+        codes = torch.empty(rows.shape, dtype=torch.uint8)
         _run(found.codes, rows, 1 / scale, float(zero), codes)
     else:
         # Values are not negative here, so that cutting off half more than the value rounds it. By
