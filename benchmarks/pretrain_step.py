@@ -1,12 +1,14 @@
 """One pretraining step of ours against transformers' Wav2Vec2ForPreTraining, on the same work.
 
     python benchmarks/pretrain_step.py --size tiny base --dtype bf16 fp32 --json step.json
+    python benchmarks/pretrain_step.py --device cuda --size base --seconds 10 10 10 10 10 10 10 10
 
 Same weights, configuration (the published dropouts; no layerdrop, which skips work at random),
 audio, masks, negatives, loss terms (contrastive, diversity), fused AdamW. Ours and theirs live in a
 process each and take turns, so that whatever else the machine does meets both; the ratio is the
 median over the pairs of turns. Before that, both compute the loss without dropout in float32 in
-the same processes: it must agree to 1e-3.
+the same processes: it must agree to 1e-3. Memory is the most that a process ever held, on a GPU the
+most of the GPU's. With ``--compile`` our layers are compiled, as ``pretrain --compile`` does it.
 
 The JSON's `ratio`, `ours` and `peer` are of the first size and dtype with files of equal length;
 `rows` hold all.
@@ -22,13 +24,17 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 from benchmarks.comparison import peer_size, write_comparison
 
 SIZES = ("tiny-conv", "base", "large-4")
 WHO = ("speechssl", "transformers")
 LOSS_GAP = 1e-3
+WARM_UP = 5
 
 
 def main() -> None:
@@ -47,13 +53,16 @@ def main() -> None:
     parser.add_argument("--padded", nargs="*", type=float, default=[10.0, 7.0], help="the same")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--compile", action="store_true", help="ours, by torch.compile")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    machine = {"threads": args.threads, "device": args.device, "compiled": args.compile}
     rows = []
     for size in args.size:
         for dtype in args.dtype:
             for seconds in filter(None, (args.seconds, args.padded)):
-                rows.append(compare(size, dtype, seconds, args.turns, args.threads))
+                rows.append(compare(size, dtype, seconds, args.turns, **machine))
                 print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     print(table(rows))
     if args.json:
@@ -66,21 +75,21 @@ def main() -> None:
             ours=ours,
             peer=peer,
             unit="seconds of audio per second; peer: transformers' Wav2Vec2ForPreTraining",
-            conditions={**asked, "turns": args.turns, "threads": args.threads},
+            conditions={**asked, "turns": args.turns, **machine},
             rows=rows,
         )
 
 
 def compare(
-    size: str, dtype: str, seconds: list[float], turns: int, threads: int
+    size: str, dtype: str, seconds: list[float], turns: int, **machine: Any
 ) -> dict[str, Any]:
-    """Alternate `turns` steps of both."""
+    """Alternate `turns` steps of both; `machine` as in :func:`work`."""
     context = multiprocessing.get_context("spawn")
     pipes = {}
     for who in WHO:
         ours, theirs = context.Pipe()
         context.Process(
-            target=work, args=(theirs, who, size, dtype, seconds, threads), daemon=True
+            target=work, args=(theirs, who, size, dtype, seconds), kwargs=machine, daemon=True
         ).start()
         pipes[who] = ours
     ask = {
@@ -93,7 +102,8 @@ def compare(
         raise SystemExit(f"{size}: the losses differ: {losses[0]:.6f} and {losses[1]:.6f}")
     peak = ask[WHO[0]]("peak")
     for who in WHO:
-        ask[who]("step")  # the first allocates
+        for _ in range(1 if machine["device"] == "cpu" else WARM_UP):
+            ask[who]("step")  # the first allocates, and chooses kernels
     times: dict[str, list[float]] = {who: [] for who in WHO}
     for _ in range(turns):
         for who in WHO:
@@ -142,18 +152,30 @@ def table(rows: list[dict[str, Any]]) -> str:
 # --- in the processes -----------------------------------------------------------------------------
 
 
-def work(pipe: Any, who: str, size: str, dtype: str, seconds: list[float], threads: int) -> None:
+def work(
+    pipe: Any,
+    who: str,
+    size: str,
+    dtype: str,
+    seconds: list[float],
+    *,
+    threads: int,
+    device: str,
+    compiled: bool,
+) -> None:
     """Answer questions until told to end."""
     import torch
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    runner = Runner(who, size, dtype, seconds)
+    runner = Runner(who, size, dtype, seconds, torch.device(device))
+    if compiled and who == "speechssl":
+        runner.model.context.compile_layers()
     answers: dict[str, Callable[[], float]] = {
         "loss": runner.loss,
         "step": runner.step,
-        "peak": lambda: matrix_peak(dtype),
-        "memory": peak_memory_gb,
+        "peak": lambda: matrix_peak(dtype, runner.device),
+        "memory": lambda: peak_memory_gb(runner.device),
         "flops": runner.flops,
     }
     while (question := pipe.recv()) != "end":
@@ -163,7 +185,9 @@ def work(pipe: Any, who: str, size: str, dtype: str, seconds: list[float], threa
 class Runner:
     """One side: a model, its optimizer, a batch."""
 
-    def __init__(self, who: str, size: str, dtype: str, seconds: list[float]) -> None:
+    def __init__(
+        self, who: str, size: str, dtype: str, seconds: list[float], device: "torch.device"
+    ) -> None:
         import torch
 
         from speechssl.device import autocast, keep_freed_memory
@@ -179,6 +203,7 @@ class Runner:
         from speechssl.training.optim import OptimConfig, Part, build_optimizer
 
         self.who, self.config, self.seconds = who, model_config(size), seconds
+        self.device = device
         task = ContrastiveConfig(feature_penalty=0.0)
         model = SpeechModel(self.config)
         heads = GumbelContrastive(task, model)
@@ -199,12 +224,15 @@ class Runner:
             generator=rng(0, "mask"),
         )
         self.mask = torch.from_numpy(drawn)
+        self.num_masked = int(drawn.sum())
         self.negatives = torch.from_numpy(draw_negatives(drawn, task.num_negatives, rng(0, "neg")))
-        self.autocast = lambda: autocast(torch.device("cpu"), dtype)  # type: ignore[arg-type]
+        self.autocast = lambda: autocast(device, dtype)  # type: ignore[arg-type]
         if who == "speechssl":
             keep_freed_memory()
             self.model, self.heads = model, heads
-            self.modules = torch.nn.ModuleList([model, heads])
+            self.modules = torch.nn.ModuleList([model, heads]).to(device)
+            self._move("wave", "lengths", "negatives")
+            self.hidden = self.mask.to(device)
             parts = [Part((self.modules,))]
             self.optimizer = build_optimizer(OptimConfig(lr=1e-5), parts)
             return
@@ -213,25 +241,30 @@ class Runner:
         fields = hf.hf_config(self.config, contrastive=asdict(task))
         theirs = transformers.Wav2Vec2ForPreTraining(transformers.Wav2Vec2Config(**fields))
         theirs.load_state_dict(hf.to_hf_state(model, heads.state_dict()))
-        self.modules = theirs
+        self.modules = theirs.to(device)
         self.optimizer = torch.optim.AdamW(theirs.parameters(), lr=1e-5, fused=True)
         # Theirs counts positions in (B, T), among all frames.
         places = self.mask.flatten().nonzero()[:, 0]
         self.their_negatives = torch.zeros(*self.mask.shape, task.num_negatives, dtype=torch.long)
         self.their_negatives[self.mask] = places[self.negatives]
         self.samples = (torch.arange(self.wave.shape[1]) < self.lengths[:, None]).long()
+        self.whole = bool((self.lengths == self.lengths[0]).all())
+        self._move("wave", "samples", "mask", "their_negatives")
+
+    def _move(self, *names: str) -> None:
+        for name in names:
+            setattr(self, name, getattr(self, name).to(self.device))
 
     def total(self) -> Any:
         """The loss, summed over masked frames as both do."""
         if self.who == "transformers":
-            whole = bool((self.lengths == self.lengths[0]).all())
             return self.modules(
                 self.wave,
-                attention_mask=None if whole else self.samples,
+                attention_mask=None if self.whole else self.samples,
                 mask_time_indices=self.mask,
                 sampled_negative_indices=self.their_negatives,
             ).loss
-        output = self.model(self.wave, self.lengths, mask=self.mask)
+        output = self.model(self.wave, self.lengths, mask=self.hidden)
         result = self.heads(output, self.mask, self.negatives)
         return sum(term.total * term.weight for term in result.terms.values())
 
@@ -240,18 +273,20 @@ class Runner:
         the diversity of hard choices)."""
         import torch
 
+        from speechssl.device import autocast
+
         self.modules.eval()
-        with torch.no_grad():
+        with torch.no_grad(), autocast(self.device, "fp32"):
             if self.who == "transformers":
                 # Their group norm hears padding: each utterance alone.
                 total = sum(self._alone(row) for row in range(len(self.lengths)))
             else:
-                output = self.model(self.wave, self.lengths, mask=self.mask)
+                output = self.model(self.wave, self.lengths, mask=self.hidden)
                 total = float(
                     self.heads(output, self.mask, self.negatives).terms["contrastive"].total
                 )
         self.modules.train()
-        return total / int(self.mask.sum())
+        return total / self.num_masked
 
     def _alone(self, row: int) -> float:
         frames, samples = int(self.frames[row]), int(self.lengths[row])
@@ -270,14 +305,22 @@ class Runner:
         """Seconds of forward, backward, clipping and update."""
         import torch
 
-        start = time.perf_counter()
+        start = self._now()
         with self.autocast():
-            loss = self.total() / int(self.mask.sum())
+            loss = self.total() / self.num_masked
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.modules.parameters(), 10.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return time.perf_counter() - start
+        return self._now() - start
+
+    def _now(self) -> float:
+        """Seconds, when all work so far is done."""
+        import torch
+
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
 
     def flops(self) -> float:
         """Of the matrix products of a step on the real frames: three times the forward's."""
@@ -307,23 +350,31 @@ def model_config(size: str) -> Any:
     return replace(config, context=replace(context, num_layers=4) if size == "large-4" else context)
 
 
-def matrix_peak(dtype: str) -> float:
-    """GFLOP/s of a product of 4096-wide matrices, the best of five."""
+def matrix_peak(dtype: str, device: "torch.device") -> float:
+    """GFLOP/s of a product of 4096-wide matrices (GPU: 8192), the best of five."""
     import torch
 
-    a = torch.randn(4096, 4096).to(torch.bfloat16 if dtype == "bf16" else torch.float32)
+    width = 4096 if device.type == "cpu" else 8192
+    a = torch.randn(width, width, device=device)
+    a = a.to(torch.bfloat16 if dtype == "bf16" else torch.float32)
     best = float("inf")
     for _ in range(5):
         start = time.perf_counter()
         torch.mm(a, a)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         best = min(best, time.perf_counter() - start)
-    return 2 * 4096**3 / best / 1e9
+    return 2 * width**3 / best / 1e9
 
 
-def peak_memory_gb() -> float:
-    """The most that this process ever held."""
+def peak_memory_gb(device: "torch.device") -> float:
+    """The most that this process ever held, of the GPU's memory where it has one."""
     import resource
 
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 

@@ -5,7 +5,7 @@
 Random weights of a size, a CTC head of 32 symbols, waves in memory for all. Short: many files of 2
 to 8 s; long: one file. Ways take turns, ratios are medians over the turns. In float32 the
 transcripts of the short files must be equal, letter by letter. ``--hour`` measures the memory that
-a file of one hour takes beyond the model.
+a file of one hour takes beyond the model. Where there is a GPU, all of them use it.
 
 The JSON's `ratio` is that of the short files: our default against the pipeline's (float32, batch
 1), or with ``--dtype`` both in that; `rows` hold all.
@@ -27,7 +27,7 @@ import torch
 
 from benchmarks.comparison import peer_size, write_comparison
 from speechssl.checkpoint import Checkpoint
-from speechssl.device import bf16_is_fast
+from speechssl.device import autocast, bf16_is_fast, pick_device
 from speechssl.inference.hearing import Unreadable
 from speechssl.inference.recordings import Clip
 from speechssl.inference.transcribe import transcribe_all
@@ -71,6 +71,7 @@ def main() -> None:
     long = [speechlike(made, 60 * args.long_minutes)]
     with tempfile.TemporaryDirectory() as folder:
         ways = all_ways(checkpoint, Path(folder) / "hf", with_bf16=args.dtype == "bf16")
+        print(f"On {pick_device()}, {args.files} short files.")
         rows = [
             measure("short files", short, ways, args.turns),
             measure("one long file", long, ways, max(args.turns // 2, 1)),
@@ -131,19 +132,28 @@ def all_ways(
     import transformers
 
     export_model(checkpoint, folder, "hf", verify=False)
+    device = pick_device()
+    on_gpu = device.type == "cuda"
+    settings = [(torch.float32, 1), (torch.bfloat16, 1), (torch.bfloat16, 8)]
+    settings += [(torch.float32, 8), (torch.bfloat16, 32)] if on_gpu else []
     pipes = {
         (dtype, batch): transformers.pipeline(
-            "automatic-speech-recognition", str(folder), dtype=dtype, batch_size=batch
+            "automatic-speech-recognition",
+            str(folder),
+            dtype=dtype,
+            batch_size=batch,
+            device=device,
         )
-        for dtype, batch in ((torch.float32, 1), (torch.bfloat16, 1), (torch.bfloat16, 8))
+        for dtype, batch in settings
     }
     theirs = torchaudio.models.wav2vec2.utils.import_huggingface_model(
         transformers.AutoModelForCTC.from_pretrained(folder)
-    ).eval()
+    )
+    theirs.eval().to(device)
     tokenizer = checkpoint.tokenizer
     assert tokenizer is not None
     # Where the default is bfloat16, 8 bits may be quicker still.
-    with_int8 = bf16_is_fast(torch.device("cpu")) and int8_is_fast(torch.device("cpu"))
+    with_int8 = not on_gpu and bf16_is_fast(device) and int8_is_fast(device)
 
     def ours(precision: str) -> Callable[[Waves], list[str]]:
         def run(waves: Waves) -> list[str]:
@@ -158,7 +168,9 @@ def all_ways(
             long = any(len(w) > 40 * RATE for w in waves)
             given = [{"raw": w, "sampling_rate": RATE} for w in waves]
             extra = {"chunk_length_s": 30} if long else {}
-            return [" ".join(r["text"].split()) for r in pipes[dtype, batch](given, **extra)]
+            with autocast(device, "fp32"):  # no TF32 in it, as in ours
+                found = pipes[dtype, batch](given, **extra)
+            return [" ".join(r["text"].split()) for r in found]
 
         return run
 
@@ -167,7 +179,8 @@ def all_ways(
         for wave in waves:
             pieces = np.array_split(wave, max(round(len(wave) / (30 * RATE)), 1))
             with torch.inference_mode():
-                best = [theirs(torch.from_numpy(p)[None])[0][0].argmax(1) for p in pieces]
+                given = [torch.from_numpy(p)[None].to(device) for p in pieces]
+                best = [theirs(piece)[0][0].argmax(1) for piece in given]
             codes = torch.unique_consecutive(torch.cat(best))
             texts.append(" ".join(tokenizer.decode(codes[codes > 0].tolist()).split()))
         return texts
@@ -175,11 +188,14 @@ def all_ways(
     return {
         "speechssl (default)": ours("auto"),
         "speechssl fp32": ours("fp32"),
-        **({"speechssl bf16": ours("bf16")} if with_bf16 else {}),
+        **({"speechssl bf16": ours("bf16")} if with_bf16 or on_gpu else {}),
         **({"speechssl int8": ours("int8")} if with_int8 else {}),
-        "transformers, fp32, batch 1": pipeline(torch.float32, 1),
-        "transformers, bf16, batch 1": pipeline(torch.bfloat16, 1),
-        "transformers, bf16, batch 8": pipeline(torch.bfloat16, 8),
+        **{
+            f"transformers, {'fp32' if dtype == torch.float32 else 'bf16'}, batch {batch}": (
+                pipeline(dtype, batch)
+            )
+            for dtype, batch in settings
+        },
         "torchaudio, fp32, batch 1": bundle,
     }
 

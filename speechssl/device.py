@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import torch
+from torch import Tensor
 
 Precision = Literal["auto", "bf16", "fp32"]
 
@@ -59,6 +60,21 @@ def autocast(device: torch.device, precision: Precision = "auto") -> AbstractCon
         )
         return flags
     return contextlib.nullcontext()
+
+
+def send(values: Tensor, device: torch.device) -> Tensor:
+    """Values of the host on the device, without waiting: a GPU fetches them from pinned memory when
+    it gets there. From other memory the host would wait for all that the GPU has still to do."""
+    if device.type == "cuda" and values.is_cpu:
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
+
+
+def take(values: Tensor, mask: Tensor) -> Tensor:
+    """``values[mask]`` for (B, T, ...) and a bool (B, T): (M, ...). Where the mask is on the host,
+    nobody waits for the device to say how many there are."""
+    places = send(mask.flatten().nonzero()[:, 0], values.device)  # (M,)
+    return values.flatten(0, 1).index_select(0, places)
 
 
 def precision_advice(device: torch.device, precision: Precision) -> str:

@@ -50,13 +50,6 @@ def zero_padding(values: Tensor, lengths: Tensor) -> Tensor:
     return values.masked_fill(mask.view(*mask.shape, *[1] * (values.dim() - 2)), 0)
 
 
-def take(values: Tensor, mask: Tensor) -> Tensor:
-    """``values[mask]`` for (B, T, ...) and a bool (B, T): (M, ...). Where the mask is on the host,
-    nobody waits for the device to say how many there are."""
-    places = mask.flatten().nonzero()[:, 0].to(values.device, non_blocking=True)  # (M,)
-    return values.flatten(0, 1)[places]
-
-
 def pad_waves(waves: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
     """Waves of (S_i,) float32 -> ``wave`` (B, max S) float32 padded with zeros, ``lengths``
     (B,)."""

@@ -67,6 +67,11 @@ class TransformerContext(nn.Module):
         """
         self._dropped = (generator.random(len(self.layers)) < self.config.layerdrop).tolist()
 
+    def compile_layers(self) -> None:
+        """Let ``torch.compile`` make code for every layer, once for all lengths; in place."""
+        for layer in self.layers:
+            layer.compile(dynamic=True)
+
     def forward(
         self, frames: Tensor, lengths: Tensor, *, keep_hidden: bool = False
     ) -> ContextOutput:

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from speechssl import shapes
+from speechssl.device import take
 from speechssl.fields import check_fields
 from speechssl.model.quantizer import (
     GumbelQuantizer,
@@ -130,10 +131,10 @@ class GumbelContrastive(nn.Module):
             mask: (B, T) bool, best on the host.
             negatives: (M, N) int64 from :func:`draw_negatives`.
         """
-        quantized = self.quantizer(shapes.take(output.latents, mask))
+        quantized = self.quantizer(take(output.latents, mask))
         with torch.autocast(output.context.device.type, enabled=False):
             targets = self.project_target(quantized.vectors)  # (M, E)
-            predictions = self.project_context(shapes.take(output.context, mask).float())  # (M, E)
+            predictions = self.project_context(take(output.context, mask).float())  # (M, E)
             logits = contrastive_logits(predictions, targets, quantized.codes, negatives)
             logits = logits / self.config.temperature  # (M, 1 + N)
             total = F.cross_entropy(
@@ -198,12 +199,12 @@ class FixedCodesContrastive(nn.Module):
 
     def forward(self, output: SpeechOutput, mask: Tensor, clean: CleanSpeech) -> TaskLoss:
         """The loss over masked frames; `clean` is the undamaged speech."""
-        context = shapes.take(output.context, mask)
+        context = take(output.context, mask)
         terms: dict[str, LossTerm] = {}
         metrics: dict[str, Tensor] = {}
         tallies: dict[str, Tensor] = {}
         for number, features in enumerate(self.features(clean)):
-            guess = self.codebooks[number](context, shapes.take(features, mask))
+            guess = self.codebooks[number](context, take(features, mask))
             suffix = f"_{self.names[number]}" if number else ""
             terms[f"contrastive{suffix}"] = LossTerm(guess.loss, "masked", self.config.weight)
             own_metrics, own_tallies = fixed_code_numbers(guess.logits, guess.codes)

@@ -11,17 +11,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from speechssl import shapes
+from speechssl.device import send, take
 from speechssl.objectives.contrastive import perplexity
 
 
 def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]]) -> Tensor:
     """Sum over the batch of -log p(transcript | speech), float32 (Graves et al. 2006).
 
-    `log_probs` (B, T, V), `lengths` (B,) rows; a transcript that does not fit counts as zero.
+    `log_probs` (B, T, V), `lengths` (B,) rows, best on the host; a transcript that does not fit
+    counts as zero.
     """
-    device = log_probs.device
-    flat = torch.tensor([i for ids in targets for i in ids], dtype=torch.long, device=device)
-    sizes = torch.tensor([len(ids) for ids in targets], device=device)
+    flat = torch.tensor([i for ids in targets for i in ids], dtype=torch.long)
+    flat = send(flat, log_probs.device)
+    sizes = torch.tensor([len(ids) for ids in targets], device=lengths.device)
     return F.ctc_loss(
         log_probs.float().transpose(0, 1), flat, lengths, sizes, reduction="sum", zero_infinity=True
     )
@@ -31,11 +33,12 @@ def disagreement(log_probs: Tensor, lengths: Tensor) -> Tensor:
     """How much two views of each utterance differ, in nats, summed over its frames.
 
     The mean of both Kullback-Leibler divergences, each view learning from the other as it stands
-    (arXiv:2410.05101, equation 3). `log_probs` (2B, T, V): row B + i is the other view of row i.
+    (arXiv:2410.05101, equation 3). `log_probs` (2B, T, V): row B + i is the other view of row i;
+    `lengths` (2B,), best on the host.
     """
     first, second = log_probs.float().chunk(2)
     valid = shapes.length_mask(lengths[: len(first)], first.shape[1])  # (B, T)
-    first, second = first[valid], second[valid]  # (N, V)
+    first, second = take(first, valid), take(second, valid)  # (N, V)
     return 0.5 * (
         F.kl_div(first, second.detach(), reduction="sum", log_target=True)
         + F.kl_div(second, first.detach(), reduction="sum", log_target=True)

@@ -16,6 +16,7 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 
 from speechssl import shapes
+from speechssl.device import send
 
 FeatureName = Literal["logmel", "mfcc", "prosody", "wave"]
 HOP_S = 0.01
@@ -47,7 +48,7 @@ class CleanSpeech:
                 f"The model's hop of {hop_samples} samples is not a multiple of 10 ms."
             )
         self._per_frame = hop_samples // self._hop
-        self._hops = (frames * self._per_frame).to(wave.device, non_blocking=True)  # (B,)
+        self._hops = send(frames * self._per_frame, wave.device)  # (B,)
         self._num = int(frames.max()) * self._per_frame  # H
         self._made: dict[str, Tensor] = {}
 
@@ -115,7 +116,7 @@ def _squared(values: Tensor) -> Tensor:
 
 def log_mel(power: Tensor, sample_rate: int) -> Tensor:
     """(B, H, bins) -> (B, H, 80) natural log of Slaney mel energies."""
-    bands = mel_bands(sample_rate, 2 * (power.shape[2] - 1)).to(power.device)  # (bins, M)
+    bands = mel_bands(sample_rate, 2 * (power.shape[2] - 1), power.device)  # (bins, M)
     return (power @ bands + 1e-7).log()
 
 
@@ -223,9 +224,9 @@ def _fit(wave: Tensor, num_samples: int) -> Tensor:
 
 
 @functools.cache
-def mel_bands(sample_rate: int, fft_size: int) -> Tensor:
+def mel_bands(sample_rate: int, fft_size: int, device: torch.device) -> Tensor:
     """(bins, 80) triangular bands."""
     from librosa.filters import mel
 
     bands = mel(sr=sample_rate, n_fft=fft_size, n_mels=NUM_MELS)
-    return torch.from_numpy(np.ascontiguousarray(bands.T))
+    return torch.from_numpy(np.ascontiguousarray(bands.T)).to(device)

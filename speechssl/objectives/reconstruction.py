@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from speechssl import shapes
+from speechssl.device import take
 from speechssl.fields import check_fields
 from speechssl.model.heads import ReconstructionHead
 from speechssl.model.speech_model import SpeechModel, SpeechOutput
@@ -81,8 +82,8 @@ class ReconstructionTask(nn.Module):
             ):
                 if not weight:
                     continue
-                rebuilt = self.heads[name](shapes.take(output.context, chosen)).float()  # (N, dim)
-                total = (rebuilt - shapes.take(target, chosen)).abs().mean(1).sum()
+                rebuilt = self.heads[name](take(output.context, chosen)).float()  # (N, dim)
+                total = (rebuilt - take(target, chosen)).abs().mean(1).sum()
                 terms[f"reconstruction_{name}_{where}"] = LossTerm(total, where, weight)
         return TaskLoss(terms, metrics)
 

@@ -38,7 +38,7 @@ def griffin_lim(log_mels: Tensor, sample_rate: int) -> np.ndarray:
     """
     hop, window = round(HOP_S * sample_rate), round(0.025 * sample_rate)
     size = 1 << (window - 1).bit_length()
-    bands = mel_bands(sample_rate, size)  # (bins, M)
+    bands = mel_bands(sample_rate, size, torch.device("cpu"))  # (bins, M)
     power = log_mels.exp() @ torch.linalg.pinv(bands)  # (H, bins)
     size_of = power.clamp_min(0).sqrt().T[None]  # (1, bins, H)
     taper = torch.hann_window(window)

@@ -25,6 +25,7 @@ from speechssl.device import (
     keep_freed_memory,
     pick_device,
     precision_advice,
+    send,
 )
 from speechssl.fields import check_fields
 from speechssl.interop.sources import open_model
@@ -502,7 +503,7 @@ class FinetuneWork:
         """Gradients of one update: the mean over all utterances' symbols."""
         targets = [[self.tokenizer.encode(text) for text in batch.texts] for batch in batches]
         num = torch.tensor(float(sum(len(ids) for rows in targets for ids in rows)))
-        num = distributed.all_reduce_sum(num.to(self.device)).clamp_min(1)
+        num = distributed.all_reduce_sum(send(num, self.device)).clamp_min(1)
         self._freeze(step, max_steps)
         done = step / max_steps
         total = torch.zeros((), device=self.device)
@@ -512,12 +513,13 @@ class FinetuneWork:
             views = 2 if self.config.consistency and done >= self.config.mask_from_share else 1
             wave_lengths = batch.lengths.repeat(views)
             with autocast(self.device, self.config.precision):
-                log_probs, lengths = self.model(
-                    batch.heard.to(self.device).repeat(views, 1),
-                    wave_lengths.to(self.device),
+                log_probs, _ = self.model(
+                    send(batch.heard, self.device).repeat(views, 1),
+                    send(wave_lengths, self.device),
                     encoder_grad_scale=0.0 if self._encoder_frozen(done) else 1.0,
                     **self._masks(done, wave_lengths, batch.index),
                 )
+            lengths = self.model.output_lengths(wave_lengths)
             loss = ctc_loss(log_probs, lengths, ids * views) / (views * num)
             if views == 2:
                 loss = loss + self.config.consistency * disagreement(log_probs, lengths) / num
@@ -552,7 +554,7 @@ class FinetuneWork:
                 span=config.mask_span,
                 generator=generator,
             )
-            masks["mask"] = torch.from_numpy(drawn).to(self.device)
+            masks["mask"] = send(torch.from_numpy(drawn), self.device)
         if config.channel_share:
             encoder = speech.config.encoder
             num = (
@@ -567,7 +569,7 @@ class FinetuneWork:
                 span=config.channel_span,
                 generator=rng(config.loop.seed, "channel-mask", index),
             )
-            masks["channel_mask"] = torch.from_numpy(drawn).to(self.device)
+            masks["channel_mask"] = send(torch.from_numpy(drawn), self.device)
         return masks
 
     @torch.no_grad()

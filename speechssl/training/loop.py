@@ -435,10 +435,12 @@ def _shown(means: dict[str, float], clock: Clock, progress: Progress) -> dict[st
 
 
 def _on_host(scalars: dict[str, torch.Tensor]) -> dict[str, float]:
-    """All of them in one transfer."""
-    device = max((value.device for value in scalars.values()), key=lambda d: d.type != "cpu")
-    moved = [value.detach().float().to(device) for value in scalars.values()]
-    return dict(zip(scalars, torch.stack(moved).tolist(), strict=True))
+    """All of them, those of a device in one transfer."""
+    here = {name: float(value) for name, value in scalars.items() if value.is_cpu}
+    there = {n: value.detach().float() for n, value in scalars.items() if not value.is_cpu}
+    if there:
+        here |= dict(zip(there, torch.stack(list(there.values())).tolist(), strict=True))
+    return {name: here[name] for name in scalars}
 
 
 def _explain(wrong: Sequence[str], batches: Sequence[Batch], step: int) -> str:

@@ -30,6 +30,7 @@ from speechssl.device import (
     keep_freed_memory,
     pick_device,
     precision_advice,
+    send,
 )
 from speechssl.fields import check_fields
 from speechssl.interop.sources import open_model
@@ -334,8 +335,7 @@ class PretrainWork:
             fit_codes(self.contrastive, model, train_waves, config.loop.seed)
         self.modules.to(device).train()
         if config.compile:
-            for layer in model.context.layers:
-                layer.compile(dynamic=True)
+            model.context.compile_layers()
         pool = DistortionPool.open(noise_dir=config.noise_dir, rir_dir=config.rir_dir)
         self.pool = replace(pool, speech=train_waves.wave, num_speech=len(train_waves.cache))
         self.valid_batches = self.dataset(valid_waves, shuffle=False)
@@ -425,9 +425,9 @@ class PretrainWork:
         clean = self._speech(batch, batch.clean)
         with autocast(self.device, self.config.precision):
             output = self.model(
-                batch.heard.to(self.device),
-                batch.lengths.to(self.device),
-                mask=mask.to(self.device, non_blocking=True),
+                send(batch.heard, self.device),
+                send(batch.lengths, self.device),
+                mask=send(mask, self.device),
                 encoder_grad_scale=encoder_grad_scale,
             )
             results: list[TaskLoss] = []
@@ -437,7 +437,7 @@ class PretrainWork:
                 generator = rng(self.config.loop.seed, "negatives", batch.index)
                 num = self.contrastive.config.num_negatives
                 negatives = torch.from_numpy(draw_negatives(mask.numpy(), num, generator))
-                results.append(self.contrastive(output, mask, negatives.to(self.device)))
+                results.append(self.contrastive(output, mask, send(negatives, self.device)))
             if self.reconstruction is not None:
                 results.append(self.reconstruction(output, mask, clean))
         return TaskLoss(
@@ -450,9 +450,9 @@ class PretrainWork:
         """The features of a batch's clean or heard wave."""
         config = self.config.model
         frames = self.model.frame_lengths(batch.lengths)
-        lengths = batch.lengths.to(self.device)
+        lengths = send(batch.lengths, self.device)
         return CleanSpeech(
-            wave.to(self.device), lengths, frames, config.hop_samples, config.sample_rate
+            send(wave, self.device), lengths, frames, config.hop_samples, config.sample_rate
         )
 
     def mask(self, batch: Batch, purpose: str) -> Tensor:
