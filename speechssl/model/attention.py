@@ -13,9 +13,14 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from speechssl.model import loops
 from speechssl.model.dropout import compiled_loops, draw_keys, odds
+
+_FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+"""What a GPU may use: not cuDNN's form, which is built anew for each number of utterances and
+frames, and took 0.1 to 2 s to be built where that was measured (RESULTS.md)."""
 
 _AT_ONCE = 1 << 22
 """Weights of so many pairs of frames are held at a time, unless an utterance has more."""
@@ -35,6 +40,9 @@ def attend(
     Returns:
         (B, H, T, E).
     """
+    if query.is_cuda:
+        with sdpa_kernel(_FUSED):
+            return F.scaled_dot_product_attention(query, key, value, mask, dropout_p)
     if not dropout_p or compiled_loops(query, dropout_p) is None:
         return F.scaled_dot_product_attention(query, key, value, mask, dropout_p)
     keys = draw_keys(query.shape[:3])  # (B, H, T)

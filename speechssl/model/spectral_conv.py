@@ -23,12 +23,14 @@ _SHORTEST = 64
 
 
 def is_quicker(x: Tensor, taps: int) -> bool:
-    """Whether this form suits (B, T, D): on a CPU in float32, or where bfloat16 is no faster, for
-    many taps and at least a block of frames."""
-    if not x.is_cpu or torch.compiler.is_compiling() or torch.compiler.is_exporting():
+    """Whether this form suits (B, T, D), of many taps and at least a block of frames: on a GPU, and
+    on a CPU in float32 or where bfloat16 is no faster."""
+    if torch.compiler.is_compiling() or torch.compiler.is_exporting():
         return False
     if x.dtype == torch.float64 or taps < _SHORTEST or x.shape[0] * x.shape[1] < 2 * taps:
         return False
+    if not x.is_cpu:
+        return x.is_cuda
     return product_dtype(x) == torch.float32 or not bf16_is_fast(x.device)
 
 
@@ -56,7 +58,7 @@ def _convolve(x: Tensor, weight: Tensor) -> Tensor:
     batch, num_frames, dim = x.shape
     _, width, taps = weight.shape
     groups, block, hop = dim // width, 2 * taps, taps + 1  # a block has `hop` frames to give
-    forward, inverse = _cosines(block)  # (2 F, N), (hop, 2 F)
+    forward, inverse = _cosines(block, x.device)  # (2 F, N), (hop, 2 F)
     freqs = len(forward) // 2
     count = -(-num_frames // hop)
     left = taps // 2
@@ -76,7 +78,7 @@ def _convolve(x: Tensor, weight: Tensor) -> Tensor:
 
 
 @functools.cache
-def _cosines(block: int) -> tuple[Tensor, Tensor]:
+def _cosines(block: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Frames of a block to its spectrum, (2 F, N), real parts before imaginary ones; the spectrum
     to the first N / 2 + 1 frames, (N / 2 + 1, 2 F)."""
     with torch.inference_mode(False):  # they outlive the first call
@@ -86,4 +88,4 @@ def _cosines(block: int) -> tuple[Tensor, Tensor]:
         twice = torch.full((len(k), 1), 2.0, dtype=torch.float64)
         twice[0] = twice[-1] = 1  # the others stand for their negative frequencies too
         inverse = (forward * twice.repeat(2, 1) / block)[:, : len(k)].T
-        return forward.float(), inverse.float().contiguous()
+        return forward.float().to(device), inverse.float().contiguous().to(device)

@@ -3,7 +3,8 @@
 A window of K frames is K * C numbers in a row of memory, so a convolution is a product with a
 matrix of (K * C, C_out). Taps are taken in groups of `stride`: the windows of a group do not
 overlap, so that the product reads the input in place. On a CPU this is several times as fast as a
-convolution in the (B, C, T) layout, forward and backward.
+convolution in the (B, C, T) layout, forward and backward. On a GPU, which does all utterances at
+once, it is twice as fast, and nothing is prepared for each new length.
 
 Shapes: B batch, T frames, T' frames out, C channels, K kernel, O channels out.
 """
@@ -27,9 +28,9 @@ def product_dtype(values: Tensor) -> torch.dtype:
 def gelu_conv(frames: Tensor, weight: Tensor, stride: int) -> Tensor:
     """``conv1d(gelu(frames), weight, stride)`` with only `frames` kept for the backward.
 
-    GELU is computed again there: it costs less than the memory traffic of its output. The backward
-    overwrites `frames` with their gradient, so that nothing else may need them by then, and it can
-    be done once (autograd says so otherwise).
+    GELU is computed again there: it costs less than the memory traffic of its output (not on a GPU,
+    where it is kept). The backward overwrites `frames` with their gradient, so that nothing else
+    may need them by then, and it can be done once (autograd says so otherwise).
 
     Args:
         frames: (B, T, C), T >= K.
@@ -38,6 +39,8 @@ def gelu_conv(frames: Tensor, weight: Tensor, stride: int) -> Tensor:
     Returns:
         (B, T', O), T' = (T - K) // stride + 1.
     """
+    if not frames.is_cpu:
+        return convolve_at_once(F.gelu(frames), weight, stride)
     out: Tensor = _GeluConv.apply(frames.contiguous(), weight, stride)
     return out
 
@@ -65,7 +68,26 @@ def windows_gelu_conv(windows: Tensor, taps: Tensor, weight: Tensor, stride: int
     Returns:
         (B, T', O).
     """
+    if not windows.is_cpu:
+        return gelu_conv(windows @ taps.transpose(1, 2), weight, stride)
     out: Tensor = _WindowsGeluConv.apply(windows, taps, weight, stride)
+    return out
+
+
+def convolve_at_once(frames: Tensor, weight: Tensor, stride: int) -> Tensor:
+    """``conv1d`` of all utterances at once, (B, T, C), (O, C, K) -> (B, T', O).
+
+    One product for the first `stride` taps, one for each tap behind them.
+    """
+    num, (_, channels, kernel) = _count(frames, weight, stride), weight.shape
+    matrix = _matrix(weight).expand(len(frames), -1, -1)  # (B, K C, O)
+    whole = stride if kernel >= stride else 0
+    seen = [] if not whole else [frames[:, : num * stride].reshape(len(frames), num, -1)]
+    seen += [frames[:, tap : tap + num * stride : stride] for tap in range(whole, kernel)]
+    taps = matrix.split([channels * stride] * bool(whole) + [channels] * (kernel - whole), dim=1)
+    out = torch.bmm(seen[0], taps[0])
+    for part, its in zip(seen[1:], taps[1:], strict=True):
+        out = torch.baddbmm(out, part, its)
     return out
 
 

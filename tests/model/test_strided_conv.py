@@ -9,7 +9,12 @@ import torch.nn.functional as F
 from speechssl.model import strided_conv
 from speechssl.model.config import ConvEncoderConfig
 from speechssl.model.encoder import ConvEncoder
-from speechssl.model.strided_conv import gelu_conv, gelu_linear, windows_gelu_conv
+from speechssl.model.strided_conv import (
+    convolve_at_once,
+    gelu_conv,
+    gelu_linear,
+    windows_gelu_conv,
+)
 
 CASES = [(37, 3, 2), (36, 2, 2), (40, 10, 5), (33, 3, 4), (50, 5, 1), (3, 3, 2)]
 
@@ -51,6 +56,15 @@ def test_of_windows_it_is_that_of_their_product(num_frames, kernel, stride, at_o
     windows, taps, weight = leaves
     expected = plain(windows @ taps.transpose(1, 2), weight, stride)
     assert_same_gradients(windows_gelu_conv(*leaves, stride), expected, leaves)
+
+
+@pytest.mark.parametrize(("num_frames", "kernel", "stride"), CASES)
+def test_what_a_gpu_does_is_the_same_convolution(num_frames, kernel, stride):
+    torch.manual_seed(0)
+    frames = torch.randn(3, num_frames, 5, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(4, 5, kernel, dtype=torch.float64, requires_grad=True)
+    got = convolve_at_once(F.gelu(frames), weight, stride)
+    assert_same_gradients(got, plain(frames, weight, stride), (frames, weight))
 
 
 def test_bfloat16_sums_its_gradients_in_float32():
