@@ -20,7 +20,7 @@ from speechssl.model.config import ContextConfig
 from speechssl.model.dropout import dropout
 from speechssl.model.recurrence import bidirectional_gru
 from speechssl.model.spectral_conv import is_quicker, spectral_conv
-from speechssl.model.strided_conv import gelu_linear
+from speechssl.model.strided_conv import gelu_linear, product_dtype
 
 
 @dataclass(frozen=True)
@@ -343,6 +343,7 @@ class SelfAttention(nn.Module):
         """(B, T, D) -> query, key, value, each (B, T, D)."""
         if self.fused is not None:
             return self.fused(x).chunk(3, 2)
+        x = x.to(product_dtype(x))  # autocast would do it for each of them
         return self.query(x), self.key(x), self.value(x)
 
     def _gates(self, x: Tensor) -> Tensor:

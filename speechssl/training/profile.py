@@ -100,7 +100,7 @@ def profile_steps(
         for number in range(_WARM):
             step(number)
         spent.clear()
-        with profile(activities=activities) as trace:
+        with profile(activities=activities, acc_events=True) as trace:
             start = _now(device)
             for number in range(_WARM, _WARM + _STEPS):
                 samples += step(number)
