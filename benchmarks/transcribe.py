@@ -178,7 +178,7 @@ def all_ways(
         texts = []
         for wave in waves:
             pieces = np.array_split(wave, max(round(len(wave) / (30 * RATE)), 1))
-            with torch.inference_mode():
+            with torch.inference_mode(), autocast(device, "fp32"):
                 given = [torch.from_numpy(p)[None].to(device) for p in pieces]
                 best = [theirs(piece)[0][0].argmax(1) for piece in given]
             codes = torch.unique_consecutive(torch.cat(best))

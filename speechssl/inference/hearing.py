@@ -139,7 +139,7 @@ def _events(
         end, narrow = 0, False
         try:
             for chunk in chunks(clip, sample_rate, grid=grid, max_chunk_s=max_chunk_s):
-                narrow = is_narrow(chunk.wave, sample_rate) and (narrow or not end)
+                narrow = (narrow or not end) and is_narrow(chunk.wave, sample_rate)
                 end = chunk.end
                 yield chunk
         except (AudioError, OSError) as error:
