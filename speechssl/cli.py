@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if extra and args.command not in ("pretrain", "finetune"):
         from speechssl.fields import nearest
 
-        known = dict.fromkeys(re.findall(r"--[a-z][a-z-]*", args.parser.format_help()))
+        known = [f"--{name}" for name in _options(args)]
         hint = f". {nearest(extra[0].split('=')[0], known)}" if extra[0].startswith("--") else ""
         parser.error(f"unknown arguments: {' '.join(extra)}{hint}")
     args.overrides = extra
@@ -331,7 +331,7 @@ def _run_pretrain(args: argparse.Namespace) -> int:
     config = load_recipe(args.recipe, "pretrain", size, PretrainConfig) or preset(size)
     if init is not None:
         config = going_on(config, init)
-    config = override(config, [*_loop_settings(args), *_pairs(args.overrides)])
+    config = override(config, [*_loop_settings(args), *_pairs(args.overrides)], _options(args))
     train_set = Corpora([open_manifest(path) for path in args.train])
     valid_set = open_manifest(args.valid) if args.valid else []
     outcome = pretrain(
@@ -397,7 +397,7 @@ def _run_finetune(args: argparse.Namespace) -> int:
     settings = _loop_settings(args)
     if args.tokenizer:
         settings.append(("tokenizer", args.tokenizer))
-    config = override(config, [*settings, *_pairs(args.overrides)])
+    config = override(config, [*settings, *_pairs(args.overrides)], _options(args))
     train_set = [u for path in args.train for u in read_manifest(path)]
     if args.label_minutes is not None:
         train_set = take_minutes(train_set, args.label_minutes, config.loop.seed)
@@ -441,6 +441,11 @@ def _loop_settings(args: argparse.Namespace) -> list[tuple[str, str]]:
         "loop.parallel": args.parallel,
     }
     return [(name, str(value)) for name, value in named.items() if value is not None]
+
+
+def _options(args: argparse.Namespace) -> list[str]:
+    """What the command takes beside settings, without ``--``."""
+    return list(dict.fromkeys(re.findall(r"--([a-z][a-z-]*)", args.parser.format_help())))
 
 
 def _pairs(extra: Sequence[str]) -> list[tuple[str, str]]:

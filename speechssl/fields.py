@@ -14,6 +14,8 @@ from typing import Any
 
 _HUGE = 1e15
 """Above any step, second, hertz or weight that is meant."""
+_MANY = 30
+"""Names are not all told."""
 
 
 def check_fields(config: Any, room: str = "") -> None:
@@ -30,7 +32,8 @@ def check_fields(config: Any, room: str = "") -> None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A sentence with the known names that are most like `name`, or with all of them."""
+    """A sentence with the known names that are most like `name`, or with all of them, or where
+    they are many with what they begin with."""
     import difflib
 
     known = list(known)
@@ -38,7 +41,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     ends = difflib.get_close_matches(name.rsplit(".", 1)[-1], short, n=3, cutoff=0.6)
     found = list(dict.fromkeys([*close, *(short[end] for end in ends)]))[:3]
-    return f"Perhaps {' or '.join(found)}?" if found else f"Known: {', '.join(known)}."
+    if found:
+        return f"Perhaps {' or '.join(found)}?"
+    if len(known) > _MANY:
+        known = list(dict.fromkeys(k.split(".")[0] + ".…" * ("." in k) for k in known))
+    return f"Known: {', '.join(known)}."
 
 
 @functools.cache

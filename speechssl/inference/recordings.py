@@ -139,8 +139,9 @@ def chunks(
 
 def is_narrow(wave: np.ndarray, sample_rate: int) -> bool:
     """Whether less than a millionth of the energy of (S,) lies above :data:`NARROW_HZ`, although
-    the rate has room for it. Looks at ten seconds at most; silence is not narrow."""
-    if sample_rate <= 2 * NARROW_HZ or not wave.any():
+    the rate has room for it. Looks at ten seconds at most; silence, or what is too short to tell,
+    is not narrow."""
+    if sample_rate <= 2 * NARROW_HZ or len(wave) < sample_rate // 10 or not wave.any():
         return False
     heard = torch.from_numpy(wave[: 10 * sample_rate].astype(np.float32))
     size = next_fast_len(len(heard), real=True)  # at other lengths it takes several times as long

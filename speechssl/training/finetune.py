@@ -4,7 +4,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +23,6 @@ from speechssl.device import (
     autocast,
     keep_freed_memory,
     pick_device,
-    precision_advice,
     send,
 )
 from speechssl.fields import check_fields
@@ -57,7 +55,7 @@ from speechssl.training.loop import LoopConfig, Outcome, preemptible, train
 from speechssl.training.lora import LoraConfig, add_lora, without_lora
 from speechssl.training.optim import OptimConfig, Part, build_optimizer
 from speechssl.training.parallel import spread
-from speechssl.training.planner import describe, plan_run
+from speechssl.training.planner import announce_run
 from speechssl.training.resume import has_state
 from speechssl.training.runfolder import alone_in, to_json, write_hypotheses
 
@@ -266,11 +264,7 @@ def finetune(
         )
 
         if announce and begins:
-            cost = plan_run(work, dataset, config.loop, config.batch_s, device)
-            if not quiet:
-                advice = precision_advice(device, config.precision)
-                plan_text = describe(cost, config.loop, datetime.now(), advice)
-                print(plan_text, file=sys.stderr, flush=True)
+            announce_run(work, dataset, config, device)
         return train(
             run,
             work,

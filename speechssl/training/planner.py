@@ -6,11 +6,13 @@ utterances do not see each other; so a plan that does not fit is refused before 
 """
 
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,7 +20,7 @@ from torch import Tensor
 from speechssl import distributed
 from speechssl.data.batching import BatchPlan
 from speechssl.data.dataset import Batch, PlannedBatches
-from speechssl.device import Memory, memory
+from speechssl.device import Memory, Precision, memory, precision_advice
 from speechssl.training.loop import LoopConfig, Work
 
 _MEASURED = 3
@@ -62,6 +64,30 @@ class Plan:
     def needs(self, batch_s: float) -> float:
         """Bytes with so many seconds in a micro-batch."""
         return self.state_bytes + _CONSTANT_BYTES + self.bytes_per_s * batch_s
+
+
+class Settings(Protocol):
+    """What a plan needs of a run's config."""
+
+    @property
+    def loop(self) -> LoopConfig: ...
+
+    @property
+    def batch_s(self) -> float: ...
+
+    @property
+    def precision(self) -> Precision: ...
+
+
+def announce_run(
+    work: Work, dataset: PlannedBatches, config: Settings, device: torch.device
+) -> None:
+    """Measure a run that is about to start (:func:`plan_run`) and say on stderr what it will
+    cost; every process calls this, the first one speaks."""
+    plan = plan_run(work, dataset, config.loop, config.batch_s, device)
+    if distributed.rank() == 0:
+        advice = precision_advice(device, config.precision)
+        print(describe(plan, config.loop, datetime.now(), advice), file=sys.stderr, flush=True)
 
 
 def plan_run(

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,6 @@ from speechssl.device import (
     autocast,
     keep_freed_memory,
     pick_device,
-    precision_advice,
     send,
 )
 from speechssl.fields import check_fields
@@ -55,7 +53,7 @@ from speechssl.training.faults import open_waves
 from speechssl.training.loop import LoopConfig, Outcome, preemptible, train
 from speechssl.training.optim import OptimConfig, Part, build_optimizer
 from speechssl.training.parallel import spread
-from speechssl.training.planner import describe, plan_run
+from speechssl.training.planner import announce_run
 from speechssl.training.profile import profile_steps
 from speechssl.training.resume import has_state
 from speechssl.training.runfolder import alone_in, to_json
@@ -245,11 +243,7 @@ def pretrain(
         dataset = work.dataset(train_waves, shuffle=True)
 
         if announce and begins:
-            cost = plan_run(work, dataset, config.loop, config.batch_s, device)
-            if not quiet:
-                advice = precision_advice(device, config.precision)
-                plan_text = describe(cost, config.loop, datetime.now(), advice)
-                print(plan_text, file=sys.stderr, flush=True)
+            announce_run(work, dataset, config, device)
         if profile:
             spent = profile_steps(
                 work, optimizer, dataset, config.loop, config.optim, run / "profile"

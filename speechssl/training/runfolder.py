@@ -8,7 +8,7 @@ import sys
 import time
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -108,11 +108,14 @@ def write_hypotheses(model: Path, result: EvalResult) -> None:
     (model / HYPOTHESES).write_text(text, encoding="utf-8")
 
 
-def override(config: Config, settings: Sequence[tuple[str, str]]) -> Config:
+def override(
+    config: Config, settings: Sequence[tuple[str, str]], options: Iterable[str] = ()
+) -> Config:
     """Change fields by dotted name, e.g. ``("optim.lr", "1e-4")``.
 
     A value is JSON where it can be read so (``0.1``, ``null``, ``[1, 2]``), else a string. Raises
-    ValueError for a name that does not exist, giving the nearest ones.
+    ValueError for a name that does not exist, giving the nearest ones, which may be `options` of
+    the command instead.
     """
     data = to_json(config)
     for name, value in settings:
@@ -123,7 +126,7 @@ def override(config: Config, settings: Sequence[tuple[str, str]]) -> Config:
             if place is None:
                 break
         if not isinstance(place, dict) or last not in place:
-            known = nearest(name.replace("-", "_"), _names(data, ""))
+            known = nearest(name.replace("-", "_"), [*options, *_names(data, "")])
             raise ValueError(f"There is no setting {name!r}. {known}")
         try:
             place[last] = json.loads(value)

@@ -67,6 +67,7 @@ def test_what_a_telephone_carries_is_narrow(tmp_path, source_rate, narrow):
     wave = audio.read(tmp_path / "a.wav", sample_rate=16000)
     assert is_narrow(wave, 16000) == narrow
     assert not is_narrow(np.zeros(16000, np.float32), 16000)
+    assert not is_narrow(np.full(1, 0.1, np.float32), 16000)  # too short to tell
     assert not is_narrow(wave[:8000], 8000)  # a model of 8 kHz hears no more
 
 
