@@ -39,10 +39,11 @@ def bf16_is_fast(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 matrices faster than float32 ones.
 
     A CPU must have tiles for it (AMX): with the vector instructions alone (AVX-512 BF16) products
-    took twice the time of float32 where that was measured (RESULTS.md).
+    took twice the time of float32 where that was measured (RESULTS.md). A GPU must be of the
+    generation that has it (Ampere, 2020): older ones emulate it.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())
 
 

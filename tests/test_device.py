@@ -1,6 +1,7 @@
 """How much memory there is, within what a container allows."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -52,6 +53,16 @@ def test_bfloat16_is_taken_where_the_cpu_has_tiles(tiles, monkeypatch):
         assert torch.is_autocast_enabled("cpu")
     assert ("auto takes float32" in precision_advice(cpu, "bf16")) == (not tiles)
     assert not precision_advice(cpu, "auto") + precision_advice(cpu, "fp32")
+
+
+@pytest.mark.parametrize(("capability", "fast"), [((7, 5), False), ((9, 0), True)])
+def test_bfloat16_is_not_taken_from_a_gpu_that_emulates_it(capability, fast, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    properties = SimpleNamespace(major=capability[0], minor=capability[1])
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda _: True, raising=False)
+    assert bf16_is_fast(torch.device("cuda:0")) == fast
 
 
 @pytest.mark.parametrize("name", ["gpu", "mps", "cuda:", "cpu:1", ""])
