@@ -10,6 +10,16 @@ from speechssl import audio
 from speechssl.rng import rng
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _forks_may_train():
+    """torch's autograd counts the devices when it is first used. Where an export or a compilation
+    came before, it takes a CUDA for there that is not, starts a thread for it, and refuses to work
+    in the processes that tests fork."""
+    import torch
+
+    torch.ones(1, requires_grad=True).sum().backward()
+
+
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory) -> dict[str, Path]:
     """Model folders: `ctc` and `conv` write (two kinds of encoder), `speech` is only pretrained."""
