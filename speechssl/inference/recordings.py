@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.fft import next_fast_len
+from scipy.fft import next_fast_len, rfft
 
 from speechssl import audio
 
@@ -143,9 +143,9 @@ def is_narrow(wave: np.ndarray, sample_rate: int) -> bool:
     is not narrow."""
     if sample_rate <= 2 * NARROW_HZ or len(wave) < sample_rate // 10 or not wave.any():
         return False
-    heard = torch.from_numpy(wave[: 10 * sample_rate].astype(np.float32))
+    heard = wave[: 10 * sample_rate].astype(np.float32)
     size = next_fast_len(len(heard), real=True)  # at other lengths it takes several times as long
-    power = torch.fft.rfft(heard * torch.hann_window(len(heard)), size).abs().square()
+    power = np.square(np.abs(rfft(heard * torch.hann_window(len(heard)).numpy(), size)))
     above = int(1.05 * NARROW_HZ * size / sample_rate) + 1
     return float(power[above:].sum()) < 1e-6 * float(power.sum())
 
