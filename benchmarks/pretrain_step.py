@@ -20,9 +20,9 @@ import multiprocessing
 import os
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -203,7 +203,8 @@ class Runner:
         from speechssl.training.optim import OptimConfig, Part, build_optimizer
 
         self.who, self.config, self.seconds = who, model_config(size), seconds
-        self.device = device
+        self.device, self.dtype = device, dtype
+        self.autocast = partial(autocast, device)
         task = ContrastiveConfig(feature_penalty=0.0)
         model = SpeechModel(self.config)
         heads = GumbelContrastive(task, model)
@@ -226,7 +227,6 @@ class Runner:
         self.mask = torch.from_numpy(drawn)
         self.num_masked = int(drawn.sum())
         self.negatives = torch.from_numpy(draw_negatives(drawn, task.num_negatives, rng(0, "neg")))
-        self.autocast = lambda: autocast(device, dtype)  # type: ignore[arg-type]
         if who == "speechssl":
             keep_freed_memory()
             self.model, self.heads = model, heads
@@ -273,10 +273,8 @@ class Runner:
         the diversity of hard choices)."""
         import torch
 
-        from speechssl.device import autocast
-
         self.modules.eval()
-        with torch.no_grad(), autocast(self.device, "fp32"):
+        with torch.no_grad(), self.autocast("fp32"):
             if self.who == "transformers":
                 # Their group norm hears padding: each utterance alone.
                 total = sum(self._alone(row) for row in range(len(self.lengths)))
@@ -305,22 +303,16 @@ class Runner:
         """Seconds of forward, backward, clipping and update."""
         import torch
 
-        start = self._now()
-        with self.autocast():
+        from speechssl.device import finished_s
+
+        start = finished_s(self.device)
+        with self.autocast(self.dtype):
             loss = self.total() / self.num_masked
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.modules.parameters(), 10.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return self._now() - start
-
-    def _now(self) -> float:
-        """Seconds, when all work so far is done."""
-        import torch
-
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
+        return finished_s(self.device) - start
 
     def flops(self) -> float:
         """Of the matrix products of a step on the real frames: three times the forward's."""
@@ -354,16 +346,16 @@ def matrix_peak(dtype: str, device: "torch.device") -> float:
     """GFLOP/s of a product of 4096-wide matrices (GPU: 8192), the best of five."""
     import torch
 
+    from speechssl.device import finished_s
+
     width = 4096 if device.type == "cpu" else 8192
     a = torch.randn(width, width, device=device)
     a = a.to(torch.bfloat16 if dtype == "bf16" else torch.float32)
     best = float("inf")
     for _ in range(5):
-        start = time.perf_counter()
+        start = finished_s(device)
         torch.mm(a, a)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, finished_s(device) - start)
     return 2 * width**3 / best / 1e9
 
 

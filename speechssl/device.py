@@ -5,6 +5,7 @@ import ctypes
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -69,6 +70,13 @@ def send(values: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda" and values.is_cpu:
         values = values.pin_memory()
     return values.to(device, non_blocking=True)
+
+
+def finished_s(device: torch.device) -> float:
+    """Seconds of a clock, read when the device has done all that it was given so far."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def take(values: Tensor, mask: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ utterances do not see each other; so a plan that does not fit is refused before 
 
 import os
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from torch import Tensor
 from speechssl import distributed
 from speechssl.data.batching import BatchPlan
 from speechssl.data.dataset import Batch, PlannedBatches
-from speechssl.device import Memory, Precision, memory, precision_advice
+from speechssl.device import Memory, Precision, finished_s, memory, precision_advice
 from speechssl.training.loop import LoopConfig, Work
 
 _MEASURED = 3
@@ -242,13 +241,11 @@ def _tried(work: Work) -> Iterator[None]:
 
 def _seconds(work: Work, batches: Sequence[Batch], device: torch.device) -> float:
     """Mean seconds of a micro-batch, forward and backward."""
-    begun = time.monotonic()
+    begun = finished_s(device)
     for batch in batches:
         with _tried(work):
             work.backward(_LAST - 1, _LAST, [batch])
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    spent = (time.monotonic() - begun) / len(batches)
+    spent = (finished_s(device) - begun) / len(batches)
     return max(distributed.gather(spent))
 
 

@@ -1,6 +1,5 @@
 """Where the time of a training step goes: a table for people, a trace for a viewer."""
 
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -13,6 +12,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from speechssl import distributed
 from speechssl.data.dataset import PlannedBatches, load_batches
+from speechssl.device import finished_s
 from speechssl.training.loop import LoopConfig, Work
 from speechssl.training.optim import OptimConfig, set_lr
 
@@ -73,10 +73,10 @@ def profile_steps(
 
     @contextmanager
     def part(name: str) -> Iterator[None]:
-        start = _now(device)
+        start = finished_s(device)
         with record_function(name):
             yield
-        spent[name] += _now(device) - start
+        spent[name] += finished_s(device) - start
 
     def step(number: int) -> int:
         with part("waiting for data"):
@@ -101,10 +101,10 @@ def profile_steps(
             step(number)
         spent.clear()
         with profile(activities=activities, acc_events=True) as trace:
-            start = _now(device)
+            start = finished_s(device)
             for number in range(_WARM, _WARM + _STEPS):
                 samples += step(number)
-            total = _now(device) - start
+            total = finished_s(device) - start
     optimizer.state.clear()
     forward = sum(spent[name] for name in set(_NAMED.values()))
     spent["backward, and what is left"] -= forward
@@ -131,19 +131,12 @@ def _time_forward(
     def enter(*_: object) -> None:
         mark = record_function(name)
         mark.__enter__()
-        begun.append((_now(device), mark))
+        begun.append((finished_s(device), mark))
 
     def leave(*_: object) -> None:
         start, mark = begun.pop()
-        spent[name] += _now(device) - start
+        spent[name] += finished_s(device) - start
         mark.__exit__(None, None, None)
 
     hooks.callback(module.register_forward_pre_hook(enter).remove)
     hooks.callback(module.register_forward_hook(leave).remove)
-
-
-def _now(device: torch.device) -> float:
-    """Seconds, when all work so far is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
