@@ -1,17 +1,17 @@
 """Inference with weights and inputs of 8 bits, on a CPU that multiplies those several times faster.
 
-Dynamic quantization: each output channel of a weight has its scale; an input is scaled by what it
-holds at that moment, as a whole, so that what is computed for an utterance depends on what it is
-batched with; those of the encoder's convolutions take two bytes. Norms, the weights of attention, a
-filterbank and the head stay as they are.
+Dynamic quantization: each output channel of a weight has its scale, and so has each frame that the
+encoder's convolutions hear. Other inputs are scaled as a whole, by what they hold at that moment,
+so that what is computed for an utterance depends on what it is batched with. Norms, the weights of
+attention, a filterbank and the head stay as they are.
 
 Shapes: B batch, T frames, C channels, O channels out, K kernel, G groups.
 """
 
 import copy
-import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -19,19 +19,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from speechssl import shapes
 from speechssl.model import loops
 from speechssl.model.context import PositionalConv, SelfAttention, TransformerLayer
 from speechssl.model.encoder import ConvEncoder, ConvLayer
 from speechssl.model.speech_model import CTCModel, SpeechModel
 
-_AT_ONCE = 1 << 23
-"""Numbers that are coded at a time in the convolutions."""
+_AT_ONCE = 1 << 20
+"""Numbers that are computed at a time in the convolutions; they stay in the caches."""
 
-_A_THREAD = 1 << 19
-"""Of how many of them a thread is worth waking up for."""
+_A_THREAD = 1 << 16
+"""Of how many numbers a thread is worth waking up for."""
 
-_LEAST_GELU = -0.17
-"""Below which GELU never is."""
+_LEAST_SCALE = 1e-30
+"""Of a frame; below it the frame is taken for constant."""
 
 Model = TypeVar("Model", SpeechModel, CTCModel)
 
@@ -112,42 +113,13 @@ class _Product(nn.Module):
             rows = (weight / scale[:, None]).round().to(torch.int8)  # (O, I)
             self.weight = torch.ops.onednn.qlinear_prepack(rows, None)
             self.scale = scale.float()
+            self.sums = self.scale * rows.sum(1)  # (O,) product with rows of ones
             self.zero = torch.zeros(len(scale), dtype=torch.int32)
             self.bias = None if bias is None else bias.detach().float()
 
     def forward(self, rows: Tensor, scale: float, zero: int, activation: str) -> Tensor:
         """Rows (N, I) uint8, which stand for (rows - zero) * scale; `activation` is none or
         gelu."""
-        return self._times(rows, scale, zero, self.bias, activation)
-
-    def fine(self, codes: "FineCodes") -> Tensor:
-        """The same of rows in two bytes."""
-        low = self._times(codes.low, codes.scale, codes.zero & 255, None, "none")
-        product: Tensor = torch.ops.onednn.qlinear_pointwise.binary(
-            codes.high,
-            256 * codes.scale,
-            codes.zero >> 8,
-            self.weight,
-            self.scale,
-            self.zero,
-            low,
-            self.bias,
-            1.0,
-            0,
-            torch.float32,
-            1.0,
-            0,
-            "sum",
-            1.0,
-            "none",
-            [],
-            "none",
-        )
-        return product
-
-    def _times(
-        self, rows: Tensor, scale: float, zero: int, bias: Tensor | None, activation: str
-    ) -> Tensor:
         product: Tensor = torch.ops.onednn.qlinear_pointwise(
             rows,
             scale,
@@ -155,7 +127,7 @@ class _Product(nn.Module):
             self.weight,
             self.scale,
             self.zero,
-            bias,
+            self.bias,
             1.0,
             0,
             torch.float32,
@@ -196,56 +168,77 @@ class Int8ConvLayers(nn.Module):
         """The first layer's output before its GELU, (B, T, C), or the windows (B, T, W) and taps
         (B, C, W) whose product it is -> the last one's after GELU, (B, T', O) float32.
 
-        A product is never held as a whole: of all that a model computes it is the largest.
+        No layer's output is ever held as float32: of all that a model computes it is the largest.
         """
-        batch, num, width = frames.shape
-        if taps is None:
-            hear = frames.flatten(0, 1).__getitem__
-        else:
-            hear, width = functools.partial(_windowed, frames, taps), taps.shape[1]
-        for conv in self.convs:
-            out = conv(gelu_codes(hear, batch * num, width), batch)  # (B, T', O)
-            num, width = out.shape[1:]
-            hear = out.flatten(0, 1).__getitem__
-        return F.gelu(out)
+        heard = []
+        for index, own in enumerate(frames):  # (T, C) or (T, W)
+            if taps is None:
+                hear, width = own.__getitem__, own.shape[1]
+            else:
+                hear, width = partial(_windowed, own, taps[index]), taps.shape[1]
+            num = len(own)
+            for conv in self.convs:
+                hear = partial(conv, gelu_codes(hear, num, width))
+                num, width = conv.num_frames(num), len(conv.bias)
+            heard.append(hear(slice(0, num)))  # (T', O)
+        return F.gelu(torch.stack(heard))
 
 
 def _windowed(windows: Tensor, taps: Tensor, span: slice) -> Tensor:
-    """A slice of the rows of ``windows @ taps.transpose(1, 2)``, all utterances one after another:
-    (B, T, W), (B, C, W) -> (N, C)."""
-    num, parts = windows.shape[1], []
-    for index in range(span.start // num, (span.stop - 1) // num + 1):
-        own = slice(max(span.start - index * num, 0), span.stop - index * num)
-        parts.append(windows[index, own] @ taps[index].T)
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    """(T, W), (C, W) -> (N, C)."""
+    return windows[span] @ taps.T
 
 
 class Int8Conv(nn.Module):
-    """``nn.Conv1d`` and the norm behind it, if any, over frames laid out (B, T, C).
+    """``nn.Conv1d`` and the norm behind it, if any, over the frames of an utterance, (T, C).
 
-    Its input is coded in two bytes, each of which meets the weights of 8 bits: in one byte the loud
-    frames leave too little for the others (RESULTS.md).
+    Each frame has a scale of its own: with one for all, the loud ones leave too little for the
+    others (RESULTS.md). What a tap makes of a frame is scaled after the product, so that the frames
+    that meet the same taps, every `stride`-th, are multiplied with those taps only.
     """
 
     def __init__(self, conv: nn.Conv1d, norm: nn.Module | None) -> None:
         super().__init__()
         (self.kernel,), (self.stride,) = conv.kernel_size, conv.stride
-        weight = conv.weight.permute(0, 2, 1).flatten(1)  # (O, K C)
-        self.product = _Product(weight, conv.bias)
+        taps = conv.weight.detach().permute(2, 0, 1)  # (K, O, C)
+        self.products: Sequence[_Product] = nn.ModuleList(  # type: ignore[assignment]
+            _Product(taps[first :: self.stride].flatten(0, 1), None)
+            for first in range(min(self.stride, self.kernel))
+        )
+        sums = [self.products[tap % self.stride].sums for tap in range(self.kernel)]
+        out = conv.out_channels
+        self.sums = torch.stack(  # (K, O)
+            [row[tap // self.stride * out :][:out] for tap, row in enumerate(sums)]
+        )
+        self.bias = conv.weight.new_zeros(out) if conv.bias is None else conv.bias.detach().float()
         self.norm = norm
 
-    def forward(self, codes: "FineCodes", batch: int) -> Tensor:
-        """(B T, C) -> (B, T', O) float32."""
-        num, channels = len(codes.high) // batch, codes.high.shape[1]
-        count = (num - self.kernel) // self.stride + 1
-        size = (batch, count, self.kernel * channels)
-        steps = (num * channels, self.stride * channels, 1)
-        high, low = (
-            half.as_strided(size, steps).flatten(0, 1)  # (B T', K C)
-            for half in (codes.high, codes.low)
-        )
-        rows = self.product.fine(replace(codes, high=high, low=low))
-        out = rows.unflatten(0, (batch, count))
+    def num_frames(self, num: int) -> int:
+        """Frames that come out where `num` go in."""
+        return shapes.conv_output_length(num, self.kernel, self.stride)
+
+    def forward(self, codes: "FrameCodes", span: slice) -> Tensor:
+        """Codes of (T, C) -> a slice of the frames that come out, (N, O) float32."""
+        num, start = span.stop - span.start, span.start * self.stride
+        products = []
+        for first, product in enumerate(self.products):
+            at = start + first
+            reach = num + (self.kernel - 1 - first) // self.stride  # (N + later taps, C)
+            rows = codes.values[at : at + (reach - 1) * self.stride + 1 : self.stride]
+            products.append(product(rows, 1.0, 0, "none"))
+        scale, low = codes.scale[start:], codes.low[start:]
+        found = loops.load("int8_loops")
+        if found is not None:
+            out = torch.empty(num, len(self.bias))
+            arrays = tuple(map(loops.array, products))
+            _run(found.add_taps, out, self.bias, self.sums, scale, low, self.stride, arrays)
+        else:
+            out = self.bias.expand(num, -1)
+            for tap, sums in enumerate(self.sums):
+                later, first = divmod(tap, self.stride)
+                part = products[first].unflatten(1, (-1, len(sums)))[later : later + num, later]
+                own = slice(tap, tap + (num - 1) * self.stride + 1, self.stride)
+                out = out + scale[own, None] * part + low[own, None] * sums
         return out if self.norm is None else cast(Tensor, self.norm(out))
 
 
@@ -294,43 +287,38 @@ def quantize(values: Tensor) -> tuple[Tensor, float, int]:
 
 
 @dataclass(frozen=True)
-class FineCodes:
-    """float32 numbers in two bytes: about (256 * high + low - zero) * scale."""
+class FrameCodes:
+    """float32 numbers in one byte each: about values * scale + low, by frames."""
 
-    high: Tensor
-    """(N, C) uint8."""
+    values: Tensor
+    """(T, C) uint8."""
+    scale: Tensor
+    """(T,) float32."""
     low: Tensor
-    """(N, C) uint8."""
-    scale: float
-    zero: int
+    """(T,) float32, the least of each frame."""
 
 
 @torch.no_grad()
-def gelu_codes(hear: Callable[[slice], Tensor], num: int, width: int) -> FineCodes:
+def gelu_codes(hear: Callable[[slice], Tensor], num: int, width: int) -> FrameCodes:
     """The codes of the GELU of (num, width) float32, of which `hear` gives the rows of a slice:
-    many are asked for a part at a time, and twice, so that they are never held as a whole."""
-    step = max(_AT_ONCE // width, 1)
-    spans = [slice(start, min(start + step, num)) for start in range(0, num, step)]
-    if len(spans) == 1:
-        whole = hear(spans[0])
-        hear = whole.__getitem__
-    limits = [_limits(hear(span)) for span in spans]
-    low = min([0.0, *(lowest for lowest, _ in limits)])
-    high = max([0.0, *(highest for _, highest in limits)])
-    low, high = max(low, _LEAST_GELU), float(F.gelu(torch.tensor(high)))
-    scale = (high - low) / 65535 or 1.0
-    zero = round(-low / scale)
+    they are asked for a part at a time, so that they are never held as a whole."""
+    values = torch.empty(num, width, dtype=torch.uint8)
+    scale, low = torch.empty(2, num)
     found = loops.load("int8_loops")
-    halves = torch.empty(2, num, width, dtype=torch.uint8)
-    for span in spans:
-        values, upper, lower = hear(span), halves[0, span], halves[1, span]
+    step = max(_AT_ONCE // width, 1)
+    for start in range(0, num, step):
+        span = slice(start, min(start + step, num))
+        rows = hear(span)
         if found is not None:
-            _run(found.gelu_codes, values, 1 / scale, float(zero), upper, lower)
+            _run(found.gelu_codes, rows, values[span], scale[span], low[span])
             continue
-        codes = torch.add(zero + 0.5, F.gelu(values), alpha=1 / scale).clamp_(0, 65535).int()
-        upper.copy_(codes >> 8)
-        lower.copy_(codes & 255)
-    return FineCodes(halves[0], halves[1], scale, zero)
+        rows = F.gelu(rows)
+        least, most = torch.aminmax(rows, dim=1)
+        each = (most - least) / 255
+        each[each < _LEAST_SCALE] = 1
+        low[span], scale[span] = least, each
+        values[span] = ((rows - least[:, None]) / each[:, None]).round().to(torch.uint8)
+    return FrameCodes(values, scale, low)
 
 
 def _limits(values: Tensor) -> tuple[float, float]:
@@ -345,7 +333,7 @@ def _limits(values: Tensor) -> tuple[float, float]:
     return float(lowest), float(highest)
 
 
-def _run(loop: Callable[..., None], values: Tensor, *args: Tensor | float) -> None:
+def _run(loop: Callable[..., None], values: Tensor, *args: object) -> None:
     """A loop over the rows of `values` (N, C), in one thread where they are few."""
     arrays = [loops.array(a) if isinstance(a, Tensor) else a for a in (values, *args)]
     loops.over_rows(loop, len(values), *arrays, least=_A_THREAD // values.shape[1])

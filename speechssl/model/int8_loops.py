@@ -1,7 +1,7 @@
-"""Numbers turned into one byte or two, compiled (numba); called through
+"""What 8-bit products need before and behind them, compiled (numba); called through
 :mod:`speechssl.model.int8`.
 
-Each loop does the rows from `first` up to `last`. Shapes: N rows, C columns.
+Each loop does the rows from `first` up to `last`. Shapes: N rows, C columns, K taps.
 """
 
 import numpy as np
@@ -39,15 +39,55 @@ def codes(first: int, last: int, values: Array, each: float, zero: float, out: A
 
 @compiled
 def gelu_codes(
-    first: int, last: int, values: Array, each: float, zero: float, high: Array, low: Array
+    first: int, last: int, values: Array, out: Array, scale: Array, lowest: Array
 ) -> None:
-    """Fill `high` and `low` (N, C) uint8 with the two bytes of ``gelu(values) * each + zero``,
-    rounded."""
-    factor, offset = _F32(each), _F32(_F32(zero) + _HALF)
+    """Fill `out` (N, C) uint8, `scale` and `lowest` (N,), so that ``out * scale + lowest`` is about
+    the GELU of `values` (N, C) float32."""
+    heard = np.empty(values.shape[1], _F32)
     for i in range(first, last):
-        row, upper, lower = values[i], high[i], low[i]
+        row, to = values[i], out[i]
+        least, most = _I32(0x7FFFFFFF), _I32(-0x80000000)
         for j in range(len(row)):
-            heard = _HALF * row[j] * (_F32(1) + erf(row[j] * _ROOT))
-            code = _I32(min(max(heard * factor + offset, _F32(0)), _F32(65535)))
-            upper[j] = _U8(code >> 8)
-            lower[j] = _U8(code & 255)
+            heard[j] = _HALF * row[j] * (_F32(1) + erf(row[j] * _ROOT))
+            least = min(least, ordered(heard[j]))
+            most = max(most, ordered(heard[j]))
+        low = from_ordered(least)
+        each = (from_ordered(most) - low) / _F32(255)
+        if each < _F32(1e-30):  # a constant row
+            each = _F32(1)
+        scale[i], lowest[i] = each, low
+        factor, offset = _F32(1) / each, _HALF - low / each
+        for j in range(len(row)):
+            to[j] = _U8(_I32(min(max(heard[j] * factor + offset, _F32(0)), _F32(255))))
+
+
+@compiled
+def add_taps(
+    first: int,
+    last: int,
+    out: Array,
+    bias: Array,
+    sums: Array,
+    scale: Array,
+    low: Array,
+    stride: int,
+    products: tuple[Array, ...],
+) -> None:
+    """Fill `out` (N, C) float32 with a strided convolution's outputs from what its taps made of
+    each frame's codes.
+
+    Tap k of output i hears frame ``i * stride + k``, whose `scale` and `low` (N * stride + K, ...)
+    are given. ``products[r]`` (N + ..., ... * C) has what the taps r, r + stride, ... made of the
+    frames r, r + stride, ..., side by side; `sums` (K, C) what a tap makes of a frame of ones.
+    """
+    for i in range(first, last):
+        to = out[i]
+        num = len(to)
+        for j in range(num):
+            to[j] = bias[j]
+        for tap in range(len(sums)):
+            later = tap // stride
+            part = products[tap % stride][i + later, later * num : (later + 1) * num]
+            ones, each, least = sums[tap], scale[i * stride + tap], low[i * stride + tap]
+            for j in range(num):
+                to[j] += each * part[j] + least * ones[j]
