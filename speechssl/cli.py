@@ -574,6 +574,7 @@ def _add_transcribe(commands: Any) -> None:
 
 
 def _run_transcribe(args: argparse.Namespace) -> int:
+    from speechssl.files import writing
     from speechssl.inference.hearing import Unreadable
     from speechssl.inference.recordings import find_clips
     from speechssl.inference.transcribe import transcribe_all
@@ -608,8 +609,8 @@ def _run_transcribe(args: argparse.Namespace) -> int:
             narrow.append(result.audio)
         text = write(result)
         if target is not None:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text, encoding="utf-8", errors="backslashreplace")
+            with writing(target) as file:
+                file.write(text)
             continue
         if args.format == "txt" and len(clips) > 1:
             text = f"{result.audio}\t{text}"
@@ -700,7 +701,8 @@ def _add_lm(commands: Any) -> None:
         type=Path,
         nargs="+",
         metavar="TEXT",
-        help="a sentence a line, or a manifest (.jsonl), of which the transcripts are taken",
+        help="a sentence a line, or a manifest (.jsonl) or a table (.tsv, .csv) of recordings, "
+        "of which the transcripts are taken",
     )
     parser.add_argument(
         "--unit",
@@ -740,7 +742,6 @@ def _run_lm(args: argparse.Namespace) -> int:
     texts = [normalize(line, args.normalize) for line in lines]
     order = args.order if args.order is not None else {"char": 6, "word": 3}[args.unit]
     lm = train_lm(texts, order=order, unit=args.unit)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     write_arpa(lm, args.out)
     print(
         f"{args.out}: {len(lm.entries):,} n-grams of up to {order} {args.unit}s, from "

@@ -21,6 +21,7 @@ from speechssl.data.layouts import Recording, read_folder, read_table
 from speechssl.data.manifest import Utterance, read_manifest
 from speechssl.data.prepare import PrepareConfig, prepare
 from speechssl.data.synthetic import make_corpus
+from speechssl.files import writing
 from speechssl.inference.evaluate import evaluate
 from speechssl.report.page import Sample, Score, write_report
 from speechssl.scoring.wer import Comparison, EvalResult, compare
@@ -298,4 +299,5 @@ def _write_results(path: Path, rows: Sequence[Row], difference: Comparison) -> N
         row.name: {k: v for k, v in asdict(row.result).items() if k != "utterances"} for row in rows
     }
     data = {"models": scores, "difference": asdict(difference)}
-    path.write_text(json.dumps(data, indent=2, default=str) + "\n", encoding="utf-8")
+    with writing(path) as file:
+        file.write(json.dumps(data, indent=2, default=str) + "\n")

@@ -8,12 +8,13 @@ must not be compressed; the sound in it is.
 import contextlib
 import functools
 import hashlib
-import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+
+from speechssl.files import replacing
 
 _MEMBER = np.dtype([("name", "<u8"), ("offset", "<i8"), ("size", "<i8")])
 _OPEN = 512
@@ -96,12 +97,6 @@ def _index(shard: Path, _size: int, changed_ns: int) -> np.ndarray:
 
 
 def write_array(place: Path, values: np.ndarray) -> None:
-    """Write a .npy file whole or not at all; several processes may do so at a time."""
-    part = place.with_name(f"{place.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            np.save(file, values)
-        os.replace(part, place)
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+    """Write a .npy file; several processes may do so at a time."""
+    with replacing(place) as part, part.open("wb") as file:
+        np.save(file, values)

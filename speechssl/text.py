@@ -21,6 +21,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
+from speechssl.files import replacing, writing
+
 BLANK_ID = 0
 UNKNOWN_ID = 1
 BLANK = "<blank>"
@@ -298,7 +300,8 @@ class SentencePieceTokenizer:
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         digest = hashlib.sha256(self._model).hexdigest()
-        _write_atomically(Path(folder) / _MODEL_FILE, self._model)
+        with replacing(Path(folder) / _MODEL_FILE) as part:
+            part.write_bytes(self._model)
         _write_info(Path(folder), {"type": "spm", "version": _FORMAT_VERSION, "sha256": digest})
 
     def __reduce__(self) -> tuple[type["SentencePieceTokenizer"], tuple[bytes]]:
@@ -467,13 +470,5 @@ def _damaged(path: Path, reason: str) -> str:
 
 
 def _write_info(folder: Path, info: dict[str, Any]) -> None:
-    text = json.dumps(info, ensure_ascii=False, indent=1) + "\n"
-    _write_atomically(folder / _INFO_FILE, text.encode())
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    """A reader finds the old file or the new one, never a half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(data)
-    os.replace(partial, path)
+    with writing(folder / _INFO_FILE) as file:
+        file.write(json.dumps(info, ensure_ascii=False, indent=1) + "\n")

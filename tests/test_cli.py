@@ -369,7 +369,7 @@ def test_evaluate(tiny_models, manifest, tmp_path, capsys, fails):
 def test_a_language_model_changes_what_is_written(tiny_models, manifest, tmp_path, capsys, fails):
     arpa, out = tmp_path / "deep" / "lm.arpa", tmp_path / "scores.json"
     text = tmp_path / "text.txt"
-    text.write_text("zu zu zu\n\nzu zu\n", encoding="utf-8")
+    text.write_text("fa fa fa\n\nfa fa\n", encoding="utf-8")
     model = tiny_models["ctc"]
     assert run("lm", text, "--order", "3", "--out", arpa) == 0
     assert "from 2 sentences" in capsys.readouterr().out
@@ -382,6 +382,9 @@ def test_a_language_model_changes_what_is_written(tiny_models, manifest, tmp_pat
     assert [u["hypothesis"] for u in searched] != [u["hypothesis"] for u in guided]
     recording = manifest.parent / "0.wav"
     assert run("transcribe", model, recording, "--lm", arpa) == 0
+    other = tmp_path / "other.arpa"
+    text.write_text("zu zu\n", encoding="utf-8")
+    assert run("lm", text, "--out", other) == 0
     assert run("lm", manifest, "--unit", "word", "--out", tmp_path / "words.arpa.gz") == 0
     capsys.readouterr()
     assert run("lm", manifest, "--label-minutes", 0.001, "--out", tmp_path / "few.arpa") == 0
@@ -391,6 +394,7 @@ def test_a_language_model_changes_what_is_written(tiny_models, manifest, tmp_pat
         ("There is no language model gone.arpa", ("--lm", "gone.arpa")),
         ("is not a whole ARPA language model", ("--lm", text)),
         ("give one with lm", ("--bonus", "1")),
+        ("is of another alphabet: it knows 0 of the 6 letters", ("--lm", other)),
     ):
         assert message in fails(2, "evaluate", model, manifest, *arguments)
     assert "no text" in fails(2, "lm", tiny_models["ctc"] / "empty.txt", "--out", arpa)

@@ -4,7 +4,7 @@
     third     training, inference
     second    objectives, data, decoding, interop, scoring
     first     model, checkpoint
-    ground    audio, text, rng, shapes, distributed, runlog, device
+    ground    audio, text, rng, shapes, distributed, runlog, device, files
 
 A room may import itself and every lower floor, never its neighbours on the same floor.
 """
@@ -24,6 +24,7 @@ FLOORS = {
     "rng": 0,
     "fields": 0,
     "shards": 0,
+    "files": 0,
     "shapes": 0,
     "distributed": 0,
     "runlog": 0,
@@ -42,6 +43,8 @@ ROOF = 4
 
 ALLOWED = {
     ("audio", "shards"): "a recording may be a member of a tar file",
+    ("text", "files"): "a tokenizer is written whole or not at all",
+    ("shards", "files"): "and so is the index of a tar file",
     ("checkpoint", "model"): "a folder that explains itself has to build the model it describes",
 }
 

@@ -2,7 +2,6 @@
 
 import argparse
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from speechssl.data.layouts import Recording
 from speechssl.data.prepare import PrepareConfig, prepare
+from speechssl.files import replacing
 
 Reader = Callable[..., Iterable[Recording]]
 """``recordings(source)``, or ``recordings(source, parts)`` for a corpus in parts."""
@@ -64,20 +64,16 @@ def fetch(url: str, path: Path, *, md5: str) -> None:
     """
     if path.is_file() and _md5(path) == md5:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
+    print(f"fetching {url}", file=sys.stderr)
     try:
-        print(f"fetching {url}", file=sys.stderr)
-        with urllib.request.urlopen(url, timeout=60) as response, part.open("wb") as file:
-            shutil.copyfileobj(response, file, 1 << 20)
-        found = _md5(part)
-        if found != md5:
-            raise ValueError(f"{url} is damaged: its MD5 is {found}, it should be {md5}.")
-        os.replace(part, path)
+        with replacing(path) as part:
+            with urllib.request.urlopen(url, timeout=60) as response, part.open("wb") as file:
+                shutil.copyfileobj(response, file, 1 << 20)
+            found = _md5(part)
+            if found != md5:
+                raise ValueError(f"{url} is damaged: its MD5 is {found}, it should be {md5}.")
     except OSError as error:
         raise OSError(f"{url} cannot be fetched ({error}).") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _md5(path: Path) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from speechssl.audio import AudioInfo, probe
 from speechssl.data.layouts import read_layout
+from speechssl.files import writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +55,18 @@ def read_manifest(path: str | Path) -> list[Utterance]:
 
 
 def read_texts(path: str | Path) -> list[str]:
-    """The transcripts of a manifest (.jsonl), or the lines of any other file of text.
+    """The transcripts of a manifest (.jsonl) or a table of recordings (.tsv, .csv), or the lines of
+    any other file of text.
 
     Raises FileNotFoundError, or ValueError where that is no UTF-8 text.
     """
     path = Path(path)
+    if path.suffix in (".tsv", ".csv"):
+        return [record.text for record in read_layout(path, "tsv") if record.text]
     if path.suffix == ".jsonl":
         return [utterance.text for utterance in read_manifest(path) if utterance.text]
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not text in UTF-8: {error.reason}.") from error
     except FileNotFoundError as error:
@@ -73,22 +77,18 @@ def read_texts(path: str | Path) -> list[str]:
 def write_manifest(
     path: str | Path, utterances: Iterable[Utterance], *, relative: bool = True
 ) -> None:
-    """Write a manifest in one step, its paths relative to its folder.
+    """Write a manifest, its paths relative to its folder.
 
     `relative` False: absolute ones, for a manifest that moves and recordings that stay.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     root = os.path.abspath(path.parent)
-    # A byte of a file name that is not UTF-8 (U+DC80 to U+DCFF) becomes ``\udc80``, which is JSON.
-    with part.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+    with writing(path) as file:
         for utterance in utterances:
             fields = _to_dict(utterance, root)
             if not relative:
                 fields["audio"] = os.path.abspath(utterance.audio)
             file.write(json.dumps(fields, ensure_ascii=False) + "\n")
-    os.replace(part, path)
 
 
 def relative_path(path: Path, root: str) -> str:

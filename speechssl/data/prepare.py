@@ -34,6 +34,7 @@ from speechssl import shards
 from speechssl.audio import AudioError, mix, stream
 from speechssl.data.layouts import Recording, Split
 from speechssl.data.manifest import Utterance, relative_path, write_manifest
+from speechssl.files import writing
 from speechssl.rng import rng
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
@@ -735,14 +736,13 @@ def _write(out: Path, kept: list[_Kept], dropped: list[Dropped], summary: Prepar
             write_manifest(path, utterances)
         else:
             path.unlink(missing_ok=True)  # of an earlier run with other settings
-    text = json.dumps(asdict(summary), ensure_ascii=False, indent=2)
-    (out / "summary.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+    with writing(out / "summary.json") as file:
+        file.write(json.dumps(asdict(summary), ensure_ascii=False, indent=2) + "\n")
 
 
 def _write_dropped(out: Path, dropped: list[Dropped]) -> None:
     root = os.path.abspath(out)
-    path = out / "dropped.jsonl"
-    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+    with writing(out / "dropped.jsonl") as file:
         for item in dropped:
             audio = relative_path(item.audio, root)
             row = {"audio": audio, "reason": item.reason, "id": item.id}

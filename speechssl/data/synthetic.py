@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from speechssl.files import writing
 from speechssl.rng import rng
 
 SAMPLE_RATE = 16_000
@@ -506,9 +507,8 @@ def _wav_files(out: Path) -> list[Path]:
 
 
 def _write_marker(marker: Path, content: dict[str, Any]) -> None:
-    partial = marker.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    partial.replace(marker)
+    with writing(marker) as file:
+        file.write(json.dumps(content, indent=1) + "\n")
 
 
 def _wav_path(folder: Path, utterance_id: str) -> Path:

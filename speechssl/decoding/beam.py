@@ -9,6 +9,7 @@ Shapes: B batch, T frames, V vocabulary.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -51,9 +52,12 @@ class BeamDecoder:
     def __init__(
         self, tokenizer: Tokenizer, config: BeamConfig = BeamConfig(), lm: NgramLM | None = None
     ) -> None:
+        """Raises ValueError for a language model of another alphabet or case."""
         self.config = config
         self._texts = spellings(tokenizer)
         self._scorer: _Scorer = _NoScorer()
+        if lm is not None:
+            _check_letters(lm, self._texts)
         if lm is not None and lm.unit == "char":
             self._scorer = _CharScorer(lm, config)
         elif lm is not None:
@@ -130,6 +134,21 @@ def spellings(tokenizer: Tokenizer) -> list[str]:
     ]
     texts[BLANK_ID] = ""
     return [text.lower() for text in texts] if lower else texts
+
+
+def _check_letters(lm: NgramLM, texts: Sequence[str]) -> None:
+    """ValueError where the language model knows the letters of `texts` not at all, or only in the
+    other case."""
+    written = {c for text in texts for c in text if c.isalpha()}
+    known = written & lm.letters()
+    in_any_case = {c.lower() for c in written} & {c.lower() for c in lm.letters()}
+    if written and (not known or 2 * len(known) < len(in_any_case)):
+        case = "in another case" if in_any_case else "of another alphabet"
+        some = " ".join(sorted(written - known)[:5])
+        raise ValueError(
+            f"The language model is {case}: it knows {len(known)} of the {len(written)} letters "
+            f"that the model writes ({some} are unknown to it)."
+        )
 
 
 class _Prefix:

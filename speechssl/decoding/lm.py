@@ -9,17 +9,16 @@ transcripts hold most of the character sequences of a language and few of its wo
 characters serve where there is little text.
 """
 
-import contextlib
 import gzip
 import math
-import os
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, get_args
+from typing import IO, Any, Literal, cast, get_args
 
+from speechssl.files import replacing
 from speechssl.text import SPACE, WORD_MARK, normalize
 
 Unit = Literal["char", "word"]
@@ -27,6 +26,7 @@ Ngram = tuple[str, ...]
 
 BEGIN, END, UNKNOWN_WORD = "<s>", "</s>", "<unk>"
 MOST_ORDER = 16
+_UNIT = "# unit="
 _NEVER = -99.0
 """What an ARPA file writes for log10 of zero."""
 _LN10 = math.log(10)
@@ -67,6 +67,11 @@ class NgramLM:
         if (token,) not in self.entries:
             token = UNKNOWN_WORD
         return (*before, token)[-(self.order - 1) :] if self.order > 1 else ()
+
+    def letters(self) -> set[str]:
+        """Those of all its words."""
+        words = (gram[0] for gram in self.entries if len(gram) == 1)
+        return {c for word in words if word not in (BEGIN, END, UNKNOWN_WORD) for c in word}
 
     def perplexity(self, texts: Iterable[str]) -> float:
         """exp of the mean of -log p over the tokens of `texts` and their ends."""
@@ -164,46 +169,43 @@ def _discounts(grams: Counter[Ngram]) -> tuple[float, float, float, float]:
 
 
 def write_arpa(lm: NgramLM, path: Path) -> None:
-    """Whole or not at all; gzip where the name ends in .gz."""
+    """Gzip where the name ends in .gz."""
     sizes = Counter(map(len, lm.entries))
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with _open(part, path.name, "wt") as file:
-            file.write("\\data\\\n")
-            file.writelines(f"ngram {n}={sizes[n]}\n" for n in range(1, lm.order + 1))
-            for n in range(1, lm.order + 1):
-                file.write(f"\n\\{n}-grams:\n")
-                for gram, (log_prob, weight) in lm.entries.items():
-                    if len(gram) == n:
-                        behind = f"\t{weight / _LN10:.7g}" if n < lm.order else ""
-                        prob = max(log_prob / _LN10, _NEVER)
-                        file.write(f"{prob:.7g}\t{' '.join(gram)}{behind}\n")
-            file.write("\n\\end\\\n")
-        os.replace(part, path)
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+    with replacing(path) as part, _open(part, path.name, "wt") as file:
+        # What stands before the data is a comment; KenLM wants the sign.
+        file.write(f"{_UNIT}{lm.unit}\n\n\\data\\\n")
+        file.writelines(f"ngram {n}={sizes[n]}\n" for n in range(1, lm.order + 1))
+        for n in range(1, lm.order + 1):
+            file.write(f"\n\\{n}-grams:\n")
+            for gram, (log_prob, weight) in lm.entries.items():
+                if len(gram) == n:
+                    behind = f"\t{weight / _LN10:.7g}" if n < lm.order else ""
+                    prob = max(log_prob / _LN10, _NEVER)
+                    file.write(f"{prob:.7g}\t{' '.join(gram)}{behind}\n")
+        file.write("\n\\end\\\n")
 
 
 def read_arpa(path: Path) -> NgramLM:
     """An ARPA file, plain or .gz, from here or from another tool (KenLM, SRILM).
 
-    Its unit is the character where every token is one, else the word. Raises FileNotFoundError, or
-    ValueError that names the line.
+    Its unit is what :func:`write_arpa` said; in a file of another tool the character where every
+    token is one, else the word. Raises FileNotFoundError, or ValueError that names the line.
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no language model {path}.")
     entries: dict[Ngram, tuple[float, float]] = {}
     promised: dict[int, int] = {}
-    number = size = 0
-    ended = False
+    number, size = 1, 0
+    ended, unit = False, ""
     try:
         with _open(path, path.name, "rt") as file:
-            for number, line in enumerate(map(str.strip, file), start=1):  # noqa: B007
+            for line in map(str.strip, file):
                 if line == "\\end\\":
                     ended = True
                     break
-                if line.startswith("ngram ") and not size:
+                if line.startswith(_UNIT) and not promised:
+                    unit = line[len(_UNIT) :]
+                elif line.startswith("ngram ") and not size:
                     n, _, many = line[len("ngram ") :].partition("=")
                     promised[int(n)] = int(many)
                 elif line.startswith("\\") and line.endswith("-grams:"):
@@ -211,9 +213,10 @@ def read_arpa(path: Path) -> NgramLM:
                 elif line and size:
                     gram, values = _entry(line, size)
                     entries[gram] = values
+                number += 1
     except (ValueError, OverflowError, EOFError, OSError, zlib.error) as error:
         raise ValueError(
-            f"{path} is not an ARPA language model: line {number + 1} cannot be read."
+            f"{path} is not an ARPA language model: line {number} cannot be read."
         ) from error
     found = Counter(map(len, entries))
     if not ended or not entries or found != Counter(promised):
@@ -221,9 +224,10 @@ def read_arpa(path: Path) -> NgramLM:
             f"{path} is not a whole ARPA language model: it holds {len(entries)} n-grams and "
             f"promises {sum(promised.values())}."
         )
-    words = {gram[0] for gram in entries if len(gram) == 1} - {BEGIN, END, UNKNOWN_WORD}
-    unit: Unit = "char" if words and all(len(word) == 1 for word in words) else "word"
-    return NgramLM(max(found), unit, entries)
+    if unit not in get_args(Unit):
+        words = {gram[0] for gram in entries if len(gram) == 1} - {BEGIN, END, UNKNOWN_WORD}
+        unit = "char" if words and all(len(word) == 1 for word in words) else "word"
+    return NgramLM(max(found), cast(Unit, unit), entries)
 
 
 def _entry(line: str, size: int) -> tuple[Ngram, tuple[float, float]]:

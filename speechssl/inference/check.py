@@ -27,6 +27,7 @@ from speechssl.data.manifest import Utterance
 from speechssl.decoding.align import align, mean_confidence
 from speechssl.decoding.greedy import greedy_decode
 from speechssl.device import Precision, pick_device
+from speechssl.files import writing
 from speechssl.inference.hearing import BATCH_S, Unreadable
 from speechssl.inference.transcribe import log_probs
 from speechssl.scoring.wer import format_alignment, score
@@ -184,8 +185,7 @@ def write_check(path: Path, found: Check) -> None:
     """Write all of them in their order, as JSON lines (``.jsonl``) or as a table (``.tsv``)."""
     check_suffix(path)
     rows = [asdict(judged) for judged in found.judged]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with writing(path) as file:
         if path.suffix == ".tsv":
             table = csv.DictWriter(
                 file, list(Judged.__slots__), delimiter="\t", lineterminator="\n"

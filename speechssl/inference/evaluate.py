@@ -9,6 +9,7 @@ from pathlib import Path
 from speechssl.checkpoint import Checkpoint
 from speechssl.data.manifest import Utterance
 from speechssl.decoding.greedy import greedy_decode
+from speechssl.files import writing
 from speechssl.inference.hearing import BATCH_S, HearingPrecision, Unreadable
 from speechssl.inference.recordings import Clip
 from speechssl.inference.transcribe import Decoder, transcribe_all
@@ -127,9 +128,8 @@ def write_result(
         elapsed_s=evaluation.elapsed_s,
     )
     data["decoding"] = decoding
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(data, ensure_ascii=False, indent=2) + "\n"
-    path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    with writing(path) as file:
+        file.write(json.dumps(data, ensure_ascii=False, indent=2) + "\n")
 
 
 def _row_name(result: EvalResult) -> str:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from speechssl.inference.extract import Features
-from speechssl.inference.feature_files import append_frames, fresh_place, mean_frame
+from speechssl.inference.feature_files import append_frames, mean_frame
 
 _VALUES_AT_ONCE = 4_000_000
 """Numbers in a row group: about 16 MB."""
@@ -34,7 +34,7 @@ class FeatureTable:
         """A file that becomes `path`; `about` is kept in its metadata as JSON, as ``speechssl``."""
         self.path, self.pool = path, pool
         self._about = {"speechssl": json.dumps(about or {}, ensure_ascii=False)}
-        self._fresh = fresh_place(path)
+        self._fresh = path.with_name(f".{path.name}.part")
         self._writer: pq.ParquetWriter | None = None
 
     def __enter__(self) -> Self:
@@ -74,6 +74,7 @@ class FeatureTable:
 
     def _write(self, audio: str, name: str, values: np.ndarray, frames: np.ndarray) -> None:
         """Rows with the recording's name, a column of their own (T,), and frames (T, D)."""
+        audio = audio.encode(errors="backslashreplace").decode()  # a name may be no UTF-8
         names = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(frames), np.int32)), [audio])
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(frames.ravel()), frames.shape[1])
         columns = {"audio": names, name: pa.array(values), "features": vectors}

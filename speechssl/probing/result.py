@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from speechssl.files import writing
 from speechssl.report.charts import Axis, Line, colour_class, line_chart, number_text
 from speechssl.report.results import Rate, Table, table_section
 from speechssl.report.style import STYLE, THEME_SWITCH
@@ -63,7 +64,6 @@ def head_text(metric: str, width: int) -> str:
 
 def write_result(result: Result, out: Path) -> None:
     """``probe.json`` and ``probe.html`` in the folder `out`."""
-    out.mkdir(parents=True, exist_ok=True)
     data = {
         "task": result.task,
         "metric": result.metric,
@@ -74,8 +74,9 @@ def write_result(result: Result, out: Path) -> None:
         "rows": [{"model": r.model, "layer": r.layer, **asdict(r.rate)} for r in result.rows],
     }
     text = json.dumps(data, ensure_ascii=False, indent=2) + "\n"
-    (out / "probe.json").write_text(text, encoding="utf-8")
-    (out / "probe.html").write_text(page(result), encoding="utf-8")
+    for name, content in ("probe.json", text), ("probe.html", page(result)):
+        with writing(out / name) as file:
+            file.write(content)
 
 
 def page(result: Result) -> str:

@@ -3,11 +3,11 @@
 Each section is a function from data to HTML in a file of its own; here they are put in order.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
+from speechssl.files import writing
 from speechssl.report.charts import colour_class
 from speechssl.report.codes import codes_section
 from speechssl.report.curves import curves_section
@@ -35,7 +35,7 @@ def write_report(
     scores: Sequence[Score] = (),
     samples: Sequence[Sample] = (),
 ) -> Path:
-    """Write the page to `out`, whole or not at all, and return it.
+    """Write the page to `out` and return it.
 
     Args:
         runs: run folders, finished or not; each has one colour all over the page.
@@ -49,13 +49,8 @@ def write_report(
     """
     read = read_runs(runs)
     page = build_page(read, title or _title(read), scores, samples)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    fresh = out.with_name(f".{out.name}.new-{os.getpid()}")
-    try:
-        fresh.write_text(page, encoding="utf-8")
-        os.replace(fresh, out)
-    finally:
-        fresh.unlink(missing_ok=True)
+    with writing(out) as file:
+        file.write(page)
     return out
 
 

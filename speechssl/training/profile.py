@@ -13,6 +13,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from speechssl import distributed
 from speechssl.data.dataset import PlannedBatches, load_batches
 from speechssl.device import finished_s
+from speechssl.files import writing
 from speechssl.training.loop import LoopConfig, Work
 from speechssl.training.optim import OptimConfig, set_lr
 
@@ -114,7 +115,8 @@ def profile_steps(
     if distributed.rank() == 0:
         out.mkdir(parents=True, exist_ok=True)
         trace.export_chrome_trace(str(out / "trace.json"))
-        (out / "table.txt").write_text(result.table() + "\n", encoding="utf-8")
+        with writing(out / "table.txt") as file:
+            file.write(result.table() + "\n")
     return result
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import errno
 import json
-import os
 import sys
 import time
 import types
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 
 from speechssl import distributed
 from speechssl.fields import nearest
+from speechssl.files import writing
 from speechssl.model import config as model_config
 from speechssl.model.config import ModelConfig
 from speechssl.scoring.wer import EvalResult
@@ -91,11 +91,9 @@ def from_json(kind: type[Config], data: Any, name: str = "") -> Config:
 
 
 def write_config(run: Path, config: dict[str, Any]) -> None:
-    """Write `run/config.json`, whole or not at all."""
-    run.mkdir(parents=True, exist_ok=True)
-    part = run / "config.json.part"
-    part.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    os.replace(part, run / "config.json")
+    """Write `run/config.json`."""
+    with writing(run / "config.json") as file:
+        file.write(json.dumps(config, indent=2) + "\n")
 
 
 def write_hypotheses(model: Path, result: EvalResult) -> None:
@@ -104,8 +102,8 @@ def write_hypotheses(model: Path, result: EvalResult) -> None:
         {"id": u.id, "reference": u.reference, "hypothesis": u.hypothesis}
         for u in result.utterances
     )
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    (model / HYPOTHESES).write_text(text, encoding="utf-8")
+    with writing(model / HYPOTHESES) as file:
+        file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 
 def override(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from speechssl import audio
-from speechssl.data.manifest import Utterance, read_manifest, write_manifest
+from speechssl.data.manifest import Utterance, read_manifest, read_texts, write_manifest
 
 GOOD = {
     "id": "a",
@@ -161,3 +161,12 @@ def test_reads_a_table_a_fairseq_manifest_and_a_kaldi_folder(tmp_path: Path) -> 
     (tmp_path / "t.tsv").write_text("path\ttext\n")
     with pytest.raises(ValueError, match="is empty"):
         read_manifest(tmp_path / "t.tsv")
+
+
+def test_the_texts_of_a_language_model(tmp_path: Path) -> None:
+    lines = tmp_path / "lines.txt"
+    lines.write_bytes("\ufeffwa adí\n\nngá\n".encode())  # as some editors begin a file
+    assert read_texts(lines) == ["wa adí", "ngá"]
+    table = tmp_path / "table.tsv"
+    table.write_text("path\tsentence\na.wav\twa adí\nb.wav\t\n", encoding="utf-8")
+    assert read_texts(table) == ["wa adí"]

@@ -10,7 +10,13 @@ import torch.nn.functional as F
 from speechssl.decoding.beam import BeamConfig, BeamDecoder, spellings
 from speechssl.decoding.greedy import greedy_decode
 from speechssl.decoding.lm import END, NgramLM, tokens, train_lm
-from speechssl.text import CharTokenizer, SentencePieceTokenizer, VocabularyTokenizer
+from speechssl.text import (
+    BLANK,
+    UNKNOWN,
+    CharTokenizer,
+    SentencePieceTokenizer,
+    VocabularyTokenizer,
+)
 
 TOKENIZER = CharTokenizer.train(["ab a"])  # blank, unknown, space, a, b
 WORDS = ["ab a", "ba ab", "a a b", "ab", "b ab a", "ab ab"]
@@ -164,3 +170,17 @@ def test_a_broken_output_is_refused():
         BeamDecoder(TOKENIZER)(torch.full((1, 3, 5), torch.nan), torch.tensor([3]))
     with pytest.raises(ValueError, match="lengths must lie between 0 and 3"):
         BeamDecoder(TOKENIZER)(torch.zeros(1, 3, 5), torch.tensor([4]))
+
+
+@pytest.mark.parametrize("unit", ["char", "word"])
+def test_a_language_model_of_other_letters_is_refused(unit):
+    for texts, said in (
+        (["AB A"], r"in another case: it knows 0 of the 2 letters .* \(a b are unknown"),
+        (["да"], "of another alphabet"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            BeamDecoder(TOKENIZER, lm=train_lm(texts, order=2, unit=unit))
+    for texts in (["Ab bar"], ["b"]):  # more of them, or fewer
+        BeamDecoder(TOKENIZER, lm=train_lm(texts, order=2, unit=unit))
+    shout = VocabularyTokenizer([BLANK, UNKNOWN, " ", "A", "B"], uppercase=True)
+    BeamDecoder(shout, lm=train_lm(["ab"], order=2, unit=unit))  # it writes small letters

@@ -91,6 +91,11 @@ def test_what_cannot_be_right_or_read(checkpoint, utterances, tmp_path):
     assert [json.loads(line)["suspicion"] is None for line in lines] == [True, False, False]
     with pytest.raises(ValueError, match=r"must end in \.jsonl or \.tsv"):
         write_check(tmp_path / "found.txt", found)
+    named = replace(found.judged[0], id="caf\udce9")  # by a file's name that is no UTF-8
+    found = replace(found, judged=(named, *found.judged[1:]))
+    for name in ("found.jsonl", "found.tsv"):
+        write_check(tmp_path / name, found)
+        assert r"caf\udce9" in (tmp_path / name).read_text(encoding="utf-8")
     with pytest.raises(ValueError, match="None of the 1 utterances has a transcript"):
         check(checkpoint, [odd[3]])
 

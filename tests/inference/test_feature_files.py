@@ -8,7 +8,6 @@ import pytest
 
 from speechssl import audio
 from speechssl.checkpoint import load_model
-from speechssl.inference import feature_files
 from speechssl.inference.extract import Features, Layers, extract_all
 from speechssl.inference.feature_files import write_features, write_mean
 from speechssl.inference.recordings import as_clip
@@ -66,7 +65,7 @@ def test_a_disk_that_is_full_leaves_the_older_file(tmp_path, monkeypatch, write)
     def full(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(feature_files.os, "replace", full)
+    monkeypatch.setattr("os.replace", full)
     with pytest.raises(OSError, match="disk full"):
         write(parts(7), tmp_path, "a")
     assert (tmp_path / "a.npy").read_bytes() == before
@@ -142,3 +141,13 @@ def test_a_table_that_breaks_off_leaves_the_older_one(tmp_path, parquet):
     assert path.read_text() == "older"
     assert [p.name for p in tmp_path.iterdir()] == ["all.parquet"]
     assert parquet
+
+
+@pytest.mark.extras
+def test_a_name_that_is_not_utf8_in_a_table(tmp_path, parquet):
+    from speechssl.inference.feature_table import FeatureTable
+
+    with FeatureTable(tmp_path / "all.parquet", pool=True) as table:
+        table.add("caf\udce9.wav", parts(3))
+    found = parquet.read_table(tmp_path / "all.parquet")
+    assert found["audio"].to_pylist() == [r"caf\udce9.wav"]

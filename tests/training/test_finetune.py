@@ -47,6 +47,17 @@ def test_the_last_step_frozen_encoder_stays_as_it_was(tones, finetune_config, tm
     assert torch.equal(before, after)
 
 
+def test_names_that_are_not_utf8(tones, finetune_config, tmp_path):
+    train, valid = tones
+    train = [*train, replace(train[0], id="long-\udce9", text="abcdef" * 40)]
+    valid = [replace(valid[0], id="caf\udce9"), *valid[1:]]
+    config = replace(finetune_config, loop=replace(finetune_config.loop, max_steps=1))
+    finetune(config, train, valid, tmp_path / "run")
+    assert load_model(tmp_path / "run").meta["dropped_too_many_symbols"] == ["long-\udce9"]
+    text = (tmp_path / "run" / "best" / "hypotheses.jsonl").read_text(encoding="utf-8")
+    assert json.loads(text.splitlines()[0])["id"] == "caf\udce9"
+
+
 def test_transcripts_that_do_not_fit_are_dropped_by_name(tones, finetune_config, tmp_path):
     train, valid = tones
     long = replace(train[0], id="too-long", text="abcdef" * 40)

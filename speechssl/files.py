@@ -1,0 +1,47 @@
+"""Files that are whole or not there: a reader finds the old one or the new one, never a half.
+
+What is written takes its name when it is complete. An error on the way (a full disk) leaves the old
+file as it was and nothing beside it.
+"""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write what becomes `path` at the end; its folder is made.
+
+    That is `path` itself where it is no file but a pipe or a terminal. A link stays one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    path = path.resolve()
+    # The name is cut, for that of a file has 255 bytes at most.
+    part = path.with_name(f".{path.name[:32]}.{secrets.token_hex(4)}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[IO[str]]:
+    r"""The text of what becomes `path`, as :func:`replacing`: UTF-8, lines that end in ``\n``.
+
+    A byte of a file name that is not UTF-8 (U+DC80 to U+DCFF in Python) becomes ``\udc80``, which
+    JSON reads as the same name.
+    """
+    with (
+        replacing(path) as part,
+        part.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
+    ):
+        yield file
