@@ -189,6 +189,8 @@ def _open(source: Path | io.BytesIO, name: str) -> soundfile.SoundFile:
             raise FileNotFoundError(f"No such recording: {name}.")
         if source.is_dir():
             raise AudioError(f"{name} is a folder, not a recording.")
+        if not source.is_file():
+            raise AudioError(f"{name} is no file (a pipe?): give - and pipe the recording in.")
         if source.stat().st_size == 0:
             raise AudioError(f"{name} is empty (0 bytes).")
     try:

@@ -1,6 +1,7 @@
 """speechssl.audio: what is read, what is refused, and the cache of waves."""
 
 import multiprocessing
+import os
 import pickle
 from pathlib import Path
 
@@ -152,6 +153,13 @@ def test_a_file_that_is_not_sound_is_named(tmp_path: Path, content: bytes, words
 def test_a_folder_is_not_a_recording(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="is a folder"):
         audio.read(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_told_where_to_go(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.wav")
+    with pytest.raises(AudioError, match=r"a\.wav is no file \(a pipe\?\): give - and pipe"):
+        audio.probe(tmp_path / "a.wav")
 
 
 def test_no_samples_is_an_error(tmp_path: Path) -> None:
