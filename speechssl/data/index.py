@@ -1,14 +1,16 @@
 """Manifests of any length: opened at once, an utterance read from its line when it is asked for.
 
-The index lies beside the manifest (``.NAME.index.npy``, 16 bytes an utterance, memory-mapped):
-where each line begins, and how long the utterance is. It is made when the manifest is first opened,
-in one pass that also finds broken lines and ids that are there twice.
+The index lies beside the manifest (``.NAME.index.npy``, 24 bytes an utterance, memory-mapped):
+where each line begins, how long the utterance is, and a digest that tells it from others. It is
+made when the manifest is first opened, in one pass that also finds broken lines and ids that are
+there twice.
 """
 
 import os
 import re
 from array import array
 from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, overload
 
@@ -17,15 +19,15 @@ import numpy as np
 from speechssl.data.manifest import Utterance, parse_line, read_manifest
 from speechssl.shards import write_array
 
-_ROW = np.dtype([("offset", "<i8"), ("duration_s", "<f8")])
+_ROW = np.dtype([("offset", "<i8"), ("duration_s", "<f8"), ("digest", "<u8")])
 _STRING = rb'"(?:[^"\\\\]|\\\\.)+"'
 _AS_WRITTEN = re.compile(
-    rb'\{"id": "([^"\\\\]+)", "audio": ' + _STRING + rb', "start_s": [0-9.]+(?:e-[0-9]+)?, '
+    rb'\{"id": "([^"\\\\]+)", "audio": ' + _STRING + rb', "start_s": ([0-9.]+(?:e-[0-9]+)?), '
     rb'"duration_s": ([0-9]+(?:\.[0-9]+)?), "sample_rate": [1-9][0-9]*'
     rb'(?:, "speaker": ' + _STRING + rb')?(?:, "text": (?:' + _STRING + rb'|""))?\}\s*'
 )
-"""A line of :func:`write_manifest`, the id and the duration; any other form is parsed as
-JSON, which takes longer."""
+"""A line of :func:`write_manifest`: id, start and duration; any other form is parsed as JSON, which
+takes longer."""
 LARGE_BYTES = 64 * 2**20
 """A manifest above this (about 400,000 utterances) is indexed instead of read."""
 
@@ -66,6 +68,10 @@ class ManifestIndex(Sequence[Utterance]):
     def durations_s(self) -> np.ndarray:
         """(N,) float64 seconds."""
         return np.asarray(self._rows["duration_s"][:-1])
+
+    def digests(self) -> np.ndarray:
+        """(N,) uint64, as in :func:`digests`."""
+        return np.asarray(self._rows["digest"][:-1])
 
     def __len__(self) -> int:
         return len(self._rows) - 1
@@ -113,6 +119,11 @@ class Corpora(Sequence[Utterance]):
         whole = np.concatenate([durations_s(part) for part in self._parts])
         return whole if self._chosen is None else whole[self._chosen]
 
+    def digests(self) -> np.ndarray:
+        """(N,) uint64, as in :func:`digests`."""
+        whole = np.concatenate([digests(part) for part in self._parts])
+        return whole if self._chosen is None else whole[self._chosen]
+
     def choose(self, keep: np.ndarray) -> "Corpora":
         """The utterances where `keep` (N,) is True."""
         chosen = np.flatnonzero(keep)
@@ -142,6 +153,24 @@ def durations_s(utterances: Sequence[Utterance]) -> np.ndarray:
     return np.array([u.duration_s for u in utterances], dtype=np.float64)
 
 
+def digests(utterances: Sequence[Utterance]) -> np.ndarray:
+    """(N,) uint64, of each utterance's id, start and duration, without reading the lines of an
+    index: the same wherever the manifest and its recordings lie."""
+    if isinstance(utterances, (ManifestIndex, Corpora)):
+        return utterances.digests()
+    own = (_digest(_id_bytes(u), u.start_s, u.duration_s) for u in utterances)
+    return np.fromiter(own, np.uint64, len(utterances))
+
+
+def _digest(name: bytes, start_s: float, duration_s: float) -> int:
+    key = b"%b\0%r\0%r" % (name, start_s, duration_s)
+    return int.from_bytes(blake2b(key, digest_size=8).digest(), "little")
+
+
+def _id_bytes(utterance: Utterance) -> bytes:
+    return utterance.id.encode(errors="surrogateescape")
+
+
 def _is_current(place: Path, path: Path) -> bool:
     """Whether the index is whole and of this manifest: as long, and not older."""
     try:
@@ -154,16 +183,18 @@ def _is_current(place: Path, path: Path) -> bool:
 
 
 def _make_rows(path: Path) -> np.ndarray:
-    offsets, seconds, ids = array("q"), array("d"), array("q")
+    offsets, seconds, ids, own = array("q"), array("d"), array("q"), array("Q")
     for number, offset, line in _lines(path):
         if known := _AS_WRITTEN.fullmatch(line):
-            name, duration_s = known[1], float(known[2])
+            name, start_s, duration_s = known[1], float(known[2]), float(known[3])
         else:
             utterance = parse_line(line, f"{path}, line {number}", "")
-            name, duration_s = utterance.id.encode(), utterance.duration_s
+            name = _id_bytes(utterance)
+            start_s, duration_s = utterance.start_s, utterance.duration_s
         offsets.append(offset)
         seconds.append(duration_s)
         ids.append(hash(name))
+        own.append(_digest(name, start_s, duration_s))
     if not offsets:
         raise ValueError(f"The manifest {path} is empty: it names no utterance.")
     if len(np.unique(np.frombuffer(ids, np.int64))) < len(ids):
@@ -171,6 +202,7 @@ def _make_rows(path: Path) -> np.ndarray:
     rows = np.empty(len(offsets) + 1, _ROW)
     rows["offset"][:-1], rows["offset"][-1] = offsets, path.stat().st_size
     rows["duration_s"][:-1], rows["duration_s"][-1] = seconds, 0.0
+    rows["digest"][:-1], rows["digest"][-1] = own, 0
     return rows
 
 

@@ -45,13 +45,14 @@ from speechssl.text import (
 )
 from speechssl.training.diagnosis import frame_health
 from speechssl.training.faults import open_waves
+from speechssl.training.inputs import finetuning_inputs
 from speechssl.training.learning import (
     check_something_learns,
     freeze,
     freeze_all_but_adapters,
     with_adapters,
 )
-from speechssl.training.loop import LoopConfig, Outcome, preemptible, train
+from speechssl.training.loop import LoopConfig, Outcome, preemptible, starting_point, train
 from speechssl.training.lora import LoraConfig, add_lora, without_lora
 from speechssl.training.optim import OptimConfig, Part, build_optimizer
 from speechssl.training.parallel import spread
@@ -197,11 +198,13 @@ def finetune(
         config: the run.
         train_set: utterances with transcripts; those without are left out and counted.
         valid_set: the same, never trained on.
-        run: folder; a run that lies there is gone on with, unless `resume` is False.
+        run: folder; a run that lies there is gone on with, unless `resume` is False. It must be
+            one of the same config, sets and model to start from.
         init: a pretrained model; None starts from scratch.
         announce: measure a run that begins, and say on stderr what it will cost.
 
-    Raises ValueError where there is nothing to train or validate on, where a name pattern of the
+    Raises ValueError where there is nothing to train or validate on, where another run lies in
+    `run`, where a name pattern of the
     config matches nothing, or where `announce` finds that the run does not fit in memory.
     """
     started = time.monotonic()
@@ -220,6 +223,10 @@ def finetune(
         if init is not None and config.dropout is None:
             minutes = sum(u.duration_s for u in train_set) / 60
             config = replace(config, dropout=fitting_dropout(init.speech.config, minutes))
+        inputs = distributed.from_first(
+            lambda: finetuning_inputs(train_set, valid_set, init, tokenizer)
+        )
+        fresh = starting_point(run, config.loop, to_json(config), inputs, resume=resume)
         speech = build_speech(config, init)
         begins = not (resume and has_state(run))
         head, origin = build_head(config, speech, tokenizer, init)
@@ -270,9 +277,9 @@ def finetune(
             work,
             optimizer,
             dataset,
+            fresh=fresh,
             loop=config.loop,
             optim=config.optim,
-            config=to_json(config),
             started=started,
             resume=resume,
         )

@@ -26,9 +26,16 @@ from speechssl.runlog import RunLog
 from speechssl.training.budget import Budget, Clock
 from speechssl.training.diagnosis import gradient_norms
 from speechssl.training.faults import FaultTally
+from speechssl.training.inputs import changed
 from speechssl.training.optim import OptimConfig, lr_at, set_lr
 from speechssl.training.parallel import Parallel
-from speechssl.training.resume import Progress, StateWriter, clear_leftovers, newest_state
+from speechssl.training.resume import (
+    Progress,
+    StateWriter,
+    clear_leftovers,
+    newest_progress,
+    newest_state,
+)
 from speechssl.training.runfolder import write_config
 
 _INTERRUPTED, _PREEMPTED = 1, 2
@@ -160,15 +167,39 @@ class Outcome:
     """Of the last validation."""
 
 
+def starting_point(
+    run: Path, loop: LoopConfig, config: dict[str, Any], inputs: dict[str, str], *, resume: bool
+) -> Progress:
+    """Where a run that begins anew is; every process calls this before the folder is changed.
+
+    Args:
+        run: folder of the run.
+        loop, config: its settings, and the resolved config that they are a part of.
+        inputs: digests of what it is started on, by name.
+        resume: whether it goes on from what lies in `run`.
+
+    Raises ValueError where that is a run with other settings or of other inputs.
+    """
+    config = json.loads(json.dumps(config))  # tuples as lists, as they will be read back
+    micro_batches = loop.accumulate * distributed.world()
+    fresh = Progress(
+        max_steps=loop.max_steps, micro_batches=micro_batches, config=config, inputs=inputs
+    )
+    before = distributed.from_first(lambda: newest_progress(run) if resume else None)
+    if before is not None:
+        _check_same(run, before, fresh)
+    return fresh
+
+
 def train(
     run: Path,
     work: Work,
     optimizer: torch.optim.Optimizer,
     dataset: PlannedBatches,
     *,
+    fresh: Progress,
     loop: LoopConfig,
     optim: OptimConfig,
-    config: dict[str, Any],
     started: float,
     resume: bool = True,
 ) -> Outcome:
@@ -179,8 +210,8 @@ def train(
         work: what is trained.
         optimizer: over its parameters.
         dataset: the micro-batches of the run, by number.
+        fresh: the :func:`starting_point`; a state of another run is refused.
         loop, optim: how.
-        config: the resolved config; a state saved under another one is refused.
         started: ``time.monotonic()`` when the command began, from which the budget is counted.
         resume: go on from the newest checkpoint of `run`, if there is one.
 
@@ -189,12 +220,6 @@ def train(
         FaultyDataError: more utterances cannot be read than `loop.max_fault_share` allows.
         InterruptedRunError: on SIGINT, after saving; PreemptedRunError on SIGTERM and SIGUSR1.
     """
-    config = json.loads(json.dumps(config))  # tuples as lists, as they will be read back
-    fresh = Progress(
-        max_steps=loop.max_steps,
-        micro_batches=loop.accumulate * distributed.world(),
-        config=config,
-    )
     progress = _begin(run, work, optimizer, fresh, resume)
     accumulate = -(-progress.micro_batches // distributed.world())
     dataset = dataset.accumulating(accumulate)
@@ -306,21 +331,31 @@ def _begin(
     progress = fresh
     if state is not None:
         before = state.progress
+        _check_same(run, before, fresh)
         before.micro_batches = before.micro_batches or fresh.micro_batches
-        same_update = before.micro_batches == fresh.micro_batches
-        free = _FREE_TO_CHANGE | ({"accumulate"} if same_update else set())
-        old, new = (_deciding(p.config, free) for p in (before, fresh))
-        if old != new:
-            raise ValueError(
-                f"{run} holds a run with other settings ({_differences(old, new)}): give those "
-                "settings, another --out, or --resume never to begin anew."
-            )
         state.restore(work.modules, optimizer)
         progress = before
-        progress.config = fresh.config
+        progress.config, progress.inputs = fresh.config, fresh.inputs
     if distributed.rank() == 0:
         write_config(run, fresh.config)
     return progress
+
+
+def _check_same(run: Path, before: Progress, fresh: Progress) -> None:
+    """ValueError where a run has other inputs or settings than the one that lies in its folder."""
+    if others := changed(before.inputs, fresh.inputs):
+        raise ValueError(
+            f"{run} holds a run that was started on other inputs ({', '.join(others)}): give "
+            "those, another --out, or --resume never to begin anew."
+        )
+    same_update = before.micro_batches in (0, fresh.micro_batches)
+    free = _FREE_TO_CHANGE | ({"accumulate"} if same_update else set())
+    old, new = (_deciding(p.config, free) for p in (before, fresh))
+    if old != new:
+        raise ValueError(
+            f"{run} holds a run with other settings ({_differences(old, new)}): give those "
+            "settings, another --out, or --resume never to begin anew."
+        )
 
 
 def _deciding(config: dict[str, Any], free: set[str]) -> dict[str, Any]:

@@ -50,7 +50,8 @@ from speechssl.objectives.reconstruction import ReconstructionConfig, Reconstruc
 from speechssl.rng import rng, torch_seed
 from speechssl.training.diagnosis import code_health, frame_health, reconstruction_health
 from speechssl.training.faults import open_waves
-from speechssl.training.loop import LoopConfig, Outcome, preemptible, train
+from speechssl.training.inputs import pretraining_inputs
+from speechssl.training.loop import LoopConfig, Outcome, preemptible, starting_point, train
 from speechssl.training.optim import OptimConfig, Part, build_optimizer
 from speechssl.training.parallel import spread
 from speechssl.training.planner import announce_run
@@ -201,7 +202,8 @@ def pretrain(
         config: the run.
         train_set: utterances; their transcripts are not looked at. Where they are
             :class:`Corpora`, `mix_temperature` says how often each is heard.
-        run: folder; a run that lies there is gone on with, unless `resume` is False.
+        run: folder; a run that lies there is gone on with, unless `resume` is False. It must be
+            one of the same config, sets and model to start from.
         valid_set: utterances to validate on; without them a fiftieth of the training ones is held
             out.
         init: a model to start from (continued pretraining), of the same model config; its quantizer
@@ -209,12 +211,15 @@ def pretrain(
         announce: measure a run that begins, and say on stderr what it will cost.
         profile: say also where the time of a step goes, and write a trace to `run/profile`.
 
-    Raises ValueError where `announce` finds that it does not fit in memory.
+    Raises ValueError where another run lies in `run`, and where `announce` finds that it does not
+    fit in memory.
     """
     started = time.monotonic()
     keep_freed_memory()
     device = pick_device(config.device)
     with preemptible(), distributed.process_group(device), alone_in(run):
+        inputs = distributed.from_first(lambda: pretraining_inputs(train_set, valid_set, init))
+        fresh = starting_point(run, config.loop, to_json(config), inputs, resume=resume)
         if not valid_set:
             train_set, valid_set = hold_out_valid(train_set, config.loop.seed)
         rate = config.model.sample_rate
@@ -255,9 +260,9 @@ def pretrain(
             work,
             optimizer,
             dataset,
+            fresh=fresh,
             loop=config.loop,
             optim=config.optim,
-            config=to_json(config),
             started=started,
             resume=resume,
         )

@@ -80,6 +80,8 @@ class Progress:
     """Ids of the utterances that could not be read so far, and why."""
     config: dict[str, Any] = field(default_factory=dict)
     """The run's resolved config, to be compared on resume."""
+    inputs: dict[str, str] = field(default_factory=dict)
+    """Digests of what the run was started on, by name, to be compared too; none in old states."""
     files: list[str] = field(default_factory=list)
     """Of the state's tensors: one process's, or a part of each; set as it is written."""
 
@@ -269,6 +271,15 @@ def newest_state(run: Path) -> TrainingState | None:
     return None
 
 
+def newest_progress(run: Path) -> Progress | None:
+    """What the newest state that can be read says of the run; None where there is none. For looking
+    at: checksums are not verified."""
+    for folder in _folders(run):
+        with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
+            return _read_progress(folder)
+    return None
+
+
 def newest_weights(run: Path) -> dict[str, Tensor]:
     """Every tensor that the run trains, the heads too, from the newest state; ``{}`` where there is
     none. For looking at: checksums are not verified."""
@@ -304,7 +315,7 @@ def _read(folder: Path) -> TrainingState:
     wrong = [name for name, value in expected.items() if _checksum(folder / name) != value]
     if wrong:
         raise ValueError(f"the checksum of {' and '.join(wrong)} is wrong")
-    progress = Progress(**json.loads((folder / _PROGRESS).read_text(encoding="utf-8")))
+    progress = _read_progress(folder)
     files = set(progress.files or _WHOLE)
     if expected.keys() != {_PROGRESS, *files}:
         raise ValueError(f"{_CHECKSUMS} does not hold the checksums of {', '.join(sorted(files))}")
@@ -312,6 +323,10 @@ def _read(folder: Path) -> TrainingState:
         raise ValueError(f"{', '.join(sorted(others))} is not of this state")
     _stored(folder)
     return TrainingState(progress, folder)
+
+
+def _read_progress(folder: Path) -> Progress:
+    return Progress(**json.loads((folder / _PROGRESS).read_text(encoding="utf-8")))
 
 
 def _stored(folder: Path) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from speechssl.data import index
-from speechssl.data.index import Corpora, ManifestIndex, durations_s, open_manifest
+from speechssl.data.index import Corpora, ManifestIndex, digests, durations_s, open_manifest
 from speechssl.data.manifest import Utterance, read_manifest, write_manifest
 
 
@@ -54,6 +54,7 @@ def test_lines_in_any_form(tmp_path):
     opened = ManifestIndex.open(tmp_path / "a.jsonl")
     assert list(opened) == read_manifest(tmp_path / "a.jsonl")
     assert opened.durations_s().tolist() == [1.5, 2.0, 3.25, 4.0]
+    assert digests(opened).tolist() == digests(list(opened)).tolist()
     matched = [bool(index._AS_WRITTEN.fullmatch(line.encode())) for line in written]
     assert matched == [False, False, False, True]  # an escaped id is compared as it is read
 
@@ -118,6 +119,16 @@ def test_only_large_manifests_are_indexed(manifest, monkeypatch):
         open_manifest("gone.jsonl")
 
 
+def test_digests_tell_utterances_apart_and_not_folders(manifest):
+    opened = ManifestIndex.open(manifest)
+    assert len(set(digests(opened).tolist())) == 50
+    elsewhere = utterances(50, folder=Path("/other/place"))
+    assert digests(opened).tolist() == digests(elsewhere).tolist()
+    odd = [Utterance("\udc80", Path("a"), 0.0, 1.0, 8, None, None)]
+    write_manifest(manifest, odd)
+    assert digests(ManifestIndex.open(manifest)).tolist() == digests(odd).tolist()
+
+
 def test_corpora_are_one_after_the_other(manifest):
     a, b = utterances(5, "a"), ManifestIndex.open(manifest)
     both = Corpora([a, b])
@@ -129,6 +140,7 @@ def test_corpora_are_one_after_the_other(manifest):
     assert list(some) == [u for u, k in zip(both, keep, strict=True) if k]
     assert some.sizes() == [3, 33]
     assert durations_s(some).tolist() == [u.duration_s for u in some]
+    assert digests(some).tolist() == digests(list(some)).tolist()
     fewer = some.choose(np.arange(36) >= 3)
     assert fewer.sizes() == [0, 33]
     assert fewer[0] == some[3]
