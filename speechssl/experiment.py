@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,16 +17,26 @@ from pathlib import Path
 import torch
 
 from speechssl.checkpoint import load_model
-from speechssl.data.layouts import Recording, read_folder, read_table
-from speechssl.data.manifest import Utterance, read_manifest
-from speechssl.data.prepare import PrepareConfig, prepare
+from speechssl.data.layouts import Recording, Split, read_folder, read_table
+from speechssl.data.manifest import Utterance, read_manifest, write_manifest
+from speechssl.data.prepare import SPLITS, PrepareConfig, prepare
 from speechssl.data.synthetic import make_corpus
 from speechssl.files import writing
 from speechssl.inference.evaluate import evaluate
 from speechssl.report.page import Sample, Score, write_report
 from speechssl.scoring.wer import Comparison, EvalResult, compare
+from speechssl.text import train_tokenizer
 from speechssl.training import finetune as finetuning
 from speechssl.training import pretrain as pretraining
+from speechssl.training.inputs import changed, finetuning_inputs, pretraining_inputs
+from speechssl.training.loop import starting_point
+from speechssl.training.resume import has_state, newest_progress
+from speechssl.training.runfolder import alone_in, to_json
+
+PRETRAINING, TUNED, SCRATCH = "pretrain", "pretrained", "from-scratch"
+"""The folders of the three runs."""
+
+Splits = Mapping[Split, Sequence[Utterance]]
 
 
 @dataclass(frozen=True)
@@ -80,39 +90,53 @@ def demo(out: Path, minutes: float) -> int:
         size="tiny",
         budget=budget,
         title="speechssl demo: synthetic speech",
+        before={},
     )
 
 
 def run_folder(folder: Path, transcripts: Path, out: Path, budget_minutes: float, size: str) -> int:
-    """The same on a person's own recordings, of which `transcripts` (TSV or CSV) names a few."""
+    """The same on a person's own recordings, of which `transcripts` (TSV or CSV) names a few.
+
+    When more of them are transcribed and the command is given again, what was held out stays so,
+    and the models learn anew from all that is transcribed.
+    """
     budget = Budget.of(budget_minutes)
+    config = _pretraining(size, budget)  # other settings are refused before anything is changed
+    starting_point(out / PRETRAINING, config.loop, to_json(config), {}, resume=True)
+    learned = any(has_state(out / name) for name in (PRETRAINING, TUNED, SCRATCH))
+    before = _read_splits(out / "data") if learned else {}
     summary = prepare(
         join_transcripts(read_folder(folder), read_table(transcripts, audio_folder=folder)),
         out / "data",
         PrepareConfig(),
+        earlier=before,
         progress=sys.stderr.isatty(),
     )
     say(summary.describe())
-    splits = {
-        name: _read_split(out / "data" / f"{name}.jsonl") for name in ("train", "dev", "test")
-    }
-    labeled = [u for u in splits["train"] if u.text]
-    valid = [u for u in splits["dev"] if u.text]
-    test = [u for u in splits["test"] if u.text] or valid
+    splits = _read_splits(out / "data")
+    labeled, valid, test = (_transcribed(splits[name]) for name in SPLITS)
     if not labeled or not valid:
+        _write_splits(out / "data", before)
         raise ValueError(
             f"{transcripts} leaves {len(labeled)} transcribed recordings to train on and "
             f"{len(valid)} to validate on; transcribe at least twenty, spread over the recordings."
+        )
+    transcribed = len(labeled) + len(valid) + len(test)
+    if any(before.values()) and len(test) < PrepareConfig.test_share * transcribed / 2:
+        say(
+            f"Tested on are the {len(test)} of {transcribed} transcribed recordings that were held "
+            "out before, so that scores can be compared; another --out holds out its own."
         )
     return compare_with_scratch(
         unlabeled=splits["train"],
         labeled=out / "data" / "train.jsonl",
         valid=out / "data" / "dev.jsonl",
-        test=test,
+        test=test or valid,
         out=out,
         size=size,
         budget=budget,
         title=f"speechssl: {folder.name}",
+        before=before,
     )
 
 
@@ -150,23 +174,29 @@ def compare_with_scratch(
     size: str,
     budget: Budget,
     title: str,
+    before: Splits,
 ) -> int:
     """Pretrain on `unlabeled`, fine-tune on the manifest `labeled` with and without it, score both
     on `test`.
 
-    Finished parts are not done again when the command is given again.
+    Finished parts are not done again when the command is given again. Those that learned from other
+    data are set aside, with the manifests of `before`, and done anew.
     """
-    scratch, tuned = out / "from-scratch", out / "pretrained"
+    scratch, tuned = out / SCRATCH, out / TUNED
+    train_set, valid_set = _transcribed(read_manifest(labeled)), _transcribed(read_manifest(valid))
+    config = _pretraining(size, budget)
+    inputs = _inputs(unlabeled, train_set, valid_set, size)
+    stale = _stale(out, inputs, before, size)
+    scored = _transcribed(before.get("test", ())) or _transcribed(before.get("dev", ()))
+    if stale or (scored and _heard(scored) != _heard(test)):
+        _set_aside(out, stale, before)
     with _at_the_same_time(_from_scratch(size, labeled, valid, scratch, budget), scratch):
-        config = pretraining.preset(size)
-        config = replace(config, loop=replace(config.loop, budget_minutes=budget.pretrain))
         say(f"\nPretraining on {_minutes(unlabeled):.0f} minutes without transcripts ...")
-        pretraining.pretrain(config, unlabeled, out / "pretrain")
-        train_set, valid_set = _transcribed(labeled), _transcribed(valid)
+        pretraining.pretrain(config, unlabeled, out / PRETRAINING)
         say(f"\nFine-tuning on {_minutes(train_set):.1f} minutes with transcripts ...")
         tuning = finetuning.preset(size)
         tuning = replace(tuning, loop=replace(tuning.loop, budget_minutes=budget.finetune))
-        init = load_model(out / "pretrain")
+        init = load_model(out / PRETRAINING)
         finetuning.finetune(tuning, train_set, valid_set, tuned, init=init)
     rows = [
         Row(name, run, evaluate(load_model(run), test))
@@ -175,7 +205,7 @@ def compare_with_scratch(
     difference = compare(rows[1].result, rows[0].result)
     samples = _samples(rows)
     page = write_report(
-        [out / "pretrain", *(row.run for row in rows)],
+        [out / PRETRAINING, *(row.run for row in rows)],
         out / "report.html",
         title=title,
         scores=_scores(rows),
@@ -192,8 +222,73 @@ def compare_with_scratch(
     return 0
 
 
-def _transcribed(manifest: Path) -> list[Utterance]:
-    return [u for u in read_manifest(manifest) if u.text]
+def _pretraining(size: str, budget: Budget) -> pretraining.PretrainConfig:
+    config = pretraining.preset(size)
+    return replace(config, loop=replace(config.loop, budget_minutes=budget.pretrain))
+
+
+def _inputs(
+    unlabeled: Sequence[Utterance],
+    labeled: Sequence[Utterance],
+    valid: Sequence[Utterance],
+    size: str,
+) -> dict[str, dict[str, str]]:
+    """Digests of the data that each run learns from."""
+    texts = [u.text or "" for u in labeled]
+    tokenizer = train_tokenizer(finetuning.preset(size).tokenizer, texts, allow_smaller=True)
+    tuning = finetuning_inputs(labeled, valid, None, tokenizer)
+    del tuning["initial model"]
+    return {
+        PRETRAINING: pretraining_inputs(unlabeled, [], None),
+        TUNED: tuning,
+        SCRATCH: tuning,
+    }
+
+
+def _stale(out: Path, inputs: Mapping[str, dict[str, str]], before: Splits, size: str) -> list[str]:
+    """The runs in `out` that learned from other data. One of a version that kept no digests is
+    taken to have learned from `before`."""
+    train, dev = (before.get(name, ()) for name in SPLITS[:2])
+    texts = _transcribed(train)
+    old = _inputs(train, texts, _transcribed(dev), size) if texts else {}
+    states = {name: newest_progress(out / name) for name in inputs}
+    stale = [
+        name
+        for name, state in states.items()
+        if state and changed(state.inputs or old.get(name, {}), inputs[name])
+    ]
+    if PRETRAINING in stale and states[TUNED] and TUNED not in stale:
+        stale.append(TUNED)  # it began with the other's model
+    return stale
+
+
+def _set_aside(out: Path, runs: Sequence[str], before: Splits) -> None:
+    """Move what was learned from other data, the scores and the report to a folder of their own,
+    with the manifests of then, and say so."""
+    number = 1
+    while (folder := out / f"earlier-{number}").exists():
+        number += 1
+    _write_splits(folder / "data", before)
+    folder.mkdir(exist_ok=True)
+    for name in ("results.json", "report.html", *(f"{run}.log" for run in runs)):
+        if (out / name).exists():
+            (out / name).rename(folder / name)
+    for run in sorted(runs, key=(SCRATCH, TUNED, PRETRAINING).index):  # a model after its users
+        with alone_in(out / run):
+            (out / run).rename(folder / run)
+    anew = f", and {' and '.join(runs)} learned anew" if runs else ""
+    say(f"{out} holds results of other data: they are kept in {folder}{anew}.")
+    if runs and PRETRAINING not in runs and has_state(out / PRETRAINING):
+        say("The pretrained model stays, as its recordings are the same.")
+
+
+def _heard(utterances: Iterable[Utterance]) -> list[tuple[str, str]]:
+    """What a set is scored on."""
+    return [(u.id, u.text or "") for u in utterances]
+
+
+def _transcribed(utterances: Iterable[Utterance]) -> list[Utterance]:
+    return [u for u in utterances if u.text]
 
 
 def _from_scratch(size: str, labeled: Path, valid: Path, run: Path, budget: Budget) -> list[str]:
@@ -235,8 +330,16 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _read_split(path: Path) -> list[Utterance]:
-    return read_manifest(path) if path.exists() else []
+def _read_splits(data: Path) -> dict[Split, list[Utterance]]:
+    """The manifests that `prepare` wrote; an empty list where there is none."""
+    paths = {split: data / f"{split}.jsonl" for split in SPLITS}
+    return {split: read_manifest(p) if p.exists() else [] for split, p in paths.items()}
+
+
+def _write_splits(data: Path, splits: Splits) -> None:
+    for split, utterances in splits.items():
+        if utterances:
+            write_manifest(data / f"{split}.jsonl", utterances)
 
 
 def _minutes(utterances: Sequence[Utterance]) -> float:

@@ -19,7 +19,7 @@ import os
 import sys
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
@@ -180,11 +180,14 @@ def prepare(
     out: str | Path,
     config: PrepareConfig | None = None,
     *,
+    earlier: Mapping[Split, Sequence[Utterance]] | None = None,
     progress: bool | None = None,
     num_threads: int | None = None,
 ) -> PrepareSummary:
     """Check, cut, drop and split `recordings`, and write manifests to the folder `out`.
 
+    `earlier` are the splits of before, from which models have learned: what was held out stays held
+    out and what was trained on is trained on, so that only new recordings are split anew.
     `progress` None shows a bar when stderr is a terminal. `num_threads` None takes one per core.
     Raises ValueError when there is no recording, or when none can be used; ``dropped.jsonl`` is
     written in the latter case as well.
@@ -211,7 +214,7 @@ def prepare(
         _write_dropped(out, dropped)
         counts = ", ".join(f"{name} {count}" for name, count in _categories(dropped).items())
         raise ValueError(f"No recording can be used ({counts}); see {out / 'dropped.jsonl'}.")
-    split_by, kept = _split(kept, config)
+    split_by, kept = _split(kept, config, earlier or {})
     if split_by == "speaker":
         kept, shared = _drop_shared_sentences(kept)
         dropped += shared
@@ -570,12 +573,15 @@ def _unique_ids(kept: list[_Kept]) -> list[_Kept]:
 # ---- splitting ----------------------------------------------------------------------------------
 
 
-def _split(kept: list[_Kept], config: PrepareConfig) -> tuple[str, list[_Kept]]:
+def _split(
+    kept: list[_Kept], config: PrepareConfig, earlier: Mapping[Split, Sequence[Utterance]]
+) -> tuple[str, list[_Kept]]:
     """Give each utterance a split, and say what was kept together.
 
     The split of the source where it has one (what it leaves open goes to train); else by speaker
     when three or more are known (the unknown go to train); else, where there are transcripts, by
     sentence (recordings without go to train: held-out speech is for scoring); else by recording.
+    What was in a split `earlier` stays in it.
     """
     if any(item.split for item in kept):
         return "source", [replace(item, split=item.split or "train") for item in kept]
@@ -594,37 +600,70 @@ def _split(kept: list[_Kept], config: PrepareConfig) -> tuple[str, list[_Kept]]:
     for group, item in zip(groups, kept, strict=True):
         if group is not None and (item.utterance.text or not labeled):
             hours[group] = hours.get(group, 0.0) + item.utterance.duration_s
-    chosen = hold_out(hours, config.dev_share, config.test_share, config.seed)
+    known = _splits_of_before(kept, groups, earlier)
+    chosen = hold_out(hours, config.dev_share, config.test_share, config.seed, known)
     return split_by, [
         replace(item, split=chosen.get(group, "train") if group is not None else "train")
         for group, item in zip(groups, kept, strict=True)
     ]
 
 
+def _splits_of_before(
+    kept: list[_Kept],
+    groups: Sequence[str | None],
+    earlier: Mapping[Split, Sequence[Utterance]],
+) -> dict[str, Split]:
+    """The split that a group was in: that of its recordings with a transcript, where there were
+    some. A group of which some were in one split and some in another is as a new one."""
+    places = {_place(u): (bool(u.text), split) for split in earlier for u in earlier[split]}
+    found: dict[str, set[tuple[bool, Split]]] = {}
+    for item, group in zip(kept, groups, strict=True):
+        if group is not None and (place := places.get(_place(item.utterance))):
+            found.setdefault(group, set()).add(place)
+    known: dict[str, Split] = {}
+    for group, seen in found.items():
+        splits = {split for had_text, split in seen if had_text} or {split for _, split in seen}
+        if len(splits) == 1:
+            known[group] = splits.pop()
+    return known
+
+
+def _place(utterance: Utterance) -> tuple[str, float]:
+    """Where an utterance is, whatever its id."""
+    return os.path.abspath(utterance.audio), round(utterance.start_s, 6)
+
+
 def hold_out(
-    sizes: dict[str, float], dev_share: float, test_share: float, seed: int
+    sizes: dict[str, float],
+    dev_share: float,
+    test_share: float,
+    seed: int,
+    known: Mapping[str, Split] | None = None,
 ) -> dict[str, Split]:
     """``{group: "dev" | "test"}`` so that each split has about its share of the total size.
 
     Groups are taken whole, in an order drawn from `seed`; where even one is more than the share,
-    the smallest is taken. One group at least stays for train, and dev comes before test.
+    the smallest is taken. One group at least stays for train, and dev comes before test. Groups
+    whose split is `known` keep it, and count for their share.
     """
+    known = known or {}
     names = sorted(sizes)
     names = [names[i] for i in rng(seed, "split").permutation(len(names))]
     total = sum(sizes.values())
-    chosen: dict[str, Split] = {}
+    chosen: dict[str, Split] = {n: split for n, split in known.items() if split != "train"}
     shares: tuple[tuple[Split, float], ...] = (("dev", dev_share), ("test", test_share))
     for split, share in shares:
-        filled = 0.0
+        filled = sum(sizes.get(name, 0.0) for name in chosen if chosen[name] == split)
         spare = 2 if split == "dev" and test_share > 0 else 1  # groups left for what comes after
         for name in names:
             fits = filled + sizes[name] <= 1.1 * share * total
-            if name not in chosen and fits and len(chosen) < len(names) - spare:
+            free = name not in chosen and name not in known
+            if free and fits and len(chosen) < len(names) - spare:
                 chosen[name] = split
                 filled += sizes[name]
             if filled >= share * total:
                 break
-        left = [name for name in names if name not in chosen]
+        left = [name for name in names if name not in chosen and name not in known]
         if share > 0 and filled == 0 and len(left) > 1:
             chosen[min(left, key=lambda name: sizes[name])] = split
     return chosen

@@ -13,7 +13,7 @@ import soundfile
 
 from speechssl import audio
 from speechssl.data import prepare as module
-from speechssl.data.layouts import Recording, read_layout
+from speechssl.data.layouts import Recording, Split, read_layout
 from speechssl.data.manifest import Utterance, read_manifest
 from speechssl.data.prepare import (
     PrepareConfig,
@@ -369,6 +369,53 @@ def test_the_split_of_the_source_is_kept(tmp_path: Path) -> None:
         "test": ["r0"],
     }
     assert summary.warnings == {"shared_speakers": 1, "shared_sentences": 1}
+
+
+def test_what_was_held_out_stays_so_and_what_was_trained_on_too(tmp_path: Path) -> None:
+    records = [
+        replace(recording, text=f"number {i}" if i < 10 else None)
+        for i, recording in enumerate(many(tmp_path, 40))
+    ]
+    prepare(records, tmp_path / "out")
+    earlier = manifests(tmp_path / "out")
+    more = [replace(r, text=f"number {i}") for i, r in enumerate(records)]
+    more[11] = replace(more[11], text=earlier["test"][0].text)  # stays with its sentence
+    prepare(more, tmp_path / "out", earlier=earlier)  # type: ignore[arg-type]
+    now = {split: {u.id for u in us} for split, us in manifests(tmp_path / "out").items()}
+    assert now["dev"] == {u.id for u in earlier["dev"]}
+    assert now["test"] == {u.id for u in earlier["test"]} | {"r11"}
+    (tmp_path / "new").mkdir()
+    fresh = [
+        replace(r, id=f"new {r.id}", text=f"new {r.id}") for r in many(tmp_path / "new", 40, 90)
+    ]
+    prepare([*more, *fresh], tmp_path / "out", earlier=manifests(tmp_path / "out"))  # type: ignore[arg-type]
+    grown = {split: {u.id for u in us} for split, us in manifests(tmp_path / "out").items()}
+    assert all(now[split] < grown[split] for split in now)
+    assert len(grown["dev"]) == len(grown["test"]) == 8
+
+
+def test_speakers_that_become_known_are_split_anew(tmp_path: Path) -> None:
+    """Each was in several splits: nothing is known of them."""
+    records = [replace(r, text=f"number {i}") for i, r in enumerate(many(tmp_path, 30))]
+    prepare(records, tmp_path / "out")
+    earlier = manifests(tmp_path / "out")
+    named = [replace(r, speaker=f"s{i % 3}") for i, r in enumerate(records)]
+    summary = prepare(named, tmp_path / "out", earlier=earlier)  # type: ignore[arg-type]
+    assert summary.split_by == "speaker"
+    assert disjoint(speakers(tmp_path / "out"))
+    assert set(summary.splits) == {"train", "dev", "test"}
+
+
+def test_known_groups_keep_their_split_and_count_for_its_share() -> None:
+    sizes = {f"g{i}": 1.0 for i in range(20)}
+    before = hold_out(sizes, 0.1, 0.1, seed=0)
+    known: dict[str, Split] = dict.fromkeys(sizes, "train")
+    known |= before
+    assert hold_out(sizes, 0.1, 0.1, seed=1, known=known) == before
+    more = sizes | {f"h{i}": 1.0 for i in range(20)}
+    grown = hold_out(more, 0.1, 0.1, seed=0, known=known)
+    assert sorted(grown.values()) == ["dev"] * 4 + ["test"] * 4
+    assert all(name[0] == "h" for name in grown.keys() - before.keys())
 
 
 def test_shares_and_seed() -> None:

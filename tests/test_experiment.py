@@ -1,0 +1,225 @@
+"""The whole job on a folder, and what becomes of it when more is transcribed."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from speechssl import cli, experiment
+from speechssl.data.manifest import read_manifest
+from speechssl.experiment import run_folder
+from speechssl.model.config import ContextConfig, FilterbankEncoderConfig, ModelConfig
+from speechssl.training import finetune as finetuning
+from speechssl.training import pretrain as pretraining
+from speechssl.training.loop import LoopConfig
+
+MICRO = ModelConfig(
+    encoder=FilterbankEncoderConfig(num_filters=8, stack=4),
+    context=ContextConfig(
+        dim=16, num_layers=1, num_heads=2, ffn_dim=16, pos_kernel=5, pos_groups=2, layerdrop=0.0
+    ),
+)
+LOOP = LoopConfig(max_steps=2, num_validations=1, num_workers=0)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_moment(monkeypatch):
+    """Runs of two updates, one after the other in this process."""
+    task = replace(pretraining.tiny().contrastive, entries=4, target_dim=8)
+    first = replace(pretraining.tiny(), model=MICRO, contrastive=task, loop=LOOP, precision="fp32")
+    second = finetuning.FinetuneConfig(model=MICRO, loop=LOOP, precision="fp32")
+    monkeypatch.setattr(pretraining, "preset", lambda _: first)
+    monkeypatch.setattr(finetuning, "preset", lambda _: second)
+
+    @contextmanager
+    def before(command: Sequence[str], _: Path) -> Iterator[None]:
+        assert cli.main(command[3:]) == 0  # without python -m speechssl.cli
+        yield
+
+    monkeypatch.setattr(experiment, "_at_the_same_time", before)
+
+
+class Job:
+    """A folder of recordings, of which some are transcribed."""
+
+    def __init__(self, record, folder: Path) -> None:
+        self.record, self.folder, self.out = record, folder, folder / "out"
+        self.texts: dict[str, str] = {}
+
+    def add(self, *names: str) -> None:
+        for name in names:
+            self.record(f"in/{name}.wav", 1.0)
+
+    def transcribe(self, *names: str) -> None:
+        self.texts |= {f"{name}.wav": f"sentence {name}" for name in names}
+
+    def run(self, minutes: float = 5.0) -> None:
+        lines = (f"{path}\t{text}\n" for path, text in self.texts.items())
+        table = self.folder / "texts.tsv"
+        table.write_text("path\ttext\n" + "".join(lines))
+        assert run_folder(self.folder / "in", table, self.out, minutes, "tiny") == 0
+
+    def transcribed(self, split: str, root: str = "data") -> set[str]:
+        return {u.audio.name for u in read_manifest(self.out / root / f"{split}.jsonl") if u.text}
+
+    def model(self, run: str) -> str:
+        """What tells one model from another."""
+        weights = self.out / run / "best" / "model.safetensors"
+        return hashlib.sha256(weights.read_bytes()).hexdigest()
+
+    def models(self) -> dict[str, str]:
+        return {run: self.model(run) for run in ("pretrain", "pretrained", "from-scratch")}
+
+
+@pytest.fixture
+def job(record, tmp_path) -> Job:
+    """One that was done with half of forty recordings transcribed."""
+    job = Job(record, tmp_path)
+    job.add(*(f"r{i:02}" for i in range(40)))
+    job.transcribe(*(f"r{i:02}" for i in range(20)))
+    job.run()
+    return job
+
+
+def test_the_same_command_again_does_nothing_anew(job, capsys):
+    models, data = job.models(), (job.out / "data" / "train.jsonl").read_bytes()
+    job.run()
+    assert job.models() == models
+    assert (job.out / "data" / "train.jsonl").read_bytes() == data
+    assert not (job.out / "earlier-1").exists()
+    assert "learned anew" not in capsys.readouterr().err
+
+
+def test_manifests_that_were_deleted_are_made_again(job):
+    models, data = job.models(), (job.out / "data" / "train.jsonl").read_bytes()
+    shutil.rmtree(job.out / "data")
+    job.run()
+    assert job.models() == models
+    assert (job.out / "data" / "train.jsonl").read_bytes() == data
+
+
+def test_more_transcripts_make_new_models_on_all_of_them(job, capsys):
+    models, held = job.models(), job.transcribed("dev") | job.transcribed("test")
+    results = json.loads((job.out / "results.json").read_text())
+    learned = job.transcribed("train")
+    job.transcribe(*(f"r{i:02}" for i in range(20, 40)))
+    job.run()
+    said = capsys.readouterr().err
+    assert "pretrained and from-scratch learned anew" in said
+    assert "The pretrained model stays" in said
+    # What was held out stays so, and everything else is learned from.
+    assert job.transcribed("dev") | job.transcribed("test") == held
+    assert len(job.transcribed("train")) == 40 - len(held)
+    assert learned < job.transcribed("train")
+    meta = json.loads((job.out / "pretrained" / "best" / "meta.json").read_text())
+    assert meta["train_utterances"] == 40 - len(held)
+    now = job.models()
+    assert now["pretrain"] == models["pretrain"]
+    assert now["pretrained"] != models["pretrained"]
+    assert now["from-scratch"] != models["from-scratch"]
+    # Nothing of the earlier result is lost.
+    aside = job.out / "earlier-1"
+    assert job.model("earlier-1/pretrained") == models["pretrained"]
+    assert job.model("earlier-1/from-scratch") == models["from-scratch"]
+    assert json.loads((aside / "results.json").read_text()) == results
+    assert (aside / "report.html").exists()
+    assert job.transcribed("train", "earlier-1/data") == learned
+    assert all(u.audio.exists() for u in read_manifest(aside / "data" / "train.jsonl"))
+    job.run()
+    assert job.models() == now
+    assert not (job.out / "earlier-2").exists()
+
+
+def test_a_test_set_that_has_become_small_is_told(job, capsys):
+    new = [f"n{i:03}" for i in range(40)]
+    job.add(*new)
+    job.run()  # without transcripts: all of them are trained on
+    assert "Tested on are" not in capsys.readouterr().err
+    job.transcribe(*(f"r{i:02}" for i in range(20, 40)), *new)
+    job.run()
+    assert "Tested on are the 2 of 80 transcribed recordings" in capsys.readouterr().err
+
+
+def test_more_recordings_are_pretrained_on_and_held_out(job):
+    models, held = job.models(), job.transcribed("test")
+    trained = job.transcribed("train")
+    new = [f"n{i:02}" for i in range(40)]
+    job.add(*new)
+    job.transcribe(*new)
+    job.run()
+    test = job.transcribed("test")
+    assert held < test  # they count for their share
+    assert not test & trained
+    assert test - held <= {f"{name}.wav" for name in new}
+    now = job.models()
+    assert all(now[run] != models[run] for run in models)
+    assert job.model("earlier-1/pretrain") == models["pretrain"]
+
+
+def test_a_corrected_test_sentence_is_scored_again_and_the_scores_are_kept(job):
+    models, name = job.models(), min(job.transcribed("test"))
+    results = (job.out / "results.json").read_bytes()
+    job.texts[name] = "corrected"
+    job.run()
+    assert job.models() == models
+    assert (job.out / "earlier-1" / "results.json").read_bytes() == results
+
+
+def test_results_without_digests_are_not_taken_for_those_of_other_data(job):
+    for run in job.models():
+        for path in (job.out / run / "checkpoints").glob("*/progress.json"):
+            told = json.loads(path.read_text())
+            del told["inputs"]
+            path.write_text(json.dumps(told))
+            sums = path.with_name("checksums.json")
+            own = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()}
+            sums.write_text(json.dumps(json.loads(sums.read_text()) | own))
+    models = job.models()
+    job.run()
+    assert job.models() == models
+    assert not (job.out / "earlier-1").exists()
+    job.transcribe("r30")
+    job.run()
+    assert job.model("pretrain") == models["pretrain"]
+    assert job.model("earlier-1/pretrained") == models["pretrained"]
+    assert job.model("pretrained") != models["pretrained"]
+
+
+def test_other_settings_are_refused_before_anything_is_changed(job):
+    models, data = job.models(), (job.out / "data" / "train.jsonl").read_bytes()
+    job.transcribe("r30")
+    with pytest.raises(ValueError, match=r"other settings \(loop.budget_minutes 3.15 there"):
+        job.run(minutes=6.0)
+    assert job.models() == models
+    assert (job.out / "data" / "train.jsonl").read_bytes() == data
+    assert not (job.out / "earlier-1").exists()
+    job.run()
+    assert job.model("earlier-1/pretrained") == models["pretrained"]
+
+
+def test_a_wrong_table_does_not_undo_what_was_held_out(job):
+    held, texts = job.transcribed("test"), job.texts
+    job.texts = {"r00.wav": "alone"}
+    with pytest.raises(ValueError, match="transcribe at least twenty"):
+        job.run()
+    job.texts = texts
+    job.run()
+    assert job.transcribed("test") == held
+    assert not (job.out / "earlier-1").exists()
+
+
+def test_a_folder_with_too_few_transcripts_is_split_anew(record, tmp_path):
+    job = Job(record, tmp_path)
+    job.add(*(f"r{i:02}" for i in range(30)))
+    job.transcribe("r00")
+    with pytest.raises(ValueError, match="transcribe at least twenty"):
+        job.run()
+    job.transcribe(*(f"r{i:02}" for i in range(25)))
+    job.run()
+    assert job.transcribed("dev")
+    assert job.transcribed("test")
