@@ -15,6 +15,7 @@ from speechssl import audio
 from speechssl.data.dataset import Batch, Waves
 from speechssl.data.manifest import Utterance, read_manifest
 from speechssl.data.synthetic import CorpusPaths, make_corpus
+from speechssl.experiment import Budget
 from speechssl.model.config import ModelConfig
 from speechssl.model.heads import CTCHead
 from speechssl.model.speech_model import CTCModel, SpeechModel
@@ -151,6 +152,12 @@ def test_a_readme_has_its_sections(name: str) -> None:
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == SECTIONS
     for row in ("Source", "Licence", "Hours", "Speakers"):
         assert re.search(rf"^\| {row} \| \S", text, re.MULTILINE), row
+
+
+def test_the_folder_recipe_says_how_the_minutes_are_shared_out() -> None:
+    text = (ROOT / "recipes" / "folder" / "README.md").read_text(encoding="utf-8")
+    budget = Budget.of(100)
+    assert f"{budget.pretrain:g} % of it is for pretraining and {budget.finetune:g} % for" in text
 
 
 @pytest.mark.parametrize("name", NAMES)
