@@ -192,12 +192,12 @@ def compare_with_scratch(
         _set_aside(out, stale, before)
     with _at_the_same_time(_from_scratch(size, labeled, valid, scratch, budget), scratch):
         say(f"\nPretraining on {_minutes(unlabeled):.0f} minutes without transcripts ...")
-        pretraining.pretrain(config, unlabeled, out / PRETRAINING)
+        pretraining.pretrain(config, unlabeled, out / PRETRAINING, announce=True)
         say(f"\nFine-tuning on {_minutes(train_set):.1f} minutes with transcripts ...")
         tuning = finetuning.preset(size)
         tuning = replace(tuning, loop=replace(tuning.loop, budget_minutes=budget.finetune))
         init = load_model(out / PRETRAINING)
-        finetuning.finetune(tuning, train_set, valid_set, tuned, init=init)
+        finetuning.finetune(tuning, train_set, valid_set, tuned, init=init, announce=True)
     rows = [
         Row(name, run, evaluate(load_model(run), test))
         for name, run in (("pretrained", tuned), ("from scratch", scratch))
@@ -276,7 +276,7 @@ def _set_aside(out: Path, runs: Sequence[str], before: Splits) -> None:
     for run in sorted(runs, key=(SCRATCH, TUNED, PRETRAINING).index):  # a model after its users
         with alone_in(out / run):
             (out / run).rename(folder / run)
-    anew = f", and {' and '.join(runs)} learned anew" if runs else ""
+    anew = f", and {', '.join(runs)} begun anew" if runs else ""
     say(f"{out} holds results of other data: they are kept in {folder}{anew}.")
     if runs and PRETRAINING not in runs and has_state(out / PRETRAINING):
         say("The pretrained model stays, as its recordings are the same.")

@@ -92,7 +92,7 @@ def test_the_same_command_again_does_nothing_anew(job, capsys):
     assert job.models() == models
     assert (job.out / "data" / "train.jsonl").read_bytes() == data
     assert not (job.out / "earlier-1").exists()
-    assert "learned anew" not in capsys.readouterr().err
+    assert "begun anew" not in capsys.readouterr().err
 
 
 def test_manifests_that_were_deleted_are_made_again(job):
@@ -110,7 +110,7 @@ def test_more_transcripts_make_new_models_on_all_of_them(job, capsys):
     job.transcribe(*(f"r{i:02}" for i in range(20, 40)))
     job.run()
     said = capsys.readouterr().err
-    assert "pretrained and from-scratch learned anew" in said
+    assert "earlier-1, and pretrained, from-scratch begun anew" in said
     assert "The pretrained model stays" in said
     # What was held out stays so, and everything else is learned from.
     assert job.transcribed("dev") | job.transcribed("test") == held

@@ -4,9 +4,9 @@ import time
 from collections import deque
 
 _FIRST_STEPS = 5
-"""Not measured: they compile, allocate and fill caches."""
+"""Not measured where there are many: they compile, allocate and fill caches."""
 _MEASURED_STEPS = 20
-"""Steps before the first plan."""
+"""Steps before the first plan that is made of them."""
 _WINDOW = 100
 """Steps whose mean duration is that of the next ones."""
 _UNKNOWN_SHARE = 0.07
@@ -45,10 +45,26 @@ class Budget:
         self._limit_s = None if minutes is None else 60 * minutes
         self._most, self._num_validations = most_steps, num_validations
         self._clock = clock
-        self._seen, self._next = 0, _FIRST_STEPS + _MEASURED_STEPS
-        self._last_s = 0.0
+        self._seen, self._first = 0, _FIRST_STEPS
+        self._next = _FIRST_STEPS + _MEASURED_STEPS
+        self._last_s = clock.elapsed_s
         self._durations: deque[float] = deque(maxlen=_WINDOW)
         self._validation_s: float | None = None
+
+    def first_plan(self, update_s: float | None) -> int:
+        """The number of steps of a run that begins, if one takes `update_s`; None: not known, and
+        the most until some are measured.
+
+        Where few fit, a plan of measured steps would come after most of them, and they would be
+        made at the begin of a schedule that is laid out for all: the learning rate would not rise.
+        """
+        if self._limit_s is None or not update_s:
+            return self._most
+        left_s = self._limit_s - self._reserve_s(0, self._most) - self._clock.elapsed_s
+        planned = min(max(int(left_s / update_s), 1), self._most)
+        self._first = min(_FIRST_STEPS, planned // 5)
+        self._next = self._first + max(min(_MEASURED_STEPS, planned // 5), 1)
+        return planned
 
     def plan(self, step: int, max_steps: int) -> int:
         """The number of steps that fits, at least `step`; called after each step."""
@@ -56,7 +72,7 @@ class Budget:
             return max_steps
         now = self._clock.elapsed_s
         self._seen += 1
-        if self._seen > _FIRST_STEPS:
+        if self._seen > self._first:
             self._durations.append(now - self._last_s)
         self._last_s = now
         if now >= self._limit_s:

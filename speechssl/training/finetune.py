@@ -270,8 +270,7 @@ def finetune(
             pool=DistortionPool.open() if distorts else None,
         )
 
-        if announce and begins:
-            announce_run(work, dataset, config, device)
+        update_s = announce_run(work, dataset, config, device) if announce and begins else None
         return train(
             run,
             work,
@@ -282,6 +281,7 @@ def finetune(
             optim=config.optim,
             started=started,
             resume=resume,
+            update_s=update_s,
         )
 
 

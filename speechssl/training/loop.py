@@ -202,6 +202,7 @@ def train(
     optim: OptimConfig,
     started: float,
     resume: bool = True,
+    update_s: float | None = None,
 ) -> Outcome:
     """Train until the steps or the minutes are used up.
 
@@ -214,6 +215,7 @@ def train(
         loop, optim: how.
         started: ``time.monotonic()`` when the command began, from which the budget is counted.
         resume: go on from the newest checkpoint of `run`, if there is one.
+        update_s: seconds an update takes, where a run that begins was measured.
 
     Raises:
         NonFiniteLossError: before the update, naming the utterances.
@@ -225,6 +227,9 @@ def train(
     dataset = dataset.accumulating(accumulate)
     clock = Clock(progress.elapsed_s, started)
     budget = Budget(loop.budget_minutes, loop.max_steps, loop.num_validations, clock)
+    device = next(work.modules.parameters()).device
+    if not progress.step:
+        progress.max_steps = distributed.least(budget.first_plan(update_s), device)
     metrics: dict[str, float] = {}
     window = _Window(progress.windows)
     with (
@@ -242,7 +247,6 @@ def train(
     ):
         waves, known = dataset.waves, progress.faults | dataset.waves.faults()
         tally = FaultTally(run, log, known, len(waves.utterances), loop.max_fault_share)
-        device = next(work.modules.parameters()).device
         if progress.step:
             log.say(f"Going on from step {progress.step} of {progress.max_steps}.")
             if accumulate != loop.accumulate:

@@ -80,13 +80,14 @@ class Settings(Protocol):
 
 def announce_run(
     work: Work, dataset: PlannedBatches, config: Settings, device: torch.device
-) -> None:
+) -> float:
     """Measure a run that is about to start (:func:`plan_run`) and say on stderr what it will
-    cost; every process calls this, the first one speaks."""
+    cost; every process calls this, the first one speaks. The seconds of an update."""
     plan = plan_run(work, dataset, config.loop, config.batch_s, device)
     if distributed.rank() == 0:
         advice = precision_advice(device, config.precision)
         print(describe(plan, config.loop, datetime.now(), advice), file=sys.stderr, flush=True)
+    return plan.update_s
 
 
 def plan_run(

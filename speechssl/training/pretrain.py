@@ -247,8 +247,7 @@ def pretrain(
         optimizer = build_optimizer(config.optim, [Part((work.modules,))])
         dataset = work.dataset(train_waves, shuffle=True)
 
-        if announce and begins:
-            announce_run(work, dataset, config, device)
+        update_s = announce_run(work, dataset, config, device) if announce and begins else None
         if profile:
             spent = profile_steps(
                 work, optimizer, dataset, config.loop, config.optim, run / "profile"
@@ -265,6 +264,7 @@ def pretrain(
             optim=config.optim,
             started=started,
             resume=resume,
+            update_s=update_s,
         )
 
 

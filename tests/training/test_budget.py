@@ -7,6 +7,7 @@ import pytest
 
 from speechssl.rng import rng
 from speechssl.training.budget import Budget, Clock
+from speechssl.training.optim import OptimConfig, lr_at
 
 
 class Simulated(Clock):
@@ -25,6 +26,7 @@ def simulate(
     validation_s: float = 5.0,
     most: int = 100_000,
     num_validations: int = 12,
+    update_s: float | None = None,
 ) -> tuple[float, list[float]]:
     """Run steps that take `step_s` of the time; ``(minutes at the end, share done at each step)``.
 
@@ -32,7 +34,7 @@ def simulate(
     """
     clock = Simulated()
     budget = Budget(minutes, most, num_validations, clock)
-    step, max_steps = 0, most
+    step, max_steps = 0, budget.first_plan(update_s)
     shares = []
     while step < max_steps:
         clock.now += step_s(clock.now / 60)
@@ -102,6 +104,39 @@ def test_a_few_long_steps():
     ended, shares = simulate(lambda _: 40.0, validation_s=20.0)
     assert 30 < ended <= 36.7
     assert len(shares) > 35
+
+
+@pytest.mark.parametrize("measured", [0.4, 1.0, 1.1, 2.7])
+@pytest.mark.parametrize("step_s", [150.0, 600.0, 1500.0])
+def test_updates_so_long_that_few_fit_have_a_schedule(step_s, measured):
+    """Also where the measure before the run was a bad one."""
+    ended, shares = simulate(
+        lambda _: step_s, minutes=60, validation_s=step_s / 10, update_s=measured * step_s
+    )
+    assert ended <= 60 + step_s / 60
+    assert len(shares) >= 0.6 * 3600 / step_s
+    if step_s == 150.0:
+        config = OptimConfig(lr=1e-3)
+        lrs = [lr_at(config, i, round((i + 1) / share)) for i, share in enumerate(shares)]
+        assert max(lrs) == 1e-3
+        assert lrs[-1] < 1e-4
+
+
+def test_the_first_plan_is_of_what_was_measured():
+    budget = Budget(60, 100_000, 12, Simulated())
+    assert 20 <= budget.first_plan(150.0) <= 24
+    assert budget.first_plan(1e9) == 1
+    assert Budget(60, 7, 12, Simulated()).first_plan(150.0) == 7
+    assert Budget(60, 100_000, 12, Simulated()).first_plan(None) == 100_000
+    assert Budget(None, 100_000, 12, Simulated()).first_plan(150.0) == 100_000
+
+
+@pytest.mark.parametrize("update_s", [0.1, 0.3, 0.9])
+def test_what_was_measured_before_the_run_changes_no_long_one(update_s):
+    _, with_it = simulate(PHASES["even"], update_s=update_s)
+    ended, without = simulate(PHASES["even"])
+    assert ended <= 36
+    assert len(with_it) == pytest.approx(len(without), rel=0.02)
 
 
 def test_without_minutes_the_steps_are_what_was_asked_for():

@@ -11,6 +11,7 @@ from speechssl.data.dataset import Waves
 from speechssl.device import Memory
 from speechssl.model.speech_model import SpeechModel
 from speechssl.training import planner
+from speechssl.training.budget import Budget
 from speechssl.training.finetune import finetune
 from speechssl.training.planner import Plan, describe, plan_run
 from speechssl.training.pretrain import PretrainWork, pretrain
@@ -42,6 +43,27 @@ def test_a_plan_is_what_was_measured(work, dataset, pretrain_config):
     assert 0 < plan.update_s < 20
     twice = plan_run(work, dataset, replace(pretrain_config.loop, accumulate=4), 6.0, CPU)
     assert twice.updates_per_epoch == plan.updates_per_epoch / 4
+
+
+@pytest.mark.parametrize("announce", [True, False])
+@pytest.mark.parametrize("kind", ["pretrain", "finetune"])
+def test_a_budget_begins_with_what_was_measured(
+    kind, announce, tones, pretrain_config, finetune_config, tmp_path, monkeypatch
+):
+    begun = []
+    real = Budget.first_plan
+    monkeypatch.setattr(
+        Budget, "first_plan", lambda self, update_s: begun.append(update_s) or real(self, update_s)
+    )
+    if kind == "pretrain":
+        config = replace(pretrain_config, loop=replace(pretrain_config.loop, max_steps=1))
+        pretrain(config, tones[0], tmp_path / "run", announce=announce)
+        pretrain(config, tones[0], tmp_path / "run", announce=announce)  # goes on: no first plan
+    else:
+        config = replace(finetune_config, loop=replace(finetune_config.loop, max_steps=1))
+        finetune(config, *tones, tmp_path / "run", announce=announce)
+    (update_s,) = begun
+    assert update_s > 0 if announce else update_s is None
 
 
 def test_a_micro_batch_is_no_larger_than_all_recordings(work, dataset, pretrain_config):
