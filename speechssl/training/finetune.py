@@ -63,6 +63,8 @@ from speechssl.training.runfolder import alone_in, to_json, write_hypotheses
 Learns = Literal["all", "adapters", "lora"]
 _MOST_SHOWN = 40
 """New symbols that are said one by one."""
+_MOST_NAMED = 5
+"""Utterances that are; the others are in meta.json."""
 
 
 @dataclass(frozen=True)
@@ -234,17 +236,26 @@ def finetune(
             print(origin.sentence(), file=sys.stderr, flush=True)
         model = CTCModel(speech, head)
         choose_learning(model, config, pretrained=init is not None)
-        train_set, dropped = fitting(train_set, model, tokenizer)
+        train_set, dropped = fitting(train_set, model, tokenizer, max(config.speeds))
         if not train_set:
             raise ValueError(
                 "Every training transcript is longer than CTC can write in its recording's frames: "
-                "raise --upsample, or look at the transcripts."
+                "raise --upsample, lower --speeds, or look at the transcripts."
             )
         rate = speech.config.sample_rate
         heard = (train_set, choose_valid(valid_set, config))
+        _, unscored = fitting(heard[1], model, tokenizer, 1.0)
+        if begins and not quiet:
+            for ids, what, why in (
+                (dropped, "training", "not learned from"),
+                (unscored, "validation", "scored in WER and CER, but not in the loss"),
+            ):
+                if ids:
+                    print(_too_long(ids, what, why), file=sys.stderr, flush=True)
         train_waves, valid_waves = open_waves(heard, run, rate, resume, config.loop.max_fault_share)
         work = FinetuneWork(config, model, tokenizer, valid_waves, device, init is not None)
         work.notes = describe_data(train_set, valid_set, dropped, tokenizer)
+        work.notes["valid_too_many_symbols"] = unscored
         work.notes["init"] = None if init is None else init.meta
         work.notes["learns"] = config.learns
         if origin:
@@ -436,11 +447,11 @@ def take_minutes(utterances: Sequence[Utterance], minutes: float, seed: int) -> 
 
 
 def fitting(
-    utterances: Sequence[Utterance], model: CTCModel, tokenizer: Tokenizer
+    utterances: Sequence[Utterance], model: CTCModel, tokenizer: Tokenizer, speed: float
 ) -> tuple[list[Utterance], list[str]]:
-    """Those whose frames can hold their transcript, and the ids of the others (CTC's length
-    condition: frames >= symbols + adjacent repeats)."""
-    rate = model.speech.config.sample_rate
+    """Those whose frames can hold their transcript when they are played at `speed`, and the ids of
+    the others (CTC's length condition: frames >= symbols + adjacent repeats)."""
+    rate = model.speech.config.sample_rate / speed
     kept, dropped = [], []
     samples = torch.tensor([round(u.duration_s * rate) for u in utterances])
     for utterance, rows in zip(utterances, model.output_lengths(samples).tolist(), strict=True):
@@ -468,6 +479,15 @@ def describe_data(
         "dropped_too_many_symbols": list(dropped),
         "valid_characters_unseen_in_training": unknown,
     }
+
+
+def _too_long(ids: Sequence[str], what: str, why: str) -> str:
+    """For the person: transcripts of a set that do not fit into their frames."""
+    more = ", ..." if len(ids) > _MOST_NAMED else ""
+    return (
+        f"Longer than CTC can write in the frames: {len(ids)} of the {what} transcripts "
+        f"({', '.join(ids[:_MOST_NAMED])}{more}), {why}. Look at them, or raise --upsample."
+    )
 
 
 def _transcribed(utterances: Sequence[Utterance], what: str) -> list[Utterance]:
@@ -575,7 +595,8 @@ class FinetuneWork:
 
     @torch.no_grad()
     def validate(self, step: int) -> tuple[float, dict[str, float]]:  # noqa: ARG002
-        """Greedy CER (the score) and WER, loss, blank rate; keeps a sample transcript."""
+        """Greedy CER (the score) and WER, loss, blank rate; keeps a sample transcript. The loss is
+        of the transcripts that fit into their frames."""
         hypotheses: list[Hypothesis] = []
         ids: list[str] = []
         references: list[str] = []
@@ -589,7 +610,8 @@ class FinetuneWork:
                 )
             spelled = [self.tokenizer.encode(text) for text in batch.texts]
             loss += float(ctc_loss(log_probs, lengths, spelled))
-            targets += spelled
+            rows = lengths.tolist()
+            targets += [t for t, n in zip(spelled, rows, strict=True) if ctc_min_frames(t) <= n]
             hypotheses += greedy_decode(log_probs, lengths)
             references += batch.texts
             ids += batch.ids

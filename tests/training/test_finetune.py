@@ -66,6 +66,43 @@ def test_transcripts_that_do_not_fit_are_dropped_by_name(tones, finetune_config,
     assert load_model(tmp_path / "run").meta["dropped_too_many_symbols"] == ["too-long"]
 
 
+def test_what_does_not_fit_when_it_is_played_fast_is_dropped(
+    tones, finetune_config, tmp_path, capsys
+):
+    train, valid = tones  # a second, 25 frames
+    tight = replace(train[0], id="tight", text="abcdef" * 4)
+    config = replace(finetune_config, loop=replace(finetune_config.loop, max_steps=1))
+    finetune(config, [*train, tight], valid, tmp_path / "even")
+    assert load_model(tmp_path / "even").meta["dropped_too_many_symbols"] == []
+    fast = replace(config, speeds=(1.0, 1.2))
+    finetune(fast, [*train, tight], valid, tmp_path / "fast")
+    assert load_model(tmp_path / "fast").meta["dropped_too_many_symbols"] == ["tight"]
+    assert "1 of the training transcripts (tight), not learned from" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="lower --speeds"):
+        finetune(fast, [tight], valid, tmp_path / "none")
+
+
+def test_validation_transcripts_that_do_not_fit_are_named_and_are_not_in_the_loss(
+    tones, finetune_config, tmp_path, capsys
+):
+    train, valid = tones
+    long = replace(valid[0], id="too-long", text="abcdef" * 40)
+    config = replace(finetune_config, loop=replace(finetune_config.loop, max_steps=1))
+    config = replace(config, loop=replace(config.loop, num_validations=1))
+    losses, chances = [], []
+    for name, heard in (("without", valid), ("with", [*valid, long])):
+        finetune(config, train, heard, tmp_path / name)
+        (scored,) = (m for m in read_metrics(tmp_path / name) if "valid/loss" in m)
+        losses.append(scored["valid/loss"])
+        chances.append(scored["valid/ctc/chance"])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert chances[1] == chances[0]
+    assert load_model(tmp_path / "with").meta["valid_too_many_symbols"] == ["too-long"]
+    written = (tmp_path / "with" / "best" / "hypotheses.jsonl").read_text(encoding="utf-8")
+    assert '"too-long"' in written  # it is in the WER
+    assert "1 of the validation transcripts (too-long)" in capsys.readouterr().err
+
+
 def test_characters_unseen_in_training_are_named(tones, finetune_config, tmp_path):
     train, valid = tones
     odd = [replace(valid[0], text="aqz"), *valid[1:]]
