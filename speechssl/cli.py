@@ -376,6 +376,7 @@ def _run_finetune(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from speechssl.checkpoint import load_model
+    from speechssl.data.index import Corpora
     from speechssl.data.manifest import read_manifest
     from speechssl.training.finetune import (
         FinetuneConfig,
@@ -398,7 +399,7 @@ def _run_finetune(args: argparse.Namespace) -> int:
     if args.tokenizer:
         settings.append(("tokenizer", args.tokenizer))
     config = override(config, [*settings, *_pairs(args.overrides)], _options(args))
-    train_set = [u for path in args.train for u in read_manifest(path)]
+    train_set = list(Corpora([read_manifest(path) for path in args.train]))
     if args.label_minutes is not None:
         train_set = take_minutes(train_set, args.label_minutes, config.loop.seed)
     outcome = finetune(

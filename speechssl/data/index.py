@@ -10,6 +10,7 @@ import os
 import re
 from array import array
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, overload
@@ -99,7 +100,10 @@ class ManifestIndex(Sequence[Utterance]):
 
 
 class Corpora(Sequence[Utterance]):
-    """Several corpora one after the other, or some utterances of each; nothing is copied."""
+    """Several corpora one after the other, or some utterances of each; nothing is copied.
+
+    Corpora may use the same ids: utterance ``x`` of the second of several is ``2/x``.
+    """
 
     def __init__(
         self, parts: Sequence[Sequence[Utterance]], chosen: np.ndarray | None = None
@@ -143,7 +147,10 @@ class Corpora(Sequence[Utterance]):
         if self._chosen is not None:
             index = int(self._chosen[index])
         part = int(np.searchsorted(self._ends, index, side="right"))
-        return self._parts[part][index - int(self._ends[part])]
+        utterance = self._parts[part][index - int(self._ends[part])]
+        if len(self._parts) == 1:
+            return utterance
+        return replace(utterance, id=f"{part + 1}/{utterance.id}")
 
 
 def durations_s(utterances: Sequence[Utterance]) -> np.ndarray:
@@ -154,8 +161,8 @@ def durations_s(utterances: Sequence[Utterance]) -> np.ndarray:
 
 
 def digests(utterances: Sequence[Utterance]) -> np.ndarray:
-    """(N,) uint64, of each utterance's id, start and duration, without reading the lines of an
-    index: the same wherever the manifest and its recordings lie."""
+    """(N,) uint64, of each utterance's id in its manifest, start and duration, without reading the
+    lines of an index: the same wherever the manifest and its recordings lie."""
     if isinstance(utterances, (ManifestIndex, Corpora)):
         return utterances.digests()
     own = (_digest(_id_bytes(u), u.start_s, u.duration_s) for u in utterances)

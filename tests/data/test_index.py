@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -132,15 +133,18 @@ def test_digests_tell_utterances_apart_and_not_folders(manifest):
 def test_corpora_are_one_after_the_other(manifest):
     a, b = utterances(5, "a"), ManifestIndex.open(manifest)
     both = Corpora([a, b])
-    assert list(both) == [*a, *b]
+    named = [[replace(u, id=f"{n}/{u.id}") for u in part] for n, part in ((1, a), (2, b))]
+    assert list(both) == [*named[0], *named[1]]
     assert both.sizes() == [5, 50]
-    assert both[-1] == b[49]
+    assert both[-1].id == "2/u49"
     keep = np.arange(55) % 3 > 0
     some = both.choose(keep)
     assert list(some) == [u for u, k in zip(both, keep, strict=True) if k]
     assert some.sizes() == [3, 33]
     assert durations_s(some).tolist() == [u.duration_s for u in some]
-    assert digests(some).tolist() == digests(list(some)).tolist()
+    own = np.concatenate([digests(a), digests(b)])
+    assert digests(some).tolist() == own[keep].tolist()
+    assert list(Corpora([a])) == a
     fewer = some.choose(np.arange(36) >= 3)
     assert fewer.sizes() == [0, 33]
     assert fewer[0] == some[3]

@@ -10,8 +10,10 @@ import torch
 from safetensors.torch import load_file
 
 from speechssl import audio
+from speechssl.cli import main
 from speechssl.data.dataset import FaultyDataError
-from speechssl.data.manifest import Utterance
+from speechssl.data.index import Corpora
+from speechssl.data.manifest import Utterance, read_manifest, write_manifest
 from speechssl.runlog import read_metrics
 from speechssl.training.finetune import finetune
 from speechssl.training.pretrain import PretrainWork, pretrain
@@ -170,6 +172,32 @@ def test_too_many_faults_under_a_run(own_tones, pretrain_config, tmp_path, monke
     with pytest.raises(FaultyDataError, match=r"of 32 utterances cannot be read, more than"):
         pretrain(tolerant(pretrain_config, 0.02), train_set, tmp_path / "run", valid_set=valid_set)
     assert (tmp_path / "run" / "checkpoints" / "step-00000004").is_dir()
+
+
+def test_corpora_may_use_the_same_ids(own_tones, pretrain_config, tmp_path):
+    first, second = own_tones[0][:16], own_tones[0][16:]
+    second = [replace(u, id=v.id) for u, v in zip(second, first, strict=True)]
+    for utterance in (first[3], second[3], second[4]):
+        vanish(utterance.audio)
+    valid = Corpora([own_tones[1], own_tones[1]])
+    pretrain(tolerant(pretrain_config), Corpora([first, second]), tmp_path / "run", valid_set=valid)
+    ids = [first[i].id for i in (3, 3, 4)]
+    assert named(tmp_path / "run").keys() == {f"1/{ids[0]}", f"2/{ids[1]}", f"2/{ids[2]}"}
+    assert read_manifest(tmp_path / "run" / "valid.jsonl") == list(valid)
+
+
+def test_two_manifests_for_fine_tuning_may_use_the_same_ids(own_tones, tmp_path):
+    train, valid = own_tones
+    vanish(train[3].audio)
+    copied = [replace(u, id=v.id) for u, v in zip(train[16:], train[:16], strict=True)]
+    for name, part in (("a", train[:16]), ("b", copied), ("v", valid)):
+        write_manifest(tmp_path / f"{name}.jsonl", part)
+    command = ["finetune", "--init", "scratch", "--train", str(tmp_path / "a.jsonl")]
+    command += [str(tmp_path / "b.jsonl"), "--valid", str(tmp_path / "v.jsonl"), "--out"]
+    command += [str(tmp_path / "run"), "--max-steps", "1", "--loop.num_workers", "0"]
+    command += ["--loop.max_fault_share", "0.2", "--loop.num_validations", "1"]
+    assert main(command) == 0
+    assert named(tmp_path / "run").keys() == {f"1/{train[3].id}"}
 
 
 def test_the_transcript_is_that_of_what_is_heard(own_tones, finetune_config, tmp_path):
