@@ -399,6 +399,12 @@ def _run_finetune(args: argparse.Namespace) -> int:
     if args.tokenizer:
         settings.append(("tokenizer", args.tokenizer))
     config = override(config, [*settings, *_pairs(args.overrides)], _options(args))
+    changed = [f"--{name}" for name, _ in _pairs(args.overrides) if name.startswith("model.")]
+    if init is not None and changed and config.model != init.speech.config:
+        raise ValueError(
+            f"{', '.join(changed)}: the model of --init {args.init} is as it is. Leave this out "
+            "(dropout in the run is --dropout), or give --init scratch."
+        )
     train_set = list(Corpora([read_manifest(path) for path in args.train]))
     if args.label_minutes is not None:
         train_set = take_minutes(train_set, args.label_minutes, config.loop.seed)
@@ -425,9 +431,18 @@ def _run_finetune(args: argparse.Namespace) -> int:
 
 
 def _size(args: argparse.Namespace, model: "ModelConfig | None") -> str:
-    """The size asked for, else that of the model to start from, else tiny."""
+    """The size asked for, else that of the model to start from, else tiny.
+
+    Raises ValueError where a size is asked for and the recipe has its own.
+    """
     from speechssl.model.config import nearest_size
 
+    recipe = args.recipe or ""
+    if args.size and (recipe.endswith(".json") or ":" in recipe):
+        raise ValueError(
+            f"--size {args.size} changes nothing of the recipe {recipe}, which has its own size: "
+            "leave one of them out."
+        )
     if args.size or model is None:
         return args.size or "tiny"
     return nearest_size(model)

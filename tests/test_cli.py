@@ -509,12 +509,33 @@ def test_the_size_is_that_of_the_model_to_start_from():
     from speechssl.cli import _size
     from speechssl.model.config import base, tiny
 
-    asked = types.SimpleNamespace(size=None)
+    asked = types.SimpleNamespace(size=None, recipe=None)
     assert _size(asked, None) == "tiny"
     assert _size(asked, base()) == "base"
     assert _size(asked, replace(tiny(), latent_dropout=0.3)) == "tiny"
     assert _size(asked, replace(base(), normalize_wave=True)) == "base"
-    assert _size(types.SimpleNamespace(size="small"), base()) == "small"
+    assert _size(types.SimpleNamespace(size="small", recipe=None), base()) == "small"
+    assert _size(types.SimpleNamespace(size="small", recipe="mboshi"), None) == "small"
+
+
+def test_settings_without_effect_are_refused(speech, tmp_path, fails):
+    first, out = tmp_path / "first", ("--out", tmp_path / "x")
+    data = ("--train", speech, "--max-steps", 1)
+    assert run("pretrain", *data, *SMALL, "--contrastive.entries", 4, "--out", first) == 0
+    for recipe in (first / "config.json", "mboshi:tiny"):
+        line = fails(2, "pretrain", *data, "--recipe", recipe, "--size", "small", *out)
+        assert f"--size small changes nothing of the recipe {recipe}" in line
+    start = ("--init", first, "--precision", "fp32", "--loop.num-workers", 0)
+    tuned = ("finetune", *data, "--valid", speech, *start, *out)
+    line = fails(2, *tuned, "--model.context.dim", 64, "--model.context.dropout", 0.1)
+    assert f"--model.context.dim, --model.context.dropout: the model of --init {first} is" in line
+    assert run(*tuned, "--model.context.dim", 16) == 0  # it is so
+    out = ("--out", tmp_path / "y")
+    line = fails(2, "pretrain", *data, *start, "--model.context.local_layers", 2, *out)
+    assert "do not fit the model of the run (model.context.local_layers 1 there, 2 now)" in line
+    assert len(line) < 250
+    line = fails(2, "pretrain", *data, *start, "--mix_temperature", 0.5, *out)
+    assert "mix_temperature 0.5 mixes several manifests, and --train names one" in line
 
 
 def test_report(speech, tmp_path, capsys, fails):

@@ -36,7 +36,7 @@ from speechssl.training.resume import (
     newest_progress,
     newest_state,
 )
-from speechssl.training.runfolder import write_config
+from speechssl.training.runfolder import differences, write_config
 
 _INTERRUPTED, _PREEMPTED = 1, 2
 _MOST_WORKERS = 1024
@@ -357,7 +357,7 @@ def _check_same(run: Path, before: Progress, fresh: Progress) -> None:
     old, new = (_deciding(p.config, free) for p in (before, fresh))
     if old != new:
         raise ValueError(
-            f"{run} holds a run with other settings ({_differences(old, new)}): give those "
+            f"{run} holds a run with other settings ({differences(old, new)}): give those "
             "settings, another --out, or --resume never to begin anew."
         )
 
@@ -488,16 +488,6 @@ def _explain(wrong: Sequence[str], batches: Sequence[Batch], step: int) -> str:
         f"Step {step + 1}: {', '.join(wrong)} is not finite, in a batch of the utterances "
         f"{', '.join(ids)}. The update was not made; lower --optim.lr or look at these recordings."
     )
-
-
-def _differences(old: Any, new: Any, name: str = "") -> str:
-    """The names and values of fields that differ, comma separated."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = [k for k in {**old, **new} if old.get(k) != new.get(k)]
-        return ", ".join(
-            _differences(old.get(k), new.get(k), f"{name}.{k}".strip(".")) for k in keys
-        )
-    return f"{name} {old} there, {new} now"
 
 
 class _Stop:

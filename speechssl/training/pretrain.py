@@ -57,7 +57,7 @@ from speechssl.training.parallel import spread
 from speechssl.training.planner import announce_run
 from speechssl.training.profile import profile_steps
 from speechssl.training.resume import has_state
-from speechssl.training.runfolder import alone_in, to_json
+from speechssl.training.runfolder import alone_in, differences, to_json
 
 _FIT_AUDIO_S = 1800.0
 """Seconds of audio from which the centroids are found."""
@@ -211,13 +211,22 @@ def pretrain(
         announce: measure a run that begins, and say on stderr what it will cost.
         profile: say also where the time of a step goes, and write a trace to `run/profile`.
 
-    Raises ValueError where another run lies in `run`, and where `announce` finds that it does not
-    fit in memory.
+    Raises ValueError where another run lies in `run`, where the weights of `init` do not fit the
+    config, where `mix_temperature` has nothing to mix, and where `announce` finds that the run does
+    not fit in memory.
     """
     started = time.monotonic()
     keep_freed_memory()
     device = pick_device(config.device)
     with preemptible(), distributed.process_group(device), alone_in(run):
+        torch.manual_seed(torch_seed(config.loop.seed, "weights"))
+        model = build_model(config, init)
+        begins = not (resume and has_state(run))
+        if begins and config.mix_temperature != 1 and len(_sizes(train_set)) == 1:
+            raise ValueError(
+                f"mix_temperature {config.mix_temperature} mixes several manifests, and --train "
+                "names one: leave it out, or give each corpus its own manifest."
+            )
         inputs = distributed.from_first(lambda: pretraining_inputs(train_set, valid_set, init))
         fresh = starting_point(run, config.loop, to_json(config), inputs, resume=resume)
         if not valid_set:
@@ -227,11 +236,6 @@ def pretrain(
         train_waves, valid_waves = open_waves(
             (train_set, valid_set), run, rate, resume, config.loop.max_fault_share, config.cache
         )
-        torch.manual_seed(torch_seed(config.loop.seed, "weights"))
-        model = SpeechModel(config.model)
-        if init is not None:
-            model.load_state_dict(init.speech.state_dict())
-        begins = not (resume and has_state(run))
         work = PretrainWork(config, model, train_waves, valid_waves, device)
         work.notes = {
             "train_utterances": len(train_set),
@@ -268,6 +272,22 @@ def pretrain(
         )
 
 
+def build_model(config: PretrainConfig, init: Checkpoint | None) -> SpeechModel:
+    """A fresh model, or one with the weights of `init`; ValueError where they do not fit."""
+    model = SpeechModel(config.model)
+    if init is None:
+        return model
+    try:
+        model.load_state_dict(init.speech.state_dict())
+    except RuntimeError as error:  # a page of names and shapes
+        its, own = ({"model": to_json(one)} for one in (init.speech.config, config.model))
+        raise ValueError(
+            f"The weights of --init do not fit the model of the run ({differences(its, own)}): "
+            "leave these settings out, or begin without --init."
+        ) from error
+    return model
+
+
 def going_on(config: PretrainConfig, init: Checkpoint) -> PretrainConfig:
     """The config for a run that goes on from `init`: of its model, and with its quantizer where
     both are ``gumbel``.
@@ -297,6 +317,11 @@ def hold_out_valid(
     keep[held] = False
     whole = utterances if isinstance(utterances, Corpora) else Corpora([utterances])
     return whole.choose(keep), [utterances[i] for i in sorted(held.tolist())]
+
+
+def _sizes(utterances: Sequence[Utterance]) -> list[int]:
+    """Utterances of each corpus."""
+    return utterances.sizes() if isinstance(utterances, Corpora) else [len(utterances)]
 
 
 class PretrainWork:
@@ -365,7 +390,7 @@ class PretrainWork:
         """The batches of some waves; validation hears clean ones, every utterance once."""
         config = self.config
         lengths_s = waves.lengths_s().clip(max=config.max_crop_s)
-        sizes = waves.utterances.sizes() if isinstance(waves.utterances, Corpora) else []
+        sizes = _sizes(waves.utterances)
         batch_s, seed = config.batch_s, config.loop.seed
         rank, world = (distributed.rank(), distributed.world()) if shuffle else (0, 1)
         accumulate = config.loop.accumulate if shuffle else 1

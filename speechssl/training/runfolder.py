@@ -90,6 +90,16 @@ def from_json(kind: type[Config], data: Any, name: str = "") -> Config:
     return typing.cast(Config, _read(kind, data, name))
 
 
+def differences(old: Any, new: Any, name: str = "") -> str:
+    """The names and values of the fields of two configs as JSON that differ, comma separated."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [k for k in {**old, **new} if old.get(k) != new.get(k)]
+        return ", ".join(
+            differences(old.get(k), new.get(k), f"{name}.{k}".strip(".")) for k in keys
+        )
+    return f"{name} {old} there, {new} now"
+
+
 def write_config(run: Path, config: dict[str, Any]) -> None:
     """Write `run/config.json`."""
     with writing(run / "config.json") as file:
