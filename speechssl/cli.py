@@ -247,7 +247,19 @@ def _add_prepare(commands: Any) -> None:
     parser.add_argument(
         "--layout", choices=("auto", "folder", "tsv", "kaldi", "fairseq", "shards"), default="auto"
     )
-    parser.add_argument("--max-duration-s", type=float, default=30.0, help="default %(default)s")
+    parser.add_argument(
+        "--max-duration-s",
+        type=float,
+        default=30.0,
+        help="longer recordings without a transcript are cut (default %(default)s)",
+    )
+    parser.add_argument(
+        "--max-labeled-duration-s",
+        type=float,
+        default=60.0,
+        help="longer ones with a transcript, which cannot be cut, are dropped (default "
+        "%(default)s)",
+    )
     parser.add_argument("--dev-share", type=float, default=0.1, help="default %(default)s")
     parser.add_argument("--test-share", type=float, default=0.1, help="default %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of the split (default %(default)s)")
@@ -259,6 +271,7 @@ def _run_prepare(args: argparse.Namespace) -> int:
 
     config = PrepareConfig(
         max_duration_s=args.max_duration_s,
+        max_labeled_duration_s=args.max_labeled_duration_s,
         dev_share=args.dev_share,
         test_share=args.test_share,
         seed=args.seed,

@@ -413,6 +413,11 @@ def test_prepare(record, tmp_path, capsys, fails):
     assert "6 utterances" in capsys.readouterr().out
     names = {p.name for p in (tmp_path / "data").iterdir()}
     assert {"train.jsonl", "dev.jsonl", "summary.json", "dropped.jsonl"} <= names
+    long = ("prepare", tmp_path / "in", "--out", tmp_path / "long", "--max-duration-s", 90)
+    assert "--max-labeled-duration-s" in fails(2, *long)
+    assert run(*long, "--max-labeled-duration-s", 90) == 0
+    summary = json.loads((tmp_path / "long" / "summary.json").read_text())
+    assert summary["config"]["max_labeled_duration_s"] == 90
     assert "No such file or folder: gone" in fails(2, "prepare", "gone", "--out", tmp_path / "x")
 
 

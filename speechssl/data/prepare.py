@@ -83,10 +83,16 @@ class PrepareConfig:
                 f"dev_share ({self.dev_share}) and test_share ({self.test_share}) must be 0 or "
                 "more and together less than 1."
             )
-        if not 0 < self.min_duration_s < self.max_duration_s <= self.max_labeled_duration_s:
+        if not 0 < self.min_duration_s < self.max_duration_s:
             raise ValueError(
-                "Durations must be 0 < min_duration_s < max_duration_s <= max_labeled_duration_s, "
-                f"got {self.min_duration_s}, {self.max_duration_s}, {self.max_labeled_duration_s}."
+                "Durations must be 0 < min_duration_s < max_duration_s, got "
+                f"{self.min_duration_s} and {self.max_duration_s}."
+            )
+        if self.max_duration_s > self.max_labeled_duration_s:
+            raise ValueError(
+                f"max_labeled_duration_s must be at least {self.max_duration_s}, the "
+                f"max_duration_s, got {self.max_labeled_duration_s}: give "
+                f"--max-labeled-duration-s {self.max_duration_s:g} too."
             )
 
 
