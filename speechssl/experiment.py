@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from speechssl.checkpoint import load_model
-from speechssl.data.layouts import Recording, Split, read_folder, read_table
+from speechssl.data.layouts import Recording, Split, join_table, read_folder, read_table
 from speechssl.data.manifest import Utterance, read_manifest, write_manifest
 from speechssl.data.prepare import SPLITS, PrepareConfig, prepare
 from speechssl.data.synthetic import make_corpus
@@ -106,7 +106,7 @@ def run_folder(folder: Path, transcripts: Path, out: Path, budget_minutes: float
     learned = any(has_state(out / name) for name in (PRETRAINING, TUNED, SCRATCH))
     before = _read_splits(out / "data") if learned else {}
     summary = prepare(
-        join_transcripts(read_folder(folder), read_table(transcripts, audio_folder=folder)),
+        _join_transcripts(folder, transcripts),
         out / "data",
         PrepareConfig(),
         earlier=before,
@@ -140,26 +140,15 @@ def run_folder(folder: Path, transcripts: Path, out: Path, budget_minutes: float
     )
 
 
-def join_transcripts(
-    recordings: Iterable[Recording], transcribed: Iterable[Recording]
-) -> list[Recording]:
-    """Every recording, with the text and speaker that the table gives for its file.
-
-    Raises ValueError where the table names files that are not in the folder, naming the first.
-    """
-    by_path = {r.audio.resolve(): r for r in transcribed}
-    joined = []
-    for recording in recordings:
-        known = by_path.pop(recording.audio.resolve(), None)
-        joined.append(
-            replace(recording, text=known.text, speaker=known.speaker or recording.speaker)
-            if known
-            else recording
-        )
-    if by_path:
+def _join_transcripts(folder: Path, transcripts: Path) -> list[Recording]:
+    """Every recording of the folder, with what the table says of it; ValueError where the table
+    names files that are not in the folder, or one of them twice."""
+    rows = read_table(transcripts, audio_folder=folder)
+    joined, elsewhere = join_table(read_folder(folder), rows)
+    if elsewhere:
         raise ValueError(
-            f"The transcripts name {len(by_path)} files that are not in the folder, the first is "
-            f"{next(iter(by_path))}."
+            f"{transcripts} names {len(elsewhere)} recordings that are not in {folder}, the first "
+            f"is {elsewhere[0].audio}."
         )
     return joined
 

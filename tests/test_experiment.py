@@ -223,3 +223,24 @@ def test_a_folder_with_too_few_transcripts_is_split_anew(record, tmp_path):
     job.run()
     assert job.transcribed("dev")
     assert job.transcribed("test")
+
+
+def test_parts_of_a_recording_keep_their_times_and_splits(record, tmp_path, monkeypatch):
+    record("in/talk.wav", 9.0)
+    record("in/other.wav", 2.0)
+    rows = "talk.wav\tone\t0\t3\ttrain\ntalk.wav\ttwo\t3\t3\tdev\ntalk.wav\tsix\t6\t3\ttest\n"
+    table = tmp_path / "t.tsv"
+    table.write_text(f"path\ttext\tstart_s\tduration_s\tsplit\n{rows}")
+    given = {}
+    monkeypatch.setattr(experiment, "compare_with_scratch", lambda **told: given.update(told) or 0)
+    assert run_folder(tmp_path / "in", table, tmp_path / "out", 1.0, "tiny") == 0
+    found = {
+        name: {(u.text, u.start_s, u.duration_s) for u in read_manifest(given[name])}
+        for name in ("labeled", "valid")
+    }
+    assert found == {"labeled": {("one", 0, 3), (None, 0, 2)}, "valid": {("two", 3, 3)}}
+    assert [(u.text, u.start_s) for u in given["test"]] == [("six", 6)]
+
+    table.write_text(f"{table.read_text()}gone.wav\tx\t\t\t\n")
+    with pytest.raises(ValueError, match=r"t\.tsv names 1 recordings that are not in .*gone\.wav"):
+        run_folder(tmp_path / "in", table, tmp_path / "out", 1.0, "tiny")

@@ -10,9 +10,9 @@ import csv
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -275,6 +275,44 @@ def read_table(
             columns["text"],
             row_split,
         )
+
+
+def join_table(
+    recordings: Iterable[Recording], rows: Iterable[Recording]
+) -> tuple[list[Recording], list[Recording]]:
+    """``(recordings with what the rows of a table say of them, rows of other files)``.
+
+    A recording that no row names stays as it is. What a row leaves open (speaker, split, text of
+    the whole) stays as well. Several rows of a file are parts of it, a Recording each.
+
+    Raises ValueError where a file has several rows and not each a time of its own.
+    """
+    by_path: dict[Path, list[Recording]] = {}
+    for row in rows:
+        by_path.setdefault(row.audio.resolve(), []).append(row)
+    for path, parts in by_path.items():
+        times = {(row.start_s, row.duration_s) for row in parts}
+        if len(parts) > 1 and (len(times) < len(parts) or (0.0, None) in times):
+            raise ValueError(
+                f"The table has {len(parts)} rows for {path}; each needs a start_s and duration_s "
+                "of its own, or only one of them may stay."
+            )
+    joined = []
+    for recording in recordings:
+        parts = by_path.pop(recording.audio.resolve(), [])
+        joined += [_joined(recording, row) for row in parts] or [recording]
+    return joined, [row for parts in by_path.values() for row in parts]
+
+
+def _joined(recording: Recording, row: Recording) -> Recording:
+    whole = (row.start_s, row.duration_s) == (0.0, None)
+    return replace(
+        row,
+        audio=recording.audio,
+        speaker=row.speaker or recording.speaker,
+        text=recording.text if whole and row.text is None else row.text,
+        split=row.split or recording.split,
+    )
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:

@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from speechssl.data.layouts import Recording, detect_layout, read_layout, split_name
+from speechssl.data.layouts import (
+    Recording,
+    detect_layout,
+    join_table,
+    read_folder,
+    read_layout,
+    read_table,
+    split_name,
+)
 
 
 def fill(folder: Path, **files: str) -> Path:
@@ -187,6 +195,39 @@ def test_a_manifest_is_not_prepared_again(tmp_path: Path) -> None:
     fill(tmp_path, train_dot_jsonl="{}")
     with pytest.raises(ValueError, match="is a manifest already"):
         detect_layout(tmp_path / "train.jsonl")
+
+
+# ---- a folder and a table -----------------------------------------------------------------------
+
+
+def test_rows_of_one_file_are_parts_of_it(tmp_path: Path) -> None:
+    fill(tmp_path, ann__talk_dot_wav="", ann__talk_dot_txt="all of it", ben__b_dot_wav="")
+    lines = ["path\ttext\tstart_s\tduration_s\tsplit", "ann/talk.wav\tfirst\t0\t3\ttrain"]
+    lines += ["ann/talk.wav\tsecond\t3\t2\ttest", "ann/talk.wav\tthird\t5\t\ttest"]
+    fill(tmp_path, t_dot_tsv="\n".join([*lines, "gone.wav\tx\t\t\t"]))
+    joined, elsewhere = join_table(read_folder(tmp_path), read_table(tmp_path / "t.tsv"))
+    talk = tmp_path / "ann" / "talk.wav"
+    assert joined == [
+        Recording("ann/talk", talk, 0.0, 3.0, "ann", "first", "train"),
+        Recording("ann/talk", talk, 3.0, 2.0, "ann", "second", "test"),
+        Recording("ann/talk", talk, 5.0, None, "ann", "third", "test"),
+        Recording("ben/b", tmp_path / "ben" / "b.wav", speaker="ben"),
+    ]
+    assert [row.audio.name for row in elsewhere] == ["gone.wav"]
+
+
+def test_a_table_without_texts_leaves_those_beside_the_recordings(tmp_path: Path) -> None:
+    fill(tmp_path, a_dot_wav="", a_dot_txt="yes", t_dot_tsv="id\tpath\tspeaker\nu1\ta.wav\tann\n")
+    joined, _ = join_table(read_folder(tmp_path), read_table(tmp_path / "t.tsv"))
+    assert joined == [Recording("u1", tmp_path / "a.wav", speaker="ann", text="yes")]
+
+
+@pytest.mark.parametrize("times", [("\t", "\t"), ("\t", "1\t2"), ("1\t2", "1\t2")])
+def test_rows_of_one_file_without_times_are_refused(tmp_path: Path, times: list[str]) -> None:
+    rows = "".join(f"a.wav\tx\t{time}\n" for time in times)
+    fill(tmp_path, a_dot_wav="", t_dot_tsv=f"path\ttext\tstart_s\tduration_s\n{rows}")
+    with pytest.raises(ValueError, match=r"has 2 rows for .*a\.wav; each needs a start_s and dur"):
+        join_table(read_folder(tmp_path), read_table(tmp_path / "t.tsv"))
 
 
 # ---- fairseq ------------------------------------------------------------------------------------
