@@ -266,7 +266,7 @@ def _add_prepare(commands: Any) -> None:
 
 
 def _run_prepare(args: argparse.Namespace) -> int:
-    from speechssl.data.layouts import read_layout
+    from speechssl.data.layouts import READ_AS, detect_layout, read_layout
     from speechssl.data.prepare import PrepareConfig, prepare
 
     config = PrepareConfig(
@@ -276,7 +276,9 @@ def _run_prepare(args: argparse.Namespace) -> int:
         test_share=args.test_share,
         seed=args.seed,
     )
-    summary = prepare(read_layout(args.source, args.layout), args.out, config)
+    layout = detect_layout(args.source) if args.layout == "auto" else args.layout
+    summary = prepare(read_layout(args.source, layout), args.out, config)
+    print(f"layout {layout}: {READ_AS[layout]}")
     print(summary.describe())
     return EXIT_DONE
 

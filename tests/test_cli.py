@@ -410,7 +410,9 @@ def test_prepare(record, tmp_path, capsys, fails):
         record(f"in/{i}.wav", 0.5)
         (tmp_path / f"in/{i}.txt").write_text(f"text {i}")
     assert run("prepare", tmp_path / "in", "--out", tmp_path / "data") == 0
-    assert "6 utterances" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "6 utterances" in out
+    assert "layout folder: all recordings of the folder" in out
     names = {p.name for p in (tmp_path / "data").iterdir()}
     assert {"train.jsonl", "dev.jsonl", "summary.json", "dropped.jsonl"} <= names
     long = ("prepare", tmp_path / "in", "--out", tmp_path / "long", "--max-duration-s", 90)
@@ -419,6 +421,11 @@ def test_prepare(record, tmp_path, capsys, fails):
     summary = json.loads((tmp_path / "long" / "summary.json").read_text())
     assert summary["config"]["max_labeled_duration_s"] == 90
     assert "No such file or folder: gone" in fails(2, "prepare", "gone", "--out", tmp_path / "x")
+    (tmp_path / "in" / "some.tsv").write_text("path\ttext\n0.wav\ttext 6\n")
+    assert run("prepare", tmp_path / "in", "--out", tmp_path / "data") == 0
+    out = capsys.readouterr().out
+    assert "6 utterances" in out
+    assert "layout tsv: the rows of a table; of a folder all recordings" in out
 
 
 SMALL = (

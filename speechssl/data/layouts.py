@@ -23,6 +23,15 @@ from speechssl.audio import SUFFIXES, list_audio
 Layout = Literal["auto", "folder", "tsv", "kaldi", "fairseq", "shards"]
 Split = Literal["train", "dev", "test"]
 
+READ_AS = {
+    "folder": "all recordings of the folder, with the x.txt beside x.wav as transcript",
+    "tsv": "the rows of a table; of a folder all recordings, with what its table says of some",
+    "kaldi": "wav.scp, text, utt2spk and segments",
+    "fairseq": ".tsv manifests, with the .wrd or .ltr beside them as transcripts",
+    "shards": "the members of tar files",
+}
+"""What each layout takes, for a person."""
+
 PATH_COLUMNS = ("path", "audio", "file", "filename", "wav", "audio_path", "file_name", "wav_path")
 TEXT_COLUMNS = ("text", "sentence", "transcript", "transcription")
 SPEAKER_COLUMNS = ("speaker", "client_id", "spk", "speaker_id")
@@ -218,7 +227,8 @@ def read_text(path: Path) -> str:
 
 
 def read_tables(source: Path) -> Iterator[Recording]:
-    """One table, or the one table of a folder, or its tables when they are named after splits."""
+    """One table; or the recordings of a folder, with what its table says of some of them, or its
+    tables when they are named after splits."""
     if source.is_file():
         yield from read_table(source)
         return
@@ -232,8 +242,14 @@ def read_tables(source: Path) -> Iterator[Recording]:
     if len(tables) > 1 and not all(splits):
         names = ", ".join(table.name for table in tables)
         raise ValueError(f"{source} holds several tables ({names}); name the one that is meant.")
-    for table, split in zip(tables, splits, strict=True):
-        yield from read_table(table, split=split)
+    rows = [
+        row
+        for table, split in zip(tables, splits, strict=True)
+        for row in read_table(table, split=split)
+    ]
+    joined, elsewhere = join_table(read_folder(source), rows)
+    yield from joined
+    yield from elsewhere  # what is missing is for `prepare` to name
 
 
 def read_table(

@@ -191,6 +191,20 @@ def test_folders_with_tables(tmp_path: Path) -> None:
         read(fill(tmp_path / "x", a_dot_wav=""), "tsv")
 
 
+def test_recordings_that_the_table_of_a_folder_does_not_name_are_read_too(tmp_path: Path) -> None:
+    fill(tmp_path, clips__a_dot_wav="", clips__b_dot_wav="", c_dot_wav="")
+    fill(tmp_path, t_dot_tsv="path\ttext\na.wav\tyes\ngone.wav\tno\n")
+    assert detect_layout(tmp_path) == "tsv"
+    assert read(tmp_path) == [
+        Recording("c", tmp_path / "c.wav"),
+        Recording("a", tmp_path / "clips" / "a.wav", text="yes"),
+        Recording("clips/b", tmp_path / "clips" / "b.wav"),
+        Recording("gone", tmp_path / "gone.wav", text="no"),  # for `prepare` to name
+    ]
+    assert [r.id for r in read(tmp_path / "t.tsv")] == ["a", "gone"]  # the table alone
+    assert [r.text for r in read(tmp_path, "folder")] == [None] * 3
+
+
 def test_a_manifest_is_not_prepared_again(tmp_path: Path) -> None:
     fill(tmp_path, train_dot_jsonl="{}")
     with pytest.raises(ValueError, match="is a manifest already"):
