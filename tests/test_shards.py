@@ -16,6 +16,7 @@ from speechssl.data.batching import BatchPlan
 from speechssl.data.dataset import PlannedBatches, Waves
 from speechssl.data.layouts import detect_layout, read_layout
 from speechssl.data.manifest import Utterance, read_manifest
+from speechssl.data.prepare import prepare
 from speechssl.rng import rng
 
 
@@ -100,6 +101,22 @@ def test_layout(shard, plain):
     pack(shard.with_name("test-001.tar"), {"x.wav": b"", "x.json": b"[1]"})
     with pytest.raises(ValueError, match=r"test-001\.tar/x\.json must hold a JSON object"):
         list(read_layout(shard.parent))
+
+
+def test_members_of_any_name_are_listed(plain, tmp_path):
+    sound = plain[0].read_bytes()
+    files = {"d/spk1.v2.wav": sound, "d/spk1.v2.txt": b"bye", "d/c.m4a": b"x", "d/._c.wav": b"x"}
+    files |= {"b.far.flac": sound, "b.near.flac": sound, "b.txt": b"both", "b.near.json": b"{}"}
+    files |= {"b.near.txt": b"near", "notes.md": b"x"}
+    found = {r.audio.name: r for r in read_layout(pack(tmp_path / "x.tar", files))}
+    assert {name: (r.id, r.text) for name, r in found.items()} == {
+        "spk1.v2.wav": ("x/d/spk1.v2", "bye"),
+        "c.m4a": ("x/d/c", None),
+        "b.far.flac": ("x/b.far", "both"),  # WebDataset's key is `b`
+        "b.near.flac": ("x/b.near", "near"),
+    }
+    prepare(found.values(), tmp_path / "out")
+    assert "x.tar/d/c.m4a cannot be opened" in (tmp_path / "out" / "dropped.jsonl").read_text()
 
 
 def test_batches_are_those_of_plain_files(plain, shard, tmp_path):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from speechssl import shards
-from speechssl.audio import SUFFIXES, list_audio
+from speechssl.audio import FOREIGN_SUFFIXES, SUFFIXES, list_audio
 
 Layout = Literal["auto", "folder", "tsv", "kaldi", "fairseq", "shards"]
 Split = Literal["train", "dev", "test"]
@@ -124,21 +124,24 @@ def read_shards(source: Path) -> Iterator[Recording]:
     """A tar file, or all below a folder, in WebDataset's layout: ``key.wav`` (or another sound)
     with ``key.txt``, or ``key.json`` with the fields text and speaker, beside it.
 
-    A key ends at the first dot of its last part. Shards named such as train-0000 and test-0000 are
-    the split.
+    A key ends at the last dot; what lies beside the sound may also have WebDataset's own key, which
+    ends at the first dot of the last part. Sound that may not be opened is listed too, as in a
+    folder. Shards named such as train-0000 and test-0000 are the split.
     """
     found = _shards(source)
     for shard, split in zip(found, _splits_by_name([s.stem for s in found]), strict=True):
-        where = {name: (offset, size) for name, offset, size in shards.members(shard)}
-        for name in where:
-            key, dot, suffix = _key(name)
-            if f".{suffix.lower()}" not in SUFFIXES:
+        names = dict.fromkeys(name for name, _, _ in shards.members(shard))
+        for name in names:
+            folder, slash, last = name.rpartition("/")
+            stem, suffix = os.path.splitext(last)
+            if last.startswith(".") or suffix.lower() not in SUFFIXES | FOREIGN_SUFFIXES:
                 continue
+            key = f"{folder}{slash}{stem}"
             told: dict[str, Any] = {}
-            for kind in ("txt", "json"):
-                beside = f"{key}{dot}{kind}"
-                if beside in where:
-                    told |= _told(shards.read_member(shard / beside) or b"", kind, shard / beside)
+            first = f"{folder}{slash}{last.partition('.')[0]}"
+            for beside in dict.fromkeys(f"{k}.{e}" for k in (first, key) for e in ("txt", "json")):
+                if beside in names:
+                    told |= _told(shards.read_member(shard / beside) or b"", shard / beside)
             speaker, text = told.get("speaker"), told.get("text")
             yield Recording(
                 f"{shard.stem}/{key}",
@@ -153,17 +156,10 @@ def _shards(source: Path) -> list[Path]:
     return [source] if source.is_file() else sorted(source.rglob("*.tar"))
 
 
-def _key(name: str) -> tuple[str, str, str]:
-    """``a/b.c.wav`` -> ``("a/b", ".", "c.wav")``."""
-    folder, slash, last = name.rpartition("/")
-    stem, dot, suffix = last.partition(".")
-    return f"{folder}{slash}{stem}", dot, suffix
-
-
-def _told(data: bytes, kind: str, path: Path) -> dict[str, Any]:
+def _told(data: bytes, path: Path) -> dict[str, Any]:
     """What a member beside the sound says of it."""
     try:
-        if kind == "txt":
+        if path.suffix == ".txt":
             return {"text": data.decode("utf-8-sig").strip()}
         fields = json.loads(data)
     except ValueError as error:
