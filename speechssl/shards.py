@@ -1,13 +1,15 @@
 """Recordings inside tar files, as WebDataset writes them: ``shard-0001.tar/key.wav`` is a path.
 
 A member is found through an index beside its shard (``.NAME.tar.index.npy``, 24 bytes a member,
-memory-mapped), which is made when the shard is first read, so any member is one seek away. The tar
-must not be compressed; the sound in it is.
+memory-mapped), which is made when the shard is first read, so any member is one seek away. It holds
+the size and time of change of the shard that it is of, and is made anew for any other. The tar must
+not be compressed; the sound in it is.
 """
 
 import contextlib
 import functools
 import hashlib
+import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,12 +39,14 @@ def read_member(path: Path) -> bytes | None:
     if found is None:
         return None
     shard, name = found
-    stat = shard.stat()
-    index = _index(shard, stat.st_size, stat.st_mtime_ns)
-    place = int(np.searchsorted(index["name"], _hash(name)))
-    if place == len(index) or index["name"][place] != _hash(name):
-        raise FileNotFoundError(f"No such recording: {path}; the shard has no member of that name.")
     with shard.open("rb") as file:
+        stat = os.fstat(file.fileno())
+        index = _index(shard, stat.st_size, stat.st_mtime_ns)
+        place = int(np.searchsorted(index["name"], _hash(name)))
+        if place == len(index) or index["name"][place] != _hash(name):
+            raise FileNotFoundError(
+                f"No such recording: {path}; the shard has no member of that name."
+            )
         file.seek(int(index["offset"][place]))
         return file.read(int(index["size"][place]))
 
@@ -75,24 +79,25 @@ def _hash(name: str) -> np.uint64:
 
 
 @functools.lru_cache(maxsize=_OPEN)
-def _index(shard: Path, _size: int, changed_ns: int) -> np.ndarray:
-    """(members,) of `_MEMBER`, sorted by the names' hashes, of the shard as it is now."""
+def _index(shard: Path, size: int, changed_ns: int) -> np.ndarray:
+    """(members,) of `_MEMBER`, sorted by the names' hashes, of the shard as it is now. In its file
+    a row comes before them, with the size and time of change of the shard."""
     place = shard.with_name(f".{shard.name}.index.npy")
+    state = np.array([(0, size, changed_ns)], dtype=_MEMBER)
     with contextlib.suppress(OSError, ValueError):
-        if place.stat().st_mtime_ns >= changed_ns:
-            index = np.load(place, mmap_mode="r")
-            if index.dtype == _MEMBER:
-                return np.asarray(index)
+        index = np.load(place, mmap_mode="r")
+        if index.dtype == _MEMBER and np.array_equal(index[:1], state):
+            return np.asarray(index[1:])
     rows: list[tuple[np.uint64, int, int]] = []
     try:
-        for name, offset, size in members(shard):
-            rows.append((_hash(name), offset, size))
+        for name, offset, length in members(shard):
+            rows.append((_hash(name), offset, length))
     except ValueError:
         if not rows:  # what comes before a cut is as good as ever
             raise
     index = np.sort(np.array(rows, dtype=_MEMBER), order="name")
     with contextlib.suppress(OSError):  # a folder that cannot be written to
-        write_array(place, index)
+        write_array(place, np.concatenate([state, index]))
     return index
 
 

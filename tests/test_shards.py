@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -74,6 +75,20 @@ def test_the_index_is_made_once_and_follows_the_shard(plain, shard, monkeypatch)
     shard.write_bytes(b"no tar" * 400)
     with pytest.raises(AudioError, match="is no tar file"):
         audio.probe(shard / "new.wav")
+
+
+def test_an_older_shard_in_place_of_another_has_its_own_index(plain, shard, tmp_path):
+    """`mv` and `cp -p` keep the time of change, so the new shard is older than the index."""
+    audio.write(tmp_path / "low.wav", 0.1 * audio.read(plain[0]), 16000)
+    loud, low = plain[0].read_bytes(), (tmp_path / "low.wav").read_bytes()
+    pack(shard, {"a.wav": loud, "b.wav": low})
+    assert audio.read(shard / "a.wav").max() > 0.2
+    other = pack(shard.with_name("other.tar"), {"b.wav": low, "a.wav": loud})
+    os.utime(other, (1e9, 1e9))
+    os.replace(other, shard)
+    for _ in range(2):
+        assert audio.read(shard / "a.wav").max() > 0.2
+        shards._index.cache_clear()  # another process
 
 
 def test_a_shard_that_was_cut_off_has_its_first_members(plain, shard):

@@ -3,7 +3,8 @@
 The index lies beside the manifest (``.NAME.index.npy``, 24 bytes an utterance, memory-mapped):
 where each line begins, how long the utterance is, and a digest that tells it from others. It is
 made when the manifest is first opened, in one pass that also finds broken lines and ids that are
-there twice.
+there twice. It holds the size and time of change of the manifest that it is of, and is made anew
+for any other.
 """
 
 import os
@@ -21,6 +22,8 @@ from speechssl.data.manifest import Utterance, parse_line, read_manifest
 from speechssl.shards import write_array
 
 _ROW = np.dtype([("offset", "<i8"), ("duration_s", "<f8"), ("digest", "<u8")])
+"""Of an utterance. The first row of an index has the manifest's time of change (ns) as offset, the
+last one its end."""
 _STRING = rb'"(?:[^"\\\\]|\\\\.)+"'
 _AS_WRITTEN = re.compile(
     rb'\{"id": "([^"\\\\]+)", "audio": ' + _STRING + rb', "start_s": ([0-9.]+(?:e-[0-9]+)?), '
@@ -63,8 +66,8 @@ class ManifestIndex(Sequence[Utterance]):
             try:
                 write_array(place, rows)
             except OSError:  # a folder that cannot be written to: in memory, and anew next time
-                return cls(path, rows)
-        return cls(path, np.load(place, mmap_mode="r"))
+                return cls(path, rows[1:])
+        return cls(path, np.load(place, mmap_mode="r")[1:])
 
     def durations_s(self) -> np.ndarray:
         """(N,) float64 seconds."""
@@ -179,18 +182,21 @@ def _id_bytes(utterance: Utterance) -> bytes:
 
 
 def _is_current(place: Path, path: Path) -> bool:
-    """Whether the index is whole and of this manifest: as long, and not older."""
+    """Whether the index is whole and of this manifest: of its time of change and its length."""
     try:
-        rows = np.load(place, mmap_mode="r")
-        manifest, index = path.stat(), place.stat()
+        rows, manifest = np.load(place, mmap_mode="r"), path.stat()
     except (OSError, ValueError):
         return False
-    whole = rows.dtype == _ROW and len(rows) > 0 and int(rows["offset"][-1]) == manifest.st_size
-    return whole and index.st_mtime_ns >= manifest.st_mtime_ns
+    if rows.dtype != _ROW or len(rows) < 2:
+        return False
+    state = (int(rows["offset"][0]), int(rows["offset"][-1]))
+    return state == (manifest.st_mtime_ns, manifest.st_size)
 
 
 def _make_rows(path: Path) -> np.ndarray:
+    """(1 + N + 1,) of `_ROW`: the time of change, the utterances, the end of the file."""
     offsets, seconds, ids, own = array("q"), array("d"), array("q"), array("Q")
+    changed_ns = path.stat().st_mtime_ns  # before it is read: a later change is seen next time
     for number, offset, line in _lines(path):
         if known := _AS_WRITTEN.fullmatch(line):
             name, start_s, duration_s = known[1], float(known[2]), float(known[3])
@@ -206,10 +212,10 @@ def _make_rows(path: Path) -> np.ndarray:
         raise ValueError(f"The manifest {path} is empty: it names no utterance.")
     if len(np.unique(np.frombuffer(ids, np.int64))) < len(ids):
         read_manifest(path)  # names the line
-    rows = np.empty(len(offsets) + 1, _ROW)
-    rows["offset"][:-1], rows["offset"][-1] = offsets, path.stat().st_size
-    rows["duration_s"][:-1], rows["duration_s"][-1] = seconds, 0.0
-    rows["digest"][:-1], rows["digest"][-1] = own, 0
+    rows = np.zeros(len(offsets) + 2, _ROW)
+    rows["offset"][0], rows["offset"][-1] = changed_ns, path.stat().st_size
+    rows["offset"][1:-1], rows["duration_s"][1:-1] = offsets, seconds
+    rows["digest"][1:-1] = own
     return rows
 
 

@@ -78,6 +78,19 @@ def test_it_is_made_once_and_again_when_the_manifest_changes(manifest, monkeypat
     assert len(made) == 3
 
 
+def test_an_older_manifest_of_the_same_size_has_its_own_index(manifest):
+    """`mv` and `cp -p` keep the time of change, so the new manifest is older than the index."""
+    ManifestIndex.open(manifest)
+    turned = manifest.with_name("turned.jsonl")
+    write_manifest(turned, read_manifest(manifest)[::-1])
+    turned.write_bytes(turned.read_bytes().ljust(manifest.stat().st_size, b"\n"))
+    os.utime(turned, (1e9, 1e9))
+    os.replace(turned, manifest)
+    opened = ManifestIndex.open(manifest)
+    assert list(opened) == read_manifest(manifest)
+    assert opened.durations_s()[0] == opened[0].duration_s > opened[-1].duration_s
+
+
 def test_a_folder_that_cannot_be_written_to(manifest, monkeypatch):
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
