@@ -79,7 +79,10 @@ class AudioInfo:
 
 
 def probe(path: str | Path) -> AudioInfo:
-    """Read the header of `path`; FileNotFoundError or AudioError when that is not possible."""
+    """Read the header of `path`; FileNotFoundError or AudioError when that is not possible.
+
+    A FLAC whose header states no length is decoded to its end.
+    """
     with _open(Path(path), str(path)) as file:
         return _info(file, Path(path))
 
@@ -219,7 +222,20 @@ def _soundfile_name(path: Path) -> str | bytes:
 
 
 def _info(file: soundfile.SoundFile, path: Path) -> AudioInfo:
-    return AudioInfo(path, file.samplerate, file.frames, file.channels, file.format, file.subtype)
+    frames = file.frames if file.frames < _NO_LENGTH else _count_samples(file, path)
+    return AudioInfo(path, file.samplerate, frames, file.channels, file.format, file.subtype)
+
+
+def _count_samples(file: soundfile.SoundFile, path: Path) -> int:
+    """The samples of a file without a stated length, of which the decoder alone finds the end."""
+    most, count = max(BLOCK_SAMPLES // file.channels, 1), 0
+    try:
+        while block := len(file.read(most, dtype="float32", always_2d=True)):
+            count += block
+        file.seek(0)
+    except soundfile.SoundFileError as error:
+        raise AudioError(f"{path} cannot be decoded to its end ({_why(error)}).") from error
+    return count
 
 
 def _why(error: Exception) -> str:
@@ -291,6 +307,9 @@ def _tolerance(info: AudioInfo) -> float:
 
 _SHORT_CHUNK = re.compile(r"(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)")
 _UNKNOWN_LENGTH = 0x7FFF0000  # written by programs that stream into a pipe
+_NO_LENGTH = 1 << 62
+"""soundfile's samples of a FLAC that states none, as encoders write it into a pipe (RFC 9639, 8.2:
+total samples 0): the largest 64-bit number."""
 
 
 def _check_header(file: soundfile.SoundFile, name: str) -> None:

@@ -223,6 +223,29 @@ def test_a_wav_written_into_a_pipe_is_read(tmp_path: Path) -> None:
     assert audio.read(path).shape == (8000,)
 
 
+def test_a_flac_written_into_a_pipe_is_read(tmp_path: Path) -> None:
+    """Its header states 0 samples, which means that their number is not known."""
+    whole, piped = tmp_path / "whole.flac", tmp_path / "piped.flac"
+    audio.write(whole, tone(3.0), RATE)
+    data = bytearray(whole.read_bytes())
+    data[21] &= 0xF0  # total samples: 36 bits of STREAMINFO
+    data[22:26] = bytes(4)
+    piped.write_bytes(data)
+    assert soundfile.info(piped).frames > 1 << 60
+    assert audio.probe(piped).duration_s == 3.0
+    assert np.array_equal(audio.read_bytes(bytes(data)), audio.read(whole))
+    for part in ((0.0, None), (1.0, None), (0.5, 1.2)):
+        start_s, duration_s = part
+        found = audio.read(piped, start_s=start_s, duration_s=duration_s)
+        assert np.array_equal(found, audio.read(whole, start_s=start_s, duration_s=duration_s))
+    with pytest.raises(AudioError, match=r"ends at 3\.000 s, before 4\.000 s"):
+        audio.read(piped, duration_s=4.0)
+    piped.write_bytes(data[: len(data) // 2])
+    for look in (audio.probe, audio.read):
+        with pytest.raises(AudioError, match=r"piped\.flac cannot be decoded to its end"):
+            look(piped)
+
+
 @pytest.mark.parametrize("rate", [1, 999, 1_000_001])
 def test_a_rate_that_cannot_be_is_an_error(tmp_path: Path, rate: int) -> None:
     path = tmp_path / "x.wav"
