@@ -5,11 +5,12 @@ Shapes: B batch, S samples.
 
 import copy
 import signal
-import time
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from mmap import mmap
 from multiprocessing import active_children
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -103,31 +104,43 @@ class Waves:
         return durations_s(self.utterances)
 
 
-@dataclass(frozen=True)
 class Decoder:
     """In place of a cache: each utterance is decoded whenever it is heard, and opening costs
-    nothing, however many there are."""
+    nothing, however many there are.
 
-    utterances: Sequence[Utterance]
-    sample_rate: int
-    opened_s: float = field(default_factory=time.time)
-    """A recording that was changed later is not what the run began with."""
-    faults: Mapping[int, str] = field(default_factory=dict)
+    What was first heard is what goes on being heard: a recording of another size or time of change
+    than it had then is refused. Worker processes that are forked share what they have seen; a copy
+    that is pickled begins anew.
+    """
+
+    faults: Mapping[int, str] = MappingProxyType({})
     """None are known before they are heard."""
+
+    def __init__(self, utterances: Sequence[Utterance], sample_rate: int) -> None:
+        self.utterances, self.sample_rate = utterances, sample_rate
+        memory = mmap(-1, 16 * max(len(utterances), 1))  # zeros that take no room until written to
+        self._seen = np.frombuffer(memory, np.int64).reshape(-1, 2)
+        """(N, 2): bytes + 1 and time of change (ns) when it was first heard; zeros: never."""
 
     def __len__(self) -> int:
         return len(self.utterances)
 
     def get(self, index: int) -> np.ndarray:
         """The wave (S,) float32 of utterance `index`; errors as in :func:`audio.read`, and
-        AudioError where the recording has changed since."""
+        AudioError where the recording has changed since it was first heard."""
         u = self.utterances[index]
-        state = file_state(u.audio)
-        if state is not None and state[1] > 1e9 * self.opened_s:
-            raise AudioError(f"{u.audio} has changed since the work on it began.")
+        if (state := file_state(u.audio)) is not None:
+            now = (state[0] + 1, state[1])
+            if not self._seen[index, 0]:
+                self._seen[index] = now
+            elif tuple(self._seen[index].tolist()) != now:
+                raise AudioError(f"{u.audio} has changed since it was first heard.")
         return read(
             u.audio, sample_rate=self.sample_rate, start_s=u.start_s, duration_s=u.duration_s
         )
+
+    def __reduce__(self) -> tuple[type["Decoder"], tuple[Sequence[Utterance], int]]:
+        return Decoder, (self.utterances, self.sample_rate)
 
 
 def check_faults(faults: Mapping[str, str], num_utterances: int, most_share: float) -> None:

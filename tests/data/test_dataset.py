@@ -1,3 +1,4 @@
+import os
 import pickle
 import time
 from multiprocessing import active_children
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from speechssl import audio
-from speechssl.audio import WaveCache
+from speechssl.audio import AudioError, WaveCache
 from speechssl.data.batching import BatchPlan
 from speechssl.data.dataset import FaultyDataError, PlannedBatches, Waves, load_batches
 from speechssl.data.distortion import full
@@ -145,6 +146,32 @@ def test_when_nothing_can_be_read_it_is_said(waves, tmp_path):
     for use in (lambda: dataset(broken)[0], lambda: broken.wave(3)):
         with pytest.raises(FaultyDataError, match="None of the utterances can be read"):
             use()
+
+
+def test_without_a_cache_a_recording_stays_what_was_first_heard(waves, tmp_path):
+    later = time.time() + 3600  # a clock that was wrong, or another machine's
+    os.utime(tmp_path / "3.wav", (later, later))
+    fresh = Waves.open(waves.utterances, None, 16000, False).cache
+    copy = pickle.loads(pickle.dumps(fresh))
+    assert np.array_equal(fresh.get(3), waves.cache.get(3))
+    assert np.array_equal(fresh.get(3), waves.cache.get(3))
+    audio.write(tmp_path / "3.wav", np.zeros(6000, np.float32), 16000)  # of the same size
+    with pytest.raises(AudioError, match=r"3\.wav has changed since it was first heard"):
+        fresh.get(3)
+    assert not copy.get(3).any()
+    assert len(fresh) == len(copy) == 12
+
+
+@pytest.mark.distributed
+def test_workers_share_what_was_first_heard(waves, tmp_path):
+    fresh = Waves.open(waves.utterances, None, 16000, False)
+    data = dataset(fresh)
+    assert not [
+        f for b in load_batches(data, 0, data.plan.num_batches, num_workers=2) for f in b.faults
+    ]
+    audio.write(tmp_path / "5.wav", np.zeros(8000, np.float32), 16000)
+    again = load_batches(data, 0, data.plan.num_batches, num_workers=1)
+    assert {name for batch in again for name, _ in batch.faults} == {"5"}
 
 
 def test_step_a_million_of_a_million_utterances_is_fetched_at_once(tmp_path, monkeypatch):
