@@ -473,14 +473,21 @@ class WaveCache:
             now = file_state(path)
             if now is not None and now != self._states[index]:
                 raise AudioError(f"{path} has changed since the work on it began.")
-            return read(path, sample_rate=self.sample_rate, start_s=start_s, duration_s=duration_s)
-        if self._samples is None:
-            self._samples = _map(self._data)
-        samples = self._samples[self._offsets[index] : self._offsets[index + 1]]  # (S,) int16
+            wave = read(path, sample_rate=self.sample_rate, start_s=start_s, duration_s=duration_s)
+            samples = _to_int16(wave)  # as from a cache, which may be there when the run goes on
+        else:
+            if self._samples is None:
+                self._samples = _map(self._data)
+            samples = self._samples[self._offsets[index] : self._offsets[index + 1]]  # (S,)
         return np.asarray(np.multiply(samples, np.float32(2**-15), dtype=np.float32))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_samples": None}
+
+
+def _to_int16(wave: np.ndarray) -> np.ndarray:
+    """(S,) float32 in [-1, 1] -> (S,) int16."""
+    return np.clip(np.rint(wave * 32768.0), -32768, 32767).astype("<i2")
 
 
 def _map(data: Path | None) -> np.ndarray:
@@ -560,7 +567,7 @@ def _fill(
             wave = read(path, sample_rate=sample_rate, start_s=start_s, duration_s=duration_s)
         except (AudioError, OSError) as error:
             return str(error)
-        return np.clip(np.rint(wave * 32768.0), -32768, 32767).astype("<i2")
+        return _to_int16(wave)
 
     part = data.with_suffix(f".{os.getpid()}.part")
     recordings = _digest_states(items)  # before they are read: a later change is seen next time

@@ -384,6 +384,19 @@ def test_full_disk_decodes_on_read(
     assert same(pickle.loads(pickle.dumps(cache)), items)
 
 
+def test_with_and_without_a_full_disk_the_same_is_heard(
+    tmp_path: Path, items: list[audio.CacheItem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run may begin with a full disk and go on when there is room."""
+    with monkeypatch.context() as patch:
+        patch.setattr(audio.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
+        with pytest.warns(UserWarning, match="No wave cache"):
+            without = WaveCache.build(tmp_path / "cache", items)
+    cached = WaveCache.build(tmp_path / "cache", items, keep=True)
+    assert all(np.array_equal(without.get(i), cached.get(i)) for i in range(len(items)))
+    assert not np.array_equal(cached.get(1), audio.read(items[1][0], start_s=0.1, duration_s=0.2))
+
+
 def test_disk_that_fills_up_leaves_nothing_behind(
     tmp_path: Path, items: list[audio.CacheItem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
