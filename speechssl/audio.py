@@ -373,6 +373,15 @@ CacheItem = tuple[Path, float, float | None]
 _CACHE_VERSION = 2
 
 
+def read_item(item: CacheItem, sample_rate: int) -> np.ndarray:
+    """:func:`read`, and AudioError where there is nothing to be heard in the part: no sample."""
+    path, start_s, duration_s = item
+    wave = read(path, sample_rate=sample_rate, start_s=start_s, duration_s=duration_s)
+    if len(wave) == 0:
+        raise AudioError(f"{path}: the part from {start_s:g} s on is too short to hold a sample.")
+    return wave
+
+
 class WaveCache:
     """Decoded, resampled waves as int16 in one memory-mapped file: reading item i costs a copy.
 
@@ -420,8 +429,9 @@ class WaveCache:
 
         Several processes may call this at once: one builds, the others wait for it. On a full
         or unwritable disk a warning is given and the waves are decoded on each read. Items that
-        :func:`read` refuses are in `faults`. `keep`: a cache that is there stays as it is although
-        recordings have changed or vanished since, so that a run goes on with what it heard.
+        :func:`read_item` refuses are in `faults`. `keep`: a cache that is there stays as it is
+        although recordings have changed or vanished since, so that a run goes on with what it
+        heard.
         """
         folder = Path(folder)
         key = _fingerprint(items, sample_rate)
@@ -461,20 +471,20 @@ class WaveCache:
     def get(self, index: int) -> np.ndarray:
         """The wave (S,) float32 of item `index`, a new array: what `read` gives, to 16 bits.
 
-        Raises the errors of :func:`read` for one of the `faults` and, where there is no cache, for
-        a recording that is no longer what it was.
+        Raises the errors of :func:`read_item` for one of the `faults` and, where there is no cache,
+        for a recording that is no longer what it was.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"Item {index} of a wave cache of {len(self)} items.")
         if index in self.faults:
             raise AudioError(self.faults[index])
         if self._items is not None and self._states is not None:
-            path, start_s, duration_s = self._items[index]
-            now = file_state(path)
+            item = self._items[index]
+            now = file_state(item[0])
             if now is not None and now != self._states[index]:
-                raise AudioError(f"{path} has changed since the work on it began.")
-            wave = read(path, sample_rate=self.sample_rate, start_s=start_s, duration_s=duration_s)
-            samples = _to_int16(wave)  # as from a cache, which may be there when the run goes on
+                raise AudioError(f"{item[0]} has changed since the work on it began.")
+            # as from a cache, which may be there when the run goes on
+            samples = _to_int16(read_item(item, self.sample_rate))
         else:
             if self._samples is None:
                 self._samples = _map(self._data)
@@ -537,7 +547,7 @@ def _load_index(data: Path, index: Path, digest: str | None) -> _Contents | None
         told = json.loads(index.read_text())
         lengths = np.array(told["num_samples"], dtype=np.int64)
         faults = {int(item): reason for item, reason in told["faults"].items()}
-        fits = digest in (None, told["recordings"])
+        fits = digest in (None, told["recordings"]) and len(faults) == np.sum(lengths == 0)
         if not fits or data.stat().st_size != 2 * int(lengths.sum()):
             return None
         return _Contents(lengths, faults)
@@ -562,12 +572,10 @@ def _fill(
     from tqdm import tqdm
 
     def decode(item: CacheItem) -> np.ndarray | str:
-        path, start_s, duration_s = item
         try:
-            wave = read(path, sample_rate=sample_rate, start_s=start_s, duration_s=duration_s)
+            return _to_int16(read_item(item, sample_rate))
         except (AudioError, OSError) as error:
             return str(error)
-        return _to_int16(wave)
 
     part = data.with_suffix(f".{os.getpid()}.part")
     recordings = _digest_states(items)  # before they are read: a later change is seen next time

@@ -1,5 +1,6 @@
 """speechssl.audio: what is read, what is refused, and the cache of waves."""
 
+import json
 import multiprocessing
 import os
 import pickle
@@ -421,6 +422,19 @@ def test_cache_names_what_it_could_not_read(tmp_path: Path, items: list[audio.Ca
             cache.get(0)
         with pytest.raises(AudioError, match=r"x\.wav"):
             cache.get(len(items) + 1)
+
+
+def test_a_part_without_a_sample_is_a_fault(tmp_path: Path, items: list[audio.CacheItem]) -> None:
+    empty = (items[0][0], 0.1, 0.0)
+    cache = WaveCache.build(tmp_path / "cache", [items[0], empty])
+    assert cache.faults.keys() == {1}
+    for some in (cache, WaveCache([items[0], empty], RATE)):
+        with pytest.raises(AudioError, match=r"a\.wav: the part from 0\.1 s on is too short"):
+            some.get(1)
+    (index,) = (tmp_path / "cache").glob("*.json")
+    told = json.loads(index.read_text())
+    index.write_text(json.dumps({**told, "faults": {}}))  # a cache of before
+    assert WaveCache.build(tmp_path / "cache", [items[0], empty], keep=True).faults.keys() == {1}
 
 
 def test_cache_is_kept_although_recordings_changed(

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from speechssl import shapes
-from speechssl.audio import AudioError, WaveCache, file_state, play_at, read
+from speechssl.audio import AudioError, WaveCache, file_state, play_at, read_item
 from speechssl.data.batching import Plan
 from speechssl.data.distortion import DistortionConfig, DistortionPool, distort
 from speechssl.data.index import durations_s
@@ -126,7 +126,7 @@ class Decoder:
         return len(self.utterances)
 
     def get(self, index: int) -> np.ndarray:
-        """The wave (S,) float32 of utterance `index`; errors as in :func:`audio.read`, and
+        """The wave (S,) float32 of utterance `index`; errors as in :func:`audio.read_item`, and
         AudioError where the recording has changed since it was first heard."""
         u = self.utterances[index]
         if (state := file_state(u.audio)) is not None:
@@ -135,9 +135,7 @@ class Decoder:
                 self._seen[index] = now
             elif tuple(self._seen[index].tolist()) != now:
                 raise AudioError(f"{u.audio} has changed since it was first heard.")
-        return read(
-            u.audio, sample_rate=self.sample_rate, start_s=u.start_s, duration_s=u.duration_s
-        )
+        return read_item((u.audio, u.start_s, u.duration_s), self.sample_rate)
 
     def __reduce__(self) -> tuple[type["Decoder"], tuple[Sequence[Utterance], int]]:
         return Decoder, (self.utterances, self.sample_rate)

@@ -154,6 +154,18 @@ def test_what_is_damaged_under_a_run_that_keeps_no_cache(
     assert len(named(tmp_path / "run")) >= 3
 
 
+@pytest.mark.parametrize("cache", [True, False])
+def test_an_utterance_of_no_length_is_replaced_and_named(
+    cache, own_tones, pretrain_config, tmp_path
+):
+    train_set, valid_set = own_tones
+    train_set[4] = replace(train_set[4], duration_s=0.0)
+    config = replace(tolerant(pretrain_config), cache=cache)
+    pretrain(config, train_set, tmp_path / "run", valid_set=valid_set)
+    (reason,) = named(tmp_path / "run").values()
+    assert "the part from 0 s on is too short to hold a sample" in reason
+
+
 def test_too_many_faults_stop_a_run_with_a_sentence(own_tones, pretrain_config, tmp_path):
     train_set, valid_set = own_tones
     for utterance in train_set[:4]:
