@@ -153,19 +153,34 @@ def write(
 
 
 def list_audio(folder: str | Path) -> list[Path]:
-    """Every recording below `folder`, sorted, found by its suffix; hidden files are left out."""
+    """Every recording below `folder`, sorted, found by its suffix; hidden files are left out.
+
+    A folder that several names lead to (links, also to a folder that it lies in) is listed once, by
+    its own name where that is below `folder`.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"No such folder: {folder}.")
     known = SUFFIXES | FOREIGN_SUFFIXES
-    found = []
-    for parent, subfolders, names in os.walk(folder, followlinks=True):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        found += [
-            Path(parent, name)
-            for name in names
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in known
-        ]
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    roots = [folder]
+    for root in roots:  # links after all that is no link
+        for parent, subfolders, names in os.walk(root):
+            stat = os.stat(parent)
+            if (stat.st_dev, stat.st_ino) in seen:
+                subfolders.clear()
+                continue
+            seen.add((stat.st_dev, stat.st_ino))
+            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+            roots += [
+                Path(parent, name) for name in subfolders if os.path.islink(f"{parent}/{name}")
+            ]
+            found += [
+                Path(parent, name)
+                for name in names
+                if not name.startswith(".") and os.path.splitext(name)[1].lower() in known
+            ]
     return sorted(found)
 
 

@@ -283,6 +283,19 @@ def test_lists_recordings_sorted_and_not_hidden_ones(tmp_path: Path) -> None:
 # ---- the cache ----------------------------------------------------------------------------------
 
 
+def test_folders_that_several_links_lead_to_are_listed_once(tmp_path: Path) -> None:
+    for name in ("in/b/1.wav", "in/a/2.wav", "else/3.wav"):
+        audio.write(tmp_path / name, tone(0.01), RATE)
+    (tmp_path / "in/a/up").symlink_to("..")
+    (tmp_path / "in/a/other").symlink_to(tmp_path / "in/b")
+    (tmp_path / "in/far").symlink_to(tmp_path / "else")
+    (tmp_path / "else/back").symlink_to(tmp_path / "in")
+    found = [path.relative_to(tmp_path).as_posix() for path in audio.list_audio(tmp_path / "in")]
+    assert found == ["in/a/2.wav", "in/b/1.wav", "in/far/3.wav"]
+    (tmp_path / "link").symlink_to("in")
+    assert audio.list_audio(tmp_path / "link")[0] == tmp_path / "link/a/2.wav"
+
+
 @pytest.fixture
 def items(tmp_path: Path) -> list[audio.CacheItem]:
     audio.write(tmp_path / "a.wav", tone(0.3), RATE)

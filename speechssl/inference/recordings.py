@@ -3,6 +3,7 @@
 Memory is bounded by the longest chunk, however long a recording is. Shapes: S samples, C channels.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,11 +103,13 @@ def output_names(clips: Sequence[Clip]) -> list[str]:
         names.append(path.as_posix())
     chosen: list[str] = []
     taken: set[str] = set()
+    count = Counter(stems)
+    tried: Counter[str] = Counter()
     for stem, full in zip(stems, names, strict=True):
-        base = stem if stems.count(stem) == 1 else full
-        name, number = base, 2
+        name = base = stem if count[stem] == 1 else full
         while name in taken:
-            name, number = f"{base}-{number}", number + 1
+            tried[base] += 1
+            name = f"{base}-{tried[base] + 1}"
         taken.add(name)
         chosen.append(name)
     return chosen
