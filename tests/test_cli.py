@@ -228,6 +228,10 @@ def test_narrow_recordings_are_told(tiny_models, tmp_path, capsys):
         audio.write(tmp_path / "a.wav", 0.1 * noise, rate)
         assert run("transcribe", tiny_models["ctc"], tmp_path / "a.wav") == 0
         assert ("1 of 1 recordings (the first: " in capsys.readouterr().err) == told
+    silence = np.zeros(17 * 8000, np.float32)
+    audio.write(tmp_path / "a.wav", np.concatenate([silence, 0.1 * noise]), 8000)
+    assert run("transcribe", tiny_models["ctc"], tmp_path / "a.wav", "--format", "json") == 0
+    assert "1 of 1 recordings (the first: " in capsys.readouterr().err
 
 
 def test_one_bad_recording_among_many(tiny_models, record, tmp_path, capsys):

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from speechssl import shards
-from speechssl.audio import AudioError, mix, stream
+from speechssl.audio import NARROW_SHARE, AudioError, HighBand, mix, stream
 from speechssl.data.layouts import Recording, Split
 from speechssl.data.manifest import Utterance, relative_path, write_manifest
 from speechssl.files import writing
@@ -41,10 +41,6 @@ SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
 FULL_SCALE = 0.99
 """Samples at or beyond this count as clipped; the largest 8-bit sample is 0.992."""
-
-NARROW_BAND_HZ = 4000
-NARROW_BAND_SHARE = 1e-6
-"""Less of its energy than this above 4 kHz means that a recording once was narrow band."""
 
 SMOOTHING_S = 0.3
 """Cuts are made where the mean energy over this time is least."""
@@ -245,7 +241,7 @@ class Inspection:
     """The largest absolute sample of any channel."""
     clipped_share: float = 0.0
     high_share: float = 0.0
-    """Share of the energy above 4 kHz in frames across the first block."""
+    """Share of the energy above 4 kHz (:class:`speechssl.audio.HighBand`)."""
     digest: str = ""
     """Of the mono samples at the source rate: equal for equal sound in any lossless format."""
     cuts: list[tuple[float, float, bool]] = field(default_factory=list)
@@ -268,15 +264,14 @@ def _decode(record: Recording, config: PrepareConfig) -> Inspection:
     hop = max(info.sample_rate // 100, 1)  # 10 ms
     envelope = _Envelope(hop) if not record.text and expected_s > config.max_duration_s else None
     digest = blake2b(str(info.sample_rate).encode(), digest_size=16)
-    num_samples, clipped, peak, high_share = 0, 0, 0.0, 0.0
+    num_samples, clipped, peak, high = 0, 0, 0.0, HighBand(info.sample_rate)
     for block in blocks:  # (S, C)
         level = np.abs(block)
         peak = max(peak, float(level.max()))
         if peak >= FULL_SCALE:
             clipped += int(np.count_nonzero(level >= FULL_SCALE))
         mono = mix(block)  # (S,)
-        if num_samples == 0:
-            high_share = _high_share(mono, info.sample_rate)
+        high.add(mono)
         digest.update(mono.data)
         if envelope is not None:
             envelope.add(mono)
@@ -292,28 +287,10 @@ def _decode(record: Recording, config: PrepareConfig) -> Inspection:
         round(duration_s, 6),
         round(peak, 6),
         round(clipped / max(num_samples * info.channels, 1), 6),
-        float(f"{high_share:.3g}"),
+        float(f"{high.share:.3g}"),
         digest.hexdigest(),
         cuts,
     )
-
-
-@lru_cache(maxsize=8)
-def _hann(size: int) -> np.ndarray:
-    return np.hanning(size).astype(np.float32)
-
-
-def _high_share(mono: np.ndarray, sample_rate: int) -> float:
-    """Share of the energy of (S,) above 4 kHz, in up to 16 Hann frames of 32 ms, evenly spread."""
-    size = round(0.032 * sample_rate)
-    if sample_rate <= 2 * NARROW_BAND_HZ or len(mono) < size:
-        return 0.0
-    starts = np.linspace(0, len(mono) - size, min(16, len(mono) // size)).astype(int)
-    frames = mono[starts[:, None] + np.arange(size)] * _hann(size)  # (N, size)
-    power = (np.abs(np.fft.rfft(frames)) ** 2).sum(axis=0)  # (size // 2 + 1,)
-    total = float(power.sum())
-    first = int(NARROW_BAND_HZ * size / sample_rate) + 2  # past the skirt of the window
-    return float(power[first:].sum()) / total if total > 0 else 0.0
 
 
 class _Envelope:
@@ -377,7 +354,7 @@ def _cut_parts(
 
 # ---- inspecting many, with a cache --------------------------------------------------------------
 
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 _CHUNK = 32
 
 
@@ -538,7 +515,7 @@ def _utterances(
     """One utterance a recording, or those of a long one, whose silent parts are dropped."""
     kept, dropped = [], []
     for record, seen in usable:
-        narrow = seen.sample_rate > 2 * NARROW_BAND_HZ and seen.high_share < NARROW_BAND_SHARE
+        narrow = seen.high_share < NARROW_SHARE
         text = None if record.text is None else clean_text(record.text)
         whole = Utterance(
             record.id,

@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from speechssl import shapes
-from speechssl.audio import AudioError
+from speechssl.audio import AudioError, HighBand
 from speechssl.data.batching import BatchPlan
 from speechssl.device import autocast, bf16_is_fast
-from speechssl.inference.recordings import Chunk, Clip, chunks, is_narrow
+from speechssl.inference.recordings import Chunk, Clip, chunks
 
 HearingPrecision = Literal["auto", "bf16", "fp32", "int8"]
 
@@ -136,13 +136,13 @@ def _events(
     clips: Iterable[Clip], sample_rate: int, grid: int, max_chunk_s: float
 ) -> Iterator[Event]:
     for clip in clips:
-        end, narrow = 0, False
+        end, high = 0, HighBand(sample_rate)
         try:
             for chunk in chunks(clip, sample_rate, grid=grid, max_chunk_s=max_chunk_s):
-                narrow = (narrow or not end) and is_narrow(chunk.wave, sample_rate)
+                high.add(chunk.wave)
                 end = chunk.end
                 yield chunk
         except (AudioError, OSError) as error:
             yield Unreadable(clip.name, error)
         else:
-            yield End(clip.name, end, narrow)
+            yield End(clip.name, end, high.is_narrow)

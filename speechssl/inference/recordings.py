@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from scipy.fft import next_fast_len, rfft
 
 from speechssl import audio
 
@@ -22,10 +20,6 @@ SPARE_S = 1.0
 
 SMOOTHING_S = 0.2
 """A cut is made where the energy over this time is least."""
-
-
-NARROW_HZ = 4000
-"""What a telephone carries: a recording with nothing above is not what most models learned."""
 
 
 @dataclass(frozen=True)
@@ -138,19 +132,6 @@ def chunks(
         yield Chunk(rest[:end], start)
         rest, start = rest[end:], start + end
     yield Chunk(rest, start)
-
-
-def is_narrow(wave: np.ndarray, sample_rate: int) -> bool:
-    """Whether less than a millionth of the energy of (S,) lies above :data:`NARROW_HZ`, although
-    the rate has room for it. Looks at ten seconds at most; silence, or what is too short to tell,
-    is not narrow."""
-    if sample_rate <= 2 * NARROW_HZ or len(wave) < sample_rate // 10 or not wave.any():
-        return False
-    heard = wave[: 10 * sample_rate].astype(np.float32)
-    size = next_fast_len(len(heard), real=True)  # at other lengths it takes several times as long
-    power = np.square(np.abs(rfft(heard * torch.hann_window(len(heard)).numpy(), size)))
-    above = int(1.05 * NARROW_HZ * size / sample_rate) + 1
-    return float(power[above:].sum()) < 1e-6 * float(power.sum())
 
 
 def quiet_place(wave: np.ndarray, first: int, last: int, grid: int, smoothing: int) -> int:

@@ -190,6 +190,13 @@ def test_a_narrow_band_recording_is_counted(tmp_path: Path) -> None:
     assert "1 utterances hold nothing above 4 kHz" in summary.describe()
 
 
+def test_a_recording_that_begins_with_silence_is_looked_at_where_it_has_sound(
+    tmp_path: Path,
+) -> None:
+    wave = np.concatenate([np.zeros(17 * RATE), speech(3.0)])
+    assert not prepare([record(tmp_path, "a", wave)], tmp_path / "out").warnings
+
+
 @pytest.mark.parametrize(
     ("text", "frames"), [("", 0), ("a", 1), ("ab", 2), ("aa", 3), ("aaa b", 7), ("hello", 6)]
 )

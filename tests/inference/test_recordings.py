@@ -13,7 +13,6 @@ from speechssl.inference.recordings import (
     as_clip,
     chunks,
     find_clips,
-    is_narrow,
     output_names,
     quiet_place,
     stream,
@@ -60,17 +59,6 @@ def test_a_cut_does_not_look_at_what_lies_far_behind_it():
     near = quiet_place(wave, 4000, 16000, 10, 400)
     wave[16200:] = wave[:3800] = np.nan
     assert quiet_place(wave, 4000, 16000, 10, 400) == near == 11200
-
-
-@pytest.mark.parametrize(("source_rate", "narrow"), [(8000, True), (16000, False)])
-def test_what_a_telephone_carries_is_narrow(tmp_path, source_rate, narrow):
-    noise = np.random.default_rng(0).standard_normal(2 * source_rate).astype(np.float32)
-    audio.write(tmp_path / "a.wav", 0.1 * noise, source_rate)
-    wave = audio.read(tmp_path / "a.wav", sample_rate=16000)
-    assert is_narrow(wave, 16000) == narrow
-    assert not is_narrow(np.zeros(16000, np.float32), 16000)
-    assert not is_narrow(np.full(1, 0.1, np.float32), 16000)  # too short to tell
-    assert not is_narrow(wave[:8000], 8000)  # a model of 8 kHz hears no more
 
 
 def test_memory_is_bounded(record):
