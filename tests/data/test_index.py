@@ -60,6 +60,18 @@ def test_lines_in_any_form(tmp_path):
     assert matched == [False, False, False, True]  # an escaped id is compared as it is read
 
 
+def test_names_that_are_not_utf8_come_back(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    given = [Utterance(i, Path(f"/x/{i}.wav"), 0.0, 1.0, 16000) for i in (name, "café", "a")]
+    write_manifest(tmp_path / "a.jsonl", given)
+    opened = ManifestIndex.open(tmp_path / "a.jsonl")
+    assert list(opened) == given
+    assert os.fsencode(opened[0].audio) == b"/x/caf\xe9.wav"
+    write_manifest(tmp_path / "a.jsonl", [*given, given[0]])
+    with pytest.raises(ValueError, match=r"line 4: id 'caf\\udce9' is there already, in line 1"):
+        ManifestIndex.open(tmp_path / "a.jsonl")
+
+
 def test_it_is_made_once_and_again_when_the_manifest_changes(manifest, monkeypatch):
     ManifestIndex.open(manifest)
     made = []
