@@ -527,6 +527,11 @@ class WaveCache:
         contents = _load_index(data, data.with_suffix(".json"), None)
         return cls(items, sample_rate, data if contents else None, contents)
 
+    @property
+    def path(self) -> Path | None:
+        """The file with the samples; None where there is none, and each read decodes."""
+        return self._data
+
     def __len__(self) -> int:
         return len(self._offsets) - 1 if self._items is None else len(self._items)
 

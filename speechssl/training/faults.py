@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from speechssl import distributed
+from speechssl.audio import WaveCache
 from speechssl.data.dataset import Batch, Waves, check_faults
 from speechssl.data.manifest import Utterance, write_manifest
 from speechssl.runlog import RunLog
@@ -28,13 +29,13 @@ def open_waves(
 ) -> list[Waves]:
     """The sound of a run's sets, the last of which is what it validates on: ``valid.jsonl`` names
     that. A run that is gone on with hears what it began with, whatever has become of the recordings
-    since."""
+    since. Caches in its folder that it does not use are told, with their size."""
     sets = list(sets)
     if distributed.rank() == 0:
         write_manifest(run / VALID_SET, sets[-1], relative=False)
     keep = resume and has_state(run)
     show = distributed.rank() == 0 and sys.stderr.isatty()
-    return [
+    opened = [
         Waves.open(
             utterances,
             run / "cache" if cache else None,
@@ -45,6 +46,23 @@ def open_waves(
         )
         for utterances in sets
     ]
+    if distributed.rank() == 0:
+        _tell_unused(run / "cache", opened)
+    return opened
+
+
+def _tell_unused(folder: Path, opened: Sequence[Waves]) -> None:
+    """Caches of earlier data are for the person to delete: a run may go back to them."""
+    used = {waves.cache.path for waves in opened if isinstance(waves.cache, WaveCache)}
+    unused = sorted(path for path in folder.glob("*.i16") if path not in used)
+    if unused:
+        print(
+            f"{folder} holds {sum(path.stat().st_size for path in unused) / 1e9:.3g} GB of decoded "
+            "sound of other data, which this run does not use; to free it, delete "
+            f"{', '.join(path.name for path in unused)}.",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 class FaultTally:

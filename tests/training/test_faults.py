@@ -1,6 +1,7 @@
 """Recordings that vanish, are cut off or change under a run: replaced, counted, named, limited."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from speechssl.data.dataset import FaultyDataError
 from speechssl.data.index import Corpora
 from speechssl.data.manifest import Utterance, read_manifest, write_manifest
 from speechssl.runlog import read_metrics
+from speechssl.training.faults import open_waves
 from speechssl.training.finetune import finetune
 from speechssl.training.pretrain import PretrainWork, pretrain
 
@@ -164,6 +166,22 @@ def test_an_utterance_of_no_length_is_replaced_and_named(
     pretrain(config, train_set, tmp_path / "run", valid_set=valid_set)
     (reason,) = named(tmp_path / "run").values()
     assert "the part from 0 s on is too short to hold a sample" in reason
+
+
+def test_caches_of_other_data_are_told_with_their_size(tones, tmp_path, capsys):
+    train_set, valid_set = tones
+
+    def opened(num, cache=True):
+        open_waves((train_set[:num], valid_set[:2]), tmp_path, 16000, True, 0.0, cache)
+        return capsys.readouterr().err
+
+    assert opened(8) == opened(8) == ""
+    first = {path.name for path in (tmp_path / "cache").glob("*.i16")}
+    (name,) = re.findall(r"cache holds [\d.e-]+ GB .* to free it, delete (\w+\.i16)\.", opened(9))
+    assert name in first
+    assert opened(9, cache=False).count(".i16") == 3
+    (tmp_path / "cache" / name).unlink()
+    assert opened(9) == ""
 
 
 def test_too_many_faults_stop_a_run_with_a_sentence(own_tones, pretrain_config, tmp_path):
