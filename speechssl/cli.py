@@ -863,7 +863,8 @@ def _run_extract(args: argparse.Namespace) -> int:
         )
         write = write_mean if args.pool else write_features
         failed = 0
-        for clip, name, parts in zip(clips, output_names(clips), found, strict=True):
+        names = output_names(clips, beside=".times")
+        for clip, name, parts in zip(clips, names, found, strict=True):
             put = (
                 partial(table.add, clip.name) if table else partial(write, out=args.out, name=name)
             )

@@ -83,11 +83,12 @@ def find_clips(places: Sequence[str], stdin: bytes = b"") -> list[Clip]:
     return clips
 
 
-def output_names(clips: Sequence[Clip]) -> list[str]:
+def output_names(clips: Sequence[Clip], *, beside: str = "") -> list[str]:
     """A name for each clip's results, without suffix: different ones for different clips.
 
     The file's name, below the folder that was given (``sub/x`` for ``folder/sub/x.wav``); with its
     suffix where two files differ in nothing else, and with a number where not even in that.
+    No name is another's with `beside`, the ending of what is written beside each result.
     """
     stems, names = [], []
     for clip in clips:
@@ -101,10 +102,10 @@ def output_names(clips: Sequence[Clip]) -> list[str]:
     tried: Counter[str] = Counter()
     for stem, full in zip(stems, names, strict=True):
         name = base = stem if count[stem] == 1 else full
-        while name in taken:
+        while {name, name + beside} & taken:
             tried[base] += 1
             name = f"{base}-{tried[base] + 1}"
-        taken.add(name)
+        taken |= {name, name + beside}
         chosen.append(name)
     return chosen
 

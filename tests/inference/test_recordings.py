@@ -88,6 +88,14 @@ def test_names_of_results_differ(record):
     assert names == ["a.wav", "a.flac", "a.wav-2"]
 
 
+def test_what_lies_beside_a_result_is_no_other_result():
+    clips = [Clip(path, Path(path)) for path in ("x.wav", "x.times.wav", "y.times.wav", "y.wav")]
+    assert output_names(clips) == ["x", "x.times", "y.times", "y"]
+    names = output_names(clips, beside=".times")
+    assert names == ["x", "x.times-2", "y.times", "y-2"]
+    assert len({*names, *(f"{name}.times" for name in names)}) == 8
+
+
 def test_names_of_very_many_clips_take_no_time():
     paths = [f"/c/{i}.wav" for i in range(20000)] + [f"/d{i}/same.wav" for i in range(20000)]
     began = time.monotonic()
