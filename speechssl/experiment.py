@@ -101,8 +101,14 @@ def run_folder(folder: Path, transcripts: Path, out: Path, budget_minutes: float
     and the models learn anew from all that is transcribed.
     """
     budget = Budget.of(budget_minutes)
-    config = _pretraining(size, budget)  # other settings are refused before anything is changed
-    starting_point(out / PRETRAINING, config.loop, to_json(config), {}, resume=True)
+    config = _pretraining(size, budget)
+    try:  # before anything is changed
+        starting_point(out / PRETRAINING, config.loop, to_json(config), {}, resume=True)
+    except ValueError as error:
+        raise ValueError(
+            f"{out} holds the result of another --budget-minutes or --size, or of another version: "
+            "give those that it began with, or another --out."
+        ) from error
     learned = any(has_state(out / name) for name in (PRETRAINING, TUNED, SCRATCH))
     before = _read_splits(out / "data") if learned else {}
     summary = prepare(
@@ -188,8 +194,7 @@ def compare_with_scratch(
         init = load_model(out / PRETRAINING)
         finetuning.finetune(tuning, train_set, valid_set, tuned, init=init, announce=True)
     rows = [
-        Row(name, run, evaluate(load_model(run), test))
-        for name, run in (("pretrained", tuned), ("from scratch", scratch))
+        Row(name, out / name, evaluate(load_model(out / name), test)) for name in (TUNED, SCRATCH)
     ]
     difference = compare(rows[1].result, rows[0].result)
     samples = _samples(rows)

@@ -193,7 +193,7 @@ def test_results_without_digests_are_not_taken_for_those_of_other_data(job):
 def test_other_settings_are_refused_before_anything_is_changed(job):
     models, data = job.models(), (job.out / "data" / "train.jsonl").read_bytes()
     job.transcribe("r30")
-    with pytest.raises(ValueError, match=r"other settings \(loop.budget_minutes 3.15 there"):
+    with pytest.raises(ValueError, match="of another --budget-minutes or --size"):
         job.run(minutes=6.0)
     assert job.models() == models
     assert (job.out / "data" / "train.jsonl").read_bytes() == data

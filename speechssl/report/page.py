@@ -93,10 +93,6 @@ def _title(runs: Sequence[Run]) -> str:
 
 
 def _colours(runs: Sequence[Run]) -> Callable[[str], str]:
-    """The colour class of a run by its name, however it is spaced; neutral for other names."""
-    known = {_plain(run.name): colour_class(number) for number, run in enumerate(runs)}
-    return lambda name: known.get(_plain(name), _NEUTRAL)
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("-", " ").replace("_", " ")
+    """The colour class of a run by its name; neutral for other names."""
+    known = {run.name: colour_class(number) for number, run in enumerate(runs)}
+    return lambda name: known.get(name, _NEUTRAL)

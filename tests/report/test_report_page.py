@@ -250,7 +250,7 @@ def test_everything_is_escaped(tmp_path):
 def test_a_run_has_one_colour_all_over_the_page(tmp_path):
     runs = [make_run(tmp_path / name, finetuning(10)) for name in ("pretrain", "from-scratch")]
     rate = (0.2, 0.1, 0.3)
-    scores = [Score("from scratch", rate, rate), Score("somebody else's", rate, rate)]
+    scores = [Score("from-scratch", rate, rate), Score("somebody else's", rate, rate)]
     html = write_report(runs, tmp_path / "r.html", scores=scores).read_text(encoding="utf-8")
     bars = html.count('class="bar c1"'), html.count('class="bar plain"')
     assert bars == (2, 2)
