@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
+from struct import Struct
 from typing import Any, overload
 
 import numpy as np
@@ -32,6 +33,7 @@ _AS_WRITTEN = re.compile(
 )
 """A line of :func:`write_manifest`: id, start and duration; any other form is parsed as JSON, which
 takes longer."""
+_TWO_FLOATS = Struct("<dd")
 LARGE_BYTES = 64 * 2**20
 """A manifest above this (about 400,000 utterances) is indexed instead of read."""
 
@@ -168,13 +170,12 @@ def digests(utterances: Sequence[Utterance]) -> np.ndarray:
     lines of an index: the same wherever the manifest and its recordings lie."""
     if isinstance(utterances, (ManifestIndex, Corpora)):
         return utterances.digests()
-    own = (_digest(_id_bytes(u), u.start_s, u.duration_s) for u in utterances)
-    return np.fromiter(own, np.uint64, len(utterances))
+    own = b"".join(_digest(_id_bytes(u), u.start_s, u.duration_s) for u in utterances)
+    return np.frombuffer(own, "<u8")
 
 
-def _digest(name: bytes, start_s: float, duration_s: float) -> int:
-    key = b"%b\0%r\0%r" % (name, start_s, duration_s)
-    return int.from_bytes(blake2b(key, digest_size=8).digest(), "little")
+def _digest(name: bytes, start_s: float, duration_s: float) -> bytes:
+    return blake2b(name + _TWO_FLOATS.pack(start_s, duration_s), digest_size=8).digest()
 
 
 def _id_bytes(utterance: Utterance) -> bytes:
@@ -195,7 +196,7 @@ def _is_current(place: Path, path: Path) -> bool:
 
 def _make_rows(path: Path) -> np.ndarray:
     """(1 + N + 1,) of `_ROW`: the time of change, the utterances, the end of the file."""
-    offsets, seconds, ids, own = array("q"), array("d"), array("q"), array("Q")
+    offsets, seconds, ids, own = array("q"), array("d"), array("q"), bytearray()
     changed_ns = path.stat().st_mtime_ns  # before it is read: a later change is seen next time
     for number, offset, line in _lines(path):
         if known := _AS_WRITTEN.fullmatch(line):
@@ -207,7 +208,7 @@ def _make_rows(path: Path) -> np.ndarray:
         offsets.append(offset)
         seconds.append(duration_s)
         ids.append(hash(name))
-        own.append(_digest(name, start_s, duration_s))
+        own += _digest(name, start_s, duration_s)
     if not offsets:
         raise ValueError(f"The manifest {path} is empty: it names no utterance.")
     if len(np.unique(np.frombuffer(ids, np.int64))) < len(ids):
@@ -215,7 +216,7 @@ def _make_rows(path: Path) -> np.ndarray:
     rows = np.zeros(len(offsets) + 2, _ROW)
     rows["offset"][0], rows["offset"][-1] = changed_ns, path.stat().st_size
     rows["offset"][1:-1], rows["duration_s"][1:-1] = offsets, seconds
-    rows["digest"][1:-1] = own
+    rows["digest"][1:-1] = np.frombuffer(own, "<u8")
     return rows
 
 
