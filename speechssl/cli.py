@@ -26,6 +26,12 @@ MODEL = "a model or run folder, a folder of transformers, a hub id, a fairseq .p
 FORMATS = ("txt", "json", "srt", "vtt", "tsv")
 
 
+SPINS = "10000"
+"""How often a thread of GNU OpenMP, which torch loads, looks for work before it sleeps: for half a
+millisecond. The library's own 14 ms are taken from whatever else runs on the cores, at each
+operation: beside a second run of two threads on two cores a step took 35 times its time
+(RESULTS.md)."""
+
 EXTRAS = {
     "espeakng_loader": "demo",
     "tensorboard": "tensorboard",
@@ -39,6 +45,8 @@ EXTRAS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv
     parser = build_parser()

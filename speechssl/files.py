@@ -5,21 +5,28 @@ file as it was and nothing beside it.
 """
 
 import os
+import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+
+_STREAM = re.compile(r"/dev/(std(in|out|err)|fd/\d+)|/proc/.*")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Where to write what becomes `path` at the end; its folder is made.
 
-    That is `path` itself where it is no file but a pipe or a terminal. A link stays one.
+    That is `path` itself where it is no file but a pipe or a terminal, and where nothing can be put
+    beside it. A link stays one, and the file keeps its permissions.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and not path.is_file():
+    # /dev/stdout may be a file, which belongs to whoever opened it.
+    stream = (path.exists() and not path.is_file()) or _STREAM.fullmatch(str(path.absolute()))
+    if stream or not os.access(path.resolve().parent, os.W_OK | os.X_OK):
         yield path
         return
     path = path.resolve()
@@ -27,6 +34,8 @@ def replacing(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{path.name[:32]}.{secrets.token_hex(4)}.part")
     try:
         yield part
+        if path.exists():
+            shutil.copymode(path, part)
         os.replace(part, path)
     finally:
         with suppress(OSError):

@@ -370,6 +370,24 @@ def test_evaluate(tiny_models, manifest, tmp_path, capsys, fails):
     assert "No such manifest: gone.jsonl" in fails(2, "evaluate", model, "gone.jsonl")
 
 
+@pytest.mark.parametrize(
+    ("given", "then"),
+    [
+        ({}, "10000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "active"}, None),  # which it would overrule
+    ],
+)
+def test_threads_that_wait_leave_the_cores_to_others(given, then, monkeypatch):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")  # so that it is restored
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    run("--version")
+    assert os.environ.get("GOMP_SPINCOUNT") == then
+
+
 def test_a_language_model_changes_what_is_written(tiny_models, manifest, tmp_path, capsys, fails):
     arpa, out = tmp_path / "deep" / "lm.arpa", tmp_path / "scores.json"
     text = tmp_path / "text.txt"

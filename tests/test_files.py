@@ -1,6 +1,8 @@
 """Files are whole or not there."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -63,3 +65,31 @@ def test_a_pipe_is_written_to(tmp_path):
         file.write("x")
     assert os.read(reader, 9) == b"x"
     os.close(reader)
+
+
+def test_a_file_keeps_its_permissions(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    path.chmod(0o664)
+    with writing(path) as file:
+        file.write("new")
+    assert path.stat().st_mode & 0o777 == 0o664
+
+
+def test_the_output_of_a_shell_stays_its_own(tmp_path):
+    """`evaluate --out /dev/stdout > log` must not put another file in the log's place."""
+    code = "from pathlib import Path; from speechssl.files import writing\n"
+    code += "with writing(Path('/dev/stdout')) as file: file.write('x')"
+    with (tmp_path / "log").open("w") as log:
+        subprocess.run([sys.executable, "-c", code], stdout=log, check=True)
+        log.write("y")
+    assert "y" in (tmp_path / "log").read_text()
+    assert [p.name for p in tmp_path.iterdir()] == ["log"]
+
+
+def test_where_nothing_can_be_put_beside_a_file_it_is_written_itself(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    with replacing(path) as place:
+        assert place == path
