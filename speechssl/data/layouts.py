@@ -224,7 +224,8 @@ def read_text(path: Path) -> str:
 
 def read_tables(source: Path) -> Iterator[Recording]:
     """One table; or the recordings of a folder, with what its table says of some of them, or its
-    tables when they are named after splits."""
+    tables when they are named after splits. Where a table of the folder has a column of ids, its
+    rows go by them; all else goes by the name of its file in the folder."""
     if source.is_file():
         yield from read_table(source)
         return
@@ -243,7 +244,8 @@ def read_tables(source: Path) -> Iterator[Recording]:
         for table, split in zip(tables, splits, strict=True)
         for row in read_table(table, split=split)
     ]
-    joined, elsewhere = join_table(read_folder(source), rows)
+    own_ids = any(_columns(table) & set(ID_COLUMNS) for table in tables)
+    joined, elsewhere = join_table(read_folder(source), rows, own_ids=own_ids)
     yield from joined
     yield from elsewhere  # what is missing is for `prepare` to name
 
@@ -290,12 +292,15 @@ def read_table(
 
 
 def join_table(
-    recordings: Iterable[Recording], rows: Iterable[Recording]
+    recordings: Iterable[Recording], rows: Iterable[Recording], *, own_ids: bool = False
 ) -> tuple[list[Recording], list[Recording]]:
     """``(recordings with what the rows of a table say of them, rows of other files)``.
 
     A recording that no row names stays as it is. What a row leaves open (speaker, split, text of
     the whole) stays as well. Several rows of a file are parts of it, a Recording each.
+
+    A recording keeps its id, however the table writes its path, and a part of `x` that starts at
+    2 s is `x@2.000`, so that an id does not change with other rows. `own_ids`: the rows' ids stand.
 
     Raises ValueError where a file has several rows and not each a time of its own.
     """
@@ -312,19 +317,25 @@ def join_table(
     joined = []
     for recording in recordings:
         parts = by_path.pop(recording.audio.resolve(), [])
-        joined += [_joined(recording, row) for row in parts] or [recording]
+        joined += [_joined(recording, row, own_ids) for row in parts] or [recording]
     return joined, [row for parts in by_path.values() for row in parts]
 
 
-def _joined(recording: Recording, row: Recording) -> Recording:
+def _joined(recording: Recording, row: Recording, own_id: bool) -> Recording:
     whole = (row.start_s, row.duration_s) == (0.0, None)
+    identifier = recording.id if whole else _part_id(recording, row.start_s)
     return replace(
         row,
+        id=row.id if own_id else identifier,
         audio=recording.audio,
         speaker=row.speaker or recording.speaker,
         text=recording.text if whole and row.text is None else row.text,
         split=row.split or recording.split,
     )
+
+
+def _part_id(recording: Recording, start_s: float) -> str:
+    return f"{recording.id}@{start_s:.3f}"
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -409,8 +420,12 @@ def _first_line(path: Path) -> str:
 
 
 def _has_path_column(path: Path) -> bool:
-    names = {name.strip().strip('"').lower() for name in re.split(r"[\t,;]", _first_line(path))}
-    return bool(names & set(PATH_COLUMNS))
+    return bool(_columns(path) & set(PATH_COLUMNS))
+
+
+def _columns(path: Path) -> set[str]:
+    """The names in a table's header, in lower case."""
+    return {name.strip().strip('"').lower() for name in re.split(r"[\t,;]", _first_line(path))}
 
 
 # ---- fairseq ------------------------------------------------------------------------------------

@@ -197,7 +197,7 @@ def test_recordings_that_the_table_of_a_folder_does_not_name_are_read_too(tmp_pa
     assert detect_layout(tmp_path) == "tsv"
     assert read(tmp_path) == [
         Recording("c", tmp_path / "c.wav"),
-        Recording("a", tmp_path / "clips" / "a.wav", text="yes"),
+        Recording("clips/a", tmp_path / "clips" / "a.wav", text="yes"),
         Recording("clips/b", tmp_path / "clips" / "b.wav"),
         Recording("gone", tmp_path / "gone.wav", text="no"),  # for `prepare` to name
     ]
@@ -222,9 +222,9 @@ def test_rows_of_one_file_are_parts_of_it(tmp_path: Path) -> None:
     joined, elsewhere = join_table(read_folder(tmp_path), read_table(tmp_path / "t.tsv"))
     talk = tmp_path / "ann" / "talk.wav"
     assert joined == [
-        Recording("ann/talk", talk, 0.0, 3.0, "ann", "first", "train"),
-        Recording("ann/talk", talk, 3.0, 2.0, "ann", "second", "test"),
-        Recording("ann/talk", talk, 5.0, None, "ann", "third", "test"),
+        Recording("ann/talk@0.000", talk, 0.0, 3.0, "ann", "first", "train"),
+        Recording("ann/talk@3.000", talk, 3.0, 2.0, "ann", "second", "test"),
+        Recording("ann/talk@5.000", talk, 5.0, None, "ann", "third", "test"),
         Recording("ben/b", tmp_path / "ben" / "b.wav", speaker="ben"),
     ]
     assert [row.audio.name for row in elsewhere] == ["gone.wav"]
@@ -233,7 +233,37 @@ def test_rows_of_one_file_are_parts_of_it(tmp_path: Path) -> None:
 def test_a_table_without_texts_leaves_those_beside_the_recordings(tmp_path: Path) -> None:
     fill(tmp_path, a_dot_wav="", a_dot_txt="yes", t_dot_tsv="id\tpath\tspeaker\nu1\ta.wav\tann\n")
     joined, _ = join_table(read_folder(tmp_path), read_table(tmp_path / "t.tsv"))
-    assert joined == [Recording("u1", tmp_path / "a.wav", speaker="ann", text="yes")]
+    assert joined == [Recording("a", tmp_path / "a.wav", speaker="ann", text="yes")]
+
+
+@pytest.mark.parametrize("way", ["clips/{}.wav", "./clips/{}.wav", "{folder}/clips/{}.wav"])
+@pytest.mark.parametrize("own", ["", "utt-{}"])
+def test_ids_are_those_of_the_folder_whatever_the_table_has(
+    tmp_path: Path, way: str, own: str
+) -> None:
+    fill(tmp_path, clips__a_dot_wav="", clips__b_dot_wav="", clips__c_dot_wav="")
+    header = "path\ttext\tstart_s\tduration_s\tid\n"
+    rows = [
+        f"{way.format(name, folder=tmp_path)}\tx\t{times}\t{own.format(number)}\n"
+        for number, (name, times) in enumerate((("a", "\t"), ("b", "12.5\t4"), ("b", "2\t4")))
+    ]
+    for num_rows in (1, 2, 3):
+        fill(tmp_path, t_dot_tsv=header + "".join(rows[:num_rows]))
+        joined, _ = join_table(read_folder(tmp_path), read_table(tmp_path / "t.tsv"))
+        found = {(r.id, r.start_s) for r in joined}
+        parts = {("clips/b@12.500", 12.5), ("clips/b@2.000", 2.0)}
+        assert len(found) == len(joined)
+        assert found - parts - {("clips/b", 0.0)} == {("clips/a", 0.0), ("clips/c", 0.0)}
+    assert found >= parts
+
+
+def test_prepare_keeps_the_ids_that_a_table_gives(tmp_path: Path) -> None:
+    fill(tmp_path, clips__a_dot_wav="", clips__b_dot_wav="", c_dot_wav="")
+    lines = ["utt_id\tpath\tstart_s\tduration_s", "u1\ta.wav\t\t", "u2\tb.wav\t3\t2"]
+    fill(tmp_path, t_dot_tsv="\n".join(lines))
+    assert [r.id for r in read(tmp_path)] == ["c", "u1", "u2"]
+    fill(tmp_path, t_dot_tsv="path\tstart_s\tduration_s\na.wav\t\t\nb.wav\t3\t2\n")
+    assert [r.id for r in read(tmp_path)] == ["c", "clips/a", "clips/b@3.000"]
 
 
 @pytest.mark.parametrize("times", [("\t", "\t"), ("\t", "1\t2"), ("1\t2", "1\t2")])
