@@ -1,13 +1,14 @@
 """How speech lies on people's disks: bare folders, tables, Kaldi data folders, fairseq manifests.
 
-Each reader turns its layout into :class:`Recording` records and looks at no sound. What is wrong
-with the source as a whole (a broken line, a missing column, a command in wav.scp) is a ValueError
-that names the file and the line; a single recording that is missing or damaged is for `prepare` to
-name and drop.
+Each reader turns its layout into :class:`Recording` records and looks at no sound, but for the
+length of a recording of which a table names parts. What is wrong with the source as a whole (a
+broken line, a missing column, a command in wav.scp) is a ValueError that names the file and the
+line; a single recording that is missing or damaged is for `prepare` to name and drop.
 """
 
 import csv
 import json
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from speechssl import shards
-from speechssl.audio import FOREIGN_SUFFIXES, SUFFIXES, list_audio
+from speechssl.audio import FOREIGN_SUFFIXES, SUFFIXES, AudioError, list_audio, probe
 
 Layout = Literal["auto", "folder", "tsv", "kaldi", "fairseq", "shards"]
 Split = Literal["train", "dev", "test"]
@@ -40,6 +41,8 @@ ID_COLUMNS = ("id", "utt_id", "utterance_id")
 AUDIO_FOLDERS = ("", "clips", "audio", "wav", "wavs")
 """Where the recordings of a table are looked for, from the folder of the table."""
 
+MIN_REST_S = 0.5
+"""What the rows of a table leave of a recording is taken from this length on."""
 
 SPLIT_NAMES: dict[Split, set[str]] = {
     "train": {"train", "training", "trn"},
@@ -297,7 +300,8 @@ def join_table(
     """``(recordings with what the rows of a table say of them, rows of other files)``.
 
     A recording that no row names stays as it is. What a row leaves open (speaker, split, text of
-    the whole) stays as well. Several rows of a file are parts of it, a Recording each.
+    the whole) stays as well. Several rows of a file are parts of it, a Recording each; what lies
+    before, between and after them is there too, without a transcript, from :data:`MIN_REST_S` on.
 
     A recording keeps its id, however the table writes its path, and a part of `x` that starts at
     2 s is `x@2.000`, so that an id does not change with other rows. `own_ids`: the rows' ids stand.
@@ -317,12 +321,14 @@ def join_table(
     joined = []
     for recording in recordings:
         parts = by_path.pop(recording.audio.resolve(), [])
-        joined += [_joined(recording, row, own_ids) for row in parts] or [recording]
+        told = [_joined(recording, row, own_ids) for row in parts]
+        told += _rests(recording, told)
+        joined += sorted(told, key=lambda part: part.start_s) or [recording]
     return joined, [row for parts in by_path.values() for row in parts]
 
 
 def _joined(recording: Recording, row: Recording, own_id: bool) -> Recording:
-    whole = (row.start_s, row.duration_s) == (0.0, None)
+    whole = _is_whole(row)
     identifier = recording.id if whole else _part_id(recording, row.start_s)
     return replace(
         row,
@@ -332,6 +338,45 @@ def _joined(recording: Recording, row: Recording, own_id: bool) -> Recording:
         text=recording.text if whole and row.text is None else row.text,
         split=row.split or recording.split,
     )
+
+
+def _rests(recording: Recording, parts: list[Recording]) -> list[Recording]:
+    """What `parts`, which may overlap, leave of a recording; the last rest goes to its end. Speaker
+    and split are those that all parts have, else the folder's speaker and no split.
+
+    Nothing where the header cannot be read: no part can be then, and `prepare` says so.
+    """
+    if not parts or any(_is_whole(part) for part in parts):
+        return []
+    try:
+        end_s = probe(recording.audio).duration_s
+    except (AudioError, OSError):
+        return []
+    speakers, splits = {part.speaker for part in parts}, {part.split for part in parts}
+    speaker = speakers.pop() if len(speakers) == 1 else recording.speaker
+    split = splits.pop() if len(splits) == 1 else None
+    edges = sorted((p.start_s, math.inf if p.duration_s is None else p.duration_s) for p in parts)
+    rests, covered_s = [], 0.0
+    for start_s, duration_s in [*edges, (end_s, 0.0)]:
+        rest_s = round(min(start_s, end_s) - covered_s, 6)
+        if rest_s >= MIN_REST_S:
+            rests.append(
+                Recording(
+                    _part_id(recording, covered_s),
+                    recording.audio,
+                    covered_s,
+                    rest_s if start_s < end_s else None,
+                    speaker,
+                    None,
+                    split,
+                )
+            )
+        covered_s = max(covered_s, round(start_s + duration_s, 6))
+    return rests
+
+
+def _is_whole(row: Recording) -> bool:
+    return (row.start_s, row.duration_s) == (0.0, None)
 
 
 def _part_id(recording: Recording, start_s: float) -> str:

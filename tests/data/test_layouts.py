@@ -1,5 +1,6 @@
 """speechssl.data.layouts: what each layout says, and sentences for what is wrong with it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -228,6 +229,49 @@ def test_rows_of_one_file_are_parts_of_it(tmp_path: Path) -> None:
         Recording("ben/b", tmp_path / "ben" / "b.wav", speaker="ben"),
     ]
     assert [row.audio.name for row in elsewhere] == ["gone.wav"]
+
+
+HEADER = "path\ttext\tstart_s\tduration_s\tspeaker\tsplit\n"
+
+
+@pytest.mark.parametrize(
+    ("times", "rests"),
+    [
+        (["4 4", "40 4"], [(0, 4), (8, 32), (44, None)]),
+        (["40 4", "0 4"], [(4, 36), (44, None)]),  # out of order
+        (["0 10", "2 3", "9 3"], [(12, None)]),  # one within another, and two that overlap
+        (["1 4", "5.499 4", "9.999 4"], [(0, 1), (9.499, 0.5), (13.999, None)]),
+        (["0.4 59.2"], []),  # less than half a second
+        (["0 60"], []),
+        (["3 "], [(0, 3)]),  # to the end already
+        (["3 ", "10 4"], [(0, 3)]),
+        (["0 4", "70 4"], [(4, None)]),  # beyond the end: for `prepare` to name
+        ([" "], []),  # the whole
+    ],
+)
+def test_what_lies_between_rows_of_a_file_stays_without_transcript(
+    record: Callable[..., Path], tmp_path: Path, times: list[str], rests: list[tuple[float, float]]
+) -> None:
+    audio = record("in/talk.wav", 60.0, 8000)
+    rows = "".join(f"talk.wav\tx\t{time}\tann\tdev\n".replace(" ", "\t") for time in times)
+    fill(tmp_path, in__t_dot_tsv=HEADER + rows)
+    found = read(tmp_path / "in")
+    assert [r for r in found if r.text is None] == [
+        Recording(f"talk@{start_s:.3f}", audio, start_s, duration_s, "ann", None, "dev")
+        for start_s, duration_s in rests
+    ]
+    assert len([r for r in found if r.text]) == len(times)
+    assert len({r.id for r in found}) == len(found)
+    assert len(read(tmp_path / "in" / "t.tsv")) == len(times)  # alone it is all that is meant
+
+
+def test_the_rest_of_a_talk_of_two_is_of_neither(
+    record: Callable[..., Path], tmp_path: Path
+) -> None:
+    record("in/talk.wav", 9.0)
+    rows = "talk.wav\tx\t0\t2\tann\ttrain\ntalk.wav\ty\t2\t2\tben\ttest\n"
+    fill(tmp_path, in__t_dot_tsv=HEADER + rows)
+    assert [(r.speaker, r.split) for r in read(tmp_path / "in") if not r.text] == [(None, None)]
 
 
 def test_a_table_without_texts_leaves_those_beside_the_recordings(tmp_path: Path) -> None:
