@@ -11,10 +11,10 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -96,7 +96,7 @@ def read_layout(source: str | Path, layout: Layout = "auto") -> Iterator[Recordi
     found = detect_layout(source) if layout == "auto" else layout
     if not source.exists():
         raise FileNotFoundError(f"No such file or folder: {source}.")
-    readers = {
+    readers: dict[str, Callable[[Path], Iterator[Recording]]] = {
         "folder": read_folder,
         "tsv": read_tables,
         "kaldi": read_kaldi,
@@ -175,8 +175,9 @@ def _told(data: bytes, path: Path) -> dict[str, Any]:
 # ---- a bare folder ------------------------------------------------------------------------------
 
 
-def read_folder(folder: Path) -> Iterator[Recording]:
-    """Every recording below `folder`; `x.txt` beside `x.wav` is its transcript.
+def read_folder(folder: Path, *, told: Collection[Path] = ()) -> Iterator[Recording]:
+    """Every recording below `folder`; `x.txt` beside `x.wav` is its transcript, which is not read
+    for the resolved paths in `told`.
 
     When all recordings lie in folders named such as train, dev and test, those are the split.
     Below that, when all of them lie in two or more sub-folders, the first sub-folder is taken as
@@ -193,11 +194,12 @@ def read_folder(folder: Path) -> Iterator[Recording]:
     ids = _file_ids(paths, folder)
     for path, identifier, part, split in zip(paths, ids, parts, splits, strict=True):
         transcript = path.with_suffix(".txt")
+        has_text = transcript.is_file() and not (told and path.resolve() in told)
         yield Recording(
             identifier,
             path,
             speaker=part[0] if by_speaker else None,
-            text=read_text(transcript) if transcript.is_file() else None,
+            text=read_text(transcript) if has_text else None,
             split=split,
         )
 
@@ -248,7 +250,7 @@ def read_tables(source: Path) -> Iterator[Recording]:
         for row in read_table(table, split=split)
     ]
     own_ids = any(_columns(table) & set(ID_COLUMNS) for table in tables)
-    joined, elsewhere = join_table(read_folder(source), rows, own_ids=own_ids)
+    joined, elsewhere = join_folder(source, rows, own_ids=own_ids)
     yield from joined
     yield from elsewhere  # what is missing is for `prepare` to name
 
@@ -294,6 +296,16 @@ def read_table(
         )
 
 
+def join_folder(
+    folder: Path, rows: Iterable[Recording], *, own_ids: bool = False
+) -> tuple[list[Recording], list[Recording]]:
+    """:func:`join_table` on the recordings of a folder, where a `.txt` is read only beside those
+    of whose text the rows say nothing."""
+    rows = list(rows)
+    told = {row.audio.resolve() for row in rows if row.text is not None or not _is_whole(row)}
+    return join_table(read_folder(folder, told=told), rows, own_ids=own_ids)
+
+
 def join_table(
     recordings: Iterable[Recording], rows: Iterable[Recording], *, own_ids: bool = False
 ) -> tuple[list[Recording], list[Recording]]:
@@ -306,25 +318,39 @@ def join_table(
     A recording keeps its id, however the table writes its path, and a part of `x` that starts at
     2 s is `x@2.000`, so that an id does not change with other rows. `own_ids`: the rows' ids stand.
 
+    Rows that say the same of a file are one. Where several have only a start_s, each ends where the
+    next one begins.
+
     Raises ValueError where a file has several rows and not each a time of its own.
     """
-    by_path: dict[Path, list[Recording]] = {}
+    by_path: dict[Path, dict[tuple[object, ...], Recording]] = {}
     for row in rows:
-        by_path.setdefault(row.audio.resolve(), []).append(row)
-    for path, parts in by_path.items():
-        times = {(row.start_s, row.duration_s) for row in parts}
-        if len(parts) > 1 and (len(times) < len(parts) or (0.0, None) in times):
-            raise ValueError(
-                f"The table has {len(parts)} rows for {path}; each needs a start_s and duration_s "
-                "of its own, or only one of them may stay."
-            )
+        said = (row.start_s, row.duration_s, row.speaker, row.text, row.split)
+        by_path.setdefault(row.audio.resolve(), {}).setdefault(said, row)
+    parts_of = {path: _timed(path, list(said.values())) for path, said in by_path.items()}
     joined = []
     for recording in recordings:
-        parts = by_path.pop(recording.audio.resolve(), [])
+        parts = parts_of.pop(recording.audio.resolve(), [])
         told = [_joined(recording, row, own_ids) for row in parts]
         told += _rests(recording, told)
         joined += sorted(told, key=lambda part: part.start_s) or [recording]
-    return joined, [row for parts in by_path.values() for row in parts]
+    return joined, [row for parts in parts_of.values() for row in parts]
+
+
+def _timed(path: Path, rows: list[Recording]) -> list[Recording]:
+    """The rows of one file, each with its time."""
+    times = {(row.start_s, row.duration_s) for row in rows}
+    starts_only = all(row.duration_s is None for row in rows)
+    if len(times) < len(rows) or (len(rows) > 1 and (0.0, None) in times and not starts_only):
+        raise ValueError(
+            f"The table has {len(rows)} rows for {path}; each needs a start_s and duration_s "
+            "of its own, or only one of them may stay."
+        )
+    if starts_only:
+        rows = sorted(rows, key=lambda row: row.start_s)
+        ends = [round(after.start_s - row.start_s, 6) for row, after in pairwise(rows)]
+        rows = [replace(r, duration_s=d) for r, d in zip(rows, [*ends, None], strict=True)]
+    return rows
 
 
 def _joined(recording: Recording, row: Recording, own_id: bool) -> Recording:

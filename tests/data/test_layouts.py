@@ -310,12 +310,40 @@ def test_prepare_keeps_the_ids_that_a_table_gives(tmp_path: Path) -> None:
     assert [r.id for r in read(tmp_path)] == ["c", "clips/a", "clips/b@3.000"]
 
 
-@pytest.mark.parametrize("times", [("\t", "\t"), ("\t", "1\t2"), ("1\t2", "1\t2")])
+@pytest.mark.parametrize("times", [("\t", "\t"), ("\t", "1\t2"), ("1\t2", "1\t2"), ("1\t", "1\t")])
 def test_rows_of_one_file_without_times_are_refused(tmp_path: Path, times: list[str]) -> None:
-    rows = "".join(f"a.wav\tx\t{time}\n" for time in times)
+    rows = "".join(f"a.wav\ttext {i}\t{time}\n" for i, time in enumerate(times))
     fill(tmp_path, a_dot_wav="", t_dot_tsv=f"path\ttext\tstart_s\tduration_s\n{rows}")
     with pytest.raises(ValueError, match=r"has 2 rows for .*a\.wav; each needs a start_s and dur"):
         join_table(read_folder(tmp_path), read_table(tmp_path / "t.tsv"))
+
+
+@pytest.mark.parametrize("times", ["\t", "1\t2"])
+def test_the_same_row_twice_is_one(tmp_path: Path, times: str) -> None:
+    row = f"a.wav\tx\t{times}\t\n"
+    fill(tmp_path, a_dot_wav="", t_dot_tsv=f"{HEADER[:-7]}\n{row}./{row}{row}")
+    assert [r.text for r in read(tmp_path)] == ["x"]
+
+
+def test_rows_with_only_a_start_end_where_the_next_begins(tmp_path: Path) -> None:
+    rows = "a.wav\tlast\t2.5\na.wav\tfirst\t0\na.wav\tsecond\t1.1\nb.wav\tx\t3\n"
+    fill(tmp_path, a_dot_wav="", b_dot_wav="", t_dot_tsv=f"path\ttext\tstart_s\n{rows}")
+    assert [(r.text, r.start_s, r.duration_s) for r in read(tmp_path)] == [
+        ("first", 0.0, 1.1),
+        ("second", 1.1, 1.4),
+        ("last", 2.5, None),
+        ("x", 3.0, None),
+    ]
+
+
+@pytest.mark.parametrize("row", ["a.wav\tx\t\t\t\t", "a.wav\t\t\t\t\t", "a.wav\tx\t1\t2\t\t"])
+def test_a_text_file_is_not_read_where_the_table_has_the_text(tmp_path: Path, row: str) -> None:
+    fill(tmp_path, a_dot_wav="", b_dot_wav="", b_dot_txt="yes", t_dot_tsv=f"{HEADER}{row}\n")
+    (tmp_path / "a.txt").write_bytes("žluť".encode("cp1250"))
+    assert [r.text for r in read(tmp_path)] == [row.split("\t")[1], "yes"]
+    fill(tmp_path, t_dot_tsv="path\tspeaker\na.wav\tann\n")
+    with pytest.raises(ValueError, match=r"a\.txt is not UTF-8"):
+        read(tmp_path)
 
 
 # ---- fairseq ------------------------------------------------------------------------------------
