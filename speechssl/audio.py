@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +82,10 @@ class AudioInfo:
 def probe(path: str | Path) -> AudioInfo:
     """Read the header of `path`; FileNotFoundError or AudioError when that is not possible.
 
-    A FLAC whose header states no length is decoded to its end.
+    A FLAC whose header states no length is decoded to its end, once as long as it does not change.
     """
     with _open(Path(path), str(path)) as file:
-        return _info(file, Path(path))
+        return _info_of_file(file, Path(path))
 
 
 def read(
@@ -110,7 +111,8 @@ def read(
 def read_bytes(data: bytes, name: str = "<stdin>", *, sample_rate: int = 16000) -> np.ndarray:
     """:func:`read` for a whole file in memory; `name` is used in messages."""
     file = _open(io.BytesIO(data), name)
-    info = _info(file, Path(name))
+    frames = _count_samples(file, name) if file.frames >= _NO_LENGTH else file.frames
+    info = _info(file, Path(name), frames)
     return _mono_at(_blocks(file, info, name, 0, None), info.sample_rate, sample_rate)
 
 
@@ -124,7 +126,7 @@ def stream(
             f"{duration_s}."
         )
     file = _open(Path(path), str(path))
-    info = _info(file, Path(path))
+    info = _info_of_file(file, Path(path))
     first = round(start_s * info.sample_rate)
     wanted = None if duration_s is None else round(duration_s * info.sample_rate)
     return info, _blocks(file, info, str(path), first, wanted)
@@ -236,12 +238,25 @@ def _soundfile_name(path: Path) -> str | bytes:
     return os.fspath(path) if os.name == "nt" else os.fsencode(path)
 
 
-def _info(file: soundfile.SoundFile, path: Path) -> AudioInfo:
-    frames = file.frames if file.frames < _NO_LENGTH else _count_samples(file, path)
-    return AudioInfo(path, file.samplerate, frames, file.channels, file.format, file.subtype)
+def _info_of_file(file: soundfile.SoundFile, path: Path) -> AudioInfo:
+    frames = file.frames
+    if frames >= _NO_LENGTH:
+        frames = _count_samples_once(path, file_state(path))
+    return _info(file, path, frames)
 
 
-def _count_samples(file: soundfile.SoundFile, path: Path) -> int:
+def _info(file: soundfile.SoundFile, path: Path, num_samples: int) -> AudioInfo:
+    return AudioInfo(path, file.samplerate, num_samples, file.channels, file.format, file.subtype)
+
+
+@lru_cache(maxsize=1 << 14)
+def _count_samples_once(path: Path, _state: tuple[int, int] | None) -> int:
+    """:func:`_count_samples` of a file in a state: a manifest may read it in many parts."""
+    with _open(path, str(path)) as file:
+        return _count_samples(file, str(path))
+
+
+def _count_samples(file: soundfile.SoundFile, name: str) -> int:
     """The samples of a file without a stated length, of which the decoder alone finds the end."""
     most, count = max(BLOCK_SAMPLES // file.channels, 1), 0
     try:
@@ -249,7 +264,7 @@ def _count_samples(file: soundfile.SoundFile, path: Path) -> int:
             count += block
         file.seek(0)
     except soundfile.SoundFileError as error:
-        raise AudioError(f"{path} cannot be decoded to its end ({_why(error)}).") from error
+        raise AudioError(f"{name} cannot be decoded to its end ({_why(error)}).") from error
     return count
 
 

@@ -225,17 +225,23 @@ def test_a_wav_written_into_a_pipe_is_read(tmp_path: Path) -> None:
     assert audio.read(path).shape == (8000,)
 
 
-def test_a_flac_written_into_a_pipe_is_read(tmp_path: Path) -> None:
+def write_piped_flac(path: Path, duration_s: float) -> bytes:
     """Its header states 0 samples, which means that their number is not known."""
-    whole, piped = tmp_path / "whole.flac", tmp_path / "piped.flac"
-    audio.write(whole, tone(3.0), RATE)
-    data = bytearray(whole.read_bytes())
+    audio.write(path, tone(duration_s), RATE)
+    data = bytearray(path.read_bytes())
     data[21] &= 0xF0  # total samples: 36 bits of STREAMINFO
     data[22:26] = bytes(4)
-    piped.write_bytes(data)
-    assert soundfile.info(piped).frames > 1 << 60
+    path.write_bytes(data)
+    assert soundfile.info(path).frames > 1 << 60
+    return bytes(data)
+
+
+def test_a_flac_written_into_a_pipe_is_read(tmp_path: Path) -> None:
+    whole, piped = tmp_path / "whole.flac", tmp_path / "piped.flac"
+    audio.write(whole, tone(3.0), RATE)
+    data = write_piped_flac(piped, 3.0)
     assert audio.probe(piped).duration_s == 3.0
-    assert np.array_equal(audio.read_bytes(bytes(data)), audio.read(whole))
+    assert np.array_equal(audio.read_bytes(data), audio.read(whole))
     for part in ((0.0, None), (1.0, None), (0.5, 1.2)):
         start_s, duration_s = part
         found = audio.read(piped, start_s=start_s, duration_s=duration_s)
@@ -246,6 +252,25 @@ def test_a_flac_written_into_a_pipe_is_read(tmp_path: Path) -> None:
     for look in (audio.probe, audio.read):
         with pytest.raises(AudioError, match=r"piped\.flac cannot be decoded to its end"):
             look(piped)
+
+
+def test_the_samples_of_a_file_without_length_are_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[str] = []
+    count = audio._count_samples
+    monkeypatch.setattr(
+        audio, "_count_samples", lambda file, name: counted.append(name) or count(file, name)
+    )
+    path = tmp_path / "x.flac"
+    data = write_piped_flac(path, 3.0)
+    for number in range(6):
+        audio.read(path, start_s=number / 2, duration_s=0.5)
+    assert audio.probe(path).duration_s == 3.0
+    assert counted == [str(path)]
+    write_piped_flac(path, 2.0)  # another recording in its place
+    assert audio.probe(path).duration_s == 2.0
+    assert len(audio.read_bytes(data, str(path))) == 3 * 16000  # in memory, whatever its name
 
 
 @pytest.mark.parametrize("rate", [1, 999, 1_000_001])
