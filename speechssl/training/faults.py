@@ -52,14 +52,15 @@ def open_waves(
 
 
 def _tell_unused(folder: Path, opened: Sequence[Waves]) -> None:
-    """Caches of earlier data are for the person to delete: a run may go back to them."""
+    """Caches of earlier data, or of the same before its folder was moved, are for the person to
+    delete: a run may go back to them."""
     used = {waves.cache.path for waves in opened if isinstance(waves.cache, WaveCache)}
     unused = sorted(path for path in folder.glob("*.i16") if path not in used)
     if unused:
         print(
             f"{folder} holds {sum(path.stat().st_size for path in unused) / 1e9:.3g} GB of decoded "
-            "sound of other data, which this run does not use; to free it, delete "
-            f"{', '.join(path.name for path in unused)}.",
+            "sound of other data, or of the same in another place, which this run does not use; to "
+            f"free it, delete {', '.join(path.name for path in unused)}.",
             file=sys.stderr,
             flush=True,
         )

@@ -184,6 +184,16 @@ def test_caches_of_other_data_are_told_with_their_size(tones, tmp_path, capsys):
     assert opened(9) == ""
 
 
+def test_a_cache_from_before_a_folder_was_moved_is_not_said_to_be_of_other_data(
+    tones, own_tones, tmp_path, capsys
+):
+    for train_set, valid_set in (tones, own_tones):
+        open_waves((train_set[:4], valid_set[:2]), tmp_path / "run", 16000, True, 0.0)
+    told = capsys.readouterr().err
+    assert "GB of decoded sound of other data, or of the same in another place, which" in told
+    assert told.count(".i16") == 2
+
+
 def test_too_many_faults_stop_a_run_with_a_sentence(own_tones, pretrain_config, tmp_path):
     train_set, valid_set = own_tones
     for utterance in train_set[:4]:
