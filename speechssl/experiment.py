@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from speechssl.training.runfolder import alone_in, to_json
 
 PRETRAINING, TUNED, SCRATCH = "pretrain", "pretrained", "from-scratch"
 """The folders of the three runs."""
+RUNS = (PRETRAINING, TUNED, SCRATCH)
 
 Splits = Mapping[Split, Sequence[Utterance]]
 
@@ -67,31 +68,37 @@ class Row:
 
 def demo(out: Path, minutes: float) -> int:
     """The whole job on an embedded corpus: synthetic speech of many voices, few of them
-    transcribed."""
+    transcribed.
+
+    Raises BusyRunError, with nothing changed, where another command is at work in `out`.
+    """
     budget = Budget.of(minutes)
     began = time.monotonic()
-    say("Making synthetic speech (espeak-ng, eight accents) ...")
-    corpus = make_corpus(
-        out / "corpus",
-        unlabeled_minutes=60,
-        labeled_minutes=5,
-        dev_minutes=3,
-        test_minutes=6,
-    )
-    if corpus.note:
-        say(corpus.note)
-    say(f"  made in {time.monotonic() - began:.0f} s, sha256 {corpus.sha256[:16]}")
-    return compare_with_scratch(
-        unlabeled=read_manifest(corpus.unlabeled),
-        labeled=corpus.train,
-        valid=corpus.dev,
-        test=read_manifest(corpus.test),
-        out=out,
-        size="tiny",
-        budget=budget,
-        title="speechssl demo: synthetic speech",
-        before={},
-    )
+    with alone_in(out):
+        with _alone_in_runs(out):
+            say("Making synthetic speech (espeak-ng, eight accents) ...")
+            corpus = make_corpus(
+                out / "corpus",
+                unlabeled_minutes=60,
+                labeled_minutes=5,
+                dev_minutes=3,
+                test_minutes=6,
+            )
+            if corpus.note:
+                say(corpus.note)
+            say(f"  made in {time.monotonic() - began:.0f} s, sha256 {corpus.sha256[:16]}")
+            unlabeled, test = read_manifest(corpus.unlabeled), read_manifest(corpus.test)
+            _make_room(out, unlabeled, corpus.train, corpus.dev, test, "tiny", before={})
+        return compare_with_scratch(
+            unlabeled=unlabeled,
+            labeled=corpus.train,
+            valid=corpus.dev,
+            test=test,
+            out=out,
+            size="tiny",
+            budget=budget,
+            title="speechssl demo: synthetic speech",
+        )
 
 
 def run_folder(folder: Path, transcripts: Path, out: Path, budget_minutes: float, size: str) -> int:
@@ -99,30 +106,68 @@ def run_folder(folder: Path, transcripts: Path, out: Path, budget_minutes: float
 
     When more of them are transcribed and the command is given again, what was held out stays so,
     and the models learn anew from all that is transcribed.
+
+    Raises BusyRunError, with nothing changed, where another command is at work in `out`.
     """
     budget = Budget.of(budget_minutes)
+    recordings = _join_transcripts(folder, transcripts)
+    labeled, valid = out / "data" / "train.jsonl", out / "data" / "dev.jsonl"
+    with alone_in(out):
+        with _alone_in_runs(out):
+            _check_settings(out, size, budget)
+            learned = any(has_state(out / name) for name in RUNS)
+            before = _read_splits(out / "data") if learned else {}
+            splits = _prepare(recordings, transcripts, out / "data", before)
+            test = _transcribed(splits["test"]) or _transcribed(splits["dev"])
+            _make_room(out, splits["train"], labeled, valid, test, size, before)
+        return compare_with_scratch(
+            unlabeled=splits["train"],
+            labeled=labeled,
+            valid=valid,
+            test=test,
+            out=out,
+            size=size,
+            budget=budget,
+            title=f"speechssl: {folder.name}",
+        )
+
+
+@contextmanager
+def _alone_in_runs(out: Path) -> Iterator[None]:
+    """Keep other commands out of the runs that lie in `out`, one of which may have outlived the
+    command that started it."""
+    with ExitStack() as held:
+        for name in RUNS:
+            if (out / name).is_dir():
+                held.enter_context(alone_in(out / name))
+        yield
+
+
+def _check_settings(out: Path, size: str, budget: Budget) -> None:
+    """ValueError, before anything is changed, where a run in `out` has other settings."""
     config = _pretraining(size, budget)
-    try:  # before anything is changed
+    try:
         starting_point(out / PRETRAINING, config.loop, to_json(config), {}, resume=True)
     except ValueError as error:
         raise ValueError(
             f"{out} holds the result of another --budget-minutes or --size, or of another version: "
             "give those that it began with, or another --out."
         ) from error
-    learned = any(has_state(out / name) for name in (PRETRAINING, TUNED, SCRATCH))
-    before = _read_splits(out / "data") if learned else {}
+
+
+def _prepare(
+    recordings: Sequence[Recording], transcripts: Path, data: Path, before: Splits
+) -> dict[Split, list[Utterance]]:
+    """The manifests of the recordings, written to the folder `data`, as far as they can be split as
+    `before`; ValueError, with those of `before` in place, where too few are transcribed."""
     summary = prepare(
-        _join_transcripts(folder, transcripts),
-        out / "data",
-        PrepareConfig(),
-        earlier=before,
-        progress=sys.stderr.isatty(),
+        recordings, data, PrepareConfig(), earlier=before, progress=sys.stderr.isatty()
     )
     say(summary.describe())
-    splits = _read_splits(out / "data")
+    splits = _read_splits(data)
     labeled, valid, test = (_transcribed(splits[name]) for name in SPLITS)
     if not labeled or not valid:
-        _write_splits(out / "data", before)
+        _write_splits(data, before)
         raise ValueError(
             f"{transcripts} leaves {len(labeled)} transcribed recordings to train on and "
             f"{len(valid)} to validate on; transcribe at least twenty, spread over the recordings."
@@ -133,17 +178,7 @@ def run_folder(folder: Path, transcripts: Path, out: Path, budget_minutes: float
             f"Tested on are the {len(test)} of {transcribed} transcribed recordings that were held "
             "out before, so that scores can be compared; another --out holds out its own."
         )
-    return compare_with_scratch(
-        unlabeled=splits["train"],
-        labeled=out / "data" / "train.jsonl",
-        valid=out / "data" / "dev.jsonl",
-        test=test or valid,
-        out=out,
-        size=size,
-        budget=budget,
-        title=f"speechssl: {folder.name}",
-        before=before,
-    )
+    return splits
 
 
 def _join_transcripts(folder: Path, transcripts: Path) -> list[Recording]:
@@ -169,29 +204,20 @@ def compare_with_scratch(
     size: str,
     budget: Budget,
     title: str,
-    before: Splits,
 ) -> int:
     """Pretrain on `unlabeled`, fine-tune on the manifest `labeled` with and without it, score both
     on `test`.
 
-    Finished parts are not done again when the command is given again. Those that learned from other
-    data are set aside, with the manifests of `before`, and done anew.
+    Finished parts are not done again when the command is given again.
     """
     scratch, tuned = out / SCRATCH, out / TUNED
     train_set, valid_set = _transcribed(read_manifest(labeled)), _transcribed(read_manifest(valid))
-    config = _pretraining(size, budget)
-    inputs = _inputs(unlabeled, train_set, valid_set, size)
-    stale = _stale(out, inputs, before, size)
-    scored = _transcribed(before.get("test", ())) or _transcribed(before.get("dev", ()))
-    if stale or (scored and _heard(scored) != _heard(test)):
-        _set_aside(out, stale, before)
     with _at_the_same_time(_from_scratch(size, labeled, valid, scratch, budget), scratch):
         say(f"\nPretraining on {_minutes(unlabeled):.0f} minutes without transcripts ...")
+        config = _pretraining(size, budget)
         pretraining.pretrain(config, unlabeled, out / PRETRAINING, announce=True)
         say(f"\nFine-tuning on {_minutes(train_set):.1f} minutes with transcripts ...")
-        tuning = finetuning.preset(size)
-        tuning = replace(tuning, loop=replace(tuning.loop, budget_minutes=budget.finetune))
-        init = load_model(out / PRETRAINING)
+        tuning, init = _tuning(size, budget), load_model(out / PRETRAINING)
         finetuning.finetune(tuning, train_set, valid_set, tuned, init=init, announce=True)
     rows = [
         Row(name, out / name, evaluate(load_model(out / name), test)) for name in (TUNED, SCRATCH)
@@ -219,6 +245,29 @@ def compare_with_scratch(
 def _pretraining(size: str, budget: Budget) -> pretraining.PretrainConfig:
     config = pretraining.preset(size)
     return replace(config, loop=replace(config.loop, budget_minutes=budget.pretrain))
+
+
+def _tuning(size: str, budget: Budget) -> finetuning.FinetuneConfig:
+    config = finetuning.preset(size)
+    return replace(config, loop=replace(config.loop, budget_minutes=budget.finetune))
+
+
+def _make_room(
+    out: Path,
+    unlabeled: Sequence[Utterance],
+    labeled: Path,
+    valid: Path,
+    test: Sequence[Utterance],
+    size: str,
+    before: Splits,
+) -> None:
+    """Set aside what learned from other data or was scored on others, with the manifests of
+    `before`."""
+    train_set, valid_set = _transcribed(read_manifest(labeled)), _transcribed(read_manifest(valid))
+    stale = _stale(out, _inputs(unlabeled, train_set, valid_set, size), before, size)
+    scored = _transcribed(before.get("test", ())) or _transcribed(before.get("dev", ()))
+    if stale or (scored and _heard(scored) != _heard(test)):
+        _set_aside(out, stale, before)
 
 
 def _inputs(
@@ -258,7 +307,7 @@ def _stale(out: Path, inputs: Mapping[str, dict[str, str]], before: Splits, size
 
 def _set_aside(out: Path, runs: Sequence[str], before: Splits) -> None:
     """Move what was learned from other data, the scores and the report to a folder of their own,
-    with the manifests of then, and say so."""
+    with the manifests of then, and say so. No command may be at work in the runs."""
     number = 1
     while (folder := out / f"earlier-{number}").exists():
         number += 1
@@ -268,8 +317,7 @@ def _set_aside(out: Path, runs: Sequence[str], before: Splits) -> None:
         if (out / name).exists():
             (out / name).rename(folder / name)
     for run in sorted(runs, key=(SCRATCH, TUNED, PRETRAINING).index):  # a model after its users
-        with alone_in(out / run):
-            (out / run).rename(folder / run)
+        (out / run).rename(folder / run)
     anew = f", and {', '.join(runs)} begun anew" if runs else ""
     say(f"{out} holds results of other data: they are kept in {folder}{anew}.")
     if runs and PRETRAINING not in runs and has_state(out / PRETRAINING):

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,10 +14,11 @@ import pytest
 
 from speechssl import cli, experiment
 from speechssl.data.manifest import read_manifest
-from speechssl.experiment import run_folder
+from speechssl.experiment import demo, run_folder
 from speechssl.model.config import ContextConfig, FilterbankEncoderConfig, ModelConfig
 from speechssl.training import finetune as finetuning
 from speechssl.training import pretrain as pretraining
+from speechssl.training import runfolder
 from speechssl.training.loop import LoopConfig
 
 MICRO = ModelConfig(
@@ -74,6 +77,35 @@ class Job:
 
     def models(self) -> dict[str, str]:
         return {run: self.model(run) for run in ("pretrain", "pretrained", "from-scratch")}
+
+
+def bytes_in(folder: Path) -> dict[Path, bytes]:
+    """Everything in a folder but its locks."""
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {path: path.read_bytes() for path in found}
+
+
+TAKE = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'a'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+
+
+def is_taken(folder: Path) -> bool:
+    """Whether this process keeps others out of a folder."""
+    other = [sys.executable, "-c", TAKE, str(folder / ".lock")]
+    return subprocess.run(other, check=False, capture_output=True).returncode != 0
+
+
+@contextmanager
+def taken(folder: Path, monkeypatch) -> Iterator[None]:
+    """Another process is at work in a folder, and nobody waits long for its end."""
+    monkeypatch.setattr(runfolder, "_WAIT_S", 0.2)
+    code = (
+        "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, fcntl.LOCK_EX); "
+        "print(flush=True); sys.stdin.read()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code, str(folder / ".lock")], **pipes) as other:
+        other.stdout.readline()
+        yield
 
 
 @pytest.fixture
@@ -244,3 +276,51 @@ def test_parts_of_a_recording_keep_their_times_and_splits(record, tmp_path, monk
     table.write_text(f"{table.read_text()}gone.wav\tx\t\t\t\n")
     with pytest.raises(ValueError, match=r"t\.tsv names 1 recordings that are not in .*gone\.wav"):
         run_folder(tmp_path / "in", table, tmp_path / "out", 1.0, "tiny")
+
+
+needs_locks = pytest.mark.skipif(sys.platform == "win32", reason="no fcntl")
+
+
+@needs_locks
+@pytest.mark.parametrize("place", ["", "from-scratch"])
+def test_a_second_command_is_kept_out_before_anything_is_changed(job, place, monkeypatch):
+    """Also where the first was killed, and the fine-tuning that it started lives on."""
+    before = bytes_in(job.out)
+    job.transcribe("r30")
+    with (
+        taken(job.out / place, monkeypatch),
+        pytest.raises(runfolder.BusyRunError, match=f"at work in .*out/?{place}: "),
+    ):
+        job.run()
+    assert bytes_in(job.out) == before
+    job.run()
+    assert (job.out / "earlier-1" / "from-scratch").exists()
+
+
+@needs_locks
+def test_others_are_kept_out_from_the_first_file_to_the_last(job, monkeypatch):
+    seen = {}
+
+    def watch(name: str) -> None:
+        real = getattr(experiment, name)
+
+        def watched(*args, **options):
+            seen[name] = is_taken(job.out)
+            return real(*args, **options)
+
+        monkeypatch.setattr(experiment, name, watched)
+
+    names = ("prepare", "_set_aside", "evaluate", "_write_results", "_in_words")
+    for name in names:
+        watch(name)
+    job.transcribe("r30")
+    job.run()
+    assert seen == dict.fromkeys(names, True)
+    assert not is_taken(job.out)
+
+
+@needs_locks
+def test_a_second_demo_is_kept_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment, "make_corpus", lambda *_, **__: pytest.fail("it is made"))
+    with taken(tmp_path, monkeypatch), pytest.raises(runfolder.BusyRunError, match="at work in"):
+        demo(tmp_path, 3.0)
