@@ -76,6 +76,7 @@ def demo(out: Path, minutes: float) -> int:
     began = time.monotonic()
     with alone_in(out):
         with _alone_in_runs(out):
+            _check_settings(out, "tiny", budget, "--minutes")
             say("Making synthetic speech (espeak-ng, eight accents) ...")
             corpus = make_corpus(
                 out / "corpus",
@@ -114,7 +115,7 @@ def run_folder(folder: Path, transcripts: Path, out: Path, budget_minutes: float
     labeled, valid = out / "data" / "train.jsonl", out / "data" / "dev.jsonl"
     with alone_in(out):
         with _alone_in_runs(out):
-            _check_settings(out, size, budget)
+            _check_settings(out, size, budget, "--budget-minutes or --size")
             learned = any(has_state(out / name) for name in RUNS)
             before = _read_splits(out / "data") if learned else {}
             splits = _prepare(recordings, transcripts, out / "data", before)
@@ -143,16 +144,23 @@ def _alone_in_runs(out: Path) -> Iterator[None]:
         yield
 
 
-def _check_settings(out: Path, size: str, budget: Budget) -> None:
-    """ValueError, before anything is changed, where a run in `out` has other settings."""
-    config = _pretraining(size, budget)
-    try:
-        starting_point(out / PRETRAINING, config.loop, to_json(config), {}, resume=True)
-    except ValueError as error:
-        raise ValueError(
-            f"{out} holds the result of another --budget-minutes or --size, or of another version: "
-            "give those that it began with, or another --out."
-        ) from error
+def _check_settings(out: Path, size: str, budget: Budget, options: str) -> None:
+    """ValueError, before anything is changed, where a run in `out` has settings that are not those
+    of `size` and `budget`; `options` are those of the command that give them."""
+    tuning = _tuning(size, budget)
+    configs: list[pretraining.PretrainConfig | finetuning.FinetuneConfig]
+    configs = [_pretraining(size, budget), tuning, tuning]
+    for name, config in zip(RUNS, configs, strict=True):
+        before, settings = newest_progress(out / name), to_json(config)
+        if before is not None and "dropout" in settings:  # chosen by the data
+            settings["dropout"] = before.config.get("dropout")
+        try:
+            starting_point(out / name, config.loop, settings, {}, resume=True)
+        except ValueError as error:
+            raise ValueError(
+                f"{out} holds the result of another {options}, or of another version: give what "
+                "it began with, or another --out."
+            ) from error
 
 
 def _prepare(
@@ -289,8 +297,8 @@ def _inputs(
 
 
 def _stale(out: Path, inputs: Mapping[str, dict[str, str]], before: Splits, size: str) -> list[str]:
-    """The runs in `out` that learned from other data. One of a version that kept no digests is
-    taken to have learned from `before`."""
+    """The runs in `out` that learned from other data, or began with a model that is not there any
+    more. One of a version that kept no digests is taken to have learned from `before`."""
     train, dev = (before.get(name, ()) for name in SPLITS[:2])
     texts = _transcribed(train)
     old = _inputs(train, texts, _transcribed(dev), size) if texts else {}
@@ -300,13 +308,14 @@ def _stale(out: Path, inputs: Mapping[str, dict[str, str]], before: Splits, size
         for name, state in states.items()
         if state and changed(state.inputs or old.get(name, {}), inputs[name])
     ]
-    if PRETRAINING in stale and states[TUNED] and TUNED not in stale:
-        stale.append(TUNED)  # it began with the other's model
+    gone = PRETRAINING in stale or not states[PRETRAINING]
+    if gone and states[TUNED] and TUNED not in stale:
+        stale.append(TUNED)
     return stale
 
 
 def _set_aside(out: Path, runs: Sequence[str], before: Splits) -> None:
-    """Move what was learned from other data, the scores and the report to a folder of their own,
+    """Move what is of other data or of a model that is gone, the scores and the report to a folder,
     with the manifests of then, and say so. No command may be at work in the runs."""
     number = 1
     while (folder := out / f"earlier-{number}").exists():
@@ -316,10 +325,13 @@ def _set_aside(out: Path, runs: Sequence[str], before: Splits) -> None:
     for name in ("results.json", "report.html", *(f"{run}.log" for run in runs)):
         if (out / name).exists():
             (out / name).rename(folder / name)
-    for run in sorted(runs, key=(SCRATCH, TUNED, PRETRAINING).index):  # a model after its users
+    for run in runs:
         (out / run).rename(folder / run)
     anew = f", and {', '.join(runs)} begun anew" if runs else ""
-    say(f"{out} holds results of other data: they are kept in {folder}{anew}.")
+    say(
+        f"{out} holds results of other data or of a pretrained model that is gone: they are kept "
+        f"in {folder}{anew}."
+    )
     if runs and PRETRAINING not in runs and has_state(out / PRETRAINING):
         say("The pretrained model stays, as its recordings are the same.")
 

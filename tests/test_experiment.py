@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -324,3 +325,64 @@ def test_a_second_demo_is_kept_out(tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "make_corpus", lambda *_, **__: pytest.fail("it is made"))
     with taken(tmp_path, monkeypatch), pytest.raises(runfolder.BusyRunError, match="at work in"):
         demo(tmp_path, 3.0)
+
+
+@pytest.mark.parametrize("gone", [(), ("pretrain",), ("pretrain", "pretrained")])
+def test_other_settings_of_any_run_are_refused_before_the_work(job, gone):
+    for run in gone:
+        shutil.rmtree(job.out / run)
+    before = bytes_in(job.out)
+    with pytest.raises(ValueError, match="another --budget-minutes or --size") as refused:
+        job.run(minutes=6.0)
+    assert "--resume" not in str(refused.value)
+    assert bytes_in(job.out) == before
+
+
+def test_demo_refuses_other_minutes_in_its_own_words(job, monkeypatch):
+    paths = {name: job.out / "data" / f"{name}.jsonl" for name in ("train", "dev", "test")}
+    corpus = SimpleNamespace(**paths, unlabeled=paths["train"], note="", sha256="0" * 64)
+    out = job.folder / "demo"
+    monkeypatch.setattr(experiment, "make_corpus", lambda *_, **__: corpus)
+    assert demo(out, 3.0) == 0
+    before = bytes_in(out)
+    monkeypatch.setattr(experiment, "make_corpus", lambda *_, **__: pytest.fail("it is made"))
+    with pytest.raises(ValueError, match=r"the result of another --minutes, or .*another --out\.$"):
+        demo(out, 4.0)
+    assert bytes_in(out) == before
+
+
+def test_without_the_pretrained_model_the_fine_tuned_one_is_begun_anew(job, capsys):
+    models = job.models()
+    shutil.rmtree(job.out / "pretrain")
+    job.run()
+    assert "earlier-1, and pretrained begun anew" in capsys.readouterr().err
+    assert job.model("earlier-1/pretrained") == models["pretrained"]
+    assert job.model("from-scratch") == models["from-scratch"]
+    job.run()
+    assert not (job.out / "earlier-2").exists()
+
+
+@pytest.mark.parametrize("moved", [0, 1, 2])
+def test_setting_aside_may_be_broken_off(job, moved, monkeypatch):
+    """After each of the three runs: the next command moves the others."""
+    models, real, runs = job.models(), Path.rename, []
+
+    def rename(self, target):
+        if self.name in models:
+            runs.append(self.name)
+            if len(runs) > moved:
+                raise KeyboardInterrupt
+        return real(self, target)
+
+    new = [f"n{i:02}" for i in range(40)]
+    job.add(*new)
+    job.transcribe(*new)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", rename)
+        with pytest.raises(KeyboardInterrupt):
+            job.run()
+    job.run()
+    for run, model in models.items():
+        assert job.model(run) != model
+        kept = [n for n in (1, 2) if (job.out / f"earlier-{n}" / run).exists()]
+        assert [job.model(f"earlier-{n}/{run}") for n in kept] == [model]
