@@ -53,6 +53,7 @@ class Job:
 
     def __init__(self, record, folder: Path) -> None:
         self.record, self.folder, self.out = record, folder, folder / "out"
+        self.recordings = folder / "in"
         self.texts: dict[str, str] = {}
 
     def add(self, *names: str) -> None:
@@ -66,7 +67,7 @@ class Job:
         lines = (f"{path}\t{text}\n" for path, text in self.texts.items())
         table = self.folder / "texts.tsv"
         table.write_text("path\ttext\n" + "".join(lines))
-        assert run_folder(self.folder / "in", table, self.out, minutes, "tiny") == 0
+        assert run_folder(self.recordings, table, self.out, minutes, "tiny") == 0
 
     def transcribed(self, split: str, root: str = "data") -> set[str]:
         return {u.audio.name for u in read_manifest(self.out / root / f"{split}.jsonl") if u.text}
@@ -126,6 +127,24 @@ def test_the_same_command_again_does_nothing_anew(job, capsys):
     assert (job.out / "data" / "train.jsonl").read_bytes() == data
     assert not (job.out / "earlier-1").exists()
     assert "begun anew" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", ["copied", "moved", "linked"])
+def test_recordings_that_are_elsewhere_now_are_the_same_ones(job, how):
+    held = job.transcribed("dev"), job.transcribed("test")
+    job.transcribe(*(f"r{i:02}" for i in range(20, 40)))
+    job.run()  # another split than one that is made anew
+    models, old, job.recordings = job.models(), job.recordings, job.folder / "elsewhere"
+    if how == "copied":
+        shutil.copytree(old, job.recordings)
+    elif how == "moved":
+        old.rename(job.recordings)
+    else:
+        job.recordings.symlink_to(old)
+    job.run()
+    assert (job.transcribed("dev"), job.transcribed("test")) == held
+    assert job.models() == models
+    assert not (job.out / "earlier-2").exists()
 
 
 def test_manifests_that_were_deleted_are_made_again(job):

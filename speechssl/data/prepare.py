@@ -597,11 +597,24 @@ def _splits_of_before(
     earlier: Mapping[Split, Sequence[Utterance]],
 ) -> dict[str, Split]:
     """The split that a group was in: that of its recordings with a transcript, where there were
-    some. A group of which some were in one split and some in another is as a new one."""
-    places = {_place(u): (bool(u.text), split) for split in earlier for u in earlier[split]}
+    some. A group of which some were in one split and some in another is as a new one.
+
+    A recording is known by where it lies, through whichever link; one that was moved by its name
+    and times, as a run knows it again.
+    """
+    places: dict[tuple[str | float, ...], tuple[bool, Split]] = {}
+    for split in earlier:
+        for utterance in earlier[split]:
+            was = bool(utterance.text), split
+            places[_name(utterance)] = places[_place(utterance)] = was
+    if not places:
+        return {}
     found: dict[str, set[tuple[bool, Split]]] = {}
-    for item, group in zip(kept, groups, strict=True):
-        if group is not None and (place := places.get(_place(item.utterance))):
+    for item, named, group in zip(kept, _unique_ids(kept), groups, strict=True):
+        if group is None:
+            continue
+        place = places.get(_place(item.utterance)) or places.get(_name(named.utterance))
+        if place:
             found.setdefault(group, set()).add(place)
     known: dict[str, Split] = {}
     for group, seen in found.items():
@@ -613,7 +626,12 @@ def _splits_of_before(
 
 def _place(utterance: Utterance) -> tuple[str, float]:
     """Where an utterance is, whatever its id."""
-    return os.path.abspath(utterance.audio), round(utterance.start_s, 6)
+    return os.path.realpath(utterance.audio), round(utterance.start_s, 6)
+
+
+def _name(utterance: Utterance) -> tuple[str, float, float]:
+    """What an utterance is called, wherever it is: what the digest of a run's inputs is of."""
+    return utterance.id, round(utterance.start_s, 6), round(utterance.duration_s, 6)
 
 
 def hold_out(

@@ -401,6 +401,46 @@ def test_what_was_held_out_stays_so_and_what_was_trained_on_too(tmp_path: Path) 
     assert len(grown["dev"]) == len(grown["test"]) == 8
 
 
+def same_ids(folder: Path) -> list[Recording]:
+    """Three names for forty recordings, of which the manifests make forty."""
+    records = [record(folder, f"r{i}", speech(0.5 + i / 50, seed=i)) for i in range(40)]
+    return [replace(r, id=f"x{i % 3}") for i, r in enumerate(records)]
+
+
+@pytest.mark.parametrize("make", [lambda folder: many(folder, 40), same_ids])
+@pytest.mark.parametrize("link", [False, True])
+def test_recordings_that_are_reached_in_another_way_keep_their_splits(tmp_path, make, link) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    records = [replace(r, text=f"number {i}") for i, r in enumerate(make(here))]
+    prepare(records, tmp_path / "out")
+    earlier = manifests(tmp_path / "out")
+    if link:
+        there.symlink_to(here)
+    else:
+        here.rename(there)
+    found = [replace(r, audio=there / r.audio.name) for r in records]
+    prepare(found, tmp_path / "out", PrepareConfig(seed=1), earlier=earlier)  # type: ignore[arg-type]
+    now = manifests(tmp_path / "out")
+    names = {split: [u.id for u in us] for split, us in now.items()}
+    assert names == {split: [u.id for u in us] for split, us in earlier.items()}
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_recordings_that_are_named_anew_keep_their_splits(tmp_path: Path, link: bool) -> None:
+    """Also where each gets the name of another one, and is reached in another way."""
+    records = [replace(r, text=f"number {i}") for i, r in enumerate(many(tmp_path, 40))]
+    prepare(records, tmp_path / "out")
+    earlier = manifests(tmp_path / "out")
+    (tmp_path / "link").symlink_to(tmp_path)
+    folder = tmp_path / "link" if link else tmp_path
+    named = [replace(r, id=f"r{i + 1}", audio=folder / r.audio.name) for i, r in enumerate(records)]
+    prepare(named, tmp_path / "out", PrepareConfig(seed=1), earlier=earlier)  # type: ignore[arg-type]
+    now = manifests(tmp_path / "out")
+    files = {split: {u.audio.name for u in us} for split, us in now.items()}
+    assert files == {split: {u.audio.name for u in us} for split, us in earlier.items()}
+
+
 def test_speakers_that_become_known_are_split_anew(tmp_path: Path) -> None:
     """Each was in several splits: nothing is known of them."""
     records = [replace(r, text=f"number {i}") for i, r in enumerate(many(tmp_path, 30))]
