@@ -570,6 +570,12 @@ def test_settings_without_effect_are_refused(speech, tmp_path, fails):
     assert len(line) < 250
     line = fails(2, "pretrain", *data, *start, "--mix_temperature", 0.5, *out)
     assert "mix_temperature 0.5 mixes several manifests, and --train names one" in line
+    config = json.loads((first / "config.json").read_text()) | {"mix_temperature": 0.5}
+    mixing = tmp_path / "mixing.json"
+    mixing.write_text(json.dumps(config))
+    given = ("pretrain", *data, "--recipe", mixing, *out)
+    assert "give --mix_temperature 1, or each corpus its own manifest" in fails(2, *given)
+    assert run(*given, "--mix_temperature", 1) == 0
 
 
 def test_report(speech, tmp_path, capsys, fails):

@@ -225,7 +225,7 @@ def pretrain(
         if begins and config.mix_temperature != 1 and len(_sizes(train_set)) == 1:
             raise ValueError(
                 f"mix_temperature {config.mix_temperature} mixes several manifests, and --train "
-                "names one: leave it out, or give each corpus its own manifest."
+                "names one: give --mix_temperature 1, or each corpus its own manifest."
             )
         inputs = distributed.from_first(lambda: pretraining_inputs(train_set, valid_set, init))
         fresh = starting_point(run, config.loop, to_json(config), inputs, resume=resume)
