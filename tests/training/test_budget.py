@@ -131,6 +131,16 @@ def test_the_first_plan_is_of_what_was_measured():
     assert Budget(None, 100_000, 12, Simulated()).first_plan(150.0) == 100_000
 
 
+def test_what_came_before_the_first_update_is_no_part_of_it():
+    """Recordings were decoded for ten minutes; 700 s an update leave room for three."""
+    clock = Simulated()
+    clock.now = 600.0
+    budget = Budget(60, 100_000, 12, clock)
+    assert budget.first_plan(700.0) == 3
+    clock.now += 700.0
+    assert budget.plan(1, 3) == 3
+
+
 @pytest.mark.parametrize("update_s", [0.1, 0.3, 0.9])
 def test_what_was_measured_before_the_run_changes_no_long_one(update_s):
     _, with_it = simulate(PHASES["even"], update_s=update_s)

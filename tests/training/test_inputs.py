@@ -171,6 +171,24 @@ def test_an_index_and_a_list_are_the_same_data(tones, tmp_path):
     assert changed(one, turned) == ["training recordings"]
 
 
+def test_a_model_is_its_weights_with_their_names_types_and_shapes(pretrain_config):
+    """The same bytes in another form are another model."""
+    model = fresh_model(pretrain_config, 1)
+
+    def digest(**heads: torch.Tensor) -> str:
+        return pretraining_inputs([], [], replace(model, pretraining=heads))["initial model"]
+
+    zeros = torch.zeros(2, 3)
+    others = [
+        digest(scale=torch.ones(2, 3)),
+        digest(shift=zeros),
+        digest(scale=zeros.to(torch.int32)),
+        digest(scale=zeros.T),
+    ]
+    assert digest(scale=zeros) == digest(scale=zeros.clone())
+    assert len({digest(scale=zeros), *others}) == 5
+
+
 def test_the_command_says_which_input_is_another(tones, tmp_path, capsys):
     from speechssl.cli import main
 
