@@ -30,7 +30,7 @@ from speechssl.training import finetune as finetuning
 from speechssl.training import pretrain as pretraining
 from speechssl.training.inputs import changed, finetuning_inputs, pretraining_inputs
 from speechssl.training.loop import starting_point
-from speechssl.training.resume import has_state, newest_progress
+from speechssl.training.resume import Progress, has_state, newest_progress
 from speechssl.training.runfolder import alone_in, to_json
 
 PRETRAINING, TUNED, SCRATCH = "pretrain", "pretrained", "from-scratch"
@@ -309,9 +309,20 @@ def _stale(out: Path, inputs: Mapping[str, dict[str, str]], before: Splits, size
         if state and changed(state.inputs or old.get(name, {}), inputs[name])
     ]
     gone = PRETRAINING in stale or not states[PRETRAINING]
-    if gone and states[TUNED] and TUNED not in stale:
+    tuned = None if TUNED in stale else states[TUNED]
+    if tuned and (gone or not _began_with(tuned, out / PRETRAINING)):
         stale.append(TUNED)
     return stale
+
+
+def _began_with(tuned: Progress, pretrained: Path) -> bool:
+    """Whether a fine-tuning began with the model that lies in a pretraining run's folder."""
+    try:
+        init = load_model(pretrained)
+    except (FileNotFoundError, ValueError):  # no validation yet, or a damaged one
+        return False
+    name = "initial model"
+    return not changed(tuned.inputs, {name: pretraining_inputs([], [], init)[name]})
 
 
 def _set_aside(out: Path, runs: Sequence[str], before: Splits) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from speechssl import cli, experiment
 from speechssl.data.manifest import read_manifest
@@ -370,9 +371,25 @@ def test_demo_refuses_other_minutes_in_its_own_words(job, monkeypatch):
     assert bytes_in(out) == before
 
 
-def test_without_the_pretrained_model_the_fine_tuned_one_is_begun_anew(job, capsys):
+def another_model(pretrain: Path) -> None:
+    """As a pretraining that is begun anew leaves it."""
+    weights = pretrain / "best" / "model.safetensors"
+    save_file({name: value + 1 for name, value in load_file(weights).items()}, weights)
+
+
+def test_a_run_without_a_model_is_not_what_a_fine_tuning_began_with(job):
+    """As one that was stopped before its first validation."""
+    tuned = experiment.newest_progress(job.out / "pretrained")
+    assert experiment._began_with(tuned, job.out / "pretrain")
+    for name in ("best", "model"):
+        shutil.rmtree(job.out / "pretrain" / name)
+    assert not experiment._began_with(tuned, job.out / "pretrain")
+
+
+@pytest.mark.parametrize("lose", [shutil.rmtree, another_model])
+def test_without_the_pretrained_model_the_fine_tuned_one_is_begun_anew(job, lose, capsys):
     models = job.models()
-    shutil.rmtree(job.out / "pretrain")
+    lose(job.out / "pretrain")
     job.run()
     assert "earlier-1, and pretrained begun anew" in capsys.readouterr().err
     assert job.model("earlier-1/pretrained") == models["pretrained"]
