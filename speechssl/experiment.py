@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from speechssl.checkpoint import load_model
-from speechssl.data.layouts import Recording, Split, join_table, read_folder, read_table
+from speechssl.data.layouts import Recording, Split, join_folder, read_table
 from speechssl.data.manifest import Utterance, read_manifest, write_manifest
 from speechssl.data.prepare import SPLITS, PrepareConfig, prepare
 from speechssl.data.synthetic import make_corpus
@@ -193,7 +193,7 @@ def _join_transcripts(folder: Path, transcripts: Path) -> list[Recording]:
     """Every recording of the folder, with what the table says of it; ValueError where the table
     names files that are not in the folder, or one of them twice."""
     rows = read_table(transcripts, audio_folder=folder)
-    joined, elsewhere = join_table(read_folder(folder), rows)
+    joined, elsewhere = join_folder(folder, rows)
     if elsewhere:
         raise ValueError(
             f"{transcripts} names {len(elsewhere)} recordings that are not in {folder}, the first "
