@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from speechssl import __version__, text
+from speechssl.files import writing
 from speechssl.model import config as model_config
 from speechssl.model.heads import CTCHead
 from speechssl.model.speech_model import CTCModel, SpeechModel
@@ -339,6 +340,5 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:
-    # errors: a byte of a file name that is not UTF-8 becomes ``\udc80``, which is JSON.
-    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
-    path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    with writing(path) as file:
+        file.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")

@@ -89,7 +89,8 @@ def demo(out: Path, minutes: float) -> int:
                 say(corpus.note)
             say(f"  made in {time.monotonic() - began:.0f} s, sha256 {corpus.sha256[:16]}")
             unlabeled, test = read_manifest(corpus.unlabeled), read_manifest(corpus.test)
-            _make_room(out, unlabeled, corpus.train, corpus.dev, test, "tiny", before={})
+            labeled, valid = read_manifest(corpus.train), read_manifest(corpus.dev)
+            _make_room(out, unlabeled, labeled, valid, test, "tiny", before={})
         return compare_with_scratch(
             unlabeled=unlabeled,
             labeled=corpus.train,
@@ -120,7 +121,7 @@ def run_folder(folder: Path, transcripts: Path, out: Path, budget_minutes: float
             before = _read_splits(out / "data") if learned else {}
             splits = _prepare(recordings, transcripts, out / "data", before)
             test = _transcribed(splits["test"]) or _transcribed(splits["dev"])
-            _make_room(out, splits["train"], labeled, valid, test, size, before)
+            _make_room(out, splits["train"], splits["train"], splits["dev"], test, size, before)
         return compare_with_scratch(
             unlabeled=splits["train"],
             labeled=labeled,
@@ -263,16 +264,16 @@ def _tuning(size: str, budget: Budget) -> finetuning.FinetuneConfig:
 def _make_room(
     out: Path,
     unlabeled: Sequence[Utterance],
-    labeled: Path,
-    valid: Path,
+    labeled: Sequence[Utterance],
+    valid: Sequence[Utterance],
     test: Sequence[Utterance],
     size: str,
     before: Splits,
 ) -> None:
     """Set aside what learned from other data or was scored on others, with the manifests of
     `before`."""
-    train_set, valid_set = _transcribed(read_manifest(labeled)), _transcribed(read_manifest(valid))
-    stale = _stale(out, _inputs(unlabeled, train_set, valid_set, size), before, size)
+    inputs = _inputs(unlabeled, _transcribed(labeled), _transcribed(valid), size)
+    stale = _stale(out, inputs, before, size)
     scored = _transcribed(before.get("test", ())) or _transcribed(before.get("dev", ()))
     if stale or (scored and _heard(scored) != _heard(test)):
         _set_aside(out, stale, before)

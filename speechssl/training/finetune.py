@@ -206,8 +206,8 @@ def finetune(
         announce: measure a run that begins, and say on stderr what it will cost.
 
     Raises ValueError where there is nothing to train or validate on, where another run lies in
-    `run`, where a name pattern of the
-    config matches nothing, or where `announce` finds that the run does not fit in memory.
+    `run`, where a name pattern of the config matches nothing, or where `announce` finds that the
+    run does not fit in memory.
     """
     started = time.monotonic()
     keep_freed_memory()
