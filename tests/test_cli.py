@@ -18,6 +18,7 @@ import pytest
 
 from speechssl import __version__, audio, cli, extract, load, transcribe
 from speechssl.cli import main
+from speechssl.commands import options, pretrain
 from speechssl.data.manifest import Utterance, write_manifest
 
 COMMANDS = (
@@ -85,8 +86,8 @@ def test_the_choices_are_those_that_exist():
     from speechssl.inference.writers import WRITERS
     from speechssl.model.config import SIZES
 
-    assert tuple(SIZES) == cli.SIZES
-    assert tuple(WRITERS) == cli.FORMATS
+    assert tuple(SIZES) == options.SIZES
+    assert tuple(WRITERS) == options.FORMATS
 
 
 @pytest.mark.parametrize("flag", ["-v", "--version"])
@@ -195,7 +196,7 @@ def test_nothing_on_standard_input(tiny_models, fails, monkeypatch):
     assert line.startswith("speechssl: standard input cannot be opened as sound")
 
 
-@pytest.mark.parametrize("fmt", cli.FORMATS)
+@pytest.mark.parametrize("fmt", options.FORMATS)
 def test_a_file_for_each_recording(fmt, tiny_models, record, tmp_path, capsys):
     record("in/a.wav", 0.5)
     record("in/sub/b.wav", 0.7)
@@ -540,16 +541,16 @@ def test_recipes(speech, tmp_path, monkeypatch, fails):
 
 
 def test_the_size_is_that_of_the_model_to_start_from():
-    from speechssl.cli import _size
+    from speechssl.commands.training import choose_size
     from speechssl.model.config import base, tiny
 
     asked = types.SimpleNamespace(size=None, recipe=None)
-    assert _size(asked, None) == "tiny"
-    assert _size(asked, base()) == "base"
-    assert _size(asked, replace(tiny(), latent_dropout=0.3)) == "tiny"
-    assert _size(asked, replace(base(), normalize_wave=True)) == "base"
-    assert _size(types.SimpleNamespace(size="small", recipe=None), base()) == "small"
-    assert _size(types.SimpleNamespace(size="small", recipe="mboshi"), None) == "small"
+    assert choose_size(asked, None) == "tiny"
+    assert choose_size(asked, base()) == "base"
+    assert choose_size(asked, replace(tiny(), latent_dropout=0.3)) == "tiny"
+    assert choose_size(asked, replace(base(), normalize_wave=True)) == "base"
+    assert choose_size(types.SimpleNamespace(size="small", recipe=None), base()) == "small"
+    assert choose_size(types.SimpleNamespace(size="small", recipe="mboshi"), None) == "small"
 
 
 def test_settings_without_effect_are_refused(speech, tmp_path, fails):
@@ -592,7 +593,7 @@ def test_report(speech, tmp_path, capsys, fails):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_stop_while_torch_is_imported_is_no_failure(number, monkeypatch, capsys):
     before = signal.getsignal(number)
-    monkeypatch.setattr(cli, "_run_pretrain", lambda _: os.kill(os.getpid(), number))
+    monkeypatch.setattr(pretrain, "run", lambda _: os.kill(os.getpid(), number))
     with pytest.raises(SystemExit) as stopped:
         cli.main(["pretrain", "--train", "a.jsonl", "--out", "b"])
     assert stopped.value.code == 0

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from speechssl.checkpoint import load_model
-from speechssl.cli import _pairs, build_parser
+from speechssl.cli import build_parser
+from speechssl.commands.training import pairs
 from speechssl.data.layouts import detect_layout
 from speechssl.data.manifest import Utterance, read_manifest, write_manifest
 from speechssl.decoding.lm import train_lm, write_arpa
@@ -94,7 +95,7 @@ def test_commands_are_found() -> None:
 def test_a_command_is_one_that_the_parser_takes(page: str, words: list[str]) -> None:
     args, extra = build_parser().parse_known_args(words)
     if args.command in CONFIGS:  # settings by dotted name
-        override(CONFIGS[args.command](), _pairs(extra))
+        override(CONFIGS[args.command](), pairs(extra))
     else:
         assert not extra, page
     if getattr(args, "recipe", None) and not args.recipe.endswith(".json"):

@@ -1,0 +1,44 @@
+"""The options of decoding: greedy, beam search, a language model."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from speechssl.checkpoint import Checkpoint
+    from speechssl.inference.transcribe import Decoder
+
+
+def add_decoding(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--beam",
+        type=int,
+        metavar="N",
+        help="beam search that follows N texts at a time (default: greedy; 16 with --lm)",
+    )
+    parser.add_argument(
+        "--lm", type=Path, metavar="ARPA", help="language model, as of speechssl lm"
+    )
+    parser.add_argument(
+        "--lm-weight", type=float, metavar="X", help="factor on the language model (default 0.5)"
+    )
+    parser.add_argument(
+        "--bonus",
+        type=float,
+        metavar="X",
+        help="added for each character or word of the language model (default 1.0)",
+    )
+
+
+def decoder_of(checkpoint: "Checkpoint", args: argparse.Namespace) -> "Decoder":
+    from speechssl.inference.transcribe import choose_decoder
+
+    return choose_decoder(
+        checkpoint, beam=args.beam, lm=args.lm, lm_weight=args.lm_weight, bonus=args.bonus
+    )
+
+
+def describe_decoding(args: argparse.Namespace) -> str:
+    """How the options of :func:`add_decoding` have it, in words."""
+    told = [("beam", args.beam), ("lm", args.lm), ("weight", args.lm_weight), ("bonus", args.bonus)]
+    return ", ".join(f"{name} {value}" for name, value in told if value is not None) or "greedy"

@@ -1,0 +1,52 @@
+"""``speechssl evaluate``."""
+
+import argparse
+from pathlib import Path
+
+from speechssl.commands.decoding import add_decoding, decoder_of, describe_decoding
+from speechssl.commands.exits import EXIT_DONE
+from speechssl.commands.options import MODEL, add_precision
+
+SUMMARY = "WER and CER with intervals, raw and normalised, and the worst utterances."
+EXAMPLE = "speechssl evaluate runs/finetune data/test.jsonl --out scores.json"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
+    parser.add_argument("manifests", type=Path, nargs="+", metavar="MANIFEST")
+    parser.add_argument(
+        "--normalize",
+        default="basic",
+        metavar="NAME",
+        help="none, lower or basic (default %(default)s)",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE.json", help="the normalised scores and every utterance"
+    )
+    parser.add_argument(
+        "--worst", type=int, default=5, help="utterances to show (default %(default)s)"
+    )
+    add_decoding(parser)
+    add_precision(parser, auto=True)
+
+
+def run(args: argparse.Namespace) -> int:
+    from speechssl.data.manifest import read_manifest
+    from speechssl.inference.evaluate import describe, hear, write_result
+    from speechssl.interop.sources import open_model
+    from speechssl.text import NORMALIZERS
+
+    if args.normalize not in NORMALIZERS:
+        names = ", ".join(NORMALIZERS)
+        raise ValueError(f"--normalize must be one of {names}, got {args.normalize!r}.")
+    utterances = [u for path in args.manifests for u in read_manifest(path)]
+    checkpoint = open_model(args.model)
+    decode = decoder_of(checkpoint, args)
+    evaluation = hear(checkpoint, utterances, decode=decode, precision=args.precision)
+    normalizers = dict.fromkeys(("none", args.normalize))
+    results = [evaluation.score(name) for name in normalizers]
+    if args.out:
+        manifests = [str(path) for path in args.manifests]
+        write_result(args.out, results[-1], evaluation, manifests, describe_decoding(args))
+    print(describe(evaluation, results, args.worst))
+    return EXIT_DONE

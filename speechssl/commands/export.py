@@ -1,0 +1,49 @@
+"""``speechssl export``."""
+
+import argparse
+from pathlib import Path
+
+from speechssl.commands.exits import EXIT_DONE
+from speechssl.commands.options import MODEL, add_no_verify
+
+SUMMARY = "Write a model so that other tools open it, proved to compute the same."
+EXAMPLE = "speechssl export runs/finetune --format onnx --out onnx-model"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
+    parser.add_argument(
+        "--format",
+        choices=("hf", "onnx", "fairseq"),
+        required=True,
+        help="hf (transformers) and fairseq hold tiny-conv, base and large; onnx holds every model",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--int8", action="store_true", help="onnx with weights of 8 bits")
+    parser.add_argument("--license", metavar="SPDX", help="for the model card, e.g. CC-BY-4.0")
+    parser.add_argument(
+        "--language", nargs="+", default=[], metavar="ISO639", help="for the model card"
+    )
+    add_no_verify(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from speechssl.interop.card import Said
+    from speechssl.interop.export import export_model
+    from speechssl.interop.folders import leaves_heads_out
+    from speechssl.interop.sources import open_model
+
+    checkpoint = open_model(args.model)
+    proof = export_model(
+        checkpoint,
+        args.out,
+        args.format,
+        verify=not args.no_verify,
+        int8=args.int8,
+        said=Said(args.license, args.language),
+    )
+    print(proof.describe() if proof else "Not verified.")
+    if args.format == "hf" and leaves_heads_out(checkpoint):
+        print("Left out: the quantizer and projections of its pretraining; its form has none.")
+    print(f"Export: {args.out}")
+    return EXIT_DONE

@@ -1,0 +1,90 @@
+"""``speechssl finetune``."""
+
+import argparse
+import os
+
+from speechssl.commands.exits import EXIT_DONE
+from speechssl.commands.training import (
+    add_training_options,
+    choose_size,
+    loop_settings,
+    option_names,
+    pairs,
+    print_verdict,
+)
+
+SUMMARY = "CTC fine-tuning on transcribed speech. Settings as for pretrain."
+EXAMPLE = (
+    "speechssl finetune --init runs/pretrain --train data/train.jsonl --valid data/dev.jsonl "
+    "--out runs/finetune --label-minutes 60 --budget-minutes 20"
+)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--init", metavar="MODEL|scratch", required=True)
+    add_training_options(parser)
+    parser.add_argument("--tokenizer", help="char or spm:SIZE, learned from the training text")
+    parser.add_argument(
+        "--label-minutes",
+        type=float,
+        metavar="N",
+        help="use only N minutes of transcripts, by seed",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from speechssl.checkpoint import load_model
+    from speechssl.data.index import Corpora
+    from speechssl.data.manifest import read_manifest
+    from speechssl.training.finetune import (
+        FinetuneConfig,
+        finetune,
+        load_init,
+        preset,
+        take_minutes,
+    )
+    from speechssl.training.recipe import load_recipe
+    from speechssl.training.runfolder import override
+
+    if args.valid is None:
+        raise ValueError("finetune needs --valid MANIFEST: the best model is chosen on it.")
+    init = load_init(args.init)
+    size = choose_size(args, init.speech.config if init else None)
+    config = load_recipe(args.recipe, "finetune", size, FinetuneConfig) or preset(size)
+    if init is not None:
+        config = replace(config, model=init.speech.config)
+    settings = loop_settings(args)
+    if args.tokenizer:
+        settings.append(("tokenizer", args.tokenizer))
+    config = override(config, [*settings, *pairs(args.overrides)], option_names(args))
+    changed = [f"--{name}" for name, _ in pairs(args.overrides) if name.startswith("model.")]
+    if init is not None and changed and config.model != init.speech.config:
+        raise ValueError(
+            f"{', '.join(changed)}: the model of --init {args.init} is as it is. Leave this out "
+            "(dropout in the run is --dropout), or give --init scratch."
+        )
+    train_set = list(Corpora([read_manifest(path) for path in args.train]))
+    if args.label_minutes is not None:
+        train_set = take_minutes(train_set, args.label_minutes, config.loop.seed)
+    outcome = finetune(
+        config,
+        train_set,
+        read_manifest(args.valid),
+        args.out,
+        init=init,
+        resume=args.resume == "auto",
+        announce=True,
+    )
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+        return EXIT_DONE
+    best = args.out / "best"
+    scores = load_model(best).meta["valid"]
+    print(f"Done: {outcome.steps} updates in {outcome.elapsed_s / 60:.1f} min.")
+    print(
+        f"Best model: {best} (update {outcome.best_step}), validation WER "
+        f"{100 * scores['wer']:.1f} %, CER {100 * scores['cer']:.1f} %."
+    )
+    print_verdict(args.out)
+    return EXIT_DONE

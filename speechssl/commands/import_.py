@@ -1,0 +1,49 @@
+"""``speechssl import``."""
+
+import argparse
+from pathlib import Path
+
+from speechssl.commands.exits import EXIT_DONE
+from speechssl.commands.options import add_no_verify
+
+SUMMARY = "Make a model folder of somebody else's model, proved to compute the same."
+EXAMPLE = "speechssl import facebook/wav2vec2-base-960h --out models/base-960h"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a folder of transformers, a hub id, a fairseq .pt, or torchaudio:WAV2VEC2_BASE",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="MODEL")
+    parser.add_argument("--language", help="of an MMS model, e.g. wol")
+    parser.add_argument("--revision", help="of the hub: a branch, tag or commit")
+    parser.add_argument("--cache-dir", type=Path, help="of the hub (default: HF_HOME)")
+    parser.add_argument("--offline", action="store_true", help="only what the hub's cache holds")
+    parser.add_argument("--token", help="for the hub (default: HF_TOKEN)")
+    parser.add_argument("--dictionary", type=Path, help="of a fairseq CTC model: dict.ltr.txt")
+    parser.add_argument(
+        "--trust-pickle",
+        action="store_true",
+        help="read a fairseq .pt that holds more than tensors",
+    )
+    add_no_verify(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from speechssl.checkpoint import load_model
+    from speechssl.interop.sources import Hub, Reading, import_model
+
+    reading = Reading(
+        Hub(args.revision, args.cache_dir, args.offline, args.token),
+        language=args.language,
+        trust_pickle=args.trust_pickle,
+        dictionary=args.dictionary,
+    )
+    proof = import_model(args.source, args.out, reading=reading, verify=not args.no_verify)
+    print(proof.describe() if proof else "Not verified.")
+    for part in load_model(args.out).meta.get("left_out", ()):
+        print(f"Left out: {part}")
+    print(f"Model: {args.out}")
+    return EXIT_DONE

@@ -1,0 +1,64 @@
+"""``speechssl lm``."""
+
+import argparse
+from pathlib import Path
+
+from speechssl.commands.exits import EXIT_DONE
+
+SUMMARY = "An n-gram language model of text (interpolated Kneser-Ney), as an ARPA file."
+EXAMPLE = "speechssl lm data/train.jsonl --order 6 --out lm.arpa"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "text",
+        type=Path,
+        nargs="+",
+        metavar="TEXT",
+        help="a sentence a line, or a manifest (.jsonl) or a table (.tsv, .csv) of recordings, "
+        "of which the transcripts are taken",
+    )
+    parser.add_argument(
+        "--unit",
+        choices=("char", "word"),
+        default="char",
+        help="what is counted: char (default), for up to some hours of transcripts, or word",
+    )
+    parser.add_argument(
+        "--order", type=int, metavar="N", help="longest n-gram (default: 6 of char, 3 of word)"
+    )
+    parser.add_argument("--normalize", default="none", metavar="NAME", help="none, lower or basic")
+    parser.add_argument(
+        "--label-minutes",
+        type=float,
+        metavar="N",
+        help="take N minutes of the manifests, those that finetune takes with the same --seed",
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="ARPA", help="with .gz at its end compressed"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from speechssl.data.manifest import read_manifest, read_texts
+    from speechssl.decoding.lm import train_lm, write_arpa
+    from speechssl.text import normalize
+
+    if args.label_minutes is None:
+        lines = [text for path in args.text for text in read_texts(path)]
+    else:
+        from speechssl.training.finetune import take_minutes
+
+        utterances = [utterance for path in args.text for utterance in read_manifest(path)]
+        chosen = take_minutes(utterances, args.label_minutes, args.seed)
+        lines = [utterance.text or "" for utterance in chosen]
+    texts = [normalize(line, args.normalize) for line in lines]
+    order = args.order if args.order is not None else {"char": 6, "word": 3}[args.unit]
+    lm = train_lm(texts, order=order, unit=args.unit)
+    write_arpa(lm, args.out)
+    print(
+        f"{args.out}: {len(lm.entries):,} n-grams of up to {order} {args.unit}s, from "
+        f"{sum(map(bool, texts)):,} sentences."
+    )
+    return EXIT_DONE

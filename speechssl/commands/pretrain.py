@@ -1,0 +1,63 @@
+"""``speechssl pretrain``."""
+
+import argparse
+import os
+
+from speechssl.commands.exits import EXIT_DONE
+from speechssl.commands.training import (
+    add_training_options,
+    choose_size,
+    loop_settings,
+    option_names,
+    pairs,
+    print_verdict,
+)
+
+SUMMARY = (
+    "Self-supervised pretraining. Any setting of the run's config.json can be given by its "
+    "dotted name, e.g. --optim.lr 1e-4."
+)
+EXAMPLE = "speechssl pretrain --train data/train.jsonl --out runs/pretrain --budget-minutes 60"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    add_training_options(parser)
+    parser.add_argument("--init", metavar="MODEL", help="go on from this model's weights")
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="first say where the time of a step goes, and write a trace to RUN/profile",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from speechssl.data.index import Corpora, open_manifest
+    from speechssl.interop.sources import open_model
+    from speechssl.training.pretrain import PretrainConfig, going_on, preset, pretrain
+    from speechssl.training.recipe import load_recipe
+    from speechssl.training.runfolder import override
+
+    init = open_model(args.init) if args.init else None
+    size = choose_size(args, init.speech.config if init else None)
+    config = load_recipe(args.recipe, "pretrain", size, PretrainConfig) or preset(size)
+    if init is not None:
+        config = going_on(config, init)
+    config = override(config, [*loop_settings(args), *pairs(args.overrides)], option_names(args))
+    train_set = Corpora([open_manifest(path) for path in args.train])
+    valid_set = open_manifest(args.valid) if args.valid else []
+    outcome = pretrain(
+        config,
+        train_set,
+        args.out,
+        valid_set=valid_set,
+        init=init,
+        resume=args.resume == "auto",
+        announce=True,
+        profile=args.profile,
+    )
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+        return EXIT_DONE
+    print(f"Done: {outcome.steps} updates in {outcome.elapsed_s / 60:.1f} min.")
+    print(f"Best model: {args.out / 'best'} (update {outcome.best_step}).")
+    print_verdict(args.out)
+    return EXIT_DONE

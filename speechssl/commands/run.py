@@ -1,0 +1,32 @@
+"""``speechssl run``."""
+
+import argparse
+from pathlib import Path
+
+from speechssl.commands.options import SIZES
+
+SUMMARY = "The whole job on a folder of recordings, a few of them transcribed in a table."
+EXAMPLE = "speechssl run recordings --transcripts texts.tsv --out result --budget-minutes 120"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="recordings, in any sub-folders")
+    parser.add_argument(
+        "--transcripts",
+        type=Path,
+        required=True,
+        help="TSV or CSV whose header names path and text",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for everything that is made"
+    )
+    parser.add_argument("--budget-minutes", type=float, default=60.0, help="default %(default)s")
+    parser.add_argument(
+        "--size", choices=SIZES, default="tiny", help="model size (default %(default)s)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from speechssl.experiment import run_folder
+
+    return run_folder(args.folder, args.transcripts, args.out, args.budget_minutes, args.size)

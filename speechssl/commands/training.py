@@ -1,0 +1,103 @@
+"""What pretrain and finetune share: their options, and settings by dotted name."""
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from speechssl.commands.options import SIZES
+
+if TYPE_CHECKING:
+    from speechssl.model.config import ModelConfig
+
+
+def add_training_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--train", type=Path, nargs="+", required=True, metavar="MANIFEST")
+    parser.add_argument("--valid", type=Path, metavar="MANIFEST")
+    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
+    parser.add_argument("--size", choices=SIZES, help="default: that of --init, else tiny")
+    parser.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help="a recipe of recipes/NAME, a .py file, or the config.json of a run; its function "
+        "named as the size is used, or NAME:FUNCTION",
+    )
+    parser.add_argument(
+        "--budget-minutes", type=float, help="wall time; the schedule ends inside it"
+    )
+    parser.add_argument("--max-steps", type=int, help="updates")
+    parser.add_argument("--checkpoint-every", type=int, metavar="N", help="updates")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument(
+        "--parallel",
+        choices=("ddp", "fsdp"),
+        help="what each of several processes holds: a whole model (default) or a part of it",
+    )
+    parser.add_argument(
+        "--resume",
+        choices=("auto", "never"),
+        default="auto",
+        help="auto goes on with a run that lies in RUN (default); never begins anew",
+    )
+
+
+def choose_size(args: argparse.Namespace, model: "ModelConfig | None") -> str:
+    """The size asked for, else that of the model to start from, else tiny.
+
+    Raises ValueError where a size is asked for and the recipe has its own.
+    """
+    from speechssl.model.config import nearest_size
+
+    recipe = args.recipe or ""
+    if args.size and (recipe.endswith(".json") or ":" in recipe):
+        raise ValueError(
+            f"--size {args.size} changes nothing of the recipe {recipe}, which has its own size: "
+            "leave one of them out."
+        )
+    if args.size or model is None:
+        return args.size or "tiny"
+    return nearest_size(model)
+
+
+def loop_settings(args: argparse.Namespace) -> list[tuple[str, str]]:
+    named = {
+        "loop.budget_minutes": args.budget_minutes,
+        "loop.max_steps": args.max_steps,
+        "loop.checkpoint_every": args.checkpoint_every,
+        "loop.seed": args.seed,
+        "loop.parallel": args.parallel,
+    }
+    return [(name, str(value)) for name, value in named.items() if value is not None]
+
+
+def option_names(args: argparse.Namespace) -> list[str]:
+    """What the command takes beside settings, without ``--``."""
+    return list(dict.fromkeys(re.findall(r"--([a-z][a-z-]*)", args.parser.format_help())))
+
+
+def pairs(extra: Sequence[str]) -> list[tuple[str, str]]:
+    """``--optim.lr 1e-4`` or ``--optim.lr=1e-4`` -> names and values."""
+    pairs, rest = [], list(extra)
+    while rest:
+        name = rest.pop(0)
+        if not name.startswith("--"):
+            raise ValueError(
+                f"Unexpected argument {name!r}; a setting is given as --optim.lr 1e-4."
+            )
+        if "=" in name:
+            name, value = name.split("=", 1)
+        elif rest:
+            value = rest.pop(0)
+        else:
+            raise ValueError(f"The setting {name} needs a value.")
+        pairs.append((name.removeprefix("--"), value))
+    return pairs
+
+
+def print_verdict(run: Path) -> None:
+    """A line where the run that has just ended is not healthy."""
+    from speechssl.doctor import in_short, judge_run
+
+    if line := in_short(judge_run(run)):
+        print(f"{line} More: speechssl doctor {run}")

@@ -1,0 +1,104 @@
+"""``speechssl transcribe``."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speechssl.commands.decoding import add_decoding, decoder_of
+from speechssl.commands.exits import exit_code_of
+from speechssl.commands.options import FORMATS, MODEL, add_precision
+
+if TYPE_CHECKING:
+    from speechssl.inference.recordings import Clip
+
+SUMMARY = "Text for recordings of any length: files, folders, or - for standard input."
+EXAMPLE = "speechssl transcribe runs/finetune interview.mp3 --format srt --out subtitles"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
+    parser.add_argument("audio", nargs="+", metavar="AUDIO|DIR|-", help="recordings")
+    parser.add_argument("--format", choices=FORMATS, default="txt", help="default %(default)s")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="one file per recording; else to stdout"
+    )
+    parser.add_argument(
+        "--batch-s", type=float, default=60.0, metavar="S", help="seconds in a batch (default 60)"
+    )
+    add_decoding(parser)
+    add_precision(parser, auto=True)
+
+
+def run(args: argparse.Namespace) -> int:
+    from speechssl.files import writing
+    from speechssl.inference.hearing import Unreadable
+    from speechssl.inference.recordings import find_clips
+    from speechssl.inference.transcribe import transcribe_all
+    from speechssl.inference.writers import WRITERS
+    from speechssl.interop.sources import open_model
+
+    clips = find_clips(args.audio, sys.stdin.buffer.read() if "-" in args.audio else b"")
+    if len(clips) > 1 and args.format in ("srt", "vtt") and not args.out:
+        raise ValueError(
+            f"{len(clips)} recordings cannot be in one {args.format}: give --out DIR, which gets a "
+            "file for each."
+        )
+    write = WRITERS[args.format]
+    checkpoint = open_model(args.model)
+    results = transcribe_all(
+        checkpoint,
+        clips,
+        decode=decoder_of(checkpoint, args),
+        precision=args.precision,
+        batch_s=args.batch_s,
+    )
+    failed = header = 0
+    narrow: list[str] = []
+    for target, result in zip(
+        _targets(clips, args.out, args.format), _bar(results, clips), strict=True
+    ):
+        if isinstance(result, Unreadable):
+            failed += 1
+            print(f"speechssl: {result}", file=sys.stderr)
+            continue
+        if result.narrow_band:
+            narrow.append(result.audio)
+        text = write(result)
+        if target is not None:
+            with writing(target) as file:
+                file.write(text)
+            continue
+        if args.format == "txt" and len(clips) > 1:
+            text = f"{result.audio}\t{text}"
+        if args.format == "tsv":
+            text, header = text.split("\n", 1)[1] if header else text, 1
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    if narrow:
+        print(
+            f"speechssl: {len(narrow)} of {len(clips)} recordings (the first: {narrow[0]}) carry "
+            "nothing above 4 kHz, as over a telephone; a model that learned from wider recordings "
+            "makes more errors on them.",
+            file=sys.stderr,
+        )
+    return exit_code_of(failed, len(clips))
+
+
+def _targets(clips: "Sequence[Clip]", out: Path | None, suffix: str) -> list[Path | None]:
+    """A file for each clip's result; None for stdout."""
+    from speechssl.inference.recordings import output_names
+
+    if out is None:
+        return [None] * len(clips)
+    return [out / f"{name}.{suffix}" for name in output_names(clips)]
+
+
+def _bar(results: Iterable[Any], clips: "Sequence[Clip]") -> Iterable[Any]:
+    """`results` with a progress bar, where there is someone to see it."""
+    from tqdm import tqdm
+
+    hidden = len(clips) == 1 or not sys.stderr.isatty() or sys.stdout.isatty()
+    bar: Iterable[Any] = tqdm(results, total=len(clips), unit="rec", disable=hidden)
+    return bar
