@@ -4,7 +4,7 @@
     third     training, inference
     second    objectives, data, decoding, interop, scoring
     first     model, checkpoint
-    ground    audio, text, rng, shapes, distributed, runlog, device, files
+    ground    audio, text, rng, config, shapes, distributed, runlog, device, files
 
 A room may import itself and every lower floor, never its neighbours on the same floor.
 """
@@ -22,6 +22,7 @@ FLOORS = {
     "audio": 0,
     "text": 0,
     "rng": 0,
+    "config": 0,
     "fields": 0,
     "shards": 0,
     "files": 0,
@@ -46,6 +47,7 @@ ALLOWED = {
     ("text", "files"): "a tokenizer is written whole or not at all",
     ("shards", "files"): "and so is the index of a tar file",
     ("checkpoint", "model"): "a folder that explains itself has to build the model it describes",
+    ("fields", "config"): "its former place",
 }
 
 

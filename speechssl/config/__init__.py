@@ -1,0 +1,1 @@
+"""What every frozen config shares: bounds of its fields, their flags, their JSON."""

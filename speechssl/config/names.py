@@ -1,0 +1,23 @@
+"""The name that a person meant."""
+
+from collections.abc import Iterable
+
+_MANY = 30
+"""Above so many, names are not all listed."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A sentence with the known names that are most like `name`, or with all of them, or where
+    they are many with what they begin with."""
+    import difflib
+
+    known = list(known)
+    short = {k.rsplit(".", 1)[-1]: k for k in known}
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    ends = difflib.get_close_matches(name.rsplit(".", 1)[-1], short, n=3, cutoff=0.6)
+    found = list(dict.fromkeys([*close, *(short[end] for end in ends)]))[:3]
+    if found:
+        return f"Perhaps {' or '.join(found)}?"
+    if len(known) > _MANY:
+        known = list(dict.fromkeys(k.split(".")[0] + ".…" * ("." in k) for k in known))
+    return f"Known: {', '.join(known)}."
