@@ -14,7 +14,7 @@ import torch
 from speechssl import __version__
 from speechssl.device import bf16_is_fast, memory, pick_device
 from speechssl.report.runs import read_run
-from speechssl.training.verdict import HEALTHY, TOO_EARLY, Verdict
+from speechssl.training.verdict import HEALTHY, TOO_EARLY, Verdict, with_characters
 
 _MODULES = {"espeakng-loader": "espeakng_loader", "flashlight-text": "flashlight"}
 """Packages that are imported under a name that is not theirs with underscores."""
@@ -46,7 +46,10 @@ def describe_run(run: Path) -> str:
 
 def judge_run(run: Path) -> Verdict:
     """The verdict on a run folder, finished or not."""
-    return read_run(run, run.name).verdict
+    found = read_run(run, run.name)
+    unknown = found.meta.get("valid_characters_unseen_in_training")
+    names = [str(name) for name in unknown] if isinstance(unknown, dict) else []
+    return with_characters(found.verdict, names)
 
 
 def describe_verdict(verdict: Verdict, name: str) -> str:

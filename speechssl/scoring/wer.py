@@ -177,6 +177,14 @@ def score(
     return _summarise(utterances, normalizer, seed)
 
 
+def character_errors(references: Sequence[str], hypotheses: Sequence[str]) -> list[int]:
+    """Substitutions, deletions and insertions of characters in each pair of texts, as :func:`score`
+    counts them without a normaliser."""
+    _check_lengths(references=references, hypotheses=hypotheses)
+    texts = ([normalize(text, "none") for text in side] for side in (references, hypotheses))
+    return [_count(edits).errors for edits in _align(*texts, "characters")]
+
+
 def compare(a: EvalResult, b: EvalResult, *, seed: int = 0) -> Comparison:
     """How much better b is than a, by paired bootstrap: both are resampled on the same utterances.
 

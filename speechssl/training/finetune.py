@@ -17,6 +17,7 @@ from speechssl.data.dataset import Batch, PlannedBatches, Waves
 from speechssl.data.distortion import DistortionConfig, DistortionPool
 from speechssl.data.distortion import none as no_distortion
 from speechssl.data.manifest import Utterance
+from speechssl.data.unknown import UnknownCharacters, find_unknown, min_rows
 from speechssl.decoding.greedy import Hypothesis, blank_rate, greedy_decode
 from speechssl.device import (
     Precision,
@@ -37,13 +38,13 @@ from speechssl.objectives.ctc import ctc_chance, ctc_loss, disagreement
 from speechssl.rng import rng, torch_seed
 from speechssl.scoring.wer import EvalResult, score
 from speechssl.text import (
+    UNKNOWN_ID,
     Tokenizer,
-    count_unknown,
     ctc_min_frames,
     shared_symbols,
     train_tokenizer,
 )
-from speechssl.training.diagnosis import frame_health
+from speechssl.training.diagnosis import frame_health, permuted_errors
 from speechssl.training.faults import open_waves
 from speechssl.training.inputs import finetuning_inputs
 from speechssl.training.learning import (
@@ -245,7 +246,10 @@ def finetune(
         rate = speech.config.sample_rate
         heard = (train_set, choose_valid(valid_set, config))
         _, unscored = fitting(heard[1], model, tokenizer, 1.0)
+        unknown = find_unknown(tokenizer, valid_set)
         if begins and not quiet:
+            if unknown:
+                print(unknown.sentence("validation"), file=sys.stderr, flush=True)
             for ids, what, why in (
                 (dropped, "training", "not learned from"),
                 (unscored, "validation", "scored in WER and CER, but not in the loss"),
@@ -254,7 +258,7 @@ def finetune(
                     print(_too_long(ids, what, why), file=sys.stderr, flush=True)
         train_waves, valid_waves = open_waves(heard, run, rate, resume, config.loop.max_fault_share)
         work = FinetuneWork(config, model, tokenizer, valid_waves, device, init is not None)
-        work.notes = describe_data(train_set, valid_set, dropped, tokenizer)
+        work.notes = describe_data(train_set, valid_set, dropped, unknown)
         work.notes["valid_too_many_symbols"] = unscored
         work.notes["init"] = None if init is None else init.meta
         work.notes["learns"] = config.learns
@@ -450,12 +454,13 @@ def fitting(
     utterances: Sequence[Utterance], model: CTCModel, tokenizer: Tokenizer, speed: float
 ) -> tuple[list[Utterance], list[str]]:
     """Those whose frames can hold their transcript when they are played at `speed`, and the ids of
-    the others (CTC's length condition: frames >= symbols + adjacent repeats)."""
+    the others (CTC's length condition: frames >= symbols + adjacent repeats). Unknown characters
+    beside each other are no repeat."""
     rate = model.speech.config.sample_rate / speed
     kept, dropped = [], []
     samples = torch.tensor([round(u.duration_s * rate) for u in utterances])
     for utterance, rows in zip(utterances, model.output_lengths(samples).tolist(), strict=True):
-        fits = ctc_min_frames(tokenizer.encode(utterance.text or "")) <= rows
+        fits = min_rows(tokenizer.encode(utterance.text or "")) <= rows
         if fits:
             kept.append(utterance)
         else:
@@ -467,17 +472,16 @@ def describe_data(
     train_set: Sequence[Utterance],
     valid_set: Sequence[Utterance],
     dropped: Sequence[str],
-    tokenizer: Tokenizer,
+    unknown: UnknownCharacters,
 ) -> dict[str, Any]:
-    """What the model was trained on, for meta.json; unwritable characters and dropped ids by
-    name."""
-    unknown = count_unknown(tokenizer, [u.text or "" for u in valid_set])
+    """What the model was trained on, for meta.json; unknown characters and dropped ids by name."""
     return {
         "train_utterances": len(train_set),
         "train_minutes": round(sum(u.duration_s for u in train_set) / 60, 2),
         "valid_utterances": len(valid_set),
         "dropped_too_many_symbols": list(dropped),
-        "valid_characters_unseen_in_training": unknown,
+        "valid_characters_unseen_in_training": unknown.counts,
+        "valid_utterances_with_unseen_characters": list(unknown.ids),
     }
 
 
@@ -519,6 +523,7 @@ class FinetuneWork:
         self._sample = ("", "")
         plan = BatchPlan(valid_waves.lengths_s(), batch_s=60.0, seed=0, shuffle=False)
         self.valid_batches = PlannedBatches(valid_waves, plan, seed=0)
+        self.unknown = find_unknown(tokenizer, valid_waves.utterances)
 
     def backward(self, step: int, max_steps: int, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """Gradients of one update: the mean over all utterances' symbols."""
@@ -596,7 +601,8 @@ class FinetuneWork:
     @torch.no_grad()
     def validate(self, step: int) -> tuple[float, dict[str, float]]:  # noqa: ARG002
         """Greedy CER (the score) and WER, loss, blank rate; keeps a sample transcript. The loss is
-        of the transcripts that fit into their frames."""
+        of the transcripts that fit into their frames and have no unknown character, which no model
+        can output; where there is none, there is no loss."""
         hypotheses: list[Hypothesis] = []
         ids: list[str] = []
         references: list[str] = []
@@ -609,9 +615,15 @@ class FinetuneWork:
                     batch.heard.to(self.device), batch.lengths.to(self.device)
                 )
             spelled = [self.tokenizer.encode(text) for text in batch.texts]
-            loss += float(ctc_loss(log_probs, lengths, spelled))
+            known = [i for i, ids in enumerate(spelled) if UNKNOWN_ID not in ids]
+            if len(known) == len(spelled):
+                loss += float(ctc_loss(log_probs, lengths, spelled))
+            elif known:
+                loss += float(
+                    ctc_loss(log_probs[known], lengths[known], [spelled[i] for i in known])
+                )
             rows = lengths.tolist()
-            targets += [t for t, n in zip(spelled, rows, strict=True) if ctc_min_frames(t) <= n]
+            targets += [spelled[i] for i in known if ctc_min_frames(spelled[i]) <= rows[i]]
             hypotheses += greedy_decode(log_probs, lengths)
             references += batch.texts
             ids += batch.ids
@@ -626,14 +638,14 @@ class FinetuneWork:
                 middle_batch.lengths.to(self.device),
                 keep_hidden=True,
             )
-        metrics = {
-            "cer": self.result.cer,
-            "wer": self.result.wer,
-            "loss": loss / max(sum(len(ids) for ids in targets), 1),
-            "ctc/chance": ctc_chance(targets),
-            "blank_rate": blank_rate(hypotheses),
-            **frame_health(output),
-        }
+        metrics = {"cer": self.result.cer, "wer": self.result.wer}
+        if num_symbols := sum(len(ids) for ids in targets):
+            metrics |= {"loss": loss / num_symbols, "ctc/chance": ctc_chance(targets)}
+        metrics |= {"blank_rate": blank_rate(hypotheses), **frame_health(output)}
+        metrics |= permuted_errors(references, written)
+        if self.unknown:
+            metrics["unknown/characters"] = self.unknown.share
+            metrics["unknown/utterances"] = len(self.unknown.ids) / self.unknown.num_utterances
         return self.result.cer, metrics
 
     def counts(self) -> dict[str, list[int]]:

@@ -24,7 +24,7 @@ from speechssl.data.dataset import Batch, PlannedBatches, load_batches
 from speechssl.fields import check_fields
 from speechssl.runlog import RunLog
 from speechssl.training.budget import Budget, Clock
-from speechssl.training.diagnosis import gradient_norms
+from speechssl.training.diagnosis import gradient_norms, level_db
 from speechssl.training.faults import FaultTally
 from speechssl.training.inputs import changed
 from speechssl.training.optim import OptimConfig, lr_at, set_lr
@@ -115,6 +115,11 @@ class Work(Protocol):
     @property
     def modules(self) -> nn.Module:
         """Everything with parameters or buffers, the heads of the objectives too."""
+        ...
+
+    @property
+    def valid_batches(self) -> PlannedBatches:
+        """What it validates on."""
         ...
 
     def backward(
@@ -294,7 +299,8 @@ def train(
             writer.check()
             if logs:
                 means = window.close(device)
-                log.metrics(progress.step, clock.elapsed_s, {**means, **norms, "lr": lr})
+                level = {"data/level_db": level_db(micro_batches)}
+                log.metrics(progress.step, clock.elapsed_s, {**means, **norms, **level, "lr": lr})
                 log.progress(progress.step, progress.max_steps, _shown(means, clock, progress))
             if progress.step >= progress.max_steps or _due(progress, loop):
                 metrics = _validate(work, progress, run, log, clock)
@@ -375,6 +381,8 @@ def _validate(
     """Score the model, keep it as the latest and perhaps as the best; the metrics."""
     work.modules.eval()
     score, metrics = work.validate(progress.step)
+    middle = work.valid_batches.plan.num_batches // 2
+    metrics["data/level_db"] = level_db([work.valid_batches[middle]])
     work.modules.train()
     best = progress.best_score is None or score < progress.best_score
     if best:
