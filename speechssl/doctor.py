@@ -19,6 +19,11 @@ from speechssl.training.verdict import HEALTHY, TOO_EARLY, Verdict, with_charact
 _MODULES = {"espeakng-loader": "espeakng_loader", "flashlight-text": "flashlight"}
 """Packages that are imported under a name that is not theirs with underscores."""
 _WIDTH = 96
+_EARLY = "There is too little in the log yet; look again after a validation."
+_IGNORES = (
+    "No validation shows yet that the output depends on the recordings. Look again later; if it "
+    "stays so, check that the transcripts belong to the recordings."
+)
 
 
 def describe_machine() -> str:
@@ -56,7 +61,9 @@ def describe_verdict(verdict: Verdict, name: str) -> str:
     """The verdict first, then what was measured."""
     lines = [f"{name}: {verdict.name}"]
     if verdict.name == TOO_EARLY:
-        lines.append(_fill("There is too little in the log yet; look again after a validation."))
+        lines.append(
+            _fill(_IGNORES if "character error rate" in dict(verdict.measures) else _EARLY)
+        )
     for number, finding in enumerate(verdict.findings):
         if number:
             lines.append(f"\nAlso {finding.name}")

@@ -89,16 +89,41 @@ def _size_until(path: Path, step: int) -> int:
 
 
 def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
-    """The records of a run folder's metrics.jsonl, up to a line that a kill cut off."""
+    """The records of a run folder's metrics.jsonl, up to a line that a kill cut off.
+
+    Raises ValueError naming the line where a value is neither a number nor a list of counts.
+    """
     path = Path(folder) / "metrics.jsonl"
     records = []
     if path.exists():
-        for line in path.read_bytes().splitlines():
+        for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
             try:
                 record = json.loads(line)
             except (ValueError, RecursionError):
                 break
             if not isinstance(record, dict):
                 break
+            for name, value in record.items():
+                _check_value(name, value, f"{path}, line {number}")
             records.append(record)
     return records
+
+
+def _check_value(name: str, value: Any, where: str) -> None:
+    """ValueError unless it is what a run logs."""
+    if isinstance(value, list) and name not in ("step", "time_s"):
+        wrong = [item for item in value if not _is_number(item)]
+    else:
+        wrong = [] if _is_number(value) else [value]
+    if wrong:
+        found = json.dumps(wrong[0], ensure_ascii=False)
+        raise ValueError(
+            f"{where}: {name!r} must be a number, got {found[:60]}: a run writes only numbers. "
+            "Correct or delete this line."
+        )
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) < 1 << 1000  # a float holds it
+    return isinstance(value, float)

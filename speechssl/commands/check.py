@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from speechssl.commands.exits import exit_code_of
@@ -29,7 +30,8 @@ def run(args: argparse.Namespace) -> int:
     if args.out:
         check_suffix(args.out)
     utterances = [u for path in args.manifests for u in read_manifest(path)]
-    found = check(open_model(args.model), utterances, precision=args.precision)
+    say = partial(print, file=sys.stderr, flush=True)
+    found = check(open_model(args.model), utterances, precision=args.precision, say=say)
     if args.out:
         write_check(args.out, found)
     print(describe(found, args.top))

@@ -1,6 +1,8 @@
 """``speechssl evaluate``."""
 
 import argparse
+import sys
+from functools import partial
 from pathlib import Path
 
 from speechssl.commands.decoding import add_decoding, decoder_of, describe_decoding
@@ -42,7 +44,14 @@ def run(args: argparse.Namespace) -> int:
     utterances = [u for path in args.manifests for u in read_manifest(path)]
     checkpoint = open_model(args.model)
     decode = decoder_of(checkpoint, args)
-    evaluation = hear(checkpoint, utterances, decode=decode, precision=args.precision)
+    evaluation = hear(
+        checkpoint,
+        utterances,
+        decode=decode,
+        precision=args.precision,
+        normalizer=args.normalize,
+        say=partial(print, file=sys.stderr, flush=True),
+    )
     normalizers = dict.fromkeys(("none", args.normalize))
     results = [evaluation.score(name) for name in normalizers]
     if args.out:

@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from speechssl.data.manifest import Utterance
-from speechssl.text import SPACE, UNKNOWN_ID, Tokenizer, normalize
+from speechssl.text import SPACE, UNKNOWN, UNKNOWN_ID, Tokenizer, normalize
 
 _MAX_CHARACTERS = 8
 """Characters of one reason that are named in a sentence."""
 _MAX_IDS = 5
 """Utterances that are named in a sentence."""
+_MARK = "the mark of an unknown symbol"
 _OTHER_ALPHABET = "letters of another alphabet"
 
 REASONS = {
+    _MARK: "A model wrote these transcripts: correct them by ear.",
     "upper case where the vocabulary is lower case": "Write all transcripts in lower case.",
     "lower case where the vocabulary is upper case": "Write all transcripts in upper case.",
     "another Unicode form of known characters": (
@@ -145,6 +147,8 @@ def _characters(tokenizer: Tokenizer) -> set[str]:
 
 def _reason(char: str, known: set[str], scripts: set[str]) -> str:
     """A key of :data:`REASONS`."""
+    if char == UNKNOWN:
+        return _MARK
     kind = unicodedata.category(char)
     for form, reason in (
         (char.lower(), "upper case where the vocabulary is lower case"),

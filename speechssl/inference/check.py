@@ -3,7 +3,8 @@
 A transcript is suspicious where the model finds its own hypothesis much more probable: the
 log-likelihood ratio of both under CTC (Graves et al. 2006, section 3.1), per symbol of the
 transcript so that long ones do not come first for their length alone. A hard recording makes both
-improbable and is not suspicious by that.
+improbable and is not suspicious by that. Characters that the model does not know say nothing about
+the recording: each run of them stands for whatever suits it, and is reported as what it is.
 
 Shapes: T rows of log-probabilities, V vocabulary.
 """
@@ -11,7 +12,7 @@ Shapes: T rows of log-probabilities, V vocabulary.
 import csv
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from speechssl import audio
 from speechssl.checkpoint import Checkpoint
 from speechssl.data.batching import BatchPlan
 from speechssl.data.manifest import Utterance
+from speechssl.data.unknown import UnknownCharacters, find_unknown, merge_unknown, shown
 from speechssl.decoding.align import align, mean_confidence
 from speechssl.decoding.greedy import greedy_decode
 from speechssl.device import Precision, pick_device
@@ -31,7 +33,7 @@ from speechssl.files import writing
 from speechssl.inference.hearing import BATCH_S, Unreadable
 from speechssl.inference.transcribe import log_probs
 from speechssl.scoring.wer import format_alignment, score
-from speechssl.text import BLANK_ID, Tokenizer, ctc_min_frames
+from speechssl.text import BLANK_ID, SPACE, UNKNOWN_ID, Tokenizer, ctc_min_frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,8 @@ class Judged:
     start_s: float
     suspicion: float
     """Nats per symbol of the transcript by which the hypothesis is more probable; infinite where
-    the recording is too short for the transcript."""
+    the recording is too short for the transcript. Of a transcript with unknown characters it is
+    that of the others."""
     cer: float
     """Errors of the hypothesis, were the transcript right, over the characters of the transcript
     (a fraction)."""
@@ -55,6 +58,8 @@ class Judged:
     """How sure the model is of the transcript's symbols where they fit best, in [0, 1]."""
     transcript: str
     hypothesis: str
+    unknown: str = ""
+    """Characters of the transcript that the model does not know, each once."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,8 @@ class Check:
     """The most suspicious first."""
     unreadable: tuple[Unreadable, ...]
     num_untranscribed: int
+    unknown: UnknownCharacters
+    """Characters of the transcripts that the model does not know."""
 
 
 def check(
@@ -73,12 +80,20 @@ def check(
     *,
     precision: Precision = "fp32",
     batch_s: float = BATCH_S,
+    say: Callable[[str], None] | None = None,
 ) -> Check:
-    """Judge every transcript of `utterances`; ValueError where there is none, or no CTC head."""
+    """Judge every transcript of `utterances`; ValueError where there is none, or no CTC head.
+
+    `say` gets a sentence before the work begins, where transcripts hold characters that the model
+    does not know.
+    """
     chosen = [u for u in utterances if u.text is not None]
     if not chosen:
         raise ValueError(f"None of the {len(utterances)} utterances has a transcript to check.")
     model, tokenizer = checkpoint.require_ctc()
+    unknown = find_unknown(tokenizer, chosen)
+    if unknown and say is not None:
+        say(unknown.sentence())
     model.to(pick_device()).eval()
     plan = BatchPlan(
         np.array([u.duration_s for u in chosen]), batch_s=batch_s, seed=0, shuffle=False
@@ -97,7 +112,12 @@ def check(
         if waves:
             judged += _judge(*log_probs(model, waves, precision), tokenizer, heard)
     judged.sort(key=lambda j: (-j.suspicion, -j.cer, j.id))
-    return Check(tuple(judged), tuple(unreadable), len(utterances) - len(chosen))
+    return Check(
+        tuple(judged),
+        tuple(unreadable),
+        len(utterances) - len(chosen),
+        unknown,
+    )
 
 
 def _read(utterance: Utterance, sample_rate: int) -> np.ndarray | Unreadable:
@@ -117,9 +137,10 @@ def _judge(
 ) -> Iterator[Judged]:
     """``rows`` (B, T, V) and ``lengths`` (B,) of utterances with a transcript."""
     rows = rows.cpu()
-    given = [tokenizer.encode(u.text or "") for u in utterances]
+    given = [merge_unknown(tokenizer.encode(u.text or "")) for u in utterances]
     own = [h.ids for h in greedy_decode(rows, lengths)]
-    losses, own_losses = (_ctc_losses(rows, lengths, ids) for ids in (given, own))
+    losses = _given_losses(rows, lengths, given, tokenizer)
+    own_losses = _ctc_losses(rows, lengths, own)
     for i, utterance in enumerate(utterances):
         transcript, hypothesis = utterance.text or "", tokenizer.decode(own[i])
         num = max(len(given[i]), 1)
@@ -134,7 +155,36 @@ def _judge(
             alignment=_alignment(rows[i, : int(lengths[i])].numpy(), given[i]),
             transcript=transcript,
             hypothesis=hypothesis,
+            unknown="".join(dict.fromkeys(tokenizer.unknown_characters(transcript))),
         )
+
+
+def _given_losses(
+    rows: Tensor, lengths: Tensor, given: Sequence[Sequence[int]], tokenizer: Tokenizer
+) -> list[float]:
+    """-log p of transcripts in nats. An unknown symbol is taken for whatever suits the recording:
+    nothing (punctuation), or a stretch of any symbols (letters of another case)."""
+    losses = _ctc_losses(rows, lengths, given)
+    odd = [i for i, ids in enumerate(given) if UNKNOWN_ID in ids]
+    if not odd:
+        return losses
+    rows, lengths = rows[odd].clone(), lengths[odd]
+    silent = _ctc_losses(rows, lengths, [_without_unknown(given[i], tokenizer) for i in odd])
+    rows[..., UNKNOWN_ID] = 0.0  # in place of any symbol, the blank too
+    spoken = _ctc_losses(rows, lengths, [given[i] for i in odd])
+    for i, pair in zip(odd, zip(silent, spoken, strict=True), strict=True):
+        losses[i] = min(pair)
+    return losses
+
+
+def _without_unknown(ids: Sequence[int], tokenizer: Tokenizer) -> list[int]:
+    """Without unknown symbols, and with one space where they stood between two."""
+    kept: list[int] = []
+    for i in ids:
+        is_space = tokenizer.symbols[i] == SPACE
+        if i != UNKNOWN_ID and not (is_space and (not kept or kept[-1] == i)):
+            kept.append(i)
+    return kept[:-1] if kept and tokenizer.symbols[kept[-1]] == SPACE else kept
 
 
 def _ctc_losses(rows: Tensor, lengths: Tensor, ids: Sequence[Sequence[int]]) -> list[float]:
@@ -148,11 +198,12 @@ def _ctc_losses(rows: Tensor, lengths: Tensor, ids: Sequence[Sequence[int]]) -> 
 
 
 def _alignment(rows: np.ndarray, ids: Sequence[int]) -> float:
-    """Geometric mean of the symbols' probabilities on the best path through (T, V); 0 where they do
-    not fit."""
-    if not ids or ctc_min_frames(ids) > len(rows):
+    """Geometric mean of the known symbols' probabilities on the best path through (T, V); 0 where
+    there is none or they do not fit."""
+    if ctc_min_frames(ids) > len(rows):
         return 0.0
-    return mean_confidence(align(rows, ids).tokens)
+    known = [token for token in align(rows, ids).tokens if token.id != UNKNOWN_ID]
+    return mean_confidence(known) if known else 0.0
 
 
 def _cer(transcript: str, hypothesis: str) -> float:
@@ -168,8 +219,16 @@ def describe(found: Check, num: int) -> str:
         why = f"{judged.suspicion:.2f} nats a symbol, CER {100 * judged.cer:.0f} %"
         if math.isinf(judged.suspicion):
             why = "the recording is too short for it"
+        if judged.unknown:
+            why += f", compared without {' '.join(map(shown, judged.unknown))}"
         lines += ["", f"{place}. {judged.id}: {why}"]
         lines.append(format_alignment(judged.transcript, judged.hypothesis))
+    if num_unknown := len(found.unknown.ids):
+        lines += [
+            "",
+            f"{num_unknown} transcripts were compared without the characters that the "
+            f"model does not know ({' '.join(map(shown, found.unknown.counts))}).",
+        ]
     if found.num_untranscribed:
         lines += ["", f"Left out: {found.num_untranscribed} utterances without a transcript."]
     return "\n".join(lines)

@@ -2,12 +2,13 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from speechssl.checkpoint import Checkpoint
 from speechssl.data.manifest import Utterance
+from speechssl.data.unknown import find_unknown
 from speechssl.decoding.greedy import greedy_decode
 from speechssl.files import writing
 from speechssl.inference.hearing import BATCH_S, HearingPrecision, Unreadable
@@ -61,8 +62,13 @@ def hear(
     decode: Decoder = greedy_decode,
     precision: HearingPrecision = "auto",
     batch_s: float = BATCH_S,
+    normalizer: str = "none",
+    say: Callable[[str], None] | None = None,
 ) -> Evaluation:
     """Transcribe the utterances that have a transcript to be compared with.
+
+    `say` gets a sentence before the work begins, where transcripts hold characters that the model
+    does not know, also after `normalizer`.
 
     Raises ValueError where none has one. A recording that cannot be read is an error
     (FileNotFoundError or AudioError), as a score without it would be another one.
@@ -72,6 +78,9 @@ def hear(
         raise ValueError(
             f"None of the {len(utterances)} utterances has a transcript to compare with."
         )
+    tokenizer = checkpoint.tokenizer
+    if say and tokenizer and (unknown := find_unknown(tokenizer, chosen, normalizer)):
+        say(unknown.sentence())
     started = time.monotonic()
     clips = (Clip(u.id, u.audio, u.start_s, u.duration_s) for u in chosen)
     hypotheses = []

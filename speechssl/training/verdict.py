@@ -28,6 +28,8 @@ _FAR_FROM_ANYTHING = 2.0
 _LISTENS = 4.0
 """Standard errors by which the hypotheses must fit their own transcripts better than those of
 other utterances, in one validation of the run, to say that they depend on the recordings."""
+_FEWER = 0.8
+"""Share of the errors against other transcripts, below which the own ones are clearly fewer."""
 _SILENCE_DB = -75.0
 """Level below which 16 bits hold little but rounding."""
 _OTHER_LEVEL_DB = 25.0
@@ -327,7 +329,7 @@ def _ctc_at_chance(curves: Curves) -> Finding | None:
     guesses = best >= _NOTHING_RIGHT or _ignores(curves)
     if not guesses or change is None or _unknown(curves) > _MOST_UNKNOWN or _memorises(curves):
         return None
-    if change < -0.03 and not _standstill(curves):
+    if change < -0.03 and not _standstill(curves) and not _only_spells(curves):
         return None
     evidence = [
         f"The best character error rate is {100 * best:.0f} %: the output has nothing to do with "
@@ -338,25 +340,37 @@ def _ctc_at_chance(curves: Curves) -> Finding | None:
     evidence.append(
         f"The training loss changed by {100 * change:.1f} % in the last third of the run."
     )
-    return Finding("at chance", tuple(evidence), _CHANCE_ADVICE + _lr(curves) + ".")
+    advice = _SWAPPED_ADVICE if _only_spells(curves) else _CHANCE_ADVICE + _lr(curves) + "."
+    return Finding("at chance", tuple(evidence), advice)
 
 
 def _standstill(curves: Curves) -> bool:
     """Whether the validation loss has stopped falling while the output ignores the audio."""
     change = _late_change(curves, "valid/loss")
-    return _ignores(curves) and change is not None and change > -0.01
+    return _ignores(curves) and change is not None and change > -0.02
+
+
+def _only_spells(curves: Curves) -> bool:
+    """Whether several validation losses are below the unigram entropy although the output ignores
+    the audio: it has learned how transcripts are spelled, and goes on learning that."""
+    chance = curves.last("valid/ctc/chance") or 0.0
+    below = [loss for loss in curves.values("valid/loss") if loss < _MOST_OF_CHANCE * chance]
+    return len(below) >= 3 and _ignores(curves)
 
 
 def _ignores(curves: Curves) -> bool:
     """Whether the output never depended on the audio in any validation.
 
-    It does where the hypotheses fit their own transcripts better than those of other utterances. In
-    a run of an earlier version, which did not compare them, it does where the CTC loss fell below
-    the unigram entropy of the symbols. (Of a closed set of words letters predict each other, and
+    It does where the hypotheses fit their own transcripts better than those of other utterances: by
+    some standard errors, or, as few utterances show no more, by a fifth of the errors. In a run of
+    an earlier version, which did not compare them, it does where the CTC loss fell below the
+    unigram entropy of the symbols. (Of a closed set of words letters predict each other, and
     swapped transcripts reach that as well.)
     """
-    if permuted := curves.values("valid/permuted/z"):
-        return max(permuted) < _LISTENS
+    names = ("valid/permuted/z", "valid/permuted/cer", "valid/cer")
+    compared = list(zip(*map(curves.values, names), strict=False))
+    if compared:
+        return not any(z >= _LISTENS or own < _FEWER * other for z, other, own in compared)
     return _above_chance(curves)
 
 
@@ -376,6 +390,12 @@ def _guessing(curves: Curves) -> list[str]:
             f"{100 * other:.0f} %) as well as its own ({100 * own:.0f} %): it does not depend on "
             "the recording."
         )
+        if _only_spells(curves):
+            evidence.append(
+                f"The CTC loss in validation ({curves.last('valid/loss'):.3f} per symbol) is below "
+                f"the entropy of the symbols ({curves.last('valid/ctc/chance'):.3f}) all the same: "
+                "the model has learned how the transcripts are spelled."
+            )
     if _above_chance(curves):
         evidence.append(
             f"The CTC loss in validation was never below {min(curves.values('valid/loss')):.3f} "
@@ -385,6 +405,10 @@ def _guessing(curves: Curves) -> list[str]:
     return evidence
 
 
+_SWAPPED_ADVICE = (
+    "Check that the transcripts belong to the recordings, in training and in validation: listen to "
+    "a few of each. If they do, give it more updates."
+)
 _CHANCE_ADVICE = (
     "Give it more updates; if the loss does not move at all, raise the learning rate. Check that "
     "targets and recordings belong together"

@@ -14,6 +14,7 @@ from speechssl.cli import main
 from speechssl.data.manifest import Utterance, write_manifest
 from speechssl.inference.check import _ctc_losses, check, describe, write_check
 from speechssl.inference.transcribe import transcribe
+from speechssl.text import UNKNOWN_ID
 
 
 @pytest.fixture
@@ -100,6 +101,63 @@ def test_what_cannot_be_right_or_read(checkpoint, utterances, tmp_path):
         check(checkpoint, [odd[3]])
 
 
+@pytest.fixture
+def spelling(checkpoint):
+    """A model that never outputs the unknown symbol."""
+    with torch.no_grad():
+        checkpoint.model.head.linear.bias[UNKNOWN_ID] = -1e4
+    return checkpoint
+
+
+@pytest.fixture
+def spelled(spelling, utterances) -> list[Utterance]:
+    return [replace(u, text=transcribe(spelling, u.audio).text) for u in utterances]
+
+
+@pytest.mark.parametrize(
+    ("change", "unknown"),
+    [
+        (str.upper, "ABCDÉF"),
+        (lambda text: text + "1999", "19"),
+        (lambda text: "«" + text + "!»", "«!»"),
+        (lambda text: "Ω" + text[1:], "Ω"),
+        (lambda text: "日本語" * 20 + text, "日本語"),  # would need 119 frames, were it one symbol
+    ],
+    ids=["case", "digits", "punctuation", "one letter", "many"],
+)
+def test_unknown_characters_are_no_sign_of_a_wrong_transcript(change, unknown, spelling, spelled):
+    swapped = [*spelled[:6], *(replace(u, text="fad cba") for u in spelled[6:])]
+    odd = [replace(u, text=change(u.text)) if i == 2 else u for i, u in enumerate(swapped)]
+    said: list[str] = []
+    found = check(spelling, odd, say=said.append)
+    assert len(said) == 1
+    assert said[0].startswith("1 of 8 transcripts (u2) hold")
+    assert {j.id for j in found.judged[:2]} == {"u6", "u7"}
+    (judged,) = (j for j in found.judged if j.unknown)
+    assert judged.id == "u2"
+    assert set(judged.unknown) <= set(unknown)
+    assert judged.suspicion < 0.1
+    shown = describe(found, 8)
+    assert "too short" not in shown
+    assert "1 transcripts were compared without the characters that the model does not" in shown
+    assert ", compared without " in shown
+
+
+def test_a_swapped_transcript_with_an_unknown_character_still_comes_first(spelling, spelled):
+    odd = [replace(u, text="fad cba!") if i == 4 else u for i, u in enumerate(spelled)]
+    first, *right = check(spelling, odd).judged
+    assert (first.id, first.unknown) == ("u4", "!")
+    assert first.suspicion > 3 * max(j.suspicion for j in right)
+
+
+def test_without_unknown_characters_nothing_is_said(spelling, spelled):
+    said: list[str] = []
+    found = check(spelling, spelled, say=said.append)
+    assert not said
+    assert not found.unknown
+    assert "compared without" not in describe(found, 8)
+
+
 def test_the_command(utterances, tiny_models, tmp_path, capsys):
     wrong = [replace(utterances[0], text="fed\tcba"), *utterances[1:]]
     write_manifest(tmp_path / "data.jsonl", wrong)
@@ -108,6 +166,11 @@ def test_the_command(utterances, tiny_models, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "1. u0: " in out
     assert "2. " not in out
+    write_manifest(tmp_path / "upper.jsonl", [replace(utterances[0], text="ABC")])
+    for name in ("check", "evaluate"):
+        options = ["--normalize", "none"] if name == "evaluate" else []
+        assert main([name, command[1], str(tmp_path / "upper.jsonl"), *options]) == 0
+        assert "1 of 1 transcripts (u0) holds characters" in capsys.readouterr().err
     with (tmp_path / "found.tsv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     assert rows[0]["id"] == "u0"

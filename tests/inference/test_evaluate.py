@@ -96,3 +96,26 @@ def test_the_json(checkpoint, utterances, tmp_path):
     assert data["utterances"][2]["reference"].endswith("missing")
     write_result(tmp_path / "b.json", result, evaluation, ["a.jsonl", "b.jsonl"])
     assert json.loads((tmp_path / "b.json").read_text())["manifest"] == ["a.jsonl", "b.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("text", "normalizer", "unknown"),
+    [
+        ("ABC", "none", "A B C"),
+        ("ABC", "basic", ""),
+        ("abc, déf.", "basic", ""),
+        ("abc 12", "basic", "1 2"),
+        ("абв", "basic", "а б в"),
+    ],
+)
+def test_characters_that_the_model_does_not_know_are_said_first(
+    text, normalizer, unknown, checkpoint, utterances
+):
+    odd = [replace(utterances[0], text=text), *(replace(u, text="abc") for u in utterances[1:])]
+    said: list[str] = []
+    hear(checkpoint, odd, normalizer=normalizer, say=said.append)
+    assert len(said) == bool(unknown)
+    if unknown:
+        assert said[0].startswith("1 of 3 transcripts (u0) hold")
+        assert f"({unknown})" in said[0]
+        assert "upsample" not in said[0]

@@ -8,8 +8,10 @@ import torch
 
 from speechssl.checkpoint import load_model
 from speechssl.data.manifest import read_manifest
+from speechssl.doctor import judge_run
 from speechssl.runlog import read_metrics
 from speechssl.training.finetune import finetune, take_minutes
+from speechssl.training.verdict import UNKNOWN_CHARACTERS
 
 
 def test_it_learns_to_write_tones(tones, finetune_config, tmp_path):
@@ -110,6 +112,55 @@ def test_characters_unseen_in_training_are_named(tones, finetune_config, tmp_pat
     finetune(config, train, odd, tmp_path / "run")
     unseen = load_model(tmp_path / "run").meta["valid_characters_unseen_in_training"]
     assert unseen == {"q": 1, "z": 1}
+
+
+def test_unknown_characters_are_said_and_are_not_too_long(tones, finetune_config, tmp_path, capsys):
+    """Six symbols that are all unknown need no blanks between them: nobody is to raise upsample."""
+    train, valid = tones
+    config = replace(finetune_config, loop=replace(finetune_config.loop, max_steps=1))
+    upper = [replace(u, text="ABCDEF" * 3) for u in valid[:5]]  # 35 frames, were they one symbol
+    finetune(config, train, [*upper, *valid[5:]], tmp_path / "run")
+    told = capsys.readouterr().err
+    assert "5 of 20 validation transcripts (1-0, 1-1, 1-2, 1-3, 1-4) hold characters" in told
+    assert "upper case where the vocabulary is lower case (A B C D E F)" in told
+    assert "upsample" not in told
+    meta = load_model(tmp_path / "run").meta
+    assert meta["valid_too_many_symbols"] == []
+    assert meta["valid_utterances_with_unseen_characters"] == [u.id for u in upper]
+    (scored,) = (m for m in read_metrics(tmp_path / "run") if "valid/loss" in m)
+    assert scored["valid/unknown/utterances"] == 0.25
+    assert scored["valid/unknown/characters"] == pytest.approx(90 / (90 + 15 * 5))
+    finetune(config, train, [*upper, *valid[5:]], tmp_path / "run")  # goes on: said once
+    assert "hold characters" not in capsys.readouterr().err
+
+
+def test_the_loss_is_of_transcripts_that_can_be_output(tones, finetune_config, tmp_path):
+    train, valid = tones
+    loop = replace(finetune_config.loop, max_steps=1, num_validations=1)
+    config = replace(finetune_config, loop=loop)
+    odd = [replace(valid[0], text="aÀ"), *valid[1:]]
+    losses = []
+    for name, heard in (("without", valid[1:]), ("with", odd)):
+        finetune(config, train, heard, tmp_path / name)
+        (scored,) = (m for m in read_metrics(tmp_path / name) if "valid/loss" in m)
+        losses.append((scored["valid/loss"], scored["valid/ctc/chance"]))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def test_validation_in_upper_case_has_no_loss_and_a_verdict(tones, finetune_config, tmp_path):
+    train, valid = tones
+    loop = replace(finetune_config.loop, max_steps=4, num_validations=2)
+    upper = [replace(u, text=(u.text or "").upper()) for u in valid]
+    finetune(replace(finetune_config, loop=loop), train, upper, tmp_path / "run")
+    scored = [m for m in read_metrics(tmp_path / "run") if "valid/cer" in m]
+    assert len(scored) == 2
+    assert "valid/loss" not in scored[0]
+    assert scored[0]["valid/unknown/characters"] == 1
+    found = judge_run(tmp_path / "run")
+    assert found.name == UNKNOWN_CHARACTERS
+    assert sorted(found.findings[0].evidence[-1].removeprefix("They are: ").split()) == list(
+        "ABCDEF"
+    )
 
 
 def test_nothing_to_learn_from_is_a_sentence(tones, finetune_config, tmp_path):

@@ -185,6 +185,20 @@ def test_recordings_of_silence(gumbel, tmp_path):
     assert "latents collapsed" in [finding.name for finding in found.findings]
 
 
+@pytest.mark.parametrize("task", ["gumbel", "finetune_config"])
+def test_silent_training_beside_spoken_validation(task, request, tones, verdict, tmp_path):
+    """Silence is quickly learned by heart: it is not overfitting."""
+    silent = []
+    for number, spoken in enumerate(tones[0][:12]):
+        path = tmp_path / f"{number}.wav"
+        audio.write(path, np.zeros(16000, dtype=np.float32), 16000)
+        silent.append(replace(spoken, audio=path, duration_s=1.0))
+    found = verdict(changed(request.getfixturevalue(task), loop_max_steps=30), silent)
+    assert found.name == "silent recordings"
+    assert "overfitting" not in [finding.name for finding in found.findings]
+    assert "recordings of the training set are silent" in found.findings[0].evidence[0]
+
+
 def test_a_reconstruction_that_copies(rebuilding, verdict):
     config = changed(rebuilding, reconstruction_masked_weight=0.0, loop_max_steps=100)
     config = changed(config, reconstruction_unmasked_weight=1.0, distortion=distortion.none())
