@@ -140,7 +140,7 @@ def merge_unknown(ids: Sequence[int]) -> list[int]:
 
 def _characters(tokenizer: Tokenizer) -> set[str]:
     """Every character that the symbols of the tokenizer can spell."""
-    silent = getattr(tokenizer, "silent", frozenset())
+    silent: frozenset[str] = getattr(tokenizer, "silent", frozenset())
     symbols = [s for s in tokenizer.symbols[UNKNOWN_ID + 1 :] if s not in silent]
     return {char for symbol in symbols for char in symbol} | {SPACE}
 

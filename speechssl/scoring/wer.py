@@ -181,8 +181,10 @@ def character_errors(references: Sequence[str], hypotheses: Sequence[str]) -> li
     """Substitutions, deletions and insertions of characters in each pair of texts, as :func:`score`
     counts them without a normaliser."""
     _check_lengths(references=references, hypotheses=hypotheses)
-    texts = ([normalize(text, "none") for text in side] for side in (references, hypotheses))
-    return [_count(edits).errors for edits in _align(*texts, "characters")]
+    reference_texts = [normalize(text, "none") for text in references]
+    hypothesis_texts = [normalize(text, "none") for text in hypotheses]
+    edits = _align(reference_texts, hypothesis_texts, "characters")
+    return [_count(each).errors for each in edits]
 
 
 def compare(a: EvalResult, b: EvalResult, *, seed: int = 0) -> Comparison:

@@ -10,8 +10,8 @@ from speechssl.checkpoint import load_model
 from speechssl.data.manifest import read_manifest
 from speechssl.doctor import judge_run
 from speechssl.runlog import read_metrics
+from speechssl.training.findings_ctc import UNKNOWN_CHARACTERS
 from speechssl.training.finetune import finetune, take_minutes
-from speechssl.training.verdict import UNKNOWN_CHARACTERS
 
 
 def test_it_learns_to_write_tones(tones, finetune_config, tmp_path):

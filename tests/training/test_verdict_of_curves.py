@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from speechssl.doctor import describe_verdict
+from speechssl.training.findings_ctc import UNKNOWN_CHARACTERS
 from speechssl.training.verdict import (
     HEALTHY,
     TOO_EARLY,
-    UNKNOWN_CHARACTERS,
     Verdict,
     judge,
     with_characters,
