@@ -26,7 +26,8 @@ from speechssl.decoding.greedy import greedy_decode
 from speechssl.decoding.lm import train_lm
 from speechssl.inference.evaluate import evaluate
 from speechssl.scoring.wer import EvalResult, compare
-from speechssl.training.finetune import finetune, preset, take_minutes
+from speechssl.training.finetune import finetune, preset
+from speechssl.training.labels import take_minutes
 from speechssl.training.loop import Outcome
 
 

@@ -43,8 +43,8 @@ def run(args: argparse.Namespace) -> int:
         finetune,
         load_init,
         preset,
-        take_minutes,
     )
+    from speechssl.training.labels import take_minutes
     from speechssl.training.recipe import load_recipe
     from speechssl.training.runfolder import override
 

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     if args.label_minutes is None:
         lines = [text for path in args.text for text in read_texts(path)]
     else:
-        from speechssl.training.finetune import take_minutes
+        from speechssl.training.labels import take_minutes
 
         utterances = [utterance for path in args.text for utterance in read_manifest(path)]
         chosen = take_minutes(utterances, args.label_minutes, args.seed)

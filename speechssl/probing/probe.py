@@ -9,7 +9,7 @@ from speechssl.probing.characters import Characters
 from speechssl.probing.classify import Classification
 from speechssl.probing.representation import Representation, log_mels, of_model, untrained
 from speechssl.probing.result import Rate, Row
-from speechssl.training.finetune import take_minutes
+from speechssl.training.labels import take_minutes
 
 TaskName = Literal["digit", "speaker", "character"]
 STEPS = 500

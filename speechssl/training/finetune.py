@@ -17,7 +17,7 @@ from speechssl.data.dataset import Batch, PlannedBatches, Waves
 from speechssl.data.distortion import DistortionConfig, DistortionPool
 from speechssl.data.distortion import none as no_distortion
 from speechssl.data.manifest import Utterance
-from speechssl.data.unknown import UnknownCharacters, find_unknown, min_rows
+from speechssl.data.unknown import find_unknown
 from speechssl.decoding.greedy import Hypothesis, blank_rate, greedy_decode
 from speechssl.device import (
     Precision,
@@ -47,6 +47,7 @@ from speechssl.text import (
 from speechssl.training.diagnosis import frame_health, permuted_errors
 from speechssl.training.faults import open_waves
 from speechssl.training.inputs import finetuning_inputs
+from speechssl.training.labels import Labels, transcribed
 from speechssl.training.learning import (
     check_something_learns,
     freeze,
@@ -64,8 +65,6 @@ from speechssl.training.runfolder import alone_in, to_json, write_hypotheses
 Learns = Literal["all", "adapters", "lora"]
 _MOST_SHOWN = 40
 """New symbols that are said one by one."""
-_MOST_NAMED = 5
-"""Utterances that are; the others are in meta.json."""
 
 
 @dataclass(frozen=True)
@@ -214,77 +213,34 @@ def finetune(
     keep_freed_memory()
     device = pick_device(config.device)
     with preemptible(), distributed.process_group(device), alone_in(run):
-        quiet = distributed.rank() > 0
         train_set, valid_set = (
-            _transcribed(train_set, "training"),
-            _transcribed(valid_set, "validation"),
+            transcribed(train_set, "training"),
+            transcribed(valid_set, "validation"),
         )
-        tokenizer = train_tokenizer(
-            config.tokenizer, [u.text or "" for u in train_set], allow_smaller=True
-        )
+        texts = [u.text or "" for u in train_set]
+        tokenizer = train_tokenizer(config.tokenizer, texts, allow_smaller=True)
         torch.manual_seed(torch_seed(config.loop.seed, "weights"))
-        if init is not None and config.dropout is None:
-            minutes = sum(u.duration_s for u in train_set) / 60
-            config = replace(config, dropout=fitting_dropout(init.speech.config, minutes))
+        config = _with_fitting_dropout(config, init, train_set)
         inputs = distributed.from_first(
             lambda: finetuning_inputs(train_set, valid_set, init, tokenizer)
         )
         fresh = starting_point(run, config.loop, to_json(config), inputs, resume=resume)
-        speech = build_speech(config, init)
+        model, origin = _build(config, init, tokenizer)
+        labels = Labels.choose(
+            train_set, valid_set, model, tokenizer, config.max_valid, config.speeds
+        )
         begins = not (resume and has_state(run))
-        head, origin = build_head(config, speech, tokenizer, init)
-        if origin and begins and not quiet:
-            print(origin.sentence(), file=sys.stderr, flush=True)
-        model = CTCModel(speech, head)
-        choose_learning(model, config, pretrained=init is not None)
-        train_set, dropped = fitting(train_set, model, tokenizer, max(config.speeds))
-        if not train_set:
-            raise ValueError(
-                "Every training transcript is longer than CTC can write in its recording's frames: "
-                "raise --upsample, lower --speeds, or look at the transcripts."
-            )
-        rate = speech.config.sample_rate
-        heard = (train_set, choose_valid(valid_set, config))
-        _, unscored = fitting(heard[1], model, tokenizer, 1.0)
-        unknown = find_unknown(tokenizer, valid_set)
-        if begins and not quiet:
-            if unknown:
-                print(unknown.sentence("validation"), file=sys.stderr, flush=True)
-            for ids, what, why in (
-                (dropped, "training", "not learned from"),
-                (unscored, "validation", "scored in WER and CER, but not in the loss"),
-            ):
-                if ids:
-                    print(_too_long(ids, what, why), file=sys.stderr, flush=True)
-        train_waves, valid_waves = open_waves(heard, run, rate, resume, config.loop.max_fault_share)
+        if begins and distributed.rank() == 0:
+            for sentence in ([origin.sentence()] if origin else []) + list(labels.sentences()):
+                print(sentence, file=sys.stderr, flush=True)
+        sets, rate = (labels.train, labels.scored), model.speech.config.sample_rate
+        train_waves, valid_waves = open_waves(sets, run, rate, resume, config.loop.max_fault_share)
         work = FinetuneWork(config, model, tokenizer, valid_waves, device, init is not None)
-        work.notes = describe_data(train_set, valid_set, dropped, unknown)
-        work.notes["valid_too_many_symbols"] = unscored
-        work.notes["init"] = None if init is None else init.meta
-        work.notes["learns"] = config.learns
-        if origin:
-            work.notes["head"] = {"kept": origin.kept, "fresh": origin.fresh}
+        work.notes = _notes(config, init, labels, origin)
         spread(work.modules, config.loop.parallel)
         decay = 1.0 if init is None or config.learns != "all" else config.layer_lr_decay
         optimizer = build_optimizer(config.optim, learning_parts(model, decay))
-        plan = BatchPlan(
-            train_waves.lengths_s(),
-            batch_s=config.batch_s,
-            seed=config.loop.seed,
-            rank=distributed.rank(),
-            world=distributed.world(),
-            accumulate=config.loop.accumulate,
-        )
-        distorts = config.distortion != no_distortion()
-        dataset = PlannedBatches(
-            train_waves,
-            plan,
-            seed=config.loop.seed,
-            speeds=config.speeds,
-            distortion=config.distortion if distorts else None,
-            pool=DistortionPool.open() if distorts else None,
-        )
-
+        dataset = _batches(config, train_waves)
         update_s = announce_run(work, dataset, config, device) if announce and begins else None
         return train(
             run,
@@ -298,6 +254,60 @@ def finetune(
             resume=resume,
             update_s=update_s,
         )
+
+
+def _with_fitting_dropout(
+    config: FinetuneConfig, init: Checkpoint | None, train_set: Sequence[Utterance]
+) -> FinetuneConfig:
+    """With the dropout of a pretrained model, where none is given."""
+    if init is None or config.dropout is not None:
+        return config
+    minutes = sum(u.duration_s for u in train_set) / 60
+    return replace(config, dropout=fitting_dropout(init.speech.config, minutes))
+
+
+def _build(
+    config: FinetuneConfig, init: Checkpoint | None, tokenizer: Tokenizer
+) -> tuple[CTCModel, "HeadOrigin | None"]:
+    """The model, frozen where it does not learn; and where its head comes from."""
+    speech = build_speech(config, init)
+    head, origin = build_head(config, speech, tokenizer, init)
+    model = CTCModel(speech, head)
+    choose_learning(model, config, pretrained=init is not None)
+    return model, origin
+
+
+def _notes(
+    config: FinetuneConfig, init: Checkpoint | None, labels: Labels, origin: "HeadOrigin | None"
+) -> dict[str, Any]:
+    """For meta.json: what the model was made from."""
+    notes = labels.notes()
+    notes["init"] = None if init is None else init.meta
+    notes["learns"] = config.learns
+    if origin:
+        notes["head"] = {"kept": origin.kept, "fresh": origin.fresh}
+    return notes
+
+
+def _batches(config: FinetuneConfig, waves: Waves) -> PlannedBatches:
+    """This process's micro-batches of the run."""
+    plan = BatchPlan(
+        waves.lengths_s(),
+        batch_s=config.batch_s,
+        seed=config.loop.seed,
+        rank=distributed.rank(),
+        world=distributed.world(),
+        accumulate=config.loop.accumulate,
+    )
+    distorts = config.distortion != no_distortion()
+    return PlannedBatches(
+        waves,
+        plan,
+        seed=config.loop.seed,
+        speeds=config.speeds,
+        distortion=config.distortion if distorts else None,
+        pool=DistortionPool.open() if distorts else None,
+    )
 
 
 def build_speech(config: FinetuneConfig, init: Checkpoint | None) -> SpeechModel:
@@ -424,81 +434,6 @@ def learning_parts(model: CTCModel, layer_lr_decay: float) -> list[Part]:
     below = (speech.encoder, speech.latent_norm, speech.project, context.position)
     distance = (context.distance,) if context.config.rel_buckets else ()
     return [*parts, Part((*below, context.position_norm, *distance), lowest)]
-
-
-def choose_valid(utterances: Sequence[Utterance], config: FinetuneConfig) -> Sequence[Utterance]:
-    """At most `max_valid` of them, always the same."""
-    if len(utterances) <= config.max_valid:
-        return utterances
-    chosen = rng(0, "choose-valid").permutation(len(utterances))[: config.max_valid]
-    return [utterances[i] for i in sorted(chosen.tolist())]
-
-
-def take_minutes(utterances: Sequence[Utterance], minutes: float, seed: int) -> list[Utterance]:
-    """A random choice of transcribed utterances that adds up to `minutes` (at least one
-    utterance)."""
-    if minutes <= 0:
-        raise ValueError(f"The minutes of labels must be above 0, got {minutes:g}.")
-    chosen: list[Utterance] = []
-    spent = 0.0
-    transcribed = [u for u in utterances if u.text]
-    for index in rng(seed, "label-minutes").permutation(len(transcribed)).tolist():
-        if spent >= 60 * minutes:
-            break
-        chosen.append(transcribed[index])
-        spent += transcribed[index].duration_s
-    return chosen
-
-
-def fitting(
-    utterances: Sequence[Utterance], model: CTCModel, tokenizer: Tokenizer, speed: float
-) -> tuple[list[Utterance], list[str]]:
-    """Those whose frames can hold their transcript when they are played at `speed`, and the ids of
-    the others (CTC's length condition: frames >= symbols + adjacent repeats). Unknown characters
-    beside each other are no repeat."""
-    rate = model.speech.config.sample_rate / speed
-    kept, dropped = [], []
-    samples = torch.tensor([round(u.duration_s * rate) for u in utterances])
-    for utterance, rows in zip(utterances, model.output_lengths(samples).tolist(), strict=True):
-        fits = min_rows(tokenizer.encode(utterance.text or "")) <= rows
-        if fits:
-            kept.append(utterance)
-        else:
-            dropped.append(utterance.id)
-    return kept, dropped
-
-
-def describe_data(
-    train_set: Sequence[Utterance],
-    valid_set: Sequence[Utterance],
-    dropped: Sequence[str],
-    unknown: UnknownCharacters,
-) -> dict[str, Any]:
-    """What the model was trained on, for meta.json; unknown characters and dropped ids by name."""
-    return {
-        "train_utterances": len(train_set),
-        "train_minutes": round(sum(u.duration_s for u in train_set) / 60, 2),
-        "valid_utterances": len(valid_set),
-        "dropped_too_many_symbols": list(dropped),
-        "valid_characters_unseen_in_training": unknown.counts,
-        "valid_utterances_with_unseen_characters": list(unknown.ids),
-    }
-
-
-def _too_long(ids: Sequence[str], what: str, why: str) -> str:
-    """For the person: transcripts of a set that do not fit into their frames."""
-    more = ", ..." if len(ids) > _MOST_NAMED else ""
-    return (
-        f"Longer than CTC can write in the frames: {len(ids)} of the {what} transcripts "
-        f"({', '.join(ids[:_MOST_NAMED])}{more}), {why}. Look at them, or raise --upsample."
-    )
-
-
-def _transcribed(utterances: Sequence[Utterance], what: str) -> list[Utterance]:
-    kept = [u for u in utterances if u.text]
-    if not kept:
-        raise ValueError(f"No utterance of the {what} set has a transcript.")
-    return kept
 
 
 class FinetuneWork:

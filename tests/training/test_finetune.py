@@ -11,7 +11,8 @@ from speechssl.data.manifest import read_manifest
 from speechssl.doctor import judge_run
 from speechssl.runlog import read_metrics
 from speechssl.training.findings_ctc import UNKNOWN_CHARACTERS
-from speechssl.training.finetune import finetune, take_minutes
+from speechssl.training.finetune import finetune
+from speechssl.training.labels import take_minutes
 
 
 def test_it_learns_to_write_tones(tones, finetune_config, tmp_path):
