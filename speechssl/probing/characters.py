@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from speechssl.data.manifest import Utterance
+from speechssl.data.unknown import find_unknown
 from speechssl.decoding.greedy import greedy_decode
 from speechssl.objectives.ctc import ctc_loss
 from speechssl.probing.representation import Representation
@@ -51,9 +52,10 @@ class Characters:
 
     def describe(self) -> str:
         minutes, judged = (sum(u.duration_s for u in part) / 60 for part in (self.train, self.test))
+        unknown = find_unknown(self.tokenizer, self.test)
         return (
             f"{self.tokenizer.vocab_size} characters; {minutes:.1f} minutes to learn from, "
-            f"{judged:.1f} to judge"
+            f"{judged:.1f} to judge" + (f". {unknown.sentence('test')}" if unknown else "")
         )
 
     def judge(self, representation: Representation) -> Iterator[Rate]:

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from speechssl.checkpoint import load_model
 from speechssl.cli import main
 from speechssl.data.manifest import Utterance, write_manifest
-from speechssl.probing.characters import Frames
+from speechssl.probing.characters import Characters, Frames
 from speechssl.probing.classify import fit_softmax, pooled
 from speechssl.probing.probe import make_task
 from speechssl.probing.representation import Representation, log_mels, of_model, untrained
@@ -203,3 +203,10 @@ def test_the_page_and_the_line():
     assert "<m>" not in text
     assert text.count("&lt;m&gt;") > 3
     assert "Higher is better" in text
+
+
+def test_characters_that_only_the_test_has_are_said():
+    train, test = [utterance("a", "abc")], [utterance("b", "abc"), utterance("c", "ABC 1")]
+    told = Characters(train, test, 0, 10).describe()
+    assert "1 of 2 test transcripts (c) holds characters that the model does not know" in told
+    assert "know" not in Characters(train, train, 0, 10).describe()
