@@ -14,6 +14,7 @@ import torch
 from speechssl import __version__
 from speechssl.device import bf16_is_fast, memory, pick_device
 from speechssl.report.runs import read_run
+from speechssl.runlog import check_metrics
 from speechssl.training.verdict import HEALTHY, TOO_EARLY, Verdict, with_characters
 
 _MODULES = {"espeakng-loader": "espeakng_loader", "flashlight-text": "flashlight"}
@@ -44,13 +45,15 @@ def describe_machine() -> str:
 def describe_run(run: Path) -> str:
     """The verdict on a run and its evidence, as text for a person.
 
-    Raises FileNotFoundError where there is no folder, ValueError where it holds no run.
+    Raises FileNotFoundError where there is no folder, ValueError where it holds no run, or
+    a log with something else than numbers.
     """
     return describe_verdict(judge_run(run), str(run))
 
 
 def judge_run(run: Path) -> Verdict:
-    """The verdict on a run folder, finished or not."""
+    """The verdict on a run folder, finished or not; errors as in :func:`describe_run`."""
+    check_metrics(run)
     found = read_run(run, run.name)
     unknown = found.meta.get("valid_characters_unseen_in_training")
     names = [str(name) for name in unknown] if isinstance(unknown, dict) else []

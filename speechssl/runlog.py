@@ -89,24 +89,27 @@ def _size_until(path: Path, step: int) -> int:
 
 
 def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
-    """The records of a run folder's metrics.jsonl, up to a line that a kill cut off.
-
-    Raises ValueError naming the line where a value is neither a number nor a list of counts.
-    """
+    """The records of a run folder's metrics.jsonl, up to a line that a kill cut off."""
     path = Path(folder) / "metrics.jsonl"
     records = []
     if path.exists():
-        for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        for line in path.read_bytes().splitlines():
             try:
                 record = json.loads(line)
             except (ValueError, RecursionError):
                 break
             if not isinstance(record, dict):
                 break
-            for name, value in record.items():
-                _check_value(name, value, f"{path}, line {number}")
             records.append(record)
     return records
+
+
+def check_metrics(folder: str | Path) -> None:
+    """ValueError naming the line of a run folder's metrics.jsonl where a value is neither a number
+    nor a list of counts, and what was found."""
+    for number, record in enumerate(read_metrics(folder), 1):
+        for name, value in record.items():
+            _check_value(name, value, f"{Path(folder) / 'metrics.jsonl'}, line {number}")
 
 
 def _check_value(name: str, value: Any, where: str) -> None:

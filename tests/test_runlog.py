@@ -5,7 +5,7 @@ import json
 import pytest
 
 from speechssl.cli import main
-from speechssl.runlog import read_metrics
+from speechssl.runlog import check_metrics, read_metrics
 
 
 def write(folder, *lines):
@@ -29,7 +29,7 @@ def write(folder, *lines):
 def test_what_is_no_number_is_named_with_its_line(line, found, tmp_path, capsys):
     write(tmp_path, b'{"step": 1, "loss/ctc": 2.0}', line)
     with pytest.raises(ValueError, match="line 2: ") as error:
-        read_metrics(tmp_path)
+        check_metrics(tmp_path)
     assert found in str(error.value)
     assert str(tmp_path / "metrics.jsonl") in str(error.value)
     assert main(["doctor", str(tmp_path)]) == 2
@@ -40,3 +40,4 @@ def test_numbers_lists_and_infinities_are_read(tmp_path):
     record = {"step": 1, "time_s": 0.5, "loss/ctc": float("inf"), "codes/targets": [0, 3]}
     write(tmp_path, json.dumps(record).encode())
     assert read_metrics(tmp_path) == [record]
+    check_metrics(tmp_path)
