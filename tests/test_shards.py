@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from speechssl import audio, shards
-from speechssl.audio import AudioError, WaveCache
+from speechssl.audio import AudioError
 from speechssl.cli import main
 from speechssl.data.batching import BatchPlan
 from speechssl.data.dataset import PlannedBatches, Waves
 from speechssl.data.layouts import detect_layout, read_layout
 from speechssl.data.manifest import Utterance, read_manifest
 from speechssl.data.prepare import prepare
+from speechssl.data.wave_cache import WaveCache
 from speechssl.rng import rng
 
 

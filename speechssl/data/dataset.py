@@ -18,11 +18,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from speechssl import shapes
-from speechssl.audio import AudioError, WaveCache, file_state, play_at, read_item
+from speechssl.audio import AudioError, file_state, play_at
 from speechssl.data.batching import Plan
 from speechssl.data.distortion import DistortionConfig, DistortionPool, distort
 from speechssl.data.index import durations_s
 from speechssl.data.manifest import Utterance
+from speechssl.data.wave_cache import WaveCache, read_item
 from speechssl.rng import rng
 
 
@@ -126,7 +127,7 @@ class Decoder:
         return len(self.utterances)
 
     def get(self, index: int) -> np.ndarray:
-        """The wave (S,) float32 of utterance `index`; errors as in :func:`audio.read_item`, and
+        """The wave (S,) float32 of utterance `index`; errors as in :func:`read_item`, and
         AudioError where the recording has changed since it was first heard."""
         u = self.utterances[index]
         if (state := file_state(u.audio)) is not None:

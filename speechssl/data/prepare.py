@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from speechssl import shards
-from speechssl.audio import NARROW_SHARE, AudioError, HighBand, mix, stream
+from speechssl.audio import NARROW_SHARE, AudioError, Envelope, HighBand, cut_times, mix, stream
 from speechssl.data.layouts import Recording, Split
 from speechssl.data.manifest import Utterance, relative_path, write_manifest
 from speechssl.files import writing
@@ -41,9 +41,6 @@ SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
 FULL_SCALE = 0.99
 """Samples at or beyond this count as clipped; the largest 8-bit sample is 0.992."""
-
-SMOOTHING_S = 0.3
-"""Cuts are made where the mean energy over this time is least."""
 
 MAX_SHARED_SHARE = 0.25
 """More of train or dev than this is not dropped for sentences that are in dev or test as well."""
@@ -262,7 +259,7 @@ def _decode(record: Recording, config: PrepareConfig) -> Inspection:
     info, blocks = stream(record.audio, start_s=record.start_s, duration_s=record.duration_s)
     expected_s = record.duration_s or info.duration_s - record.start_s
     hop = max(info.sample_rate // 100, 1)  # 10 ms
-    envelope = _Envelope(hop) if not record.text and expected_s > config.max_duration_s else None
+    envelope = Envelope(hop) if not record.text and expected_s > config.max_duration_s else None
     digest = blake2b(str(info.sample_rate).encode(), digest_size=16)
     num_samples, clipped, peak, high = 0, 0, 0.0, HighBand(info.sample_rate)
     for block in blocks:  # (S, C)
@@ -291,52 +288,6 @@ def _decode(record: Recording, config: PrepareConfig) -> Inspection:
         digest.hexdigest(),
         cuts,
     )
-
-
-class _Envelope:
-    """The RMS of frames of `hop` samples, collected over blocks of any length."""
-
-    def __init__(self, hop: int) -> None:
-        self.hop = hop
-        self.rest = np.zeros(0, np.float32)
-        self.parts: list[np.ndarray] = []
-
-    def add(self, mono: np.ndarray) -> None:
-        import librosa
-
-        mono = np.concatenate([self.rest, mono])
-        whole = len(mono) // self.hop * self.hop
-        self.rest = mono[whole:]
-        if whole:
-            self.parts.append(
-                librosa.feature.rms(
-                    y=mono[:whole], frame_length=self.hop, hop_length=self.hop, center=False
-                )[0]
-            )
-
-    def values(self) -> np.ndarray:
-        """(F,) float32"""
-        return np.concatenate(self.parts)
-
-
-def cut_times(rms: np.ndarray, hop_s: float, duration_s: float, max_s: float) -> list[float]:
-    """Where to cut `duration_s` so that no part is longer than `max_s` and each cut is quiet.
-
-    `rms` (F,) is the level of frames of `hop_s`. Each cut is the quietest moment between half of
-    `max_s` and `max_s` after the one before, but leaves at least a quarter of `max_s` to the end.
-    Returns the inner boundaries in seconds, rising.
-    """
-    width = max(round(SMOOTHING_S / hop_s), 1)
-    smooth = np.convolve(rms.astype(np.float64) ** 2, np.ones(width) / width, mode="same")
-    cuts: list[float] = []
-    start = 0.0
-    while duration_s - start > max_s:
-        low = int((start + max_s / 2) / hop_s) + 1
-        high = int(min(start + max_s, duration_s - max_s / 4) / hop_s)
-        quietest = low + int(np.argmin(smooth[low:high]))
-        start = quietest * hop_s
-        cuts.append(start)
-    return cuts
 
 
 def _cut_parts(

@@ -125,25 +125,14 @@ def chunks(
     for block in stream(clip, sample_rate):
         rest = np.concatenate([rest, block])
         while len(rest) >= most + spare:
-            end = quiet_place(rest, most // 2, most, grid, smoothing)
+            end = audio.quiet_place(rest, most // 2, most, grid, smoothing)
             yield Chunk(rest[:end], start)
             rest, start = rest[end:], start + end
     if len(rest) > most:
-        end = quiet_place(rest, most // 2, len(rest) - spare, grid, smoothing)
+        end = audio.quiet_place(rest, most // 2, len(rest) - spare, grid, smoothing)
         yield Chunk(rest[:end], start)
         rest, start = rest[end:], start + end
     yield Chunk(rest, start)
-
-
-def quiet_place(wave: np.ndarray, first: int, last: int, grid: int, smoothing: int) -> int:
-    """The multiple of `grid` in [first, last] around which `smoothing` samples are quietest."""
-    places = np.arange(-(-first // grid), last // grid + 1) * grid  # (P,)
-    after = np.minimum(places + smoothing // 2, len(wave))
-    before = np.maximum(places - smoothing // 2, 0)
-    start, end = before[0], after[-1]  # a wave may go on for hours behind it
-    energy = np.cumsum(np.square(wave[start:end], dtype=np.float64))
-    energy = np.concatenate([[0.0], energy])  # (end - start + 1,)
-    return int(places[np.argmin(energy[after - start] - energy[before - start])])
 
 
 def stream(clip: Clip, sample_rate: int) -> Iterator[np.ndarray]:

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from speechssl.audio import WaveCache
 from speechssl.data.dataset import Waves
 from speechssl.data.manifest import Utterance, read_manifest
+from speechssl.data.wave_cache import WaveCache
 from speechssl.model.speech_model import SpeechModel
 from speechssl.objectives.contrastive import (
     ContrastiveTask,

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from speechssl import distributed
-from speechssl.audio import WaveCache
 from speechssl.data.dataset import Batch, Waves, check_faults
 from speechssl.data.manifest import Utterance, write_manifest
+from speechssl.data.wave_cache import WaveCache
 from speechssl.runlog import RunLog
 from speechssl.training.resume import has_state
 from speechssl.training.runfolder import VALID_SET

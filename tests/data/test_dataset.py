@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from speechssl import audio
-from speechssl.audio import AudioError, WaveCache
+from speechssl.audio import AudioError
 from speechssl.data.batching import BatchPlan
 from speechssl.data.dataset import FaultyDataError, PlannedBatches, Waves, load_batches
 from speechssl.data.distortion import full
 from speechssl.data.manifest import Utterance
+from speechssl.data.wave_cache import WaveCache
 from speechssl.rng import rng
 
 

@@ -20,7 +20,6 @@ from speechssl.data.prepare import (
     PrepareSummary,
     ctc_frames,
     ctc_frames_needed,
-    cut_times,
     hold_out,
     inspect,
     prepare,
@@ -212,26 +211,6 @@ def test_frames_of_the_encoder(duration_s: float, frames: int) -> None:
 # ---- cutting ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("duration_s", [10.0, 10.01, 14.9, 25.0, 1234.5])
-def test_cuts_cover_everything_and_no_part_is_too_long(duration_s: float) -> None:
-    rms = np.random.default_rng(0).uniform(size=int(duration_s * 100))
-    edges = [0.0, *cut_times(rms, 0.01, duration_s, 10.0), duration_s]
-    lengths = np.diff(edges)
-    assert lengths.max() <= 10.0
-    assert lengths.min() >= 2.5
-    assert sum(lengths) == pytest.approx(duration_s)
-    assert (len(edges) == 2) == (duration_s <= 10.0)
-
-
-def test_cuts_are_made_where_it_is_quiet() -> None:
-    rms = np.ones(2500)
-    rms[780:820] = 0.01  # 7.8 s to 8.2 s
-    rms[1600:1700] = 0.2
-    first, second = cut_times(rms, 0.01, 25.0, 10.0)
-    assert 7.8 < first < 8.2
-    assert 16.0 < second < 17.0
-
-
 def test_a_long_recording_becomes_parts_that_can_be_read(tmp_path: Path) -> None:
     wave = speech(5.0, 44100)
     for pause_s in (1.5, 3.0, 4.3):
@@ -270,7 +249,7 @@ def test_blocks_do_not_change_what_is_seen(tmp_path: Path, monkeypatch: pytest.M
     recording = record(tmp_path, "x", speech(5.0, 22050), 22050)
     config = PrepareConfig(max_duration_s=2.0)
     whole = inspect(recording, config)
-    monkeypatch.setattr(audio, "BLOCK_SAMPLES", 10007)
+    monkeypatch.setattr(audio.files, "BLOCK_SAMPLES", 10007)
     blocks = inspect(recording, config)
     assert (blocks.cuts, blocks.digest, blocks.peak) == (whole.cuts, whole.digest, whole.peak)
 

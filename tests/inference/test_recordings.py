@@ -14,10 +14,8 @@ from speechssl.inference.recordings import (
     chunks,
     find_clips,
     output_names,
-    quiet_place,
     stream,
 )
-from speechssl.rng import rng
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 96000])
@@ -44,21 +42,6 @@ def test_chunks_follow_each_other_on_the_grid(record, duration_s):
     assert all(len(c.wave) <= 32000 for c in made)
     assert all(len(c.wave) >= 8000 - 320 for c in made) or len(made) == 1
     assert (len(made) > 1) == (duration_s > 2.0)
-
-
-def test_cuts_are_where_it_is_quiet():
-    wave = np.ones(16000, np.float32)
-    wave[9000:13000] = 0.01
-    assert quiet_place(wave, 4000, 16000, 10, 3200) in range(10600, 11401)
-
-
-def test_a_cut_does_not_look_at_what_lies_far_behind_it():
-    """Else a long wave would take time by the square of its length."""
-    wave = rng(0, "quiet").uniform(-1, 1, 50000)
-    wave[11000:11400] *= 0.01
-    near = quiet_place(wave, 4000, 16000, 10, 400)
-    wave[16200:] = wave[:3800] = np.nan
-    assert quiet_place(wave, 4000, 16000, 10, 400) == near == 11200
 
 
 def test_memory_is_bounded(record):

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from speechssl import audio
 from speechssl.cli import main
+from speechssl.data import wave_cache
 from speechssl.data.dataset import FaultyDataError
 from speechssl.data.index import Corpora
 from speechssl.data.manifest import Utterance, read_manifest, write_manifest
@@ -112,7 +113,7 @@ def test_what_is_damaged_under_a_run_without_a_cache(
     def no_space(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(audio, "_fill", no_space)
+    monkeypatch.setattr(wave_cache, "_fill", no_space)
     config = tolerant(pretrain_config)
 
     def run(name: str, *, dies: bool) -> Path:
@@ -207,7 +208,9 @@ def test_too_many_faults_stop_a_run_with_a_sentence(own_tones, pretrain_config, 
 @pytest.mark.filterwarnings("ignore:No wave cache:UserWarning")
 def test_too_many_faults_under_a_run(own_tones, pretrain_config, tmp_path, monkeypatch):
     train_set, valid_set = own_tones
-    monkeypatch.setattr(audio, "_need_space", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+    monkeypatch.setattr(
+        wave_cache, "_need_space", lambda *_: (_ for _ in ()).throw(OSError(28, "full"))
+    )
     at_steps(monkeypatch, step_3=lambda: [vanish(u.audio) for u in train_set[:12]])
     with pytest.raises(FaultyDataError, match=r"of 32 utterances cannot be read, more than"):
         pretrain(tolerant(pretrain_config, 0.02), train_set, tmp_path / "run", valid_set=valid_set)

@@ -1,18 +1,14 @@
-"""speechssl.audio: what is read, what is refused, and the cache of waves."""
+"""What is read of a recording, and what is refused."""
 
-import json
-import multiprocessing
 import os
-import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-import soxr
 
 from speechssl import audio
-from speechssl.audio import AudioError, WaveCache
+from speechssl.audio import AudioError, files
 
 RATE = 16000
 
@@ -89,7 +85,7 @@ def test_nothing_depends_on_the_blocks(
     path = tmp_path / f"x.{suffix}"
     soundfile.write(path, tone(0.5, rate), rate, format=container, subtype=coding)
     whole = audio.read(path)
-    monkeypatch.setattr(audio, "BLOCK_SAMPLES", 777)
+    monkeypatch.setattr(files, "BLOCK_SAMPLES", 777)
     assert np.allclose(audio.read(path), whole, atol=1e-6)
 
 
@@ -198,7 +194,7 @@ def test_blocks_are_no_larger_for_many_channels(
 ) -> None:
     path = tmp_path / "x.wav"
     soundfile.write(path, np.zeros((900, 100)), RATE)
-    monkeypatch.setattr(audio, "BLOCK_SAMPLES", 1000)
+    monkeypatch.setattr(files, "BLOCK_SAMPLES", 1000)
     _, blocks = audio.stream(path)
     assert [block.shape for block in blocks] == [(10, 100)] * 90
 
@@ -258,9 +254,9 @@ def test_the_samples_of_a_file_without_length_are_counted_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted: list[str] = []
-    count = audio._count_samples
+    count = files._count_samples
     monkeypatch.setattr(
-        audio, "_count_samples", lambda file, name: counted.append(name) or count(file, name)
+        files, "_count_samples", lambda file, name: counted.append(name) or count(file, name)
     )
     path = tmp_path / "x.flac"
     data = write_piped_flac(path, 3.0)
@@ -294,247 +290,3 @@ def test_asking_beyond_the_end_is_an_error(tmp_path: Path) -> None:
         for part in ({"start_s": time_s}, {"duration_s": time_s}):
             with pytest.raises(ValueError, match="0 or more"):
                 audio.read(path, **part)
-
-
-def test_lists_recordings_sorted_and_not_hidden_ones(tmp_path: Path) -> None:
-    for name in ("b.WAV", "a/c.opus", "a/.hidden.wav", ".git/x.wav", "a/notes.txt", "d.m4a"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-    found = [path.relative_to(tmp_path).as_posix() for path in audio.list_audio(tmp_path)]
-    assert found == ["a/c.opus", "b.WAV", "d.m4a"]
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        audio.list_audio(tmp_path / "nowhere")
-
-
-# ---- the cache ----------------------------------------------------------------------------------
-
-
-def test_folders_that_several_links_lead_to_are_listed_once(tmp_path: Path) -> None:
-    for name in ("in/b/1.wav", "in/a/2.wav", "else/3.wav"):
-        audio.write(tmp_path / name, tone(0.01), RATE)
-    (tmp_path / "in/a/up").symlink_to("..")
-    (tmp_path / "in/a/other").symlink_to(tmp_path / "in/b")
-    (tmp_path / "in/far").symlink_to(tmp_path / "else")
-    (tmp_path / "else/back").symlink_to(tmp_path / "in")
-    found = [path.relative_to(tmp_path).as_posix() for path in audio.list_audio(tmp_path / "in")]
-    assert found == ["in/a/2.wav", "in/b/1.wav", "in/far/3.wav"]
-    (tmp_path / "link").symlink_to("in")
-    assert audio.list_audio(tmp_path / "link")[0] == tmp_path / "link/a/2.wav"
-
-
-def noise(duration_s: float, rate: int, silence_s: float = 0.0) -> np.ndarray:
-    """Silence and then white noise of `rate`, at 16 kHz."""
-    wave = 0.1 * np.random.default_rng(0).standard_normal(round(duration_s * rate))
-    wave = np.concatenate([np.zeros(round(silence_s * rate)), wave])
-    return soxr.resample(wave.astype(np.float32), rate, RATE)
-
-
-@pytest.mark.parametrize(("rate", "narrow"), [(8000, True), (RATE, False)])
-@pytest.mark.parametrize("silence_s", [0.0, 17.0])
-@pytest.mark.parametrize("block_s", [0.1, 16.0])
-def test_what_a_telephone_carries_is_narrow(
-    rate: int, narrow: bool, silence_s: float, block_s: float
-) -> None:
-    wave = noise(2.0, rate, silence_s)
-    size, high = round(block_s * RATE), audio.HighBand(RATE)
-    for first in range(0, len(wave), size):
-        high.add(wave[first : first + size])
-    assert high.is_narrow == narrow
-    assert (high.share < 1e-6) == narrow
-
-
-def test_what_cannot_be_told_is_not_narrow() -> None:
-    for rate, wave in (
-        (RATE, np.zeros(RATE, np.float32)),
-        (RATE, np.full(1, 0.1, np.float32)),
-        (8000, noise(1.0, RATE)),  # a model of 8 kHz hears no more
-    ):
-        high = audio.HighBand(rate)
-        high.add(wave)
-        assert not high.is_narrow
-        assert high.share == 1
-
-
-@pytest.fixture
-def items(tmp_path: Path) -> list[audio.CacheItem]:
-    audio.write(tmp_path / "a.wav", tone(0.3), RATE)
-    audio.write(tmp_path / "b.wav", tone(0.5, 44100), 44100)
-    return [
-        (tmp_path / "a.wav", 0.0, 0.3),
-        (tmp_path / "b.wav", 0.1, 0.2),
-        (tmp_path / "b.wav", 0.0, None),
-    ]
-
-
-def same(cache: WaveCache, items: list[audio.CacheItem]) -> bool:
-    pairs = [
-        (cache.get(i), audio.read(path, start_s=start, duration_s=duration))
-        for i, (path, start, duration) in enumerate(items)
-    ]
-    return len(cache) == len(items) and all(
-        a.shape == b.shape and a.dtype == np.float32 and np.abs(a - b).max() < 2**-15
-        for a, b in pairs
-    )
-
-
-def test_cache_gives_what_read_gives(tmp_path: Path, items: list[audio.CacheItem]) -> None:
-    cache = WaveCache.build(tmp_path / "cache", items)
-    assert same(cache, items)
-    assert same(pickle.loads(pickle.dumps(cache)), items)
-    with pytest.raises(IndexError):
-        cache.get(3)
-    wave = cache.get(0)
-    wave *= 0  # a copy: the caller may distort it in place
-    assert same(cache, items)
-
-
-def test_a_cache_is_found_whatever_has_become_of_the_recordings(
-    tmp_path: Path, items: list[audio.CacheItem]
-) -> None:
-    folder = tmp_path / "cache"
-    assert same(WaveCache.find(folder, items), items)
-    assert not folder.exists()
-    built = WaveCache.build(folder, items)
-    for path in {path for path, _, _ in items}:
-        path.unlink()
-    assert np.array_equal(WaveCache.find(folder, items).get(1), built.get(1))
-
-
-def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise AssertionError("the file was decoded again")
-
-    monkeypatch.setattr(audio, "read", fail)
-
-
-def test_cache_is_used_again(
-    tmp_path: Path, items: list[audio.CacheItem], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    WaveCache.build(tmp_path / "cache", items)
-    forbid_reading(monkeypatch)
-    assert len(WaveCache.build(tmp_path / "cache", items).get(0)) == 4800
-
-
-def test_cache_follows_changes(tmp_path: Path, items: list[audio.CacheItem]) -> None:
-    folder = tmp_path / "cache"
-    WaveCache.build(folder, items)
-    audio.write(tmp_path / "a.wav", tone(0.4), RATE)
-    longer = [(tmp_path / "a.wav", 0.0, 0.4), *items[1:]]
-    assert same(WaveCache.build(folder, longer), longer)
-    assert WaveCache.build(folder, items[1:2], 8000).get(0).shape == (1600,)
-
-
-@pytest.mark.parametrize(
-    "damage", ["no index", "half an index", "half the samples", "[]", '{"num_samples": [1e999]}']
-)
-def test_half_a_cache_is_built_again(
-    tmp_path: Path, items: list[audio.CacheItem], damage: str
-) -> None:
-    folder = tmp_path / "cache"
-    WaveCache.build(folder, items)
-    (data,), (index,) = folder.glob("*.i16"), folder.glob("*.json")
-    if damage == "no index":
-        index.unlink()
-    elif damage[0] in "[{":
-        index.write_text(damage)
-    elif damage == "half an index":
-        index.write_text(index.read_text()[:20])
-    else:
-        data.write_bytes(data.read_bytes()[:1000])
-    (folder / f"{data.stem}.999999.part").write_bytes(b"left by a killed process")
-    assert same(WaveCache.build(folder, items), items)
-    assert not list(folder.glob("*.part"))
-
-
-def test_full_disk_decodes_on_read(
-    tmp_path: Path, items: list[audio.CacheItem], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    full = type("Usage", (), {"free": 10})
-    monkeypatch.setattr(audio.shutil, "disk_usage", lambda _: full)
-    with pytest.warns(UserWarning, match=r"No wave cache in .*decoded on each read"):
-        cache = WaveCache.build(tmp_path / "cache", items)
-    assert same(cache, items)
-    assert same(pickle.loads(pickle.dumps(cache)), items)
-
-
-def test_with_and_without_a_full_disk_the_same_is_heard(
-    tmp_path: Path, items: list[audio.CacheItem], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A run may begin with a full disk and go on when there is room."""
-    with monkeypatch.context() as patch:
-        patch.setattr(audio.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
-        with pytest.warns(UserWarning, match="No wave cache"):
-            without = WaveCache.build(tmp_path / "cache", items)
-    cached = WaveCache.build(tmp_path / "cache", items, keep=True)
-    assert all(np.array_equal(without.get(i), cached.get(i)) for i in range(len(items)))
-    assert not np.array_equal(cached.get(1), audio.read(items[1][0], start_s=0.1, duration_s=0.2))
-
-
-def test_disk_that_fills_up_leaves_nothing_behind(
-    tmp_path: Path, items: list[audio.CacheItem], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_space(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(audio.os, "fsync", no_space)
-    with pytest.warns(UserWarning, match="No space left"):
-        cache = WaveCache.build(tmp_path / "cache", items)
-    assert same(cache, items)
-    assert not [path for path in (tmp_path / "cache").iterdir() if path.suffix != ".lock"]
-
-
-def test_cache_names_what_it_could_not_read(tmp_path: Path, items: list[audio.CacheItem]) -> None:
-    (tmp_path / "x.wav").write_text("text")
-    bad = [(tmp_path / "gone.wav", 0.0, 0.1), (tmp_path / "x.wav", 0.0, None)]
-    for _ in range(2):  # as it is made, and as it is found
-        cache = WaveCache.build(tmp_path / "cache", [bad[0], *items, bad[1]])
-        assert cache.faults.keys() == {0, len(items) + 1}
-        assert [len(cache.get(1 + i)) for i in range(2)] == [4800, 3200]
-        with pytest.raises(AudioError, match=r"No such recording: .*gone\.wav"):
-            cache.get(0)
-        with pytest.raises(AudioError, match=r"x\.wav"):
-            cache.get(len(items) + 1)
-
-
-def test_a_part_without_a_sample_is_a_fault(tmp_path: Path, items: list[audio.CacheItem]) -> None:
-    empty = (items[0][0], 0.1, 0.0)
-    cache = WaveCache.build(tmp_path / "cache", [items[0], empty])
-    assert cache.faults.keys() == {1}
-    for some in (cache, WaveCache([items[0], empty], RATE)):
-        with pytest.raises(AudioError, match=r"a\.wav: the part from 0\.1 s on is too short"):
-            some.get(1)
-    (index,) = (tmp_path / "cache").glob("*.json")
-    told = json.loads(index.read_text())
-    index.write_text(json.dumps({**told, "faults": {}}))  # a cache of before
-    assert WaveCache.build(tmp_path / "cache", [items[0], empty], keep=True).faults.keys() == {1}
-
-
-def test_cache_is_kept_although_recordings_changed(
-    tmp_path: Path, items: list[audio.CacheItem]
-) -> None:
-    folder = tmp_path / "cache"
-    before = WaveCache.build(folder, items).get(0)
-    audio.write(tmp_path / "a.wav", np.zeros(8000, np.float32), RATE)
-    (tmp_path / "b.wav").unlink()
-    kept = WaveCache.build(folder, items, keep=True)
-    assert not kept.faults
-    assert np.array_equal(kept.get(0), before)
-    fresh = WaveCache.build(folder, items)
-    assert fresh.faults.keys() == {1, 2}
-    assert not fresh.get(0).any()
-
-
-def test_empty_cache(tmp_path: Path) -> None:
-    assert len(WaveCache.build(tmp_path / "cache", [])) == 0
-
-
-def _build(folder: Path, items: list[audio.CacheItem]) -> float:
-    return float(np.abs(WaveCache.build(folder, items).get(0)).sum())
-
-
-@pytest.mark.distributed
-def test_processes_build_one_cache_together(tmp_path: Path, items: list[audio.CacheItem]) -> None:
-    with multiprocessing.get_context("spawn").Pool(3) as pool:
-        sums = pool.starmap(_build, [(tmp_path / "cache", items)] * 6)
-    assert len(set(sums)) == 1
-    assert len(list((tmp_path / "cache").glob("*.i16"))) == 1

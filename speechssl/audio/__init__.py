@@ -1,0 +1,47 @@
+"""Sound: probe, read (crop, mono, resample), write, list, cut where it is quiet.
+
+Shapes: S samples, C channels. A wave is float32 in [-1, 1]. Everything soundfile opens is read: WAV
+of any width, FLAC, Ogg Vorbis and Opus, MP3, AIFF, AU, CAF, W64. Decoding streams in blocks, so a
+ten-hour recording costs no more memory than the part that was asked for.
+"""
+
+from speechssl.audio.bandwidth import NARROW_HZ, NARROW_SHARE, HighBand
+from speechssl.audio.files import (
+    LOUDEST,
+    AudioError,
+    AudioInfo,
+    file_state,
+    mix,
+    probe,
+    read,
+    read_bytes,
+    stream,
+    write,
+)
+from speechssl.audio.listing import FOREIGN_SUFFIXES, SUFFIXES, list_audio
+from speechssl.audio.quiet import Envelope, cut_times, quiet_place
+from speechssl.audio.resample import play_at, resampled
+
+__all__ = [
+    "FOREIGN_SUFFIXES",
+    "LOUDEST",
+    "NARROW_HZ",
+    "NARROW_SHARE",
+    "SUFFIXES",
+    "AudioError",
+    "AudioInfo",
+    "Envelope",
+    "HighBand",
+    "cut_times",
+    "file_state",
+    "list_audio",
+    "mix",
+    "play_at",
+    "probe",
+    "quiet_place",
+    "read",
+    "read_bytes",
+    "resampled",
+    "stream",
+    "write",
+]

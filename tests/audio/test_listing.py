@@ -1,0 +1,31 @@
+"""Recordings of a folder."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from speechssl import audio
+
+
+def test_lists_recordings_sorted_and_not_hidden_ones(tmp_path: Path) -> None:
+    for name in ("b.WAV", "a/c.opus", "a/.hidden.wav", ".git/x.wav", "a/notes.txt", "d.m4a"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    found = [path.relative_to(tmp_path).as_posix() for path in audio.list_audio(tmp_path)]
+    assert found == ["a/c.opus", "b.WAV", "d.m4a"]
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        audio.list_audio(tmp_path / "nowhere")
+
+
+def test_folders_that_several_links_lead_to_are_listed_once(tmp_path: Path) -> None:
+    for name in ("in/b/1.wav", "in/a/2.wav", "else/3.wav"):
+        audio.write(tmp_path / name, np.zeros(160), 16000)
+    (tmp_path / "in/a/up").symlink_to("..")
+    (tmp_path / "in/a/other").symlink_to(tmp_path / "in/b")
+    (tmp_path / "in/far").symlink_to(tmp_path / "else")
+    (tmp_path / "else/back").symlink_to(tmp_path / "in")
+    found = [path.relative_to(tmp_path).as_posix() for path in audio.list_audio(tmp_path / "in")]
+    assert found == ["in/a/2.wav", "in/b/1.wav", "in/far/3.wav"]
+    (tmp_path / "link").symlink_to("in")
+    assert audio.list_audio(tmp_path / "link")[0] == tmp_path / "link/a/2.wav"
