@@ -25,12 +25,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.checkpoint_cost import Training
 from speechssl.model.config import SIZES
-from speechssl.objectives import contrastive
+from speechssl.pretext import contrastive, masked_units
 from speechssl.training.diagnosis import gradient_norms
 from speechssl.training.loop import LoopConfig
 
-_NUMBERS = ("gumbel_numbers", "fixed_code_numbers")
-"""What the contrastive task counts beside its loss, in every update."""
+_NUMBERS = ((contrastive, "code_numbers"), (masked_units, "unit_numbers"))
+"""What these tasks count beside their loss, in every update."""
 
 
 class Stopwatch:
@@ -106,14 +106,14 @@ def _health_s(training: Training) -> float:
 @contextmanager
 def counting(change: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
     """The functions that count, changed."""
-    real = {name: getattr(contrastive, name) for name in _NUMBERS}
-    for name, function in real.items():
-        setattr(contrastive, name, change(function))
+    real = [(module, name, getattr(module, name)) for module, name in _NUMBERS]
+    for module, name, function in real:
+        setattr(module, name, change(function))
     try:
         yield
     finally:
-        for name, function in real.items():
-            setattr(contrastive, name, function)
+        for module, name, function in real:
+            setattr(module, name, function)
 
 
 def _wait() -> None:

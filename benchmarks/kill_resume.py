@@ -24,7 +24,9 @@ import torch
 from speechssl import audio
 from speechssl.data.manifest import Utterance
 from speechssl.model.config import ContextConfig, FilterbankEncoderConfig, ModelConfig
-from speechssl.objectives.contrastive import ContrastiveConfig
+from speechssl.pretext.masked_units import MaskedUnitsConfig
+from speechssl.pretext.reconstruction import ReconstructionConfig
+from speechssl.pretext.tasks import TaskConfigs
 from speechssl.rng import rng
 from speechssl.runlog import read_metrics
 from speechssl.training.loop import LoopConfig
@@ -118,7 +120,7 @@ def small_job(folder: Path, precision: str, max_steps: int) -> Job:
     )
     config = PretrainConfig(
         model=ModelConfig(FilterbankEncoderConfig(num_filters=24), context),
-        contrastive=ContrastiveConfig(quantizer="kmeans", entries=16, target_dim=16),
+        tasks=TaskConfigs((MaskedUnitsConfig(num_units=16, target_dim=16), ReconstructionConfig())),
         batch_s=4.0,
         optim=OptimConfig(lr=3e-3, warmup_steps=5),
         loop=LoopConfig(

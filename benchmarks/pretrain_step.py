@@ -194,9 +194,9 @@ class Runner:
         from speechssl.interop import huggingface as hf
         from speechssl.model.masking import span_mask
         from speechssl.model.speech_model import SpeechModel
-        from speechssl.objectives.contrastive import (
+        from speechssl.pretext.contrastive import (
             ContrastiveConfig,
-            GumbelContrastive,
+            ContrastiveTask,
             draw_negatives,
         )
         from speechssl.rng import rng
@@ -207,7 +207,7 @@ class Runner:
         self.autocast = partial(autocast, device)
         task = ContrastiveConfig(feature_penalty=0.0)
         model = SpeechModel(self.config)
-        heads = GumbelContrastive(task, model)
+        heads = ContrastiveTask(task, model)
         lengths = [round(16000 * s) for s in seconds]
         self.lengths = torch.tensor(lengths)
         self.wave = torch.zeros(len(lengths), max(lengths))
@@ -238,7 +238,7 @@ class Runner:
             return
         import transformers
 
-        fields = hf.hf_config(self.config, contrastive=asdict(task))
+        fields = hf.hf_config(self.config, contrastive=asdict(task) | {"quantizer": "gumbel"})
         theirs = transformers.Wav2Vec2ForPreTraining(transformers.Wav2Vec2Config(**fields))
         theirs.load_state_dict(hf.to_hf_state(model, heads.state_dict()))
         self.modules = theirs.to(device)
@@ -265,7 +265,7 @@ class Runner:
                 sampled_negative_indices=self.their_negatives,
             ).loss
         output = self.model(self.wave, self.lengths, mask=self.hidden)
-        result = self.heads(output, self.mask, self.negatives)
+        result = self.heads.loss(output, self.mask, self.negatives)
         return sum(term.total * term.weight for term in result.terms.values())
 
     def loss(self) -> float:
@@ -281,7 +281,7 @@ class Runner:
             else:
                 output = self.model(self.wave, self.lengths, mask=self.hidden)
                 total = float(
-                    self.heads(output, self.mask, self.negatives).terms["contrastive"].total
+                    self.heads.loss(output, self.mask, self.negatives).terms["contrastive"].total
                 )
         self.modules.train()
         return total / self.num_masked

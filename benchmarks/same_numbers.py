@@ -29,6 +29,7 @@ import json
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -72,21 +73,43 @@ FINETUNE = (
 )
 CODES = "--contrastive.entries 64 --reconstruction none"
 
+UNITS = f"{PRETRAIN} --tasks masked_units --masked_units.num_units 64"
+
+
+def _rebuilding(feature: str) -> tuple[str, str]:
+    features = f'--reconstruction.features ["{feature}"]'
+    return (
+        f"{PRETRAIN} --tasks reconstruction {features}",
+        f"{PRETRAIN} --contrastive none {features}",
+    )
+
+
 COMMANDS: dict[str, tuple[str, ...]] = {
-    "gumbel": (f"{PRETRAIN} --contrastive.quantizer gumbel {CODES}",),
+    "gumbel": (
+        f"{PRETRAIN} --tasks contrastive --contrastive.entries 64",
+        f"{PRETRAIN} --contrastive.quantizer gumbel {CODES}",
+    ),
     "kmeans": (
+        f'{UNITS} --masked_units.quantizer kmeans --masked_units.features ["mfcc","prosody"]',
         f"{PRETRAIN} --contrastive.quantizer kmeans {CODES} "
         '--contrastive.features ["mfcc","prosody"]',
     ),
-    "random": (f"{PRETRAIN} --contrastive.quantizer random {CODES}",),
+    "random": (
+        f"{UNITS} --masked_units.quantizer random",
+        f"{PRETRAIN} --contrastive.quantizer random {CODES}",
+    ),
     "teacher": (
+        f"{UNITS} --teacher {{gumbel}} --teacher_layer 1",
         f"{PRETRAIN} --contrastive.quantizer kmeans {CODES} --teacher {{gumbel}} --teacher_layer 1",
     ),
-    "logmel": (f'{PRETRAIN} --contrastive none --reconstruction.features ["logmel"]',),
-    "mfcc": (f'{PRETRAIN} --contrastive none --reconstruction.features ["mfcc"]',),
-    "prosody": (f'{PRETRAIN} --contrastive none --reconstruction.features ["prosody"]',),
-    "wave": (f'{PRETRAIN} --contrastive none --reconstruction.features ["wave"]',),
-    "both": (f"{PRETRAIN} --contrastive.entries 64",),
+    "logmel": _rebuilding("logmel"),
+    "mfcc": _rebuilding("mfcc"),
+    "prosody": _rebuilding("prosody"),
+    "wave": _rebuilding("wave"),
+    "both": (
+        f"{PRETRAIN} --masked_units.num_units 64",
+        f"{PRETRAIN} --contrastive.entries 64",
+    ),
     "plain": (f"{FINETUNE}",),
     "consistency": (f"{FINETUNE} --consistency 0.2",),
     "lora": (f"{FINETUNE} --learns lora",),
@@ -102,8 +125,17 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 ``{data}`` is the folder of the speech, ``{gumbel}`` the run of that job, ``{writer}`` the model of
 the job ``plain`` with a blank that is as likely as its letters."""
 
-METRICS: dict[str, str] = {}
-"""Metrics that were renamed: the new name, and the old one, under which they are kept."""
+RENAMED = (
+    (r"(loss/|valid/|grad_norm/)masked_units(_[a-z]+)?$", r"\1contrastive\2"),
+    (r"(valid/)?masked_units/(accuracy|chance)(_[a-z]+)?$", r"\1contrastive/\2\3"),
+    (r"(valid/)?masked_units/predicted_perplexity$", r"\1quantizer/predicted_perplexity"),
+    (r"codes/(?:masked_units|contrastive)/([a-z0-9_]+)$", r"codes/\1"),
+    (r"(loss/|valid/)contrastive_(diversity|feature_penalty)$", r"\1\2"),
+    (r"(valid/)?contrastive/(perplexity|codes_used|used)(_group_\d)?$", r"\1quantizer/\2\3"),
+    (r"valid/reconstruction/([a-z]+)_to_input$", r"valid/reconstruction/\1_to_heard"),
+)
+"""Metrics that were renamed: a pattern of the new name, and the old one, under which they are
+kept."""
 
 LEFT_OUT = ("time_s", "speed/")
 """Names, or their beginnings, of what differs from run to run."""
@@ -238,9 +270,17 @@ def read_records(run: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl without what differs from run to run, by their old names."""
     records = []
     for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-        values = {METRICS.get(k, k): v for k, v in json.loads(line).items()}
+        values = {_old_name(k): v for k, v in json.loads(line).items()}
         records.append({k: v for k, v in values.items() if not k.startswith(LEFT_OUT)})
     return records
+
+
+def _old_name(metric: str) -> str:
+    """The name under which a metric is kept."""
+    for new, old in RENAMED:
+        if match := re.match(new, metric):
+            return match.expand(old)
+    return metric
 
 
 def let_write(model: Path, out: Path) -> None:

@@ -76,7 +76,8 @@ def main() -> None:
         "batches": args.batches,
         "audio_s_per_s": {name: statistics.median(values) for name, values in speeds.items()},
         "ratio": statistics.median(ratios),
-        "padding_share": 1 - sum(b.num_samples for b in real) / sum(b.heard.numel() for b in real),
+        "padding_share": 1
+        - sum(b.num_samples for b in real) / sum(b.distorted.numel() for b in real),
     }
     print(json.dumps(result, indent=2))
     if args.json:
@@ -106,7 +107,11 @@ def cut(batch: Batch, index: int, batch_s: float) -> Batch:
 
     lengths = torch.full((10,), samples)
     return replace(
-        batch, heard=pieces(batch.heard), clean=pieces(batch.clean), lengths=lengths, index=index
+        batch,
+        distorted=pieces(batch.distorted),
+        clean=pieces(batch.clean),
+        lengths=lengths,
+        index=index,
     )
 
 

@@ -1,5 +1,6 @@
 """The public functions, and that importing them is quick."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -40,3 +41,8 @@ def test_load_transcribe_extract(tiny_models, record):
 def test_a_folder_that_is_no_model(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no config\.json"):
         speechssl.load(tmp_path)
+
+
+def test_a_recipe_of_before_is_told_what_to_import():
+    with pytest.raises(ImportError, match=r"speechssl\.pretext now"):
+        importlib.import_module("speechssl.objectives.contrastive")

@@ -473,7 +473,7 @@ def speech(record, tmp_path) -> Path:
 def test_pretrain_and_finetune(speech, tmp_path, capsys):
     first, second, third = (tmp_path / name for name in ("first", "second", "third"))
     data = ("--train", speech, speech, "--max-steps", 2, "--seed", 5)
-    contrast = ("--contrastive.entries", 4)
+    contrast = ("--masked-units.num-units", 4)
     assert run("pretrain", *data, *SMALL, *contrast, "--optim.lr", "1e-4", "--out", first) == 0
     assert f"Best model: {first}/best" in capsys.readouterr().out
     config = json.loads((first / "config.json").read_text())
@@ -497,7 +497,7 @@ def test_pretrain_and_finetune(speech, tmp_path, capsys):
 def test_of_several_processes_the_first_one_speaks(speech, tmp_path, capsys, monkeypatch):
     data = ("--train", speech, "--max-steps", 1, "--out", tmp_path / "run", *SMALL)
     monkeypatch.setenv("RANK", "1")
-    assert run("pretrain", *data, "--contrastive.entries", 4) == 0
+    assert run("pretrain", *data, "--masked-units.num-units", 4) == 0
     assert capsys.readouterr().out == ""
 
 
@@ -526,15 +526,15 @@ def test_recipes(speech, tmp_path, monkeypatch, fails):
     (folder / "pretrain.py").write_text(
         "from dataclasses import replace\n"
         "from speechssl.training.pretrain import PretrainConfig\n\n\n"
-        "def tiny():\n    return replace(PretrainConfig(), mask_share=0.5)\n\n\n"
-        "def other():\n    return replace(PretrainConfig(), mask_share=0.25)\n"
+        "def tiny():\n    return replace(PretrainConfig(), batch_s=5.0)\n\n\n"
+        "def other():\n    return replace(PretrainConfig(), batch_s=2.5)\n"
     )
     monkeypatch.chdir(tmp_path)
-    steps = ("--train", speech, *SMALL, "--contrastive.entries", 4, "--max-steps", 1)
+    steps = ("--train", speech, *SMALL, "--masked-units.num-units", 4, "--max-steps", 1)
     for name, share in (("mine", 0.5), ("mine:other", 0.25), (folder / "pretrain.py", 0.5)):
         out = tmp_path / str(share) / Path(name).name
         assert run("pretrain", *steps, "--recipe", name, "--out", out) == 0
-        assert json.loads((out / "config.json").read_text())["mask_share"] == share
+        assert json.loads((out / "config.json").read_text())["batch_s"] == 10 * share
     line = fails(2, "pretrain", *steps, "--recipe", "mine:big", "--out", tmp_path / "x")
     assert "has no recipe 'big'; it has " in line
     assert "tiny, other" in line
@@ -556,7 +556,7 @@ def test_the_size_is_that_of_the_model_to_start_from():
 def test_settings_without_effect_are_refused(speech, tmp_path, fails):
     first, out = tmp_path / "first", ("--out", tmp_path / "x")
     data = ("--train", speech, "--max-steps", 1)
-    assert run("pretrain", *data, *SMALL, "--contrastive.entries", 4, "--out", first) == 0
+    assert run("pretrain", *data, *SMALL, "--masked-units.num-units", 4, "--out", first) == 0
     for recipe in (first / "config.json", "mboshi:tiny"):
         line = fails(2, "pretrain", *data, "--recipe", recipe, "--size", "small", *out)
         assert f"--size small changes nothing of the recipe {recipe}" in line
@@ -580,7 +580,7 @@ def test_settings_without_effect_are_refused(speech, tmp_path, fails):
 
 
 def test_report(speech, tmp_path, capsys, fails):
-    steps = ("--train", speech, *SMALL, "--contrastive.entries", 4, "--max-steps", 2)
+    steps = ("--train", speech, *SMALL, "--masked-units.num-units", 4, "--max-steps", 2)
     assert run("pretrain", *steps, "--out", tmp_path / "run") == 0
     capsys.readouterr()
     assert run("report", tmp_path / "run") == 0
@@ -609,7 +609,7 @@ def test_an_interrupted_run_is_saved_and_goes_on(number, code, speech, tmp_path)
     """Ctrl-C, which the terminal sends to the loader processes as well, and a cluster's notice."""
     out = tmp_path / "run"
     arguments = [
-        *("pretrain", "--train", speech, *SMALL, "--contrastive.entries", 4, "--out", out),
+        *("pretrain", "--train", speech, *SMALL, "--masked-units.num-units", 4, "--out", out),
         *("--loop.num-workers", 1, "--loop.log-every", 1, "--max-steps", 200),
     ]
     command = [sys.executable, "-m", "speechssl.cli", *map(str, arguments)]

@@ -35,8 +35,9 @@ LOOP = LoopConfig(max_steps=2, num_validations=1, num_workers=0)
 @pytest.fixture(autouse=True)
 def _in_a_moment(monkeypatch):
     """Runs of two updates, one after the other in this process."""
-    task = replace(pretraining.tiny().contrastive, entries=4, target_dim=8)
-    first = replace(pretraining.tiny(), model=MICRO, contrastive=task, loop=LOOP, precision="fp32")
+    tasks = pretraining.tiny().tasks
+    tasks = tasks.having(replace(tasks["masked_units"], num_units=4, target_dim=8))
+    first = replace(pretraining.tiny(), model=MICRO, tasks=tasks, loop=LOOP, precision="fp32")
     second = finetuning.FinetuneConfig(model=MICRO, loop=LOOP, precision="fp32")
     monkeypatch.setattr(pretraining, "preset", lambda _: first)
     monkeypatch.setattr(finetuning, "preset", lambda _: second)

@@ -2,7 +2,7 @@
 
     roof      everything not named below: cli, serve, report, ... may import all
     third     training, inference
-    second    objectives, data, decoding, interop, scoring
+    second    pretext, data, decoding, interop, scoring
     first     model, checkpoint
     ground    audio, text, rng, config, shapes, distributed, runlog, device, files
 
@@ -32,7 +32,7 @@ FLOORS = {
     "device": 0,
     "model": 1,
     "checkpoint": 1,
-    "objectives": 2,
+    "pretext": 2,
     "data": 2,
     "decoding": 2,
     "interop": 2,
@@ -138,7 +138,7 @@ def test_every_exception_is_needed():
         ("speechssl.checkpoint", "from speechssl.model.heads import X", False),  # the exception
         ("speechssl.data.prepare", "import speechssl.audio", False),
         ("speechssl.data.prepare", "from speechssl.scoring.wer import X", True),  # sideways
-        ("speechssl.data.prepare", "from ..objectives import loss", True),
+        ("speechssl.data.prepare", "from ..pretext import task", True),
         ("speechssl.data.prepare", "from . import manifest", False),
         ("speechssl.data.prepare", "def f():\n    from speechssl.cli import main", True),
         ("speechssl.data.prepare", "from speechssl import load", True),  # the public API is roof

@@ -100,8 +100,12 @@ def test_a_recipe_is_a_config_that_can_be_written_and_read(task: str, name: str)
 def test_a_pretraining_step(name: str, waves: Waves) -> None:
     config = load_recipe(name, "pretrain", "", PretrainConfig)
     assert config is not None
-    fewer = config.contrastive and replace(config.contrastive, entries=8, num_negatives=5)
-    config = replace(config, model=shortened(config.model), contrastive=fewer, precision="fp32")
+    tasks = config.tasks
+    if "contrastive" in tasks:
+        tasks = tasks.having(replace(tasks["contrastive"], entries=8, num_negatives=5))
+    if "masked_units" in tasks:
+        tasks = tasks.having(replace(tasks["masked_units"], num_units=8))
+    config = replace(config, model=shortened(config.model), tasks=tasks, precision="fp32")
     torch.manual_seed(0)
     work = PretrainWork(
         replace(config, device="cpu"), SpeechModel(config.model), waves, waves, torch.device("cpu")

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 from speechssl.data.distortion import none as no_distortion
 from speechssl.model import config as model_config
-from speechssl.objectives.contrastive import ContrastiveConfig
+from speechssl.pretext.contrastive import ContrastiveConfig
+from speechssl.pretext.task import MaskConfig
+from speechssl.pretext.tasks import TaskConfigs
 from speechssl.training.loop import LoopConfig
 from speechssl.training.optim import OptimConfig
 from speechssl.training.pretrain import PretrainConfig, preset
@@ -26,23 +28,24 @@ def base() -> PretrainConfig:
     """
     return PretrainConfig(
         model=model_config.base(),
-        contrastive=ContrastiveConfig(
-            quantizer="gumbel",
-            target_dim=256,
-            num_negatives=100,
-            temperature=0.1,
-            groups=2,
-            entries=320,
-            diversity_weight=0.1,
-            feature_penalty=10.0,
-            gumbel_start=2.0,
-            gumbel_end=0.5,
-            gumbel_decay=0.999995,
+        tasks=TaskConfigs(
+            (
+                ContrastiveConfig(
+                    target_dim=256,
+                    num_negatives=100,
+                    temperature=0.1,
+                    groups=2,
+                    entries=320,
+                    diversity_weight=0.1,
+                    feature_penalty=10.0,
+                    gumbel_start=2.0,
+                    gumbel_end=0.5,
+                    gumbel_decay=0.999995,
+                ),
+            )
         ),
-        reconstruction=None,
         distortion=no_distortion(),
-        mask_share=0.65,
-        mask_span=10,
+        mask=MaskConfig(share=0.65, span=10),
         encoder_grad_scale=0.1,
         batch_s=87.5,
         max_crop_s=15.625,

@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from speechssl.objectives.contrastive import ContrastiveConfig
-from speechssl.objectives.reconstruction import ReconstructionConfig
+from speechssl.pretext.masked_units import MaskedUnitsConfig
+from speechssl.pretext.reconstruction import ReconstructionConfig
+from speechssl.pretext.tasks import TaskConfigs
 from speechssl.training.pretrain import PretrainConfig, preset
 
 
@@ -13,10 +14,12 @@ def tiny() -> PretrainConfig:
     config = preset("tiny")
     return replace(
         config,
-        contrastive=ContrastiveConfig(
-            quantizer="kmeans", entries=256, features=("mfcc", "prosody")
+        tasks=TaskConfigs(
+            (
+                MaskedUnitsConfig(quantizer="kmeans", num_units=256, features=("mfcc", "prosody")),
+                ReconstructionConfig(features=("logmel", "prosody")),
+            )
         ),
-        reconstruction=ReconstructionConfig(features=("logmel", "prosody")),
         loop=replace(config.loop, budget_minutes=120.0),
     )
 

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from dataclasses import replace
 
 from speechssl.commands.exits import EXIT_DONE
 from speechssl.commands.training import (
@@ -24,6 +25,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_training_options(parser)
     parser.add_argument("--init", metavar="MODEL", help="go on from this model's weights")
     parser.add_argument(
+        "--tasks",
+        nargs="+",
+        metavar="NAME[=WEIGHT]",
+        help="the pretext tasks (contrastive, masked_units, reconstruction), each with its weight "
+        "in the loss; default: those of the recipe or the size",
+    )
+    parser.add_argument(
         "--profile",
         action="store_true",
         help="first say where the time of a step goes, and write a trace to RUN/profile",
@@ -40,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
     init = open_model(args.init) if args.init else None
     size = choose_size(args, init.speech.config if init else None)
     config = load_recipe(args.recipe, "pretrain", size, PretrainConfig) or preset(size)
+    if args.tasks:
+        config = replace(config, tasks=config.tasks.chosen(args.tasks))
     if init is not None:
         config = going_on(config, init)
     config = override(config, [*loop_settings(args), *pairs(args.overrides)], option_names(args))

@@ -36,12 +36,16 @@ class Batch:
     ids: tuple[str, ...]
     texts: tuple[str, ...]
     """Empty strings where there is no transcript."""
-    heard: Tensor
-    """(B, S) float32, perhaps distorted."""
+    distorted: Tensor
+    """(B, S) float32; `clean` itself where nothing is distorted."""
     clean: Tensor
-    """(B, S) float32; the same tensor as `heard` where nothing is distorted."""
+    """(B, S) float32."""
     lengths: Tensor
     """(B,) int64 samples."""
+    items: tuple[int, ...] = ()
+    """Numbers of the utterances among those of the :class:`Waves`."""
+    starts: tuple[int, ...] = ()
+    """First sample of each in its utterance: a crop begins on the frame grid of the model."""
     faults: tuple[tuple[str, str], ...] = ()
     """``(id, why)`` of utterances that could not be read; each has another one in its place."""
 
@@ -167,11 +171,15 @@ class PlannedBatches(Dataset[Batch]):
         *,
         seed: int,
         max_crop_s: float | None = None,
+        hop_samples: int = 1,
         speeds: Sequence[float] = (1.0,),
         distortion: DistortionConfig | None = None,
         pool: DistortionPool | None = None,
     ) -> None:
+        """`hop_samples`: crops begin at its multiples, so that frames of a crop are frames of the
+        whole utterance."""
         self.waves, self.plan, self.seed, self.speeds = waves, plan, seed, speeds
+        self.hop_samples = hop_samples
         self.max_crop = round(max_crop_s * waves.sample_rate) if max_crop_s else None
         self.distortion, self.pool = distortion, pool
 
@@ -181,11 +189,15 @@ class PlannedBatches(Dataset[Batch]):
         faults: list[tuple[str, str]] = []
         read = [self._read(reading, i, faults) for i in planned.members.tolist()]
         members = [item for item, _ in read]
-        clean = [self._crop(self._play(wave, reading, i), reading, i) for i, wave in read]
+        played = [self._play(wave, reading, i) for i, wave in read]
+        starts = [
+            self._crop_start(len(w), reading, i) for w, i in zip(played, members, strict=True)
+        ]
+        clean = [w[start:][: self.max_crop] for w, start in zip(played, starts, strict=True)]
         padded, lengths = shapes.pad_waves(clean)
-        heard = padded
+        distorted = padded
         if self.distortion is not None:
-            heard, _ = shapes.pad_waves(
+            distorted, _ = shapes.pad_waves(
                 [self._distort(w, reading, i) for w, i in zip(clean, members, strict=True)]
             )
         chosen = [self.waves.utterances[i] for i in members]
@@ -193,9 +205,11 @@ class PlannedBatches(Dataset[Batch]):
             index=planned.number,
             ids=tuple(u.id for u in chosen),
             texts=tuple(u.text or "" for u in chosen),
-            heard=heard,
+            distorted=distorted,
             clean=padded,
             lengths=lengths,
+            items=tuple(members),
+            starts=tuple(starts),
             faults=tuple(faults),
         )
 
@@ -227,11 +241,13 @@ class PlannedBatches(Dataset[Batch]):
         speed = self.speeds[int(rng(self.seed, "speed", reading, item).integers(len(self.speeds)))]
         return wave if speed == 1 else play_at(wave, speed)
 
-    def _crop(self, wave: np.ndarray, reading: int, item: int) -> np.ndarray:
-        if self.max_crop is None or len(wave) <= self.max_crop:
-            return wave
-        start = int(rng(self.seed, "crop", reading, item).integers(len(wave) - self.max_crop + 1))
-        return wave[start : start + self.max_crop]
+    def _crop_start(self, num_samples: int, reading: int, item: int) -> int:
+        """The first sample of a crop of an utterance, drawn anew in each epoch."""
+        if self.max_crop is None or num_samples <= self.max_crop:
+            return 0
+        generator = rng(self.seed, "crop", reading, item)
+        start = int(generator.integers(num_samples - self.max_crop + 1))
+        return start - start % self.hop_samples
 
     def _distort(self, wave: np.ndarray, reading: int, item: int) -> np.ndarray:
         assert self.distortion is not None

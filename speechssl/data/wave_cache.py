@@ -122,6 +122,10 @@ class WaveCache:
         """The file with the samples; None where there is none, and each read decodes."""
         return self._data
 
+    def num_samples(self) -> np.ndarray | None:
+        """(N,) int64, 0 for what could not be read; None where there is no cache."""
+        return np.diff(self._offsets) if self._items is None else None
+
     def __len__(self) -> int:
         return len(self._offsets) - 1 if self._items is None else len(self._items)
 

@@ -10,7 +10,7 @@ stacked convolutions reach into it. A batch of unequal lengths through such a mo
 here what theirs gives for each utterance alone.
 
 Heads cross the wall as plain dicts (the fields of ``ContrastiveConfig``, the state of
-``GumbelContrastive``), since the objectives are another room.
+``ContrastiveTask``), since the objectives are another room.
 """
 
 import re
@@ -160,7 +160,7 @@ class ImportedWeights:
     head: dict[str, Tensor] | None
     """Of ``CTCHead``, its rows in their vocabulary's order; None where there was no ``lm_head``."""
     contrastive: dict[str, Tensor] | None
-    """Of ``GumbelContrastive``; None where the checkpoint was not one for pretraining."""
+    """Of ``ContrastiveTask``; None where the checkpoint was not one for pretraining."""
 
 
 # --- configs --------------------------------------------------------------------------------------
@@ -446,7 +446,7 @@ def to_hf_state(
 
     Args:
         model: gives a Wav2Vec2Model, or a Wav2Vec2ForCTC if it has a head.
-        contrastive: the state of ``GumbelContrastive``; with it, a Wav2Vec2ForPreTraining.
+        contrastive: the state of ``ContrastiveTask``; with it, a Wav2Vec2ForPreTraining.
         old_weight_norm: name the positional convolution's weights as torch did before 2.0
             (``weight_g`` and ``weight_v``), which transformers reads as well.
         family: the model type, as in :func:`hf_config`.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from speechssl.data.manifest import Utterance
 from speechssl.data.unknown import find_unknown
 from speechssl.decoding.greedy import greedy_decode
-from speechssl.objectives.ctc import ctc_loss
+from speechssl.pretext.ctc import ctc_loss
 from speechssl.probing.representation import Representation
 from speechssl.probing.result import Rate
 from speechssl.rng import rng

@@ -15,7 +15,7 @@ from speechssl.data.manifest import Utterance
 from speechssl.inference.extract import Layers, extract_all
 from speechssl.inference.recordings import Clip
 from speechssl.model.speech_model import SpeechModel
-from speechssl.objectives.features import HOP_S, NUM_MELS, log_mel, power_spectrum
+from speechssl.pretext.features import HOP_S, NUM_MELS, log_mel, power_spectrum
 from speechssl.rng import torch_seed
 
 LOG_MEL = "log-mel"

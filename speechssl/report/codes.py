@@ -47,7 +47,7 @@ def codes_section(runs: Sequence[Run]) -> str:
     writer = min(writers, key=lambda run: run.valid_cer or math.inf, default=None)
     blocks = []
     for number, run in enumerate(runs):
-        if run.task == "pretrain" and run.config.get("contrastive") is not None:
+        if run.task == "pretrain" and (run.counts or run.has_codes):
             maps = f'<div class="charts">{_usage(run)}</div>' if run.counts else _uncounted(run)
             characters = _characters(run, writer)
             blocks.append(run_block(number, run, maps + characters))
@@ -67,11 +67,15 @@ def _uncounted(run: Run) -> str:
 
 
 def _usage(run: Run) -> str:
-    """A heat map of each kind of counts but the targets, which are a column of the others."""
-    history = run.counts.get("targets", [])
-    right = _shares(history)[-1] if history else None
-    kinds = [kind for kind in sorted(run.counts) if kind != "targets"]
-    return "".join(_usage_map(run, kind, right) for kind in kinds)
+    """A heat map of each kind of counts but the targets, which are a column of the predictions."""
+    maps = []
+    for kind in sorted(run.counts):
+        if "/targets" in kind:
+            continue
+        targets = run.counts.get(kind.replace("/predicted", "/targets"), [])
+        is_prediction = "/predicted" in kind and bool(targets)
+        maps.append(_usage_map(run, kind, _shares(targets)[-1] if is_prediction else None))
+    return "".join(maps)
 
 
 def _shares(history: Sequence[tuple[int, list[int]]]) -> np.ndarray:
@@ -82,7 +86,7 @@ def _shares(history: Sequence[tuple[int, list[int]]]) -> np.ndarray:
 
 
 def _usage_map(run: Run, kind: str, right: np.ndarray | None) -> str:
-    """Codes down, validations across; `right` (V,) are the shares of the true codes."""
+    """Codes down, validations across; `right` (V,) are the shares of the targets."""
     steps = [step for step, _ in run.counts[kind]]
     shares = _shares(run.counts[kind])
     num_codes = shares.shape[1]
@@ -94,15 +98,16 @@ def _usage_map(run: Run, kind: str, right: np.ndarray | None) -> str:
     x_ticks = [(i, f"{steps[i]:,}") for i in shown]
     ranks = shares[-1]
     title, hint = (
-        f"Codes of {kind.replace('_', ' ')}",
+        f"Codes of {kind.replace('/', ', ').replace('_', ' ')}",
         "Rows: codes, the commonest at the end on top",
     )
     if right is not None and len(right) == num_codes:
         shares = np.concatenate([shares, np.zeros((1, num_codes)), right[None]])
-        columns += ["", f"right: {_usage_in_words(right)}"]
-        x_ticks = [*x_ticks[:-1], (num_steps + 1, "right")]
+        columns += ["", f"targets: {_usage_in_words(right)}"]
+        x_ticks = [*x_ticks[:-1], (num_steps + 1, "targets")]
         ranks = right
-        title, hint = "Codes guessed", "Rows: codes, the commonest true one on top"
+        name = kind.split("/")[0].replace("_", " ")
+        title, hint = f"Predicted codes of {name}", "Rows: codes, the commonest target on top"
     order = np.argsort(-ranks, kind="stable")
     figure = heat_map(
         np.sqrt(shares[:, order].T * num_codes / _FULL_COLOUR),
@@ -113,7 +118,7 @@ def _usage_map(run: Run, kind: str, right: np.ndarray | None) -> str:
         x_label="updates",
     )
     return (
-        f'<figure class="card"><figcaption><h4>{title}</h4><p>Of the hidden frames of each '
+        f'<figure class="card"><figcaption><h4>{title}</h4><p>Of the masked frames of each '
         f"validation. {hint}; the stronger the colour, the more often: full where a code "
         f"has {_FULL_COLOUR} times its even share.</p></figcaption>{figure}"
         "</figure>"
@@ -170,32 +175,37 @@ def _characters(run: Run, writer: Run | None) -> str:
     except CannotShowError as error:
         return f'{title}<p class="note">{escape(str(error))}</p>'
     shown = "".join(
-        _meanings_block(meanings, run.name, f"group {i}" if len(groups) > 1 else "")
-        for i, meanings in enumerate(groups)
+        _meanings_block(meanings, run.name, name if len(groups) > 1 else "")
+        for name, meanings in groups.items()
     )
     rough = ""
     if writer.valid_cer is None or writer.valid_cer > _ROUGH_CER:
-        rough = " It writes so badly that this says little."
+        rough = " Its error rate is so high that this says little."
+    minutes = next(iter(groups.values())).audio_s / 60
     note = (
-        f"{groups[0].audio_s / 60:.1f} minutes of speech, aligned by {writer.name}; a frame "
-        f"belongs to the character that is nearest within {1000 * _NEAR_S:.0f} ms, "
+        f"{minutes:.1f} minutes of speech, aligned by {writer.name}; a frame belongs "
+        f"to the character that is nearest within {1000 * _NEAR_S:.0f} ms, "
         f"{_NO_CHARACTER} is none and \N{OPEN BOX} the space.{rough}"
     )
     return f'{title}<p class="note">{escape(note)}</p>{shown}'
 
 
-def code_meanings(run: Run, writer: Run) -> list[CodeMeanings]:
-    """For each group of the codes of `run`: on what they fall in what `writer` validates on.
+def code_meanings(run: Run, writer: Run) -> dict[str, CodeMeanings]:
+    """For each group of codes of each task of `run`, by name: on which characters they fall in what
+    `writer` validates on.
 
     Raises CannotShowError where a model is missing, the recordings are gone or have no transcripts.
     """
     opened = open_pretraining(run)
     checkpoint, waves = open_recogniser(writer)
     if waves.sample_rate != opened.model.config.sample_rate:
-        raise CannotShowError(f"{run.name} and {writer.name} hear speech at different rates.")
+        raise CannotShowError(
+            f"{run.name} and {writer.name} take speech at different sample rates."
+        )
     num_weights = sum(p.numel() for p in checkpoint.model.parameters())
     most_s = _MOST_AUDIO_S / (10 if num_weights > LARGE else 1)
-    tallies: list[Counter[tuple[str, int]]] = []
+    tallies: dict[str, Counter[tuple[str, int]]] = {}
+    sizes = {task.name: task.num_codes for task in opened.tasks}
     audio_s, num_read = 0.0, 0
     for item, utterance in enumerate(waves.utterances):
         if audio_s >= most_s:
@@ -209,20 +219,18 @@ def code_meanings(run: Run, writer: Run) -> list[CodeMeanings]:
         if frames is None:
             continue
         audio_s += utterance.duration_s
-        codes = opened.codes(wave)  # (T, G)
-        tallies = tallies or [Counter() for _ in range(codes.shape[1])]
-        for tally, column in zip(tallies, codes.T.tolist(), strict=True):
-            tally.update(zip(frames, column, strict=True))
+        for task, codes in opened.codes(wave).items():  # (T, G)
+            for group, column in enumerate(codes.T.tolist()):
+                name = f"{task} {group}"
+                tallies.setdefault(name, Counter()).update(zip(frames, column, strict=True))
     if not num_read:
         raise gone(writer, waves)
     if not tallies:
         raise CannotShowError(f"No transcript fits into what {writer.name} validates on.")
-    return [_meanings(tally, _num_codes(opened), audio_s) for tally in tallies]
-
-
-def _num_codes(opened: Pretraining) -> int:
-    assert opened.contrastive is not None
-    return opened.contrastive.config.entries
+    return {
+        name.replace("_", " "): _meanings(tally, sizes[name.split(" ")[0]], audio_s)
+        for name, tally in tallies.items()
+    }
 
 
 def _frame_characters(
@@ -234,7 +242,7 @@ def _frame_characters(
         alignment = align(log_probs(checkpoint, wave).numpy(), tokenizer.encode(text))
     except ValueError:
         return None
-    num_frames = int(opened.speech(wave).frames)
+    num_frames = int(opened.inputs(wave).frames)
     times = (np.arange(num_frames) + 0.5) * opened.model.hop_s
     numbers = nearest_tokens(alignment, model.hop_s, times)
     symbols = [tokenizer.symbols[t.id].replace(SPACE, "\N{OPEN BOX}") for t in alignment.tokens]

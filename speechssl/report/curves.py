@@ -1,14 +1,16 @@
 """What was logged, as charts: one a metric, with all runs in it.
 
 A metric is one thing however it was measured: ``loss/contrastive`` in training and
-``valid/contrastive`` are drawn in the same chart. What has no entry in the catalogue gets a chart
-too, under its own name.
+``valid/contrastive`` are drawn in the same chart. The charts of pretext tasks come from the tasks'
+signals. What has no entry in the catalogue gets a chart too, under its own name.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from types import MappingProxyType
 
+from speechssl.pretext.signal import Signal
 from speechssl.report.charts import Axis, Line, colour_class, line_chart, number_text
 from speechssl.report.runs import Run
 
@@ -56,30 +58,6 @@ _CATALOGUE = {
         _RATE,
     ),
     "total": Metric("Total loss", "Pretext tasks", "Weighted sum of the tasks.", _LOSS, True),
-    "contrastive": Metric(
-        "Contrastive loss",
-        "Pretext tasks",
-        "Nats per masked frame. Dotted: that of whoever cannot tell the true code.",
-        _LOSS,
-        True,
-    ),
-    "contrastive/accuracy": Metric(
-        "Contrastive accuracy",
-        "Pretext tasks",
-        "Masked frames whose true code scored highest.",
-        _RATE,
-    ),
-    "quantizer/perplexity": Metric(
-        "Code perplexity",
-        "Codes",
-        "How many codes are in use, evenly counted. A fall towards 1 is collapse.",
-    ),
-    "quantizer/predicted_perplexity": Metric(
-        "Codes guessed",
-        "Codes",
-        "How many codes the guesses are spread over. Near 1 it always guesses the same.",
-    ),
-    "quantizer/codes_used": Metric("Codes used", "Codes", "Different codes within a batch."),
     "health/rank": Metric(
         "Effective rank",
         "Representation",
@@ -114,7 +92,7 @@ _CATALOGUE = {
         "Of the encoder frames' mean square, from frame to frame.",
         Axis(percent=True),
     ),
-    "mask/share": Metric("Hidden frames", "Optimisation", "Share of all frames.", _RATE),
+    "mask/share": Metric("Masked frames", "Optimisation", "Share of all frames.", _RATE),
     "lr": Metric("Learning rate", "Optimisation", "Of the schedule.", Axis(from_zero=True)),
     "grad_norm": Metric("Gradient norm", "Optimisation", "Before clipping.", Axis(may_be_log=True)),
     "speed/audio_s_per_s": Metric(
@@ -130,25 +108,19 @@ _CATALOGUE = {
 }
 
 
-_DISTANCES = {
-    "masked": "Rebuilt to clean where it was hidden",
-    "unmasked": "Rebuilt to clean where it was heard",
-    "masked_mean": "For comparison: each bin's mean to clean where it was hidden",
-    "unmasked_mean": "For comparison: each bin's mean to clean where it was heard",
-    "copy": "For comparison: what was heard to clean",
-    "to_heard": "Rebuilt to what was heard: small where the model only copies",
-}
-
-
 def curves_section(runs: Sequence[Run]) -> str:
     """The charts of all runs, in groups; a sentence where nothing has been logged."""
     if not runs:
         return ""
     head = '<section id="curves"><h2>Curves</h2>'
     by_group: dict[str, list[str]] = {}
-    for key in _keys(runs):
-        metric = metric_of(key)
-        by_group.setdefault(metric.group, []).append(_card(key, metric, runs))
+    signals = {signal.metric: signal for run in runs for signal in run.signals}
+    levels = {signal.metric: signal.chance for signal in signals.values() if signal.chance}
+    levels["ctc"] = "ctc/chance"
+    for key in _keys(runs, signals, levels):
+        metric = metric_of(key, signals)
+        card = _card(key, metric, runs, levels.get(key, ""))
+        by_group.setdefault(metric.group, []).append(card)
     if not by_group:
         return f'{head}<p class="note">Nothing has been logged yet.</p></section>'
     blocks = [
@@ -166,10 +138,6 @@ def curves_section(runs: Sequence[Run]) -> str:
     return f'{head}<p class="note">{note}</p>{"".join(blocks)}</section>'
 
 
-_LEVELS = {"contrastive": "contrastive/chance", "ctc": "ctc/chance"}
-"""What is drawn in another metric's chart, for comparison."""
-
-
 def key_of(name: str, run: Run) -> tuple[str, bool]:
     """The metric of a logged name, and whether it is validation's measure of it."""
     measured = name.startswith("valid/")
@@ -179,43 +147,42 @@ def key_of(name: str, run: Run) -> tuple[str, bool]:
     return key, measured
 
 
-def metric_of(key: str) -> Metric:
-    """From the catalogue, else made from the name."""
+def metric_of(key: str, signals: Mapping[str, Signal] = MappingProxyType({})) -> Metric:
+    """From the catalogue or a task's signal, else made from the name."""
     if key in _CATALOGUE:
         return _CATALOGUE[key]
+    if key in signals:
+        return _of_signal(signals[key])
     words = key.replace("/", " ").replace("_", " ").strip()
-    title = words[:1].upper() + words[1:]
-    if key.startswith("reconstruction_"):
-        feature, _, frames = key.removeprefix("reconstruction_").rpartition("_")
-        told = {"masked": "of frames that were hidden", "unmasked": "of frames that were heard"}
-        if frames in told:
-            title = f"Reconstruction of {feature.replace('_', ' ')}, {frames}"
-            hint = f"Clean features {told[frames]}, distance."
-            return Metric(title, "Pretext tasks", hint, _LOSS, True)
-    if key.startswith("reconstruction/"):
-        feature, _, what = key.removeprefix("reconstruction/").partition("_")
-        if what in _DISTANCES:
-            hint = f"{_DISTANCES[what]}, mean absolute distance in distorted validation."
-            return Metric(f"Rebuilt {feature}: {what.replace('_', ' ')}", _OTHER, hint)
     if key.startswith("grad_norm/"):
         return Metric(f"Gradient norm of {words.removeprefix('grad norm ')}", _OTHER)
-    groups = {"quantizer": "Codes", "health": "Representation", "speed": "Speed"}
-    groups |= {"contrastive": "Pretext tasks"}
-    return Metric(title, groups.get(key.split("/")[0], _OTHER))
+    groups = {"health": "Representation", "speed": "Speed"}
+    return Metric(words[:1].upper() + words[1:], groups.get(key.split("/")[0], _OTHER))
 
 
-def _keys(runs: Sequence[Run]) -> list[str]:
-    """All metrics, those of the catalogue first and in its order."""
+def _of_signal(signal: Signal) -> Metric:
+    title = signal.title[:1].upper() + signal.title[1:]
+    group = "Codes" if signal.unit == "count" else "Pretext tasks"
+    axis = {"share": _RATE, "count": Axis()}.get(signal.unit, _LOSS)
+    return Metric(title, group, signal.hint, axis, signal.better == "lower")
+
+
+def _keys(
+    runs: Sequence[Run], signals: Mapping[str, Signal], levels: Mapping[str, str]
+) -> list[str]:
+    """All metrics: those of the catalogue first and in its order, then those of signals."""
     found = dict.fromkeys(key_of(name, run)[0] for run in runs for name in run.series)
-    for metric, level in _LEVELS.items():
+    for metric, level in levels.items():
         if metric in found:
             found.pop(level, None)
-    known = [key for key in _CATALOGUE if key in found]
-    return known + [key for key in found if key not in _CATALOGUE]
+    ordered = [key for key in (*_CATALOGUE, *signals) if key in found]
+    return ordered + [key for key in found if key not in ordered]
 
 
-def _card(key: str, metric: Metric, runs: Sequence[Run]) -> str:
-    lines = [line for number, run in enumerate(runs) for line in _lines(key, metric, run, number)]
+def _card(key: str, metric: Metric, runs: Sequence[Run], level: str) -> str:
+    lines = [
+        line for number, run in enumerate(runs) for line in _lines(key, metric, run, number, level)
+    ]
     chart = line_chart(lines, metric.axis, x_label="updates", title=metric.title)
     return (
         f'<figure class="card"><figcaption><h4>{escape(metric.title)}</h4>'
@@ -223,8 +190,8 @@ def _card(key: str, metric: Metric, runs: Sequence[Run]) -> str:
     )
 
 
-def _lines(key: str, metric: Metric, run: Run, number: int) -> list[Line]:
-    """Training's and validation's line of a run, those that exist."""
+def _lines(key: str, metric: Metric, run: Run, number: int, level: str) -> list[Line]:
+    """Training's and validation's line of a run, and the chance line `level`; those that exist."""
     lines = []
     for name, points in run.series.items():
         found, measured = key_of(name, run)
@@ -232,7 +199,7 @@ def _lines(key: str, metric: Metric, run: Run, number: int) -> list[Line]:
             is_marked = measured and metric.lower_is_better and len(points) > 1
             best = min(points, key=lambda point: point[1]) if is_marked else None
             lines.append(Line(run.name, points, number, measured, best))
-        elif measured and found == _LEVELS.get(key):
+        elif measured and found == level:
             lines.append(Line(run.name, points, number, level=True))
     return sorted(lines, key=lambda line: line.measured)
 

@@ -6,22 +6,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from speechssl.data.dataset import Waves
+from speechssl.data.dataset import Batch, Waves
 from speechssl.data.manifest import Utterance, read_manifest
 from speechssl.data.wave_cache import WaveCache
 from speechssl.model.speech_model import SpeechModel
-from speechssl.objectives.contrastive import (
-    ContrastiveTask,
-    FixedCodesContrastive,
-    GumbelContrastive,
-    build_contrastive,
-)
-from speechssl.objectives.features import CleanSpeech
-from speechssl.objectives.reconstruction import ReconstructionTask
+from speechssl.pretext.inputs import Inputs
+from speechssl.pretext.task import Resources
+from speechssl.pretext.tasks import Tasks
 from speechssl.report.runs import Run
-from speechssl.training.pretrain import PretrainConfig, load_teacher
+from speechssl.training.pretrain import PretrainConfig
+from speechssl.training.pretrain_work import load_teacher
 from speechssl.training.resume import newest_weights
 from speechssl.training.runfolder import VALID_SET, from_json
+from speechssl.training.units import compute_units
 
 
 class CannotShowError(ValueError):
@@ -34,32 +31,33 @@ class Pretraining:
 
     config: PretrainConfig
     model: SpeechModel
-    contrastive: ContrastiveTask | None
-    reconstruction: ReconstructionTask | None
+    tasks: Tasks
 
-    def speech(self, wave: np.ndarray) -> CleanSpeech:
-        """The features of a wave (S,)."""
-        config, lengths = self.model.config, torch.tensor([len(wave)])
-        return CleanSpeech(
-            torch.from_numpy(wave)[None],
-            lengths,
-            self.model.frame_lengths(lengths),
-            config.hop_samples,
-            config.sample_rate,
+    def inputs(
+        self, wave: np.ndarray, distorted: np.ndarray | None = None, seed: int = 0
+    ) -> Inputs:
+        """What the tasks see of one utterance (S,), whose masks are a function of `seed`."""
+        clean = torch.from_numpy(wave)[None]  # (1, S)
+        noisy = clean if distorted is None else torch.from_numpy(distorted)[None]
+        batch = Batch(seed, ("",), ("",), noisy, clean, torch.tensor([len(wave)]))
+        return Inputs(
+            self.model,
+            batch,
+            device=torch.device("cpu"),
+            seed=0,
+            mask=self.config.mask,
+            mask_purpose="report-mask",
+            keep_hidden=self.tasks.needs.hidden,
+            units=lambda name, x: compute_units(self.tasks, x)[name],
         )
 
     @torch.no_grad()
-    def codes(self, wave: np.ndarray) -> np.ndarray:
-        """(T, G) int64, the code of each frame of a wave (S,); of fixed codes the first codebook's
-        alone."""
-        clean = self.speech(wave)
-        if isinstance(self.contrastive, FixedCodesContrastive):
-            found = self.contrastive.codes(clean)[0, :, :1]
-        else:
-            assert isinstance(self.contrastive, GumbelContrastive)
-            latents = self.model(clean.wave, clean.lengths).latents[0]  # (T, C)
-            found = self.contrastive.quantizer(latents).codes
-        return found.numpy()
+    def codes(self, wave: np.ndarray) -> dict[str, np.ndarray]:
+        """By task, of those that have codes: (T, G) int64, the code of each frame of a wave
+        (S,)."""
+        x = self.inputs(wave)
+        found = {task.name: task.codes(x) for task in self.tasks}
+        return {name: codes[0].numpy() for name, codes in found.items() if codes is not None}
 
 
 def open_pretraining(run: Run) -> Pretraining:
@@ -75,19 +73,14 @@ def open_pretraining(run: Run) -> Pretraining:
     try:
         config = from_json(PretrainConfig, run.config)
         model = SpeechModel(config.model)
-        contrastive = reconstruction = None
-        if config.contrastive is not None:
-            contrastive = build_contrastive(config.contrastive, model, load_teacher(config))
-        if config.reconstruction is not None:
-            reconstruction = ReconstructionTask(config.reconstruction, model)
-        parts = {"model": model, "contrastive": contrastive, "reconstruction": reconstruction}
-        modules = torch.nn.ModuleDict({k: part for k, part in parts.items() if part is not None})
+        tasks = Tasks(config.tasks, model, Resources(load_teacher(config)))
+        modules = torch.nn.ModuleDict({"model": model, **tasks.modules()})
         modules.load_state_dict(weights)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CannotShowError(f"The checkpoint of {run.name} cannot be opened: {reason}") from error
     modules.eval()
-    return Pretraining(config, model, contrastive, reconstruction)
+    return Pretraining(config, model, tasks)
 
 
 def open_valid_set(run: Run, sample_rate: int) -> Waves:

@@ -15,7 +15,7 @@ from speechssl.checkpoint import Checkpoint, find_model, load_model
 from speechssl.data.dataset import Waves
 from speechssl.decoding.align import TokenSpan, align
 from speechssl.decoding.greedy import greedy_decode
-from speechssl.objectives.features import HOP_S, log_mel, power_spectrum
+from speechssl.pretext.features import HOP_S, log_mel, power_spectrum
 from speechssl.report.blocks import example_blocks
 from speechssl.report.charts import number_text
 from speechssl.report.opened import CannotShowError, gone, open_valid_set, read_wave

@@ -1,4 +1,4 @@
-"""What a run folder holds, read for the page without loading torch or the model."""
+"""What a run folder holds, read for the page without loading the model."""
 
 import json
 import math
@@ -9,8 +9,12 @@ from typing import Any
 
 from speechssl.model import config as model_config
 from speechssl.model.config import ContextConfig
+from speechssl.pretext.signal import Signal, read_signals
+from speechssl.pretext.tasks import TASKS, TaskConfigs
 from speechssl.runlog import read_metrics
+from speechssl.training.runfolder import from_json
 from speechssl.training.verdict import Verdict, judge
+from speechssl.training.version_0_1 import upgraded_config, upgraded_records
 
 
 @dataclass(frozen=True)
@@ -37,13 +41,21 @@ class Run:
     model: dict[str, Any]
     """The config of that model, else the one in the settings."""
     num_parameters: int | None
+    signals: tuple[Signal, ...] = ()
+    """Of its pretext tasks: how their metrics are to be read."""
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether one of its pretext tasks has codes."""
+        names = self.config.get("tasks") or {}
+        return any(name in TASKS and TASKS[name].has_codes for name in names)
 
     @property
     def task(self) -> str:
         """``pretrain``, ``finetune``, or "" where the folder does not tell."""
         if task := self.meta.get("task"):
             return str(task)
-        if "contrastive" in self.config or "loss/total" in self.series:
+        if "tasks" in self.config or "loss/total" in self.series:
             return "pretrain"
         return "finetune" if "tokenizer" in self.config or "loss/ctc" in self.series else ""
 
@@ -88,18 +100,20 @@ def read_run(folder: Path, name: str) -> Run:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no run folder {folder}.")
-    config = _read_json(folder / "config.json")
+    config = upgraded_config(_read_json(folder / "config.json"))
     if not (folder / "metrics.jsonl").exists() and "loop" not in config:
         raise ValueError(_not_a_run(folder))
     lines, damaged_from = _read_lines(folder)
     records = [m for m in lines if isinstance(m, dict) and isinstance(m.get("step"), int)]
+    records = upgraded_records(records, config)
+    signals = read_signals(folder) or _signals_of(config)
     place = next((p for p in ("best", "model") if (folder / p / "meta.json").exists()), "model")
     return Run(
         name=name,
         folder=folder,
         series=_series(records),
         counts=_counts(records),
-        verdict=judge(records, config),
+        verdict=judge(records, config, signals),
         damaged_from=damaged_from,
         steps=int(max((m["step"] for m in records), default=0)),
         elapsed_s=float(max((m.get("time_s", 0.0) for m in records), default=0.0)),
@@ -107,7 +121,16 @@ def read_run(folder: Path, name: str) -> Run:
         meta=_read_json(folder / place / "meta.json"),
         model=_read_json(folder / place / "config.json").get("model") or config.get("model") or {},
         num_parameters=_count_parameters(folder / place / "model.safetensors"),
+        signals=signals,
     )
+
+
+def _signals_of(config: dict[str, Any]) -> tuple[Signal, ...]:
+    """Of a run that has no file of them, from its tasks; none where they are not known here."""
+    try:
+        return from_json(TaskConfigs, config["tasks"], "tasks").signals
+    except (KeyError, ValueError, TypeError):
+        return ()
 
 
 def _read_lines(folder: Path) -> tuple[list[Any], int | None]:

@@ -12,7 +12,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from speechssl.objectives.features import HOP_S, mel_bands
+from speechssl.pretext.features import HOP_S, mel_bands
 
 _NUM_ROUNDS = 32
 

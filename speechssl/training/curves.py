@@ -2,11 +2,12 @@
 torch.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
+
+from speechssl.pretext.signal import Signal
 
 MOST_OF_CHANCE = 0.98
 """A loss above this share of the chance line is at chance."""
@@ -31,8 +32,14 @@ class Finding:
 class Curves:
     """The logged numbers by name, and the settings they were logged under."""
 
-    def __init__(self, records: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> None:
-        self.config = config
+    def __init__(
+        self,
+        records: Sequence[Mapping[str, Any]],
+        config: Mapping[str, Any],
+        signals: Sequence[Signal] = (),
+    ) -> None:
+        """`signals`: those of the run's pretext tasks."""
+        self.config, self.signals = config, signals
         self._series: dict[str, list[tuple[int, float]]] = {}
         for record in records:
             for name, value in record.items():
@@ -86,24 +93,14 @@ class Curves:
         return median(value for _, value in points) if points else None
 
     def setting(self, name: str) -> Any:
-        """A setting by its dotted name; None where it is not there."""
+        """A setting by its dotted name, of a task by ``TASK.FIELD``; None where it is not there."""
         place: Any = self.config
+        tasks = self.config.get("tasks")
+        if isinstance(tasks, Mapping) and name.split(".")[0] in tasks:
+            place = tasks
         for part in name.split("."):
             place = place.get(part) if isinstance(place, Mapping) else None
         return place
-
-
-def features(curves: Curves) -> list[str]:
-    names = curves.names("valid/reconstruction/")
-    stems = [n.rsplit("/", 1)[1] for n in names if n.endswith(("_masked", "_unmasked"))]
-    return list(dict.fromkeys(stem.rsplit("_", 1)[0] for stem in stems))
-
-
-def share_of_mean(curves: Curves, feature: str, where: str) -> float | None:
-    """The distance of what is rebuilt over that of each bin's mean."""
-    stem = f"valid/reconstruction/{feature}_{where}"
-    error, mean = curves.last(stem), curves.last(f"{stem}_mean")
-    return None if error is None or not mean else error / mean
 
 
 def late_change(curves: Curves, name: str) -> float | None:
@@ -131,17 +128,3 @@ def levels_text(curves: Curves) -> str:
     return ", ".join(f"{what} {db:.0f} dB" for what, db in levels.items() if db is not None) + (
         " of full scale (speech is between -40 and -15)"
     )
-
-
-def chance_line(curves: Curves) -> float | None:
-    """The contrastive loss at chance (the entropy of the targets), in nats; as logged, else from
-    the settings."""
-    if (logged := curves.last("valid/contrastive/chance")) is not None:
-        return logged
-    if not curves.points("valid/contrastive"):
-        return None
-    if curves.setting("contrastive.quantizer") == "gumbel":
-        return math.log(1 + (curves.setting("contrastive.num_negatives") or 100))
-    if (used := curves.last("valid/quantizer/perplexity")) is not None:  # version 0.1 logged this
-        return math.log(used)
-    return math.log(curves.setting("contrastive.entries") or 320)

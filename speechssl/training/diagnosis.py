@@ -13,9 +13,6 @@ from torch import Tensor, nn
 from speechssl import distributed, shapes
 from speechssl.data.dataset import Batch
 from speechssl.model.speech_model import SpeechOutput
-from speechssl.objectives.contrastive import perplexity
-from speechssl.objectives.features import CleanSpeech
-from speechssl.objectives.reconstruction import ReconstructionTask
 from speechssl.rng import rng
 from speechssl.scoring.wer import character_errors
 
@@ -130,65 +127,6 @@ def spread(frames: Tensor) -> float:
     """Share of the mean square of frames (N, D) that differs from frame to frame, in [0, 1]."""
     varies = (frames - frames.mean(0)).square().mean()
     return float(varies / frames.square().mean().clamp_min(1e-12))
-
-
-def code_health(tallies: dict[str, Tensor]) -> dict[str, float]:
-    """What the counts of codes over a whole validation say; see :class:`..loss.TaskLoss`.
-
-    Fixed codes: ``contrastive/chance``, the loss of whoever knows how frequent each code is but
-    does not listen (the entropy of the targets, nats), and ``quantizer/predicted_perplexity``.
-    Learned ones: ``quantizer/perplexity_group_N`` and ``quantizer/used_group_N`` of each group.
-    """
-    found = {}
-    for name, tally in tallies.items():
-        if name == "targets":
-            found["contrastive/chance"] = float(perplexity(tally).log())
-        elif name == "predicted":
-            found["quantizer/predicted_perplexity"] = float(perplexity(tally))
-        else:
-            found[f"quantizer/perplexity_{name}"] = float(perplexity(tally))
-            found[f"quantizer/used_{name}"] = float((tally > 0).sum())
-    return found
-
-
-@torch.no_grad()
-def reconstruction_health(
-    task: ReconstructionTask,
-    output: SpeechOutput,
-    mask: Tensor,
-    clean: CleanSpeech,
-    heard: CleanSpeech,
-) -> dict[str, float]:
-    """How far the rebuilt features are from the clean ones, beside what needs no learning.
-
-    Args:
-        task, output, mask: as in its loss; `output` is of the distorted speech.
-        clean, heard: the speech before and after the distortion.
-
-    Returns:
-        Mean absolute distances, by ``reconstruction/FEATURE_...``: ``masked`` and ``unmasked``
-        (rebuilt to clean), ``masked_mean`` and ``unmasked_mean`` (the mean of each bin to clean;
-        it is zero, as features are centred), ``copy`` (heard to clean) and ``to_heard`` (rebuilt to
-        heard), both on unmasked frames.
-    """
-    mask = mask.to(output.context.device)
-    unmasked = shapes.length_mask(output.lengths, mask.shape[1]) & ~mask
-    found = {}
-    for name in task.config.features:
-        target, given = clean.features(name), heard.features(name)  # (B, T, dim)
-        rebuilt = task.rebuild(name, output.context)
-        distances = {
-            "masked": (rebuilt - target)[mask],
-            "masked_mean": target[mask],
-            "unmasked": (rebuilt - target)[unmasked],
-            "unmasked_mean": target[unmasked],
-            "copy": (given - target)[unmasked],
-            "to_heard": (rebuilt - given)[unmasked],
-        }
-        for what, values in distances.items():
-            if values.numel():
-                found[f"reconstruction/{name}_{what}"] = float(values.abs().mean())
-    return found
 
 
 @torch.no_grad()

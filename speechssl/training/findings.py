@@ -3,7 +3,7 @@
 import math
 from statistics import median
 
-from speechssl.training.curves import Curves, Finding, features, levels_text, lr_note, share_of_mean
+from speechssl.training.curves import Curves, Finding, levels_text, lr_note
 from speechssl.training.findings_ctc import (
     MOST_UNKNOWN,
     ctc_at_chance,
@@ -15,7 +15,8 @@ from speechssl.training.findings_ctc import (
     unknown_share,
 )
 from speechssl.training.findings_pretext import (
-    codebook_collapse,
+    collapsed,
+    far_from_anything,
     memorises_pretext,
     pretext_at_chance,
 )
@@ -24,9 +25,6 @@ _LEAST_SPREAD = 0.01
 """Frames that differ by less of their mean square are all the same."""
 
 _LEAST_RANK = 2.0
-
-_FAR_FROM_ANYTHING = 2.0
-"""A fresh model, which rebuilds about nothing, is at 1."""
 
 _SILENCE_DB = -75.0
 """Level below which 16 bits hold little but rounding."""
@@ -45,13 +43,7 @@ def diverging(curves: Curves) -> Finding | None:
     if steps:
         reason = f"At update {min(steps)} the loss or its gradient was not a finite number."
         return Finding("diverging", (reason,), f"{advice} Look at the recordings it named.")
-    far = [(share_of_mean(curves, f, "unmasked") or 0.0, f) for f in features(curves)]
-    if far and max(far)[0] > _FAR_FROM_ANYTHING:
-        share, feature = max(far)
-        reason = (
-            f"The rebuilt {feature} is {100 * share:.0f} % as far from the clean speech as the "
-            "mean of each bin is: a fresh model is nearer."
-        )
+    if reason := far_from_anything(curves):
         return Finding("diverging", (reason,), advice)
     first, low, last = curves.early(name), curves.lowest(name), curves.late(name)
     if first is None or low is None or last is None or len(curves.values(name)) < 5:
@@ -124,7 +116,8 @@ def latents_collapsed(curves: Curves) -> Finding | None:
         "latents collapsed",
         tuple(evidence),
         "Listen to a few recordings: silence gives such latents. Else lower the learning rate, "
-        "the weight decay and contrastive.feature_penalty, which pull everything to zero.",
+        "the weight decay and a feature penalty (--contrastive.feature-penalty), which pull "
+        "everything to zero.",
     )
 
 
@@ -185,5 +178,5 @@ def starved(curves: Curves) -> Finding | None:
     )
 
 
-_NOTHING_LEARNED = (codebook_collapse, latents_collapsed, only_blanks, at_chance)
+_NOTHING_LEARNED = (collapsed, latents_collapsed, only_blanks, at_chance)
 """Where a loss that blew up and came back leads."""

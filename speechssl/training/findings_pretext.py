@@ -1,70 +1,68 @@
-"""What can be wrong with a pretraining, from its curves: a codebook that has collapsed, a loss at
-chance, a reconstruction that copies. Needs no torch.
-"""
+"""What can be wrong with a pretraining, from the signals of its tasks. Needs no torch."""
 
-import math
+import re
 
-from speechssl.training.curves import (
-    CHANCE_ADVICE,
-    MOST_OF_CHANCE,
-    Curves,
-    Finding,
-    chance_line,
-    features,
-    lr_note,
-    share_of_mean,
-)
+from speechssl.pretext.signal import Signal
+from speechssl.training.curves import CHANCE_ADVICE, MOST_OF_CHANCE, Curves, Finding, lr_note
 
-_DENOISES = 0.1
-"""Share of the distortion that a reconstruction must have removed, to be no copy of its input."""
+_LEARNED_BY_HEART = 0.8
+"""Share of the chance line below which a training loss has left it."""
 
 
-def codebook_collapse(curves: Curves) -> Finding | None:
-    """Few codes in use."""
-    entries = curves.setting("contrastive.entries") or 320
-    evidence = []
-    for name in curves.names("valid/quantizer/perplexity_"):
-        value, group = curves.last(name), name.rsplit("_", 1)[1]
-        if value is not None and value < max(2.0, 0.03 * entries):
-            evidence.append(
-                f"Group {group} of the codebook uses {value:.1f} of its {entries} codes "
-                "(perplexity over the validation set)."
-            )
-    if not evidence:
+def collapsed(curves: Curves) -> Finding | None:
+    """A signal that fell to where its task has collapsed."""
+    fallen = []
+    for signal in curves.signals:
+        value = curves.last(f"valid/{signal.metric}")
+        if signal.collapsed_below is not None and value is not None:
+            fallen += [signal] if value < signal.collapsed_below else []
+    return _finding(curves, fallen)
+
+
+def alarmed(curves: Curves) -> Finding | None:
+    """A signal that gives an alarm in two validations one after the other, where there are two: one
+    may be a close call."""
+    loud = []
+    for signal in curves.signals:
+        latest = curves.values(f"valid/{signal.metric}")[-2:]
+        if signal.alarm_from is not None and latest and min(latest) >= signal.alarm_from:
+            loud.append(signal)
+    return _finding(curves, loud)
+
+
+def _finding(curves: Curves, signals: list[Signal]) -> Finding | None:
+    """One finding from signals that have the same name for it."""
+    if not signals:
         return None
-    return Finding(
-        "codebook collapse",
-        tuple(evidence),
-        "Raise contrastive.diversity_weight "
-        f"(now {curves.setting('contrastive.diversity_weight')}; 0.1 is usual), lower the learning "
-        "rate, or take fixed targets, which cannot collapse: --contrastive.quantizer kmeans.",
+    name = signals[0].finding
+    evidence = tuple(filled(s.evidence, curves) for s in signals if s.finding == name)
+    return Finding(name, evidence, filled(signals[0].advice, curves))
+
+
+def far_from_anything(curves: Curves) -> str:
+    """The sentence for a signal that is worse than any fresh model; '' where none is."""
+    worst: tuple[float, Signal] | None = None
+    for signal in curves.signals:
+        ratio = ratio_to_chance(curves, signal)
+        if signal.worst_ratio is not None and ratio is not None and ratio > signal.worst_ratio:
+            worst = max(worst or (0.0, signal), (ratio, signal), key=lambda found: found[0])
+    if worst is None:
+        return ""
+    ratio, signal = worst
+    return (
+        f"The {signal.title} is {100 * ratio:.0f} % of what {signal.chance_of} reaches: a fresh "
+        "model is nearer."
     )
 
 
 def pretext_at_chance(curves: Curves) -> Finding | None:
-    """Predictions that are no better than without the audio."""
+    """A task that has learned nothing, by none of its signals."""
     evidence = []
-    loss, chance = curves.last("valid/contrastive"), chance_line(curves)
-    contrasts = loss is not None and chance is not None
-    if loss is not None and chance is not None and loss > MOST_OF_CHANCE * chance:
-        evidence.append(
-            f"The contrastive loss in validation is {loss:.3f}; a model that knows how frequent "
-            f"the targets are, and ignores the audio, reaches {chance:.3f}."
-        )
-        used = curves.last("valid/quantizer/predicted_perplexity")
-        if used is not None:
-            evidence.append(
-                f"Its guesses are spread over {used:.1f} codes (perplexity), the targets over "
-                f"{math.exp(chance):.1f}."
-            )
-    for feature in features(curves):
-        shares = [share_of_mean(curves, feature, where) for where in ("masked", "unmasked")]
-        told = [share for share in shares if share is not None]
-        if told and min(told) > MOST_OF_CHANCE and (evidence or not contrasts):
-            evidence.append(
-                f"The {feature} is rebuilt no better than by the mean of each bin (distance "
-                f"{100 * min(told):.0f} % of its)."
-            )
+    for signals in _by_task(curves).values():
+        ratios = [(signal, ratio_to_chance(curves, signal)) for signal in signals]
+        known = [(signal, ratio) for signal, ratio in ratios if ratio is not None]
+        if known and all(ratio > MOST_OF_CHANCE for _, ratio in known):
+            evidence += [_at_chance(curves, signal) for signal, _ in known]
     if not evidence or memorises_pretext(curves):
         return None
     norms = [(n.split("/")[1], curves.late(n)) for n in curves.names("grad_norm/")]
@@ -74,52 +72,53 @@ def pretext_at_chance(curves: Curves) -> Finding | None:
     return Finding("at chance", tuple(evidence), CHANCE_ADVICE + lr_note(curves) + ".")
 
 
+def _at_chance(curves: Curves, signal: Signal) -> str:
+    value, chance = curves.last(f"valid/{signal.metric}"), curves.last(f"valid/{signal.chance}")
+    return (
+        f"The {signal.title} in validation is {value:.3f}; {signal.chance_of} reaches {chance:.3f}."
+    )
+
+
+def _by_task(curves: Curves) -> dict[str, list[Signal]]:
+    """Signals that have a chance line, by task."""
+    found: dict[str, list[Signal]] = {}
+    for signal in curves.signals:
+        if signal.chance and signal.better == "lower":
+            found.setdefault(signal.task, []).append(signal)
+    return found
+
+
+def ratio_to_chance(curves: Curves, signal: Signal) -> float | None:
+    """The latest value over its chance line; None where one was not logged or chance is 0."""
+    if not signal.chance or signal.better == "higher":
+        return None
+    value, chance = curves.last(f"valid/{signal.metric}"), curves.last(f"valid/{signal.chance}")
+    return None if value is None or not chance else value / chance
+
+
 def memorises_pretext(curves: Curves) -> bool:
-    """Whether training fell far below a validation that is at chance."""
-    chance, loss = chance_line(curves), curves.last("valid/contrastive")
-    now = curves.late("loss/contrastive")
-    if chance is None or now is None or loss is None:
-        return False
-    return loss > MOST_OF_CHANCE * chance and now < 0.8 * chance
+    """Whether a task's training loss fell far below a validation that is at chance."""
+    for signals in _by_task(curves).values():
+        for signal in signals:
+            ratio = ratio_to_chance(curves, signal)
+            chance = curves.last(f"valid/{signal.chance}")
+            now = curves.late(signal.training) if signal.training else None
+            if ratio is None or chance is None or now is None:
+                continue
+            if ratio > MOST_OF_CHANCE and now < _LEARNED_BY_HEART * chance:
+                return True
+    return False
 
 
-def copy(curves: Curves) -> Finding | None:
-    """A reconstruction that passes its input on."""
-    for feature in features(curves):
-        stem = f"valid/reconstruction/{feature}_"
-        names = ("unmasked", "to_heard", "copy", "unmasked_mean", "masked", "masked_mean")
-        validations = list(zip(*(curves.values(stem + name) for name in names), strict=False))
-        # In two validations one after the other, where there are two: one may be a close call.
-        if not validations or not all(_is_copy(*values) for values in validations[-2:]):
-            continue
-        error, given, copied, _, hidden, hidden_mean = validations[-1]
-        return Finding(
-            "reconstruction is a copy",
-            (
-                f"On frames that are not masked, the rebuilt {feature} is {given:.3f} from the "
-                f"input and {error:.3f} from the clean speech; copying the input would give "
-                f"{copied:.3f}.",
-                f"On masked frames it is no help: {100 * hidden / hidden_mean:.0f} % of the "
-                "distance that the mean of each bin has.",
-            ),
-            "Give it something to repair: raise reconstruction.masked_weight and mask_share, and "
-            "distort the input (distortion).",
-        )
-    return None
+def filled(text: str, curves: Curves) -> str:
+    """``{NAME}`` replaced by the latest validation's value of a metric, else by a setting;
+    ``{NAME:%}`` in percent."""
 
+    def value(match: re.Match[str]) -> str:
+        name, _, form = match[1].partition(":")
+        found = curves.last(f"valid/{name}")
+        if found is None:
+            return str(curves.setting(name))
+        return f"{100 * found:.1f} %" if form else f"{found:.3f}"
 
-def _is_copy(
-    error: float, given: float, copied: float, mean: float, hidden: float, hidden_mean: float
-) -> bool:
-    """Whether what is rebuilt follows the input on unmasked frames and nothing on masked ones.
-
-    All are distances: rebuilt to clean, rebuilt to input, input to clean and mean to clean on
-    unmasked frames, rebuilt and mean to clean on masked ones. By the triangle inequality ``given -
-    error`` lies between ``-copied`` (a copy) and ``copied`` (all distortion is removed), which is
-    the scale on which a reconstruction that repairs is told from one that copies; how near it comes
-    to either says how well it is trained.
-    """
-    if not mean or not hidden_mean:
-        return False
-    follows, guesses = 1 - error / mean, 1 - hidden / hidden_mean
-    return follows >= 0.1 and guesses <= 0.5 * follows and given - error <= _DENOISES * copied
+    return re.sub(r"\{([^{}]+)\}", value, text)

@@ -34,7 +34,7 @@ from speechssl.model.config import FilterbankEncoderConfig, ModelConfig
 from speechssl.model.heads import CTCHead
 from speechssl.model.masking import channel_mask, span_mask
 from speechssl.model.speech_model import CTCModel, SpeechModel
-from speechssl.objectives.ctc import ctc_chance, ctc_loss, disagreement
+from speechssl.pretext.ctc import ctc_chance, ctc_loss, disagreement
 from speechssl.rng import rng, torch_seed
 from speechssl.scoring.wer import EvalResult, score
 from speechssl.text import (
@@ -475,7 +475,7 @@ class FinetuneWork:
             wave_lengths = batch.lengths.repeat(views)
             with autocast(self.device, self.config.precision):
                 log_probs, _ = self.model(
-                    send(batch.heard, self.device).repeat(views, 1),
+                    send(batch.distorted, self.device).repeat(views, 1),
                     send(wave_lengths, self.device),
                     encoder_grad_scale=0.0 if self._encoder_frozen(done) else 1.0,
                     **self._masks(done, wave_lengths, batch.index),
@@ -547,7 +547,7 @@ class FinetuneWork:
             batch = self.valid_batches[index]
             with autocast(self.device, self.config.precision):
                 log_probs, lengths = self.model(
-                    batch.heard.to(self.device), batch.lengths.to(self.device)
+                    batch.distorted.to(self.device), batch.lengths.to(self.device)
                 )
             spelled = [self.tokenizer.encode(text) for text in batch.texts]
             known = [i for i, ids in enumerate(spelled) if UNKNOWN_ID not in ids]
@@ -569,7 +569,7 @@ class FinetuneWork:
         middle_batch = self.valid_batches[self.valid_batches.plan.num_batches // 2]
         with autocast(self.device, self.config.precision):
             output = self.model.speech(
-                middle_batch.heard.to(self.device),
+                middle_batch.distorted.to(self.device),
                 middle_batch.lengths.to(self.device),
                 keep_hidden=True,
             )
@@ -582,6 +582,11 @@ class FinetuneWork:
             metrics["unknown/characters"] = self.unknown.share
             metrics["unknown/utterances"] = len(self.unknown.ids) / self.unknown.num_utterances
         return self.result.cer, metrics
+
+    @property
+    def higher_is_better(self) -> frozenset[str]:
+        """None: error rates and losses."""
+        return frozenset()
 
     def counts(self) -> dict[str, list[int]]:
         """Nothing: there are no codes."""

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from speechssl import distributed
+from speechssl.config.names import nearest
 from speechssl.data.dataset import Batch, PlannedBatches, load_batches
 from speechssl.fields import check_fields
 from speechssl.runlog import RunLog
@@ -37,6 +38,7 @@ from speechssl.training.resume import (
     newest_state,
 )
 from speechssl.training.runfolder import differences, write_config
+from speechssl.training.version_0_1 import upgraded_config
 
 _INTERRUPTED, _PREEMPTED = 1, 2
 _MOST_WORKERS = 1024
@@ -71,6 +73,9 @@ class LoopConfig:
     too."""
     keep_every: int = 0
     """States of every so many updates are kept for good; 0: none."""
+    select_by: str = ""
+    """The metric of the validation by which the best model is chosen, e.g. ``masked_units`` or
+    ``cer``; '': the weighted loss in pretraining, the character error rate in fine-tuning."""
     patience: int = 0
     """Validations without a better score after which the run ends; 0: never."""
     num_workers: int = 1
@@ -133,6 +138,11 @@ class Work(Protocol):
 
     def validate(self, step: int) -> tuple[float, dict[str, float]]:
         """``(score, metrics)``; a lower score is better."""
+        ...
+
+    @property
+    def higher_is_better(self) -> frozenset[str]:
+        """Metrics of the validation of which a higher value is better."""
         ...
 
     def counts(self) -> dict[str, list[int]]:
@@ -303,7 +313,7 @@ def train(
                 log.metrics(progress.step, clock.elapsed_s, {**means, **norms, **level, "lr": lr})
                 log.progress(progress.step, progress.max_steps, _shown(means, clock, progress))
             if progress.step >= progress.max_steps or _due(progress, loop):
-                metrics = _validate(work, progress, run, log, clock)
+                metrics = _validate(work, progress, run, log, clock, loop.select_by)
                 budget.validated()
                 if loop.patience and _stale(progress, loop):
                     log.say(f"No better score in {loop.patience} validations: the run ends here.")
@@ -371,18 +381,21 @@ def _check_same(run: Path, before: Progress, fresh: Progress) -> None:
 def _deciding(config: dict[str, Any], free: set[str]) -> dict[str, Any]:
     """The settings on which a run's numbers depend: those of the loop that are `free` may change
     when it goes on."""
-    loop = {k: v for k, v in config.get("loop", {}).items() if k not in free}
-    return {**config, "loop": loop}
+    config = upgraded_config(config)
+    loop = {"select_by": "", **config.get("loop", {})}  # version 0.1 had none
+    return {**config, "loop": {k: v for k, v in loop.items() if k not in free}}
 
 
 def _validate(
-    work: Work, progress: Progress, run: Path, log: RunLog, clock: Clock
+    work: Work, progress: Progress, run: Path, log: RunLog, clock: Clock, select_by: str
 ) -> dict[str, float]:
     """Score the model, keep it as the latest and perhaps as the best; the metrics."""
     work.modules.eval()
     score, metrics = work.validate(progress.step)
     middle = work.valid_batches.plan.num_batches // 2
     metrics["data/level_db"] = level_db([work.valid_batches[middle]])
+    if select_by:
+        score = _chosen_score(select_by, metrics, work.higher_is_better)
     work.modules.train()
     best = progress.best_score is None or score < progress.best_score
     if best:
@@ -404,6 +417,15 @@ def _validate(
     if sample := work.sample():
         log.say(sample)
     return metrics
+
+
+def _chosen_score(name: str, metrics: dict[str, float], higher: frozenset[str]) -> float:
+    """The metric that `select_by` names, negated where a higher one is better."""
+    if name not in metrics:
+        raise ValueError(
+            f"loop.select_by {name!r} is not a metric of the validation. {nearest(name, metrics)}"
+        )
+    return -metrics[name] if name in higher else metrics[name]
 
 
 def _due(progress: Progress, loop: LoopConfig) -> bool:
@@ -468,7 +490,7 @@ class _Window:
 
 
 def _padding(batch: Batch) -> float:
-    return 1 - batch.num_samples / max(batch.heard.numel(), 1)
+    return 1 - batch.num_samples / max(batch.distorted.numel(), 1)
 
 
 def _shown(means: dict[str, float], clock: Clock, progress: Progress) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from speechssl.training.curves import Curves, chance_line, features, levels_text, percent
+from speechssl.pretext.signal import Signal
+from speechssl.training.curves import Curves, levels_text, percent
 
 _MUCH_PADDING = 0.25
 
@@ -15,20 +16,10 @@ def measures(curves: Curves) -> list[tuple[str, str]]:
         if (value := curves.last(name)) is not None:
             rows.append((title, form(value)))
 
-    chance = chance_line(curves)
-    if chance is not None:
-        add("contrastive loss", "valid/contrastive", lambda v: f"{v:.3f}, at chance {chance:.3f}")
-    add("codes guessed", "valid/quantizer/predicted_perplexity", lambda v: f"{v:.1f} (perplexity)")
-    for name in curves.names("valid/quantizer/perplexity_"):
-        group, used = name.rsplit("_", 1)[1], name.replace("/perplexity_", "/used_")
-        add(
-            f"codes of group {group}",
-            name,
-            lambda v, used=used: f"{v:.1f} (perplexity), {curves.last(used):.0f} used",  # type: ignore[misc]
-        )
+    for signal in curves.signals:
+        if signal.in_overview and (value := curves.last(f"valid/{signal.metric}")) is not None:
+            rows.append((signal.title, _with_chance(curves, signal, value)))
     add("masked frames", "mask/share", percent)
-    for feature in features(curves):
-        rows.append((f"rebuilt {feature}", _rebuilt(curves, feature)))
     add("latents, rank", "valid/health/latent_rank", lambda v: f"{v:.1f}")
     add("latents, share that varies", "valid/health/latent_spread", percent)
     add("context, rank", "valid/health/rank", lambda v: f"{v:.1f}")
@@ -58,15 +49,8 @@ def measures(curves: Curves) -> list[tuple[str, str]]:
     return rows
 
 
-def _rebuilt(curves: Curves, feature: str) -> str:
-    """The distances of a feature, beside the baselines."""
-    stem = f"valid/reconstruction/{feature}_"
-    parts = []
-    for where, baselines in (("masked", ("mean",)), ("unmasked", ("mean", "copy"))):
-        if (error := curves.last(stem + where)) is None:
-            continue
-        names = {"mean": f"{where}_mean", "copy": "copy"}
-        found = [(b, curves.last(stem + names[b])) for b in baselines]
-        beside = ", ".join(f"{b} {value:.3f}" for b, value in found if value is not None)
-        parts.append(f"{where} {error:.3f} ({beside})")
-    return ", ".join(parts)
+def _with_chance(curves: Curves, signal: Signal, value: float) -> str:
+    """A signal's value, beside its chance line."""
+    text = percent(value) if signal.unit == "share" else f"{value:.3f}"
+    chance = curves.last(f"valid/{signal.chance}") if signal.chance else None
+    return text if chance is None else f"{text}, at chance {chance:.3f}"

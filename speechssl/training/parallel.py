@@ -15,7 +15,7 @@ from torch import nn
 
 from speechssl import distributed
 from speechssl.model.speech_model import SpeechModel
-from speechssl.objectives.reconstruction import ReconstructionTask
+from speechssl.pretext.task import PretextTask
 
 Parallel = Literal["ddp", "fsdp"]
 
@@ -31,8 +31,8 @@ def spread(modules: nn.Module, how: Parallel) -> None:
     warnings.filterwarnings("ignore", r"FSDP2-wrapped module .* returned a view", UserWarning)
     for unit in _units(modules):
         fully_shard(unit)
-        if isinstance(unit, ReconstructionTask):
-            register_fsdp_forward_method(unit, "rebuild")
+        for name in unit.called_methods if isinstance(unit, PretextTask) else ():
+            register_fsdp_forward_method(unit, name)
 
 
 def _units(modules: nn.Module) -> Iterator[nn.Module]:

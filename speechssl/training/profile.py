@@ -14,6 +14,7 @@ from speechssl import distributed
 from speechssl.data.dataset import PlannedBatches, load_batches
 from speechssl.device import finished_s
 from speechssl.files import writing
+from speechssl.pretext.task import PretextTask
 from speechssl.training.loop import LoopConfig, Work
 from speechssl.training.optim import OptimConfig, set_lr
 
@@ -21,10 +22,8 @@ _WARM, _STEPS = 3, 5
 _NAMED = {
     "model.encoder": "encoder, forward",
     "model.context": "context network, forward",
-    "contrastive": "contrastive task, forward",
-    "reconstruction": "reconstruction task, forward",
 }
-"""Modules of the work that have a line of their own."""
+"""Parts of the model that have a line of their own; each task has one too."""
 _ROWS = 10
 
 
@@ -95,9 +94,14 @@ def profile_steps(
         dataset, 0, (_WARM + _STEPS) * loop.accumulate, num_workers=loop.num_workers
     )
     with closing(batches) as fetched, ExitStack() as hooks:
+        named = _NAMED | {
+            name: f"task {name}, forward"
+            for name, module in work.modules.named_children()
+            if isinstance(module, PretextTask)
+        }
         for name, module in work.modules.named_modules():
-            if name in _NAMED:
-                _time_forward(module, _NAMED[name], spent, device, hooks)
+            if name in named:
+                _time_forward(module, named[name], spent, device, hooks)
         for number in range(_WARM):
             step(number)
         spent.clear()
@@ -107,7 +111,7 @@ def profile_steps(
                 samples += step(number)
             total = finished_s(device) - start
     optimizer.state.clear()
-    forward = sum(spent[name] for name in set(_NAMED.values()))
+    forward = sum(spent[name] for name in set(named.values()))
     spent["backward, and what is left"] -= forward
     spent["between the parts"] = total - sum(spent.values())
     parts = {name: seconds / _STEPS for name, seconds in spent.items()}

@@ -46,6 +46,7 @@ from speechssl.checkpoint import (
     throw_away,
     write_tensors,
 )
+from speechssl.training.version_0_1 import renamed_weights
 
 _CHECKSUMS = "checksums.json"
 """Written last; SHA-256 of every other file of the folder."""
@@ -102,7 +103,9 @@ class TrainingState:
 
         Raises ValueError where it is of another model.
         """
-        stored, into = _stored(self.folder), dict(modules.state_dict())
+        places = renamed_weights(_stored(self.folder))  # stored name -> name of today
+        stored = {places[name]: value for name, value in _stored(self.folder).items()}
+        into = dict(modules.state_dict())
         parameters = dict(enumerate(_parameters(optimizer)))
         unknown = {name for name in stored if name not in into and not _MOMENT.fullmatch(name)}
         if odd := sorted(unknown ^ (into.keys() - stored.keys())):
@@ -115,7 +118,7 @@ class TrainingState:
             if stored[name].shape != parameter.shape:  # Adam's count of steps
                 value = torch.zeros_like(stored[name], device=parameter.device)
             optimizer.state[parameter][kind] = into[name] = value
-        _fill(into, self.folder)
+        _fill({name: into[today] for name, today in places.items()}, self.folder)
 
 
 class StateWriter:
@@ -286,10 +289,9 @@ def newest_weights(run: Path) -> dict[str, Tensor]:
     for folder in _folders(run):
         # A run under way removes old states.
         with contextlib.suppress(OSError, SafetensorError, ValueError):
-            stored = _stored(folder)
-            return _read_whole(
-                folder, {n: v for n, v in stored.items() if not _MOMENT.fullmatch(n)}
-            )
+            stored = {n: v for n, v in _stored(folder).items() if not _MOMENT.fullmatch(n)}
+            places = renamed_weights(stored)
+            return {places[n]: value for n, value in _read_whole(folder, stored).items()}
     return {}
 
 

@@ -17,7 +17,9 @@ from speechssl.fields import nearest
 from speechssl.files import writing
 from speechssl.model import config as model_config
 from speechssl.model.config import ModelConfig
+from speechssl.pretext.tasks import TASKS, TaskConfigs, task_class
 from speechssl.scoring.wer import EvalResult
+from speechssl.training.version_0_1 import upgraded_config
 
 Config = TypeVar("Config")
 VALID_SET = "valid.jsonl"
@@ -75,6 +77,8 @@ def to_json(config: Any) -> Any:
     """A frozen config as plain JSON types."""
     if isinstance(config, ModelConfig):
         return model_config.to_dict(config)
+    if isinstance(config, TaskConfigs):
+        return {task.name: to_json(task) for task in config}
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         return {f.name: to_json(getattr(config, f.name)) for f in dataclasses.fields(config)}
     if isinstance(config, (list, tuple)):
@@ -87,7 +91,7 @@ def from_json(kind: type[Config], data: Any, name: str = "") -> Config:
 
     Raises ValueError naming an unknown field and those that exist.
     """
-    return typing.cast(Config, _read(kind, data, name))
+    return typing.cast(Config, _read(kind, upgraded_config(data) if not name else data, name))
 
 
 def differences(old: Any, new: Any, name: str = "") -> str:
@@ -127,7 +131,7 @@ def override(
     """
     data = to_json(config)
     for name, value in settings:
-        *path, last = name.replace("-", "_").split(".")
+        *path, last = _whole_name(name.replace("-", "_"), data).split(".")
         place = data
         for part in path:
             place = place.get(part) if isinstance(place, dict) else None
@@ -143,6 +147,21 @@ def override(
     return from_json(type(config), data)
 
 
+def _whole_name(name: str, data: dict[str, Any]) -> str:
+    """``masked_units.weight`` is short for ``tasks.masked_units.weight``; ValueError where the run
+    does not have that task."""
+    tasks, first = data.get("tasks"), name.split(".")[0]
+    if not isinstance(tasks, dict):
+        return name
+    if first in tasks:
+        return f"tasks.{name}"
+    if first in TASKS:
+        raise ValueError(
+            f"{name}: {first} is not a task of this run ({', '.join(tasks)}); name it with --tasks."
+        )
+    return name
+
+
 def _names(data: dict[str, Any], prefix: str) -> list[str]:
     names: list[str] = []
     for key, value in data.items():
@@ -153,6 +172,8 @@ def _names(data: dict[str, Any], prefix: str) -> list[str]:
 def _read(kind: Any, data: Any, name: str) -> Any:
     if kind is ModelConfig:
         return model_config.from_dict(data)
+    if kind is TaskConfigs:
+        return _read_tasks(data, name)
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
         if data is None or data == "none":  # as a person types it
             return None
@@ -170,6 +191,21 @@ def _read(kind: Any, data: Any, name: str) -> Any:
             )
         return kind(**{k: _read(hints[k], v, f"{name}.{k}".strip(".")) for k, v in data.items()})
     return _read_plain(kind, data, name)
+
+
+def _read_tasks(data: Any, name: str) -> TaskConfigs:
+    """Tasks by name; one that is null or ``none`` is left out."""
+    if not isinstance(data, dict):
+        raise ValueError(f"{name} must be an object of tasks by name, got {data!r}.")
+    if unknown := sorted(set(data) - set(TASKS)):
+        raise ValueError(f"Unknown settings {unknown} in {name}. {nearest(unknown[0], TASKS)}")
+    return TaskConfigs(
+        tuple(
+            _read(task_class(task), fields, f"{name}.{task}")
+            for task, fields in data.items()
+            if fields not in (None, "none")
+        )
+    )
 
 
 def _read_plain(kind: Any, data: Any, name: str) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from speechssl.pretext.signal import Signal
 from speechssl.training.curves import Curves, Finding
 from speechssl.training.findings import (
     at_chance,
@@ -25,7 +26,7 @@ from speechssl.training.findings_ctc import (
     only_blanks,
     unknown_characters,
 )
-from speechssl.training.findings_pretext import codebook_collapse, copy
+from speechssl.training.findings_pretext import alarmed, collapsed
 from speechssl.training.measures import measures
 
 HEALTHY, TOO_EARLY = "healthy", "too early to tell"
@@ -43,9 +44,14 @@ class Verdict:
     """What was measured, for a person: name and value."""
 
 
-def judge(records: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> Verdict:
-    """The verdict on a run, from the lines of its metrics.jsonl and its resolved config."""
-    curves = Curves(records, config)
+def judge(
+    records: Sequence[Mapping[str, Any]],
+    config: Mapping[str, Any],
+    signals: Sequence[Signal] = (),
+) -> Verdict:
+    """The verdict on a run, from the lines of its metrics.jsonl, its resolved config, and the
+    signals of its pretext tasks."""
+    curves = Curves(records, config, signals)
     found = tuple(f for check in _CHECKS if (f := check(curves)) is not None)
     name = found[0].name if found else HEALTHY if _has_begun(curves) else TOO_EARLY
     return Verdict(found, name, tuple(measures(curves)))
@@ -74,11 +80,11 @@ _CHECKS: tuple[Callable[[Curves], Finding | None], ...] = (
     diverging,
     silent,
     unknown_characters,
-    codebook_collapse,
+    collapsed,
     only_blanks,
     latents_collapsed,
     at_chance,
-    copy,
+    alarmed,
     other_level,
     overfitting,
     starved,

@@ -12,6 +12,8 @@ from unittest import mock
 
 import numpy as np
 import torch
+from speechssl.objectives.contrastive import ContrastiveConfig
+from speechssl.objectives.reconstruction import ReconstructionConfig
 
 from speechssl import __version__, audio, load, transcribe
 from speechssl.checkpoint import Checkpoint, save_model
@@ -29,8 +31,6 @@ from speechssl.model.config import (
 )
 from speechssl.model.heads import CTCHead
 from speechssl.model.speech_model import CTCModel, SpeechModel
-from speechssl.objectives.contrastive import ContrastiveConfig
-from speechssl.objectives.reconstruction import ReconstructionConfig
 from speechssl.rng import rng
 from speechssl.runlog import read_metrics
 from speechssl.text import CharTokenizer, VocabularyTokenizer, train_tokenizer

@@ -14,7 +14,7 @@ from speechssl.interop.proof import UnequalOutputsError, ours_of, proof_sounds, 
 from speechssl.interop.sources import import_model, open_model
 from speechssl.model.heads import CTCHead
 from speechssl.model.speech_model import CTCModel
-from speechssl.objectives.contrastive import ContrastiveConfig, GumbelContrastive
+from speechssl.pretext.contrastive import ContrastiveConfig, ContrastiveTask
 from speechssl.text import BLANK, UNKNOWN, VocabularyTokenizer
 from tests.interop.test_families import config
 from tests.interop.test_folders import Bomb, own
@@ -161,9 +161,11 @@ def test_what_is_written_is_what_torchaudio_takes_for_fairseq(tmp_path, name, sy
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_heads_of_pretraining_go_and_come_back(tmp_path, name):
     bare = own(CONFIGS[name], None)
-    fields = ContrastiveConfig("gumbel", target_dim=16, groups=2, entries=12, num_negatives=7)
-    heads = GumbelContrastive(fields, bare.speech).state_dict()
-    mine = replace(bare, pretraining=heads, meta={"pretraining": asdict(fields)})
+    fields = ContrastiveConfig(target_dim=16, groups=2, entries=12, num_negatives=7)
+    heads = ContrastiveTask(fields, bare.speech).state_dict()
+    mine = replace(
+        bare, pretraining=heads, meta={"pretraining": asdict(fields) | {"quantizer": "gumbel"}}
+    )
     export_model(mine, tmp_path / "out", "fairseq")
     names = torch.load(tmp_path / "out/model.pt", weights_only=True)["model"].keys()
     assert {"quantizer.vars", "project_q.weight", "final_proj.bias"} <= names

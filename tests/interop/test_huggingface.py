@@ -14,8 +14,8 @@ from speechssl.model import config as sizes
 from speechssl.model.config import ContextConfig, ConvEncoderConfig, ModelConfig
 from speechssl.model.heads import CTCHead
 from speechssl.model.speech_model import CTCModel, SpeechModel
-from speechssl.objectives.contrastive import ContrastiveConfig, GumbelContrastive, draw_negatives
-from speechssl.objectives.loss import combine
+from speechssl.pretext.contrastive import ContrastiveConfig, ContrastiveTask, draw_negatives
+from speechssl.pretext.task import combine
 
 transformers = pytest.importorskip("transformers")
 
@@ -25,6 +25,7 @@ VOCAB = 11
 TASK = ContrastiveConfig(
     target_dim=16, num_negatives=7, groups=2, entries=12, feature_penalty=0.0, temperature=0.2
 )
+HEADS = asdict(TASK) | {"quantizer": "gumbel"}
 NORMALISED = {"do_normalize": True, "sampling_rate": 16000}
 PLAIN = {"do_normalize": False, "sampling_rate": 16000}
 
@@ -66,7 +67,7 @@ EVERY = pytest.mark.parametrize("name", CONFIGS)
 
 def theirs(kind: str, ours: ModelConfig, **extra):
     """A random model of transformers, in evaluation; its norms and biases are random too."""
-    fields = hf.hf_config(ours, vocab_size=VOCAB, contrastive=asdict(TASK))
+    fields = hf.hf_config(ours, vocab_size=VOCAB, contrastive=HEADS)
     with torch.random.fork_rng():
         torch.manual_seed(3)
         made = getattr(transformers, kind)(transformers.Wav2Vec2Config(**{**fields, **extra}))
@@ -201,7 +202,7 @@ def both_losses(ours: ModelConfig, training: bool, *, whole: bool = False):
     """Our terms and counts, their outputs; the same Gumbel noise in training."""
     their_model = theirs("Wav2Vec2ForPreTraining", ours).train(training)
     model, weights = read(their_model, ours)
-    task = GumbelContrastive(TASK, model).train(training)
+    task = ContrastiveTask(TASK, model).train(training)
     task.load_state_dict(weights.contrastive)
     model.train(training)
     wave, lengths, mask, negatives, their_negatives = pretraining_batch(ours, whole=whole)
@@ -209,7 +210,7 @@ def both_losses(ours: ModelConfig, training: bool, *, whole: bool = False):
         quantizer.temperature = 1.3
         quantizer.register_forward_pre_hook(lambda *_: torch.manual_seed(11) and None)
     with torch.random.fork_rng():
-        result = task(model(wave, lengths, mask=mask), mask, negatives)
+        result = task.loss(model(wave, lengths, mask=mask), mask, negatives)
         expected = their_model(
             wave,
             attention_mask=sample_mask(wave, lengths),
@@ -220,7 +221,10 @@ def both_losses(ours: ModelConfig, training: bool, *, whole: bool = False):
 
 
 def check_losses(result, expected, num):
-    contrastive, diversity = result.terms["contrastive"].total, result.terms["diversity"].total
+    contrastive, diversity = (
+        result.terms["contrastive"].total,
+        result.terms["contrastive_diversity"].total,
+    )
     gaps = [
         (contrastive - expected.contrastive_loss).abs().item() / num,
         (diversity - expected.diversity_loss).abs().item() / num,
@@ -265,10 +269,12 @@ def test_gradients_agree():
     ours = CONFIGS["group-pre-uneven"]
     their_model = theirs("Wav2Vec2ForPreTraining", ours)
     model, weights = read(their_model, ours)
-    task = GumbelContrastive(TASK, model).eval()
+    task = ContrastiveTask(TASK, model).eval()
     task.load_state_dict(weights.contrastive)
     wave, lengths, mask, negatives, their_negatives = pretraining_batch(ours, whole=False)
-    task(model(wave, lengths, mask=mask), mask, negatives).terms["contrastive"].total.backward()
+    task.loss(model(wave, lengths, mask=mask), mask, negatives).terms[
+        "contrastive"
+    ].total.backward()
     their_model(
         wave, mask_time_indices=mask, sampled_negative_indices=their_negatives
     ).contrastive_loss.backward()
@@ -301,7 +307,7 @@ def test_weights_go_and_come_back_bit_for_bit(name, kind):
         model = CTCModel(model, CTCHead(ours.context.dim, VOCAB))
         model.head.load_state_dict(weights.head)
     if kind == "Wav2Vec2ForPreTraining":
-        task = GumbelContrastive(TASK, SpeechModel(ours))
+        task = ContrastiveTask(TASK, SpeechModel(ours))
         task.load_state_dict(weights.contrastive)
         contrastive = task.state_dict()
     back = hf.to_hf_state(model, contrastive)
@@ -365,9 +371,11 @@ def test_defaults_are_those_of_transformers():
 
 
 def test_contrastive_fields_go_and_come_back():
-    fields = hf.hf_config(CONFIGS["group-post"], contrastive=asdict(TASK))
+    fields = hf.hf_config(CONFIGS["group-post"], contrastive=HEADS)
     assert fields["architectures"] == ["Wav2Vec2ForPreTraining"]
-    assert ContrastiveConfig(**hf.contrastive_fields_from_hf(fields)) == TASK
+    found = hf.contrastive_fields_from_hf(fields)
+    assert found.pop("quantizer") == "gumbel"
+    assert ContrastiveConfig(**found) == TASK
 
 
 def test_normalised_waves_are_those_of_the_feature_extractor():
@@ -439,13 +447,13 @@ def test_heads_that_transformers_lacks_are_refused():
     speech = SpeechModel(ours)
     with pytest.raises(ValueError, match="one row per frame, this head 2"):
         hf.to_hf_state(CTCModel(speech, CTCHead(24, VOCAB, upsample=2)))
-    task = GumbelContrastive(TASK, speech)
+    task = ContrastiveTask(TASK, speech)
     with pytest.raises(ValueError, match="CTC head or the pretraining heads"):
         hf.to_hf_state(CTCModel(speech, CTCHead(24, VOCAB)), task.state_dict())
     with pytest.raises(ValueError, match=r"quantizer\.logits\.weight"):
         hf.to_hf_state(speech, {"codebook": torch.zeros(1)})
     with pytest.raises(ValueError, match="kmeans"):
-        hf.hf_config(ours, contrastive=asdict(replace(TASK, quantizer="kmeans")))
+        hf.hf_config(ours, contrastive=HEADS | {"quantizer": "kmeans"})
 
 
 def test_wrong_weights_are_refused_by_name():

@@ -14,7 +14,10 @@ from speechssl import audio
 from speechssl.data import distortion
 from speechssl.data.manifest import Utterance
 from speechssl.model.config import ContextConfig, FilterbankEncoderConfig, ModelConfig
-from speechssl.objectives.contrastive import ContrastiveConfig
+from speechssl.pretext.contrastive import ContrastiveConfig
+from speechssl.pretext.masked_units import MaskedUnitsConfig
+from speechssl.pretext.reconstruction import ReconstructionConfig
+from speechssl.pretext.tasks import TaskConfigs
 from speechssl.report.codes import CodeMeanings, code_meanings, codes_section
 from speechssl.report.page import write_report
 from speechssl.report.pretexts import examples, pretexts_section
@@ -49,14 +52,15 @@ def made(tmp_path_factory) -> Path:
         utterances.append(Utterance(f"u{number}", path, 0.0, 2.0, 16000, None, text))
     first = PretrainConfig(
         model=MODEL,
-        contrastive=ContrastiveConfig(quantizer="kmeans", entries=8, target_dim=8),
+        tasks=TaskConfigs((MaskedUnitsConfig(num_units=8, target_dim=8), ReconstructionConfig())),
         distortion=replace(distortion.none(), gain=distortion.GainConfig(p=1.0)),
         batch_s=8.0,
         loop=LOOP,
         precision="fp32",
     )
     learned = ContrastiveConfig(entries=4, target_dim=8, num_negatives=4)
-    configs = {"pretrain": first, "gumbel": replace(first, contrastive=learned)}
+    tasks = TaskConfigs((learned, ReconstructionConfig()))
+    configs = {"pretrain": first, "gumbel": replace(first, tasks=tasks)}
     for name, config in configs.items():
         pretrain(config, utterances, folder / name, valid_set=utterances[:6])
     tuning = FinetuneConfig(model=MODEL, batch_s=8.0, loop=LOOP, precision="fp32")
@@ -99,8 +103,8 @@ def test_every_section_has_something_in_it(made, tmp_path):
     assert "Distorted by gain" in heard
     assert 'class="hidden"' in heard
     codes = section(html, "codes")
-    assert "Codes guessed" in codes
-    assert "Codes of group 1" in codes
+    assert "Predicted codes of masked units" in codes
+    assert "Codes of contrastive, group 1" in codes
     assert codes.count("of what there is to know about its character") == 1 + 2
     utterances = section(html, "utterances")
     assert utterances.count("<article") == utterances.count("<audio") == 1 + 5
@@ -161,7 +165,7 @@ def test_what_is_lost_is_named(lost, where, sentence, copied):
 def test_a_checkpoint_of_other_settings_is_named(copied):
     path = copied / "pretrain" / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
-    config["reconstruction"]["hidden_dim"] = 7
+    config["tasks"]["reconstruction"]["hidden_dim"] = 7
     path.write_text(json.dumps(config), encoding="utf-8")
     assert "cannot be opened" in shown(copied, "pretext")
 
@@ -193,11 +197,12 @@ def test_what_is_heard(made):
     assert first.mask.shape == (50,)
     assert 0.2 < first.mask.mean() < 0.4
     assert first.clean_mels.shape == (200, 80)
-    louder = np.abs(first.heard).mean() / np.abs(first.clean).mean()
-    moved = (first.heard_mels - first.clean_mels).mean()
+    louder = np.abs(first.distorted).mean() / np.abs(first.clean).mean()
+    moved = (first.distorted_mels - first.clean_mels).mean()
     assert moved == pytest.approx(2 * np.log(louder), abs=0.1)
-    assert first.rebuilt_mels is not None
-    assert first.rebuilt_mels.mean(0) == pytest.approx(first.clean_mels.mean(0), abs=4.0)
+    note, rebuilt = first.panels
+    assert note.note.endswith(f"of {first.mask.sum()} masked units predicted.")
+    assert rebuilt.log_mels.mean(0) == pytest.approx(first.clean_mels.mean(0), abs=4.0)
 
 
 def test_the_worst_are_the_worst(made):
@@ -216,9 +221,10 @@ def test_the_worst_are_the_worst(made):
 def test_every_frame_of_the_aligned_speech_is_counted(made):
     runs = [read_run(made / name, name) for name in ("gumbel", "finetune")]
     groups = code_meanings(*runs)
-    assert [meanings.counts.shape[1] for meanings in groups] == [4, 4]
-    assert {meanings.counts.sum() for meanings in groups} == {6 * 50}
-    assert set(groups[0].characters) <= set("abc\N{OPEN BOX}–")
+    assert list(groups) == ["contrastive 0", "contrastive 1"]
+    assert [meanings.counts.shape[1] for meanings in groups.values()] == [4, 4]
+    assert {meanings.counts.sum() for meanings in groups.values()} == {6 * 50}
+    assert set(groups["contrastive 0"].characters) <= set("abc\N{OPEN BOX}–")
 
 
 def test_what_codes_tell_of_characters():

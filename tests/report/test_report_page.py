@@ -89,7 +89,9 @@ def headings(page: Checker) -> str:
 
 def test_the_whole_page(tmp_path):
     runs = [
-        make_run(tmp_path / "pretrain", pretraining(30), contrastive={}, optim={"lr": 1e-3}),
+        make_run(
+            tmp_path / "pretrain", pretraining(30), tasks={"contrastive": {}}, optim={"lr": 1e-3}
+        ),
         make_run(tmp_path / "pretrained", finetuning(20), tokenizer="char", batch_s=15.0),
         make_run(tmp_path / "from-scratch", finetuning(10), tokenizer="char", batch_s=30.0),
     ]
@@ -137,7 +139,8 @@ def test_training_and_validation_share_a_chart(tmp_path):
 
 def test_what_is_not_in_the_catalogue_has_a_chart_too(tmp_path):
     lines = [{"step": 1, "loss/new_task": 2.0, "odd": 3.0, "loss/reconstruction_mfcc_masked": 1.0}]
-    path = write_report([make_run(tmp_path / "a", lines)], tmp_path / "r.html")
+    tasks = {"reconstruction": {"features": ["mfcc"]}}
+    path = write_report([make_run(tmp_path / "a", lines, tasks=tasks)], tmp_path / "r.html")
     told = headings(check(path))
     assert all(name in told for name in ("New task", "Odd", "Reconstruction of mfcc, masked"))
 
@@ -201,7 +204,8 @@ def test_a_log_that_is_damaged_in_the_middle_is_shown_up_to_there(tmp_path):
 
 def test_chance_is_a_level_in_the_chart_of_the_loss(tmp_path):
     lines = [{**line, "valid/contrastive/chance": 5.5} for line in pretraining(10)]
-    html = write_report([make_run(tmp_path / "a", lines)], tmp_path / "r.html").read_text("utf-8")
+    run = make_run(tmp_path / "a", lines, tasks={"contrastive": {}})
+    html = write_report([run], tmp_path / "r.html").read_text("utf-8")
     assert html.count('class="line c0 level"') == 1
     assert "a, chance: 5.5" in html
     assert "Contrastive chance" not in html

@@ -11,7 +11,7 @@ import soundfile
 import torch
 
 from speechssl.decoding.align import Alignment, TokenSpan
-from speechssl.objectives.features import log_mel, power_spectrum
+from speechssl.pretext.features import log_mel, power_spectrum
 from speechssl.report.codes import nearest_tokens
 from speechssl.report.pictures import Label, heat_map, picture, spectrogram
 from speechssl.report.sound import griffin_lim, player

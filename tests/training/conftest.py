@@ -69,7 +69,8 @@ def pretrain_config() -> PretrainConfig:
         ),
         precision="fp32",
     )
-    return replace(config, contrastive=replace(config.contrastive, entries=16, target_dim=16))
+    units = replace(config.tasks["masked_units"], num_units=16, target_dim=16)
+    return replace(config, tasks=config.tasks.having(units))
 
 
 @pytest.fixture

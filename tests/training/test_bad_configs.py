@@ -12,6 +12,9 @@ from speechssl.cli import main
 from speechssl.data.distortion import full
 from speechssl.model import config as model_config
 from speechssl.model.config import ConvEncoderConfig
+from speechssl.pretext.contrastive import ContrastiveConfig
+from speechssl.pretext.reconstruction import ReconstructionConfig
+from speechssl.pretext.tasks import TaskConfigs
 from speechssl.training.finetune import FinetuneConfig
 from speechssl.training.pretrain import PretrainConfig
 from speechssl.training.recipe import load_recipe
@@ -20,7 +23,9 @@ from speechssl.training.runfolder import from_json, override, to_json
 CONFIGS = {
     "pretrain": PretrainConfig(distortion=full()),
     "finetune": FinetuneConfig(),
-    "conv": PretrainConfig(model=model_config.base()),
+    "conv": PretrainConfig(
+        model=model_config.base(), tasks=TaskConfigs((ContrastiveConfig(), ReconstructionConfig()))
+    ),
 }
 
 SIGNED = {"snr_db", "direct_db", "gain_db"}
@@ -40,7 +45,10 @@ def numeric_fields(config, path=""):
     hints = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
         name, value = f"{path}{field.name}", getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
+        if isinstance(value, TaskConfigs):
+            for task in value:
+                yield from numeric_fields(task, f"tasks.{task.name}.")
+        elif dataclasses.is_dataclass(value):
             yield from numeric_fields(value, f"{name}.")
         elif kind := plain(hints[field.name]):
             yield name, kind, value
@@ -49,6 +57,8 @@ def numeric_fields(config, path=""):
 def changed(config, name: str, value):
     """The config with the field of a dotted name replaced, as in Python."""
     first, _, rest = name.partition(".")
+    if isinstance(config, TaskConfigs):
+        return config.having(changed(config[first], rest, value))
     if rest:
         value = changed(getattr(config, first), rest, value)
     return replace(config, **{first: value})
@@ -60,7 +70,7 @@ FIELDS = [
     pytest.param(run, name, kind, value, id=f"{run}-{name}")
     for run, config in CONFIGS.items()
     for name, kind, value in numeric_fields(config)
-    if run != "conv" or name.startswith("model.")
+    if run != "conv" or name.startswith(("model.", "tasks.contrastive"))
 ]
 
 
@@ -123,22 +133,18 @@ def test_what_is_no_number_or_contradicts_itself(config, name, value, said):
 
 
 def test_a_contradiction_names_both_fields():
-    with pytest.raises(ValueError, match=r"contrastive, reconstruction or both; both are off"):
-        PretrainConfig(contrastive=None, reconstruction=None)
+    with pytest.raises(ValueError, match=r"tasks must name at least one of contrastive"):
+        override(CONFIGS["pretrain"], [("masked_units", "none"), ("reconstruction", "none")])
     with pytest.raises(ValueError, match=r"gumbel_end .* at most contrastive\.gumbel_start"):
-        override(CONFIGS["pretrain"], [("contrastive.gumbel_end", "3")])
-    with pytest.raises(ValueError, match=r"max_crop_s must be .* mask_span \(10\), got 0\.1"):
-        override(CONFIGS["conv"], [("mask_span", "10"), ("max_crop_s", "0.1")])
+        override(CONFIGS["conv"], [("contrastive.gumbel_end", "3")])
+    with pytest.raises(ValueError, match=r"max_crop_s must be .* mask\.span \(10\), got 0\.1"):
+        override(CONFIGS["conv"], [("mask.span", "10"), ("max_crop_s", "0.1")])
     with pytest.raises(ValueError, match=r"target_dim .* multiple of contrastive\.groups"):
-        override(
-            CONFIGS["conv"], [("contrastive.groups", "3"), ("contrastive.quantizer", "gumbel")]
-        )
+        override(CONFIGS["conv"], [("contrastive.groups", "3")])
     with pytest.raises(ValueError, match=r"keep_every .* multiple of loop\.checkpoint_every"):
         override(CONFIGS["pretrain"], [("loop.keep_every", "700")])
-    with pytest.raises(ValueError, match=r"teacher: .* set contrastive\.quantizer to kmeans"):
-        override(CONFIGS["conv"], [("teacher", "m"), ("contrastive.quantizer", "gumbel")])
-    with pytest.raises(ValueError, match="teacher gives the codes of contrastive, which is off"):
-        override(CONFIGS["conv"], [("teacher", "m"), ("contrastive", "none")])
+    with pytest.raises(ValueError, match="teacher gives the units of masked_units, which is not"):
+        override(CONFIGS["conv"], [("teacher", "m")])
     with pytest.raises(ValueError, match=r"nothing would be learned: contrastive\.weight"):
         override(CONFIGS["conv"], [("contrastive.weight", "0"), ("reconstruction", "none")])
     with pytest.raises(ValueError, match="model must be a ModelConfig"):

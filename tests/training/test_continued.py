@@ -53,10 +53,12 @@ def short(pretrain_config) -> PretrainConfig:
 def test_it_goes_on_with_their_quantizer_and_projections(theirs, short, tones, tmp_path, capsys):
     init = open_model(theirs)
     config = going_on(short, init)
-    told = config.contrastive
-    assert {name: getattr(told, name) for name in HEADS} == HEADS
+    told = config.tasks["contrastive"]
+    assert {name: getattr(told, name) for name in HEADS if name != "quantizer"} == {
+        name: value for name, value in HEADS.items() if name != "quantizer"
+    }
     assert told.gumbel_start == told.gumbel_end
-    assert told.feature_penalty == short.contrastive.feature_penalty
+    assert told.feature_penalty == short.tasks["contrastive"].feature_penalty
     still = replace(config, optim=replace(config.optim, lr=1e-12, weight_decay=0.0))
     pretrain(still, tones[0], tmp_path / "still", valid_set=tones[1], init=init)
     assert "the model's weights, its quantizer and its projections" in capsys.readouterr().err
@@ -81,14 +83,15 @@ def test_what_was_pretrained_on_opens_there_and_goes_on_again(theirs, short, ton
     opened = transformers.Wav2Vec2ForPreTraining.from_pretrained(tmp_path / "hf")
     assert torch.equal(opened.project_q.weight, after.pretraining["project_target.weight"])
     again = going_on(short, after)
-    assert again.contrastive.entries == HEADS["entries"]
-    assert again.contrastive.gumbel_start == pytest.approx(0.5)
+    assert again.tasks["contrastive"].entries == HEADS["entries"]
+    assert again.tasks["contrastive"].gumbel_start == pytest.approx(0.5)
 
 
 def test_heads_that_do_not_fit_are_fresh_and_it_is_said(theirs, short, tones, tmp_path, capsys):
     init = open_model(theirs)
     config = going_on(short, init)
-    config = replace(config, contrastive=replace(config.contrastive, entries=7))
+    fewer = replace(config.tasks["contrastive"], entries=7)
+    config = replace(config, tasks=config.tasks.having(fewer))
     config = replace(config, loop=replace(config.loop, max_steps=1))
     pretrain(config, tones[0], tmp_path / "a", valid_set=tones[1], init=init)
     assert "a fresh quantizer and projections of other sizes" in capsys.readouterr().err
@@ -100,5 +103,5 @@ def test_heads_that_do_not_fit_are_fresh_and_it_is_said(theirs, short, tones, tm
 
 def test_a_run_with_other_targets_keeps_them(theirs):
     config = PretrainConfig()
-    assert config.contrastive.quantizer == "kmeans"
-    assert going_on(config, open_model(theirs)).contrastive == config.contrastive
+    assert "contrastive" not in config.tasks
+    assert going_on(config, open_model(theirs)).tasks == config.tasks

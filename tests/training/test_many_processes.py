@@ -27,7 +27,9 @@ from speechssl.data.dataset import FaultyDataError
 from speechssl.data.manifest import Utterance, write_manifest
 from speechssl.model.config import ConvEncoderConfig
 from speechssl.model.speech_model import SpeechModel
-from speechssl.objectives.contrastive import ContrastiveConfig
+from speechssl.pretext.contrastive import ContrastiveConfig
+from speechssl.pretext.reconstruction import ReconstructionConfig
+from speechssl.pretext.tasks import TaskConfigs
 from speechssl.rng import rng
 from speechssl.runlog import read_metrics
 from speechssl.training import runfolder
@@ -346,7 +348,12 @@ def test_faults_of_all_processes_are_named_counted_and_limited(tones, config, tm
 
 
 CONV = ConvEncoderConfig(dims=(16, 16, 16), kernels=(10, 8, 8), strides=(5, 8, 8))
-GUMBEL = ContrastiveConfig(quantizer="gumbel", entries=8, target_dim=16, num_negatives=5)
+GUMBEL = TaskConfigs(
+    (
+        ContrastiveConfig(target_dim=16, entries=8, num_negatives=5),
+        ReconstructionConfig(),
+    )
+)
 
 
 @pytest.mark.parametrize("kind", ["gru", "conv"])
@@ -357,7 +364,7 @@ def test_every_kind_of_layer_can_be_spread(kind, tones, config, tmp_path):
         context = replace(model.context, upper="gru", local_layers=1, layerdrop=0.0)
         other = replace(config, model=replace(model, context=context))
     else:
-        other = replace(config, model=replace(model, encoder=CONV), contrastive=GUMBEL)
+        other = replace(config, model=replace(model, encoder=CONV), tasks=GUMBEL)
     other = looped(other, max_steps=2, num_validations=1)
     for how in ("ddp", "fsdp"):
         run = looped(other, parallel=how)

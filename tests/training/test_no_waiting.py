@@ -10,7 +10,9 @@ import torch
 from speechssl.data.dataset import Waves
 from speechssl.model.config import ContextConfig, ConvEncoderConfig, ModelConfig
 from speechssl.model.speech_model import SpeechModel
-from speechssl.objectives.contrastive import ContrastiveConfig
+from speechssl.pretext.contrastive import ContrastiveConfig
+from speechssl.pretext.reconstruction import ReconstructionConfig
+from speechssl.pretext.tasks import TaskConfigs
 from speechssl.training.pretrain import PretrainWork
 
 PUBLISHED = ModelConfig(
@@ -20,7 +22,12 @@ PUBLISHED = ModelConfig(
     ),
     latent_dropout=0.1,
 )
-GUMBEL = ContrastiveConfig(target_dim=16, entries=12, num_negatives=5)
+GUMBEL = TaskConfigs(
+    (
+        ContrastiveConfig(target_dim=16, entries=12, num_negatives=5),
+        ReconstructionConfig(),
+    )
+)
 
 
 @pytest.fixture
@@ -33,7 +40,7 @@ def work(request, tones, pretrain_config, tmp_path):
 
 @pytest.mark.parametrize(
     "work",
-    [{}, {"model": PUBLISHED, "contrastive": GUMBEL, "encoder_grad_scale": 0.1}],
+    [{}, {"model": PUBLISHED, "tasks": GUMBEL, "encoder_grad_scale": 0.1}],
     indirect=True,
     ids=["kmeans", "gumbel"],
 )

@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from speechssl.checkpoint import load_model
 from speechssl.data.index import Corpora
 from speechssl.data.manifest import read_manifest
+from speechssl.pretext.inputs import Inputs
+from speechssl.pretext.tasks import TASKS
 from speechssl.runlog import read_metrics
 from speechssl.training import budget
 from speechssl.training.loop import InterruptedRunError, NonFiniteLossError
@@ -38,7 +40,7 @@ def test_both_losses_fall(tones, pretrain_config, tmp_path):
     pretrain(config, tones[0], tmp_path / "run", valid_set=tones[1])
     metrics = [m for m in read_metrics(tmp_path / "run") if "valid/loss" in m]
     chance = math.log(16)
-    assert metrics[-1]["valid/contrastive"] < 0.8 * chance
+    assert metrics[-1]["valid/masked_units"] < 0.8 * chance
     logged = [m for m in read_metrics(tmp_path / "run") if "loss/total" in m]
     rebuilt = "loss/reconstruction_logmel_unmasked"  # what is masked are random tones
     assert logged[-1][rebuilt] < 0.9 * logged[0][rebuilt]
@@ -48,22 +50,24 @@ def test_both_losses_fall(tones, pretrain_config, tmp_path):
 
 def test_codes_are_counted_at_each_validation(tones, pretrain_config, tmp_path):
     pretrain(pretrain_config, tones[0], tmp_path / "run", valid_set=tones[1])
-    counted = [m for m in read_metrics(tmp_path / "run") if "codes/targets" in m]
+    counted = [m for m in read_metrics(tmp_path / "run") if "codes/masked_units/targets" in m]
     assert [m["step"] for m in counted] == [6, 12]
-    assert counted[0]["codes/targets"] == counted[1]["codes/targets"]
-    assert {len(m["codes/predicted"]) for m in counted} == {16}
-    assert sum(counted[0]["codes/targets"]) == sum(counted[0]["codes/predicted"]) > 0
+    assert counted[0]["codes/masked_units/targets"] == counted[1]["codes/masked_units/targets"]
+    assert {len(m["codes/masked_units/predicted"]) for m in counted} == {16}
+    assert (
+        sum(counted[0]["codes/masked_units/targets"])
+        == sum(counted[0]["codes/masked_units/predicted"])
+        > 0
+    )
 
 
-@pytest.mark.parametrize("alone", ["contrastive", "reconstruction", "gumbel"])
+@pytest.mark.parametrize("alone", TASKS)
 def test_each_task_alone_is_a_configuration(alone, tones, pretrain_config, tmp_path):
-    config = replace(pretrain_config, loop=replace(pretrain_config.loop, max_steps=2))
-    if alone == "reconstruction":
-        config = replace(config, contrastive=None)
-    else:
-        config = replace(config, reconstruction=None)
-    if alone == "gumbel":
-        config = replace(config, contrastive=replace(config.contrastive, quantizer="gumbel"))
+    config = replace(
+        pretrain_config,
+        loop=replace(pretrain_config.loop, max_steps=2),
+        tasks=pretrain_config.tasks.chosen([alone]),
+    )
     outcome = pretrain(config, tones[0], tmp_path / "run", valid_set=tones[1])
     assert math.isfinite(outcome.metrics["loss"])
 
@@ -125,9 +129,9 @@ def test_a_loss_that_is_not_a_number_stops_before_the_step(
 ):
     real = PretrainWork.losses
 
-    def poisoned(self, batch, mask, encoder_grad_scale=1.0):
-        result = real(self, batch, mask, encoder_grad_scale)
-        if batch.index == 5:
+    def poisoned(self, x):
+        result = real(self, x)
+        if x.batch.index == 5:
             name, term = next(iter(result.terms.items()))
             result.terms[name] = replace(term, total=term.total * float("nan"))
         return result
@@ -195,7 +199,7 @@ def test_a_damaged_newest_checkpoint_falls_back(tones, pretrain_config, tmp_path
     assert all(torch.equal(whole[k], again[k]) for k in whole)
 
 
-def test_micro_batches_are_one_batch(tones, pretrain_config, tmp_path):
+def test_micro_batches_are_one_batch(tones, pretrain_config, tmp_path, monkeypatch):
     """Gradients of two micro-batches equal those of both together (both losses, all weights)."""
     from speechssl.data.dataset import Batch, Waves
     from speechssl.model.speech_model import SpeechModel
@@ -206,20 +210,22 @@ def test_micro_batches_are_one_batch(tones, pretrain_config, tmp_path):
         pretrain_config, SpeechModel(pretrain_config.model), waves, waves, torch.device("cpu")
     )
     parts = [work.dataset(waves, shuffle=True)[k] for k in (0, 1)]
-    masks = [work.mask(b, "mask") for b in parts]
+    masks = [work.inputs(b).mask() for b in parts]
     whole = Batch(
         0,
         parts[0].ids + parts[1].ids,
         parts[0].texts + parts[1].texts,
-        torch.cat([p.heard for p in parts]),
+        torch.cat([p.distorted for p in parts]),
         torch.cat([p.clean for p in parts]),
         torch.cat([p.lengths for p in parts]),
+        parts[0].items + parts[1].items,
+        parts[0].starts + parts[1].starts,
     )
 
     def gradients(batches, masks):
         work.modules.zero_grad()
         numbered = {id(b): m for b, m in zip(batches, masks, strict=True)}
-        work.mask = lambda batch, _purpose: numbered[id(batch)]
+        monkeypatch.setattr(Inputs, "_draw_mask", lambda self, _: numbered[id(self.batch)])
         work.backward(0, 10, batches)
         return torch.cat(
             [p.grad.flatten() for p in work.modules.parameters() if p.grad is not None]
@@ -249,10 +255,17 @@ def test_the_written_config_is_the_run(tones, pretrain_config, tmp_path):
 
 
 def test_overrides_by_name():
-    config = override(PretrainConfig(), [("optim.lr", "1e-4"), ("contrastive.num-negatives", "7")])
+    config = override(PretrainConfig(), [("optim.lr", "1e-4"), ("masked-units.num-units", "7")])
     assert config.optim.lr == 1e-4
-    assert config.contrastive.num_negatives == 7
-    assert override(PretrainConfig(), [("reconstruction", "null")]).reconstruction is None
+    assert config.tasks["masked_units"].num_units == 7
+    assert override(config, [("tasks.masked_units.num_units", "8")]).tasks[
+        "masked_units"
+    ] == replace(config.tasks["masked_units"], num_units=8)
+    assert "reconstruction" not in override(PretrainConfig(), [("reconstruction", "null")]).tasks
+    with pytest.raises(
+        ValueError, match=r"contrastive is not a task of this run \(masked_units, rec"
+    ):
+        override(PretrainConfig(), [("contrastive.entries", "7")])
     with pytest.raises(ValueError, match=r"no setting 'optim.lrr'.*optim\.lr"):
         override(PretrainConfig(), [("optim.lrr", "1")])
     with pytest.raises(ValueError, match=r"optim\.lr must be a number .*, got 'fast'"):

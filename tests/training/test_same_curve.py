@@ -30,7 +30,7 @@ def plain(monkeypatch):
 def config_of(size: str) -> PretrainConfig:
     """The run of a size in small, with `tiny`'s fixed targets: those that are drawn turn a rounding
     error into another target."""
-    config = replace(preset(size), contrastive=preset("tiny").contrastive)
+    config = replace(preset(size), tasks=preset("tiny").tasks)
     loop = replace(config.loop, max_steps=UPDATES, num_validations=1, log_every=1, num_workers=0)
     return replace(config, batch_s=2.0, loop=loop, precision="fp32")
 

@@ -14,7 +14,9 @@ from speechssl.device import pick_device
 from speechssl.model.config import ContextConfig, ConvEncoderConfig, ModelConfig
 from speechssl.model.heads import CTCHead
 from speechssl.model.speech_model import CTCModel, SpeechModel
-from speechssl.objectives.contrastive import ContrastiveConfig
+from speechssl.pretext.contrastive import ContrastiveConfig
+from speechssl.pretext.reconstruction import ReconstructionConfig
+from speechssl.pretext.tasks import TaskConfigs
 from speechssl.text import CharTokenizer
 from speechssl.training.finetune import FinetuneWork, finetune
 from speechssl.training.optim import OptimConfig, Part, build_optimizer
@@ -43,11 +45,16 @@ PUBLISHED = ModelConfig(
         layerdrop=0.0,
     ),
 )
-GUMBEL = ContrastiveConfig(target_dim=16, entries=12, num_negatives=5)
+GUMBEL = TaskConfigs(
+    (
+        ContrastiveConfig(target_dim=16, entries=12, num_negatives=5),
+        ReconstructionConfig(),
+    )
+)
 KINDS = {
     "kmeans": {},
     "recurrent": {"upper": "gru"},
-    "gumbel": {"model": PUBLISHED, "contrastive": GUMBEL, "encoder_grad_scale": 0.1},
+    "gumbel": {"model": PUBLISHED, "tasks": GUMBEL, "encoder_grad_scale": 0.1},
 }
 
 
@@ -81,7 +88,7 @@ def finetuning(config, tones, folder, device):
 
 
 def losses_and_gradients(work, batches):
-    if getattr(work.config, "contrastive", None) == GUMBEL:  # drawn, on each device others
+    if getattr(work.config, "tasks", None) == GUMBEL:  # drawn, on each device others
         work.modules.eval()
     logged = work.backward(50, 100, batches)
     grads = {

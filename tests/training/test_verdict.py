@@ -17,7 +17,8 @@ from speechssl.data.dataset import PlannedBatches
 from speechssl.data.manifest import Utterance
 from speechssl.doctor import describe_verdict, in_short, judge_run
 from speechssl.model.quantizer import KMeansQuantizer
-from speechssl.objectives.contrastive import GumbelContrastive
+from speechssl.pretext.contrastive import ContrastiveConfig, ContrastiveTask
+from speechssl.pretext.tasks import TaskConfigs
 from speechssl.training.finetune import FinetuneConfig, finetune
 from speechssl.training.loop import NonFiniteLossError
 from speechssl.training.pretrain import PretrainConfig, PretrainWork, pretrain
@@ -31,6 +32,10 @@ def changed(config: Config, **settings: Any) -> Any:
     """``optim_lr=0.1``: the field `lr` of `optim`; a name without such a part is a field itself."""
     for name, value in settings.items():
         part, _, inner = name.partition("_")
+        if inner and part in getattr(config, "tasks", ()):
+            task = replace(config.tasks[part], **{inner: value})
+            config = replace(config, tasks=config.tasks.having(task))
+            continue
         if inner and hasattr(config, part):
             value = replace(getattr(config, part), **{inner: value})
         config = replace(config, **{part if inner and hasattr(config, part) else name: value})
@@ -63,15 +68,14 @@ def pretrain_config(pretrain_config: PretrainConfig) -> PretrainConfig:
 
 @pytest.fixture
 def gumbel(pretrain_config: PretrainConfig) -> PretrainConfig:
-    contrastive = replace(
-        pretrain_config.contrastive, quantizer="gumbel", entries=8, num_negatives=10
-    )
-    return replace(pretrain_config, contrastive=contrastive, reconstruction=None)
+    contrastive = ContrastiveConfig(target_dim=16, entries=8, num_negatives=10)
+    return replace(pretrain_config, tasks=TaskConfigs((contrastive,)))
 
 
 @pytest.fixture
 def rebuilding(pretrain_config: PretrainConfig) -> PretrainConfig:
-    return changed(pretrain_config, contrastive=None, optim_lr=1e-2)
+    config = replace(pretrain_config, tasks=pretrain_config.tasks.without("masked_units"))
+    return changed(config, optim_lr=1e-2)
 
 
 # ---- healthy ------------------------------------------------------------------------------------
@@ -86,12 +90,12 @@ def test_healthy_runs(kind, request, verdict):
 
 def test_everything_is_measured(pretrain_config, verdict):
     told = dict(verdict(changed(pretrain_config, loop_max_steps=4)).measures)
-    names = {"contrastive loss", "codes guessed", "masked frames", "rebuilt logmel"}
+    names = {"masked unit loss", "units predicted", "masked frames", "logmel copied"}
     names |= {"latents, rank", "latents, share that varies", "context, rank"}
-    names |= {"waiting for data", "padding", "gradient of encoder", "gradient of contrastive"}
+    names |= {"waiting for data", "padding", "gradient of encoder", "gradient of masked_units"}
     assert names <= told.keys()
-    assert "copy" in told["rebuilt logmel"]
-    assert "at chance" in told["contrastive loss"]
+    assert "at chance" in told["rebuilt logmel, unmasked frames"]
+    assert "at chance" in told["masked unit loss"]
 
 
 # ---- sick ---------------------------------------------------------------------------------------
@@ -137,9 +141,9 @@ def test_a_learning_rate_so_huge_that_the_first_logged_line_is_after_the_explosi
 def test_a_loss_that_is_not_a_number(pretrain_config, verdict, monkeypatch):
     real = PretrainWork.losses
 
-    def poisoned(self, batch, mask, encoder_grad_scale=1.0):
-        result = real(self, batch, mask, encoder_grad_scale)
-        if batch.index == 6:
+    def poisoned(self, x):
+        result = real(self, x)
+        if x.batch.index == 6:
             name, term = next(iter(result.terms.items()))
             result.terms[name] = replace(term, total=term.total * float("nan"))
         return result
@@ -151,18 +155,18 @@ def test_a_loss_that_is_not_a_number(pretrain_config, verdict, monkeypatch):
 
 
 def test_a_codebook_that_has_collapsed(gumbel, verdict, monkeypatch):
-    real = GumbelContrastive.__init__
+    real = ContrastiveTask.__init__
 
     def collapsed(self, *args):
         real(self, *args)
         with torch.no_grad():
             self.quantizer.logits.bias.unflatten(0, (2, 8))[:, 0] += 200
 
-    monkeypatch.setattr(GumbelContrastive, "__init__", collapsed)
+    monkeypatch.setattr(ContrastiveTask, "__init__", collapsed)
     found = verdict(changed(gumbel, contrastive_diversity_weight=0.0, loop_max_steps=20))
     assert found.name == "codebook collapse"
-    assert "1.0 of its 8 codes" in found.findings[0].evidence[0]
-    assert "diversity_weight (now 0.0" in found.findings[0].advice
+    assert "1.000 of its 8 codes" in found.findings[0].evidence[0]
+    assert "diversity-weight (now 0.0" in found.findings[0].advice
 
 
 def test_a_context_that_weight_decay_has_flattened(pretrain_config, verdict):
@@ -257,8 +261,10 @@ def test_a_run_that_has_only_begun():
 def test_the_verdict_as_text(pretrain_config, verdict, tmp_path):
     found = verdict(changed(pretrain_config, optim_lr=1e-12, loop_max_steps=10))
     text = describe_verdict(found, "runs/x")
-    assert text.startswith("runs/x: at chance\n  The contrastive loss")
+    assert text.startswith("runs/x: at chance\n  The masked unit loss")
     assert "What to change:" in text
-    assert in_short(found).startswith("Doctor: at chance. The contrastive loss")
+    assert in_short(found).startswith("Doctor: at chance. The masked unit loss")
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    assert judge([json.loads(line) for line in lines], {}).name == "at chance"  # without settings
+    signals = pretrain_config.tasks.signals
+    records = [json.loads(line) for line in lines]
+    assert judge(records, {}, signals).name == "at chance"  # without settings

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from speechssl.doctor import describe_verdict
+from speechssl.pretext.reconstruction import ReconstructionConfig
 from speechssl.training.findings_ctc import UNKNOWN_CHARACTERS
 from speechssl.training.verdict import (
     HEALTHY,
@@ -14,6 +15,7 @@ from speechssl.training.verdict import (
     judge,
     with_characters,
 )
+from speechssl.training.version_0_1 import upgraded_records
 
 FINETUNE = {"tokenizer": "char", "optim": {"lr": 2e-3}}
 
@@ -165,7 +167,7 @@ def pretraining(train_db: float, valid_db: float, *, overfits: bool) -> Verdict:
         {"step": 100 * i, "valid/loss": loss, "valid/data/level_db": valid_db}
         for i, loss in enumerate(valid_loss, 1)
     ]
-    return judge(records, {"contrastive": {}})
+    return judge(records, {"tasks": {"contrastive": {}}})
 
 
 def test_silent_training_beside_spoken_validation():
@@ -223,7 +225,7 @@ def rebuilding(*validations: dict[str, float]) -> Verdict:
     for i, values in enumerate(validations, 1):
         logged = {f"{stem}{name}": value for name, value in (base | values).items()}
         records.append({"step": i, "valid/loss": 1.0, "loss/total": 1.0, **logged})
-    return judge(records, {})
+    return judge(upgraded_records(records, {}), {}, ReconstructionConfig().signals)
 
 
 COPY = {"unmasked": 0.3, "to_heard": 0.2, "copy": 0.2}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from speechssl.objectives.loss import LossTerm, TaskLoss, combine
+from speechssl.pretext.task import LossTerm, TaskLoss, combine
 
 
 def test_each_term_is_weighted_and_divided_by_its_count():

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from speechssl.objectives.ctc import ctc_chance, ctc_loss, disagreement
+from speechssl.pretext.ctc import ctc_chance, ctc_loss, disagreement
 
 
 def test_ctc_loss_is_the_brute_force_sum_over_paths():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from speechssl import shapes
-from speechssl.objectives.features import (
+from speechssl.pretext.features import (
     FEATURE_DIMS,
     frame_features,
     log_mel,

@@ -1,4 +1,4 @@
-"""Features of the clean wave: what is to be reconstructed, and what codes are made of.
+"""Features of a wave: what is reconstructed, and what units are made of.
 
 Shapes: B batch, S samples, T frames of the model, H hops of 10 ms (H = T * hops per frame), M mel
 bands. All float32. Features come at 100 Hz and are stacked to the model's frame rate, so that
@@ -26,11 +26,11 @@ FEATURE_DIMS: dict[str, int] = {"logmel": NUM_MELS, "mfcc": 3 * NUM_MFCC, "proso
 """Width of each feature per 10 ms; the wave's is that of a 16 kHz recording."""
 
 
-class CleanSpeech:
-    """The undamaged waves of a batch, and their features: what the tasks take their targets from.
+class SpeechFeatures:
+    """The waves of a batch on the device, and their features, each computed when first asked for.
 
     Args:
-        wave: (B, S) clean, zero behind each utterance's end.
+        wave: (B, S), zero behind each utterance's end.
         lengths: (B,) its valid samples.
         frames: (B,) valid frames of the model, best on the host.
         hop_samples: hop of the model, a multiple of 10 ms.
@@ -92,9 +92,9 @@ class CleanSpeech:
 def frame_features(
     name: FeatureName, wave: Tensor, frames: Tensor, hop_samples: int, sample_rate: int
 ) -> Tensor:
-    """One feature of some waves (B, S), zero behind their ends: see :class:`CleanSpeech`."""
+    """One feature of some waves (B, S), zero behind their ends: see :class:`SpeechFeatures`."""
     lengths = frames * hop_samples
-    return CleanSpeech(wave, lengths, frames, hop_samples, sample_rate).features(name)
+    return SpeechFeatures(wave, lengths, frames, hop_samples, sample_rate).features(name)
 
 
 def power_spectrum(wave: Tensor, num_hops: int, sample_rate: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from speechssl import shapes
 from speechssl.device import send, take
-from speechssl.objectives.contrastive import perplexity
+from speechssl.pretext.code_usage import perplexity
 
 
 def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]]) -> Tensor:

@@ -1,1 +1,0 @@
-"""Pretext tasks, one a file: a loss, its heads, its numbers."""

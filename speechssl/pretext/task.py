@@ -1,0 +1,198 @@
+"""The interface of a pretext task: what it needs, what it returns, what is asked of it.
+
+A task is one file: a frozen config, whose `build` makes the module with the loss and its heads, and
+the signals by which it is judged. A new one is added by its file, its test, and one line in
+tasks.py.
+
+Shapes: B batch, T frames, V codes.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from speechssl.config.bounds import Between, Count, check_fields
+from speechssl.model.speech_model import SpeechModel
+from speechssl.pretext.signal import Signal
+
+if TYPE_CHECKING:
+    from speechssl.pretext.inputs import Inputs
+    from speechssl.pretext.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class MaskConfig:
+    """Which frames are masked: spans, as in wav2vec 2.0 (arXiv:2006.11477, section 4.2)."""
+
+    share: Annotated[float, Between(0, 1, "(]")] = 0.3
+    """Share of the frames in masked spans, if spans did not overlap."""
+    span: Count = 1
+    """Frames of a span. Small models learn most from short spans: what lies under a long one can
+    only be predicted from words of a language that they do not know yet."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, "mask")
+
+
+@dataclass(frozen=True)
+class View:
+    """One forward pass of the model over a batch; computed once however many tasks ask for it."""
+
+    wave: Literal["clean", "distorted"] = "distorted"
+    mask: MaskConfig | Literal["run"] | None = "run"
+    """``run``: the masks of the run's own config; None: nothing is masked."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a task needs of the run."""
+
+    views: tuple[View, ...] = (View(),)
+    """The passes of the model that its loss is computed from."""
+    hidden: bool = False
+    """Whether it looks at the output of every layer."""
+    causal: bool = False
+    """Whether the context network must not see future frames."""
+
+
+@dataclass(frozen=True)
+class LossTerm:
+    """One addend of the loss: ``weight * total / (count over all micro-batches and processes)``."""
+
+    total: Tensor
+    """Scalar, the sum over the frames of this micro-batch."""
+    count: str
+    """Which of the task's counts divides it, e.g. ``masked``."""
+    weight: float
+
+
+@dataclass(frozen=True)
+class TaskLoss:
+    """What a task returns for one micro-batch.
+
+    Every name begins with the task's: ``masked_units``, ``contrastive_diversity``,
+    ``contrastive/accuracy``.
+    """
+
+    terms: dict[str, LossTerm]
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+    """Scalars to log; the mean over the micro-batches is logged."""
+    tallies: dict[str, Tensor] = field(default_factory=dict)
+    """(V,) int64, how often each of V codes came up; those of several batches add up."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Something of one utterance to look at in the report."""
+
+    title: str
+    note: str = ""
+    log_mels: np.ndarray | None = None
+    """(H, 80) natural log of mel energies at 100 Hz, drawn and played; None: only the note."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a task may be built from, beside the model."""
+
+    teacher: "Teacher | None" = None
+    """A trained model that gives units, where the run names one."""
+
+
+class TaskConfig:
+    """The frozen dataclass that describes a task; `name` is its name everywhere."""
+
+    name: ClassVar[str]
+    has_codes: ClassVar[bool] = False
+    """Whether the task has codes that the report counts and explains."""
+    weight: float = 1.0
+    """Weight of the whole task in the loss."""
+
+    def build(self, model: SpeechModel, resources: Resources) -> "PretextTask":
+        """The task, with fresh heads that fit `model`."""
+        raise NotImplementedError
+
+    @property
+    def signals(self) -> tuple[Signal, ...]:
+        """By what the task is judged and drawn; at least its loss."""
+        title = f"{self.name.replace('_', ' ')} loss"
+        return (Signal(self.name, title, training=f"loss/{self.name}"),)
+
+    def learns_nothing(self) -> str:
+        """The settings to raise, where every weight of the task is zero; else ''."""
+        return "" if self.weight else f"{self.name}.weight"
+
+
+class PretextTask(nn.Module):
+    """A loss on a model's output, with its heads. Only `forward` and `counts` must be given."""
+
+    name: str
+    title: str
+    """What it is, for a model's card."""
+    needs: Needs = Needs()
+    num_codes: int = 0
+    """Of a codebook, where the task has codes."""
+    saves_heads: ClassVar[bool] = False
+    """Whether its heads are written into the model folder, as in the published form."""
+    called_methods: ClassVar[tuple[str, ...]] = ()
+    """Methods beside `forward` that use its parameters (which FSDP must gather first)."""
+
+    def fit(self, sample: Iterable["Inputs"], seed: int) -> None:
+        """Set what is estimated once from data (centroids), from single clean utterances in random
+        order. Called in the first process of a fresh run; the buffers are then broadcast."""
+
+    def counts(self, x: "Inputs") -> dict[str, int]:
+        """The denominators of its terms on this micro-batch, known before the forward pass."""
+        raise NotImplementedError
+
+    def forward(self, x: "Inputs") -> TaskLoss:
+        """The loss on one micro-batch."""
+        raise NotImplementedError
+
+    def offline_units(self, x: "Inputs") -> dict[str, Tensor]:
+        """Fixed targets of the clean wave, (B, T) int64 by name: computed once for every utterance
+        and cached, then asked for by ``x.units(NAME)``."""
+        del x
+        return {}
+
+    def state_of_units(self) -> dict[str, Tensor]:
+        """What the offline units depend on (centroids): a cache of units is named by it."""
+        return {}
+
+    def before_update(self, step: int, model: SpeechModel) -> None:
+        """Called before each update: temperatures, moving averages."""
+
+    def summarize(self, tallies: dict[str, Tensor]) -> dict[str, float]:
+        """Metrics from the tallies of a whole validation."""
+        del tallies
+        return {}
+
+    def diagnose(self, x: "Inputs") -> dict[str, float]:
+        """Metrics that are measured on one batch of distorted validation speech."""
+        del x
+        return {}
+
+    def codes(self, x: "Inputs") -> Tensor | None:
+        """(B, T, G) int64, the code of each frame of the clean wave, for the report; None: the task
+        has none."""
+        del x
+        return None
+
+    def panels(self, x: "Inputs") -> tuple[Panel, ...]:
+        """What the report shows of one utterance (B = 1)."""
+        del x
+        return ()
+
+    def saved_fields(self) -> dict[str, object]:
+        """Settings and state that someone who continues with the saved heads must know."""
+        return {}
+
+
+def combine(terms: dict[str, LossTerm], counts: dict[str, float]) -> Tensor:
+    """The scalar to differentiate: each term divided by its global count."""
+    parts = [term.total * (term.weight / max(counts[term.count], 1)) for term in terms.values()]
+    return torch.stack(parts).sum()

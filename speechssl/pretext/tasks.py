@@ -1,0 +1,184 @@
+"""The pretext tasks of a run: which there are, which it has, and their losses together."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from speechssl.config.names import nearest
+from speechssl.model.speech_model import SpeechModel
+from speechssl.pretext.contrastive import ContrastiveConfig
+from speechssl.pretext.inputs import Inputs
+from speechssl.pretext.masked_units import MaskedUnitsConfig
+from speechssl.pretext.reconstruction import ReconstructionConfig
+from speechssl.pretext.signal import Signal
+from speechssl.pretext.task import Needs, PretextTask, Resources, TaskConfig, TaskLoss, View
+
+TASKS: dict[str, type[TaskConfig]] = {
+    config.name: config
+    for config in (
+        ContrastiveConfig,
+        MaskedUnitsConfig,
+        ReconstructionConfig,
+    )
+}
+"""Every task by its name. A new one is added here."""
+
+
+@dataclass(frozen=True)
+class TaskConfigs:
+    """The tasks of a run, in the order in which they are computed; each at most once."""
+
+    configs: tuple[TaskConfig, ...]
+
+    def __post_init__(self) -> None:
+        names = [config.name for config in self.configs]
+        if not names:
+            raise ValueError(f"tasks must name at least one of {', '.join(TASKS)}.")
+        if len(set(names)) < len(names):
+            raise ValueError(f"tasks must name each task once, got {', '.join(names)}.")
+        idle = [config.learns_nothing() for config in self.configs]
+        if all(idle):
+            raise ValueError(f"nothing would be learned: {' and '.join(idle)} are 0.")
+
+    def __iter__(self) -> Iterator[TaskConfig]:
+        return iter(self.configs)
+
+    def __contains__(self, name: str) -> bool:
+        return any(config.name == name for config in self.configs)
+
+    def __getitem__(self, name: str) -> TaskConfig:
+        for config in self.configs:
+            if config.name == name:
+                return config
+        raise KeyError(name)
+
+    def having(self, config: TaskConfig) -> "TaskConfigs":
+        """With this config in the place of the one of the same name, else at the end."""
+        if config.name not in self:
+            return TaskConfigs((*self.configs, config))
+        return TaskConfigs(tuple(config if c.name == config.name else c for c in self.configs))
+
+    def without(self, name: str) -> "TaskConfigs":
+        """Without the task of this name."""
+        return TaskConfigs(tuple(c for c in self.configs if c.name != name))
+
+    @property
+    def signals(self) -> tuple[Signal, ...]:
+        """Those of all tasks."""
+        return tuple(signal for config in self.configs for signal in config.signals)
+
+    def chosen(self, wanted: Sequence[str]) -> "TaskConfigs":
+        """The tasks that ``NAME`` or ``NAME=WEIGHT`` name, in that order: as they are here, else
+        with their defaults. Raises ValueError for an unknown name or a weight that is no number."""
+        configs = []
+        for one in wanted:
+            name, equals, weight = one.partition("=")
+            name = name.replace("-", "_")
+            config = self[name] if name in self else task_class(name)()
+            if equals:
+                try:
+                    config = replace(config, weight=float(weight))  # type: ignore[type-var]
+                except ValueError:
+                    if not _is_number(weight):
+                        raise ValueError(
+                            f"--tasks {one}: the weight of {name} must be a number, got {weight!r}."
+                        ) from None
+                    raise
+            configs.append(config)
+        return TaskConfigs(tuple(configs))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def task_class(name: str) -> type[TaskConfig]:
+    """The config class of a task; ValueError naming the nearest ones where there is none."""
+    if name not in TASKS:
+        raise ValueError(f"There is no task {name!r}. {nearest(name, TASKS)}")
+    return TASKS[name]
+
+
+class Tasks:
+    """The built tasks of a run."""
+
+    def __init__(self, configs: TaskConfigs, model: SpeechModel, resources: Resources) -> None:
+        self.by_name: dict[str, PretextTask] = {
+            config.name: config.build(model, resources) for config in configs
+        }
+
+    def __iter__(self) -> Iterator[PretextTask]:
+        return iter(self.by_name.values())
+
+    def modules(self) -> dict[str, nn.Module]:
+        """The tasks by name, with their heads."""
+        return dict(self.by_name)
+
+    @property
+    def needs(self) -> Needs:
+        """What all of them need."""
+        views: dict[View, None] = {view: None for task in self for view in task.needs.views}
+        return Needs(
+            views=tuple(views),
+            hidden=any(task.needs.hidden for task in self),
+            causal=any(task.needs.causal for task in self),
+        )
+
+    def before_update(self, step: int, model: SpeechModel) -> None:
+        for task in self:
+            task.before_update(step, model)
+
+    def counts(self, x: Inputs) -> dict[str, int]:
+        """The denominators of all terms; tasks that use the same name mean the same frames."""
+        found: dict[str, int] = {}
+        for task in self:
+            for name, count in task.counts(x).items():
+                if found.setdefault(name, count) != count:
+                    raise ValueError(
+                        f"Task {task.name} counts {count} {name} frames and another task "
+                        f"{found[name]}: give its count a name of its own."
+                    )
+        return found
+
+    def loss(self, x: Inputs) -> TaskLoss:
+        """The terms of all tasks on one micro-batch; each view is computed once."""
+        for view in self.needs.views:
+            x.encode(view)
+        whole = TaskLoss({}, {}, {})
+        for task in self:
+            own = task(x)
+            for part, into in (
+                (own.terms, whole.terms),
+                (own.metrics, whole.metrics),
+                (own.tallies, whole.tallies),
+            ):
+                _merge(into, part, task.name)
+        return whole
+
+    def summarize(self, tallies: dict) -> dict[str, float]:  # type: ignore[type-arg]
+        """Metrics from the tallies of a whole validation."""
+        found: dict[str, float] = {}
+        for task in self:
+            own = {k: v for k, v in tallies.items() if k.split("/")[0] == task.name}
+            if own:
+                found |= task.summarize(own)
+        return found
+
+    def diagnose(self, x: Inputs) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for task in self:
+            found |= task.diagnose(x)
+        return found
+
+
+def _merge(into: dict, part: dict, task: str) -> None:  # type: ignore[type-arg]
+    """Add what a task returns; ValueError where a name is not its own."""
+    for name, value in part.items():
+        if (name != task and not name.startswith((f"{task}_", f"{task}/"))) or name in into:
+            raise ValueError(f"{name!r} must begin with {task!r} and be there once.")
+        into[name] = value

@@ -1,0 +1,307 @@
+"""The work of pretraining: the gradients of an update, the validation, and the model to write.
+
+Shapes: B batch, T frames, V codes.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from speechssl import distributed
+from speechssl.checkpoint import Checkpoint, save_model
+from speechssl.data.batching import BatchPlan, MixedPlan, Plan
+from speechssl.data.dataset import Batch, PlannedBatches, Waves
+from speechssl.data.distortion import DistortionPool
+from speechssl.data.distortion import none as no_distortion
+from speechssl.data.index import Corpora
+from speechssl.data.manifest import Utterance
+from speechssl.device import autocast
+from speechssl.interop.sources import open_model
+from speechssl.model.speech_model import SpeechModel
+from speechssl.pretext.inputs import Inputs
+from speechssl.pretext.task import LossTerm, Resources, TaskLoss, View, combine
+from speechssl.pretext.tasks import Tasks
+from speechssl.pretext.teacher import Teacher
+from speechssl.rng import rng, torch_seed
+from speechssl.training.diagnosis import frame_health
+from speechssl.training.runfolder import to_json
+from speechssl.training.units import OfflineUnits, single_inputs
+
+if TYPE_CHECKING:
+    from speechssl.training.pretrain import PretrainConfig
+
+_MASKED, _FRAMES = "frames/masked", "frames/valid"
+"""Counts beside those of the tasks."""
+_FIT_AUDIO_S = 1800.0
+"""Seconds of audio to which tasks are fitted."""
+
+
+class PretrainWork:
+    """The tasks of a run on one model."""
+
+    def __init__(
+        self,
+        config: "PretrainConfig",
+        model: SpeechModel,
+        train_waves: Waves,
+        valid_waves: Waves,
+        device: torch.device,
+        *,
+        run: Path | None = None,
+        fit: bool = True,
+    ) -> None:
+        """
+        Args:
+            config: the run.
+            model: with its first weights.
+            train_waves, valid_waves: what is trained and validated on.
+            device: where.
+            run: folder whose cache keeps the offline units; None: they are computed for each batch.
+            fit: estimate the centroids from the training set; False where they are restored.
+        """
+        self.config, self.device = config, device
+        self.model = model
+        self.notes: dict[str, Any] = {}
+        """For the model's meta.json."""
+        self._tallies: dict[str, Tensor] = {}
+        self.tasks = Tasks(config.tasks, model, Resources(load_teacher(config)))
+        self.modules = nn.ModuleDict({"model": model, **self.tasks.modules()})
+        if fit:
+            fit_tasks(self.tasks, model, train_waves, config.loop.seed)
+        self.modules.to(device).train()
+        if config.compile:
+            model.context.compile_layers()
+        pool = DistortionPool.open(noise_dir=config.noise_dir, rir_dir=config.rir_dir)
+        self.pool = replace(pool, speech=train_waves.wave, num_speech=len(train_waves.cache))
+        self.valid_batches = self.dataset(valid_waves, shuffle=False)
+        self.distorted_valid = PlannedBatches(
+            valid_waves,
+            self.valid_batches.plan,
+            seed=config.loop.seed,
+            max_crop_s=config.max_crop_s,
+            hop_samples=config.model.hop_samples,
+            distortion=config.distortion,
+            pool=self.pool,
+        )
+        folder = run / "cache" if run is not None and config.cache else None
+        self._train_units, self._valid_units = (
+            OfflineUnits(self.tasks, model, waves, folder, device)
+            for waves in (train_waves, valid_waves)
+        )
+
+    def take_heads(self, init: Checkpoint) -> str:
+        """Use the heads that a model came with, where they fit; what was done, for a person."""
+        own = next((task for task in self.tasks if task.saves_heads), None)
+        if own is None:
+            return "the model's weights, with fresh heads"
+        if not init.pretraining:
+            return "the model's weights, with a fresh quantizer and projections, as it has none"
+        shapes = {name: value.shape for name, value in init.pretraining.items()}
+        if shapes != {name: value.shape for name, value in own.state_dict().items()}:
+            return "the model's weights, with a fresh quantizer and projections of other sizes"
+        own.load_state_dict(init.pretraining)
+        return "the model's weights, its quantizer and its projections"
+
+    def dataset(self, waves: Waves, *, shuffle: bool) -> PlannedBatches:
+        """The batches of some waves; those of validation are clean, every utterance once."""
+        config = self.config
+        distorts = shuffle and config.distortion != no_distortion()
+        return PlannedBatches(
+            waves,
+            self._plan(waves, shuffle),
+            seed=config.loop.seed,
+            max_crop_s=config.max_crop_s,
+            hop_samples=config.model.hop_samples,
+            distortion=config.distortion if distorts else None,
+            pool=self.pool if distorts else None,
+        )
+
+    def _plan(self, waves: Waves, shuffle: bool) -> Plan:
+        """Which utterances each micro-batch holds."""
+        config, sizes = self.config, corpus_sizes(waves.utterances)
+        lengths_s = waves.lengths_s().clip(max=config.max_crop_s)
+        rank, world = (distributed.rank(), distributed.world()) if shuffle else (0, 1)
+        shared: dict[str, Any] = {
+            "batch_s": config.batch_s,
+            "seed": config.loop.seed,
+            "rank": rank,
+            "world": world,
+            "accumulate": config.loop.accumulate if shuffle else 1,
+        }
+        if shuffle and len(sizes) > 1 and config.mix_temperature != 1:
+            return MixedPlan(lengths_s, sizes, temperature=config.mix_temperature, **shared)
+        return BatchPlan(lengths_s, shuffle=shuffle, **shared)
+
+    def inputs(self, batch: Batch, *, valid: bool = False, keep_hidden: bool = False) -> Inputs:
+        """What the tasks see of a micro-batch; the masks of validation are always the same."""
+        config = self.config
+        units = self._valid_units if valid else self._train_units
+        return Inputs(
+            self.model,
+            batch,
+            device=self.device,
+            seed=config.loop.seed,
+            mask=config.mask,
+            mask_purpose="valid-mask" if valid else "mask",
+            encoder_grad_scale=1.0 if valid else config.encoder_grad_scale,
+            keep_hidden=keep_hidden or self.tasks.needs.hidden,
+            units=units.of_inputs,
+        )
+
+    def backward(self, step: int, max_steps: int, batches: Sequence[Batch]) -> dict[str, Tensor]:  # noqa: ARG002
+        """Gradients of one update; the named scalars, each normalised like its loss."""
+        self.tasks.before_update(step, self.model)
+        inputs = [self.inputs(batch) for batch in batches]
+        counts = self._count(inputs)
+        logged: dict[str, Tensor] = {}
+        self.model.context.draw_dropped(rng(self.config.loop.seed, "layerdrop", step))
+        for batch, x in zip(batches, inputs, strict=True):
+            torch.manual_seed(torch_seed(self.config.loop.seed, "dropout", batch.index))
+            result = self.losses(x)
+            loss = combine(result.terms, counts)
+            (loss * distributed.world()).backward()  # the mean over processes follows
+            _accumulate(logged, {"loss/total": loss, **_shares(result.terms, counts)}, 1.0)
+            _accumulate(logged, result.metrics, 1 / len(batches))
+            x.release()
+        if any(view.mask == "run" for view in self.tasks.needs.views):
+            logged["mask/share"] = torch.tensor(counts[_MASKED] / max(counts[_FRAMES], 1))
+        return logged
+
+    def losses(self, x: Inputs) -> TaskLoss:
+        """All tasks on one micro-batch: the addends of its loss, and numbers to log."""
+        with autocast(self.device, self.config.precision):
+            return self.tasks.loss(x)
+
+    @torch.no_grad()
+    def validate(self, step: int) -> tuple[float, dict[str, float]]:  # noqa: ARG002
+        """Losses on the validation set, always under the same masks, and how healthy the model
+        is."""
+        sums: dict[str, tuple[float, float, float]] = {}
+        extra: dict[str, Tensor] = {}
+        tallies: dict[str, Tensor] = {}
+        plan = self.valid_batches.plan
+        for index in range(plan.num_batches):
+            x = self.inputs(self.valid_batches[index], valid=True)
+            result = self.losses(x)
+            counts = self._count([x], reduce=False)
+            for name, term in result.terms.items():
+                total, count, _ = sums.get(name, (0.0, 0.0, 0.0))
+                sums[name] = (total + float(term.total), count + counts[term.count], term.weight)
+            _accumulate(extra, result.metrics, 1 / plan.num_batches)
+            for name, tally in result.tallies.items():
+                tallies[name] = tallies[name] + tally if name in tallies else tally
+        self._tallies = tallies
+        means = {name: total / max(count, 1) for name, (total, count, _) in sums.items()}
+        score = sum(means[name] * weight for name, (_, _, weight) in sums.items())
+        return score, {
+            "loss": score,
+            **means,
+            **{name: float(value) for name, value in extra.items()},
+            **self.tasks.summarize(tallies),
+            **self.health(plan.num_batches // 2),
+        }
+
+    def health(self, index: int) -> dict[str, float]:
+        """Of the frames of a validation batch, and what the tasks measure on it when it is
+        distorted."""
+        x = self.inputs(self.distorted_valid[index], valid=True, keep_hidden=True)
+        with autocast(self.device, self.config.precision):
+            health = frame_health(x.encode(View("clean", None)))
+            return health | self.tasks.diagnose(x)
+
+    def counts(self) -> dict[str, list[int]]:
+        """How often each code was the target, or the prediction, in the last validation."""
+        return {name: tally.tolist() for name, tally in self._tallies.items()}
+
+    def sample(self) -> str:
+        """Nothing: features are for the report."""
+        return ""
+
+    @property
+    def higher_is_better(self) -> frozenset[str]:
+        """Metrics of the validation of which a higher value is better."""
+        return frozenset(s.metric for s in self.config.tasks.signals if s.better == "higher")
+
+    def save(self, folder: Path, step: int, metrics: dict[str, float]) -> None:
+        """Write the encoder and context, and the heads that are a part of the published form; other
+        heads stay in the checkpoints."""
+        weights = distributed.whole_state(self.model)
+        own = next((task for task in self.tasks if task.saves_heads), None)
+        heads = {} if own is None else distributed.whole_state(own)
+        if distributed.rank() > 0:
+            return
+        meta = {
+            "task": "pretrain",
+            "steps": step,
+            "seed": self.config.loop.seed,
+            "objectives": [task.title for task in self.tasks],
+            "valid": metrics,
+            **self.notes,
+        }
+        if own is not None:
+            meta["pretraining"] = to_json(self.config.tasks[own.name]) | own.saved_fields()
+        save_model(folder, Checkpoint(self.model, meta=meta, pretraining=heads), weights)
+
+    def _count(self, inputs: Sequence[Inputs], *, reduce: bool = True) -> dict[str, float]:
+        """The tasks' denominators over all micro-batches and processes."""
+        totals: dict[str, int] = {}
+        for x in inputs:
+            frames = {_MASKED: int(x.mask().sum()), _FRAMES: int(x.frames.sum())}
+            for name, count in (self.tasks.counts(x) | frames).items():
+                totals[name] = totals.get(name, 0) + count
+        counts = torch.tensor(list(totals.values()), dtype=torch.float64)
+        if reduce and distributed.world() > 1:
+            counts = distributed.all_reduce_sum(counts.to(self.device))
+        return dict(zip(totals, counts.tolist(), strict=True))
+
+
+def load_teacher(config: "PretrainConfig") -> Teacher | None:
+    """The teacher that the config names."""
+    if config.teacher is None:
+        return None
+    return Teacher(open_model(config.teacher).speech, config.teacher_layer)
+
+
+def fit_tasks(tasks: Tasks, model: SpeechModel, waves: Waves, seed: int) -> None:
+    """Let the first process fit each task to half an hour of clean audio, drawn from the training
+    set; all processes then have its buffers."""
+
+    def sample() -> Iterator[Inputs]:
+        spent = 0.0
+        for item in rng(seed, "codes").permutation(len(waves.utterances)).tolist():
+            wave = waves.wave(item)
+            yield single_inputs(model, wave, torch.device("cpu"))
+            spent += len(wave) / waves.sample_rate
+            if spent > _FIT_AUDIO_S:
+                return
+
+    @torch.no_grad()
+    def fitted() -> dict[str, dict[str, Tensor]]:
+        for task in tasks:
+            task.fit(sample(), torch_seed(seed, "codes"))
+        return {task.name: dict(task.named_buffers()) for task in tasks}
+
+    buffers = distributed.from_first(fitted)
+    for task in tasks:
+        for name, buffer in task.named_buffers():
+            buffer.copy_(buffers[task.name][name])
+
+
+def corpus_sizes(utterances: Sequence[Utterance]) -> list[int]:
+    """Utterances of each corpus."""
+    return utterances.sizes() if isinstance(utterances, Corpora) else [len(utterances)]
+
+
+def _shares(terms: dict[str, LossTerm], counts: dict[str, float]) -> dict[str, Tensor]:
+    """Each addend over its count, unweighted: what the curves show."""
+    return {f"loss/{name}": t.total.detach() / max(counts[t.count], 1) for name, t in terms.items()}
+
+
+def _accumulate(into: dict[str, Tensor], values: dict[str, Tensor], scale: float) -> None:
+    for name, value in values.items():
+        part = value.detach().float() * scale
+        into[name] = into[name] + part if name in into else part

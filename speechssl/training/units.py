@@ -1,0 +1,173 @@
+"""Offline units: the fixed targets of tasks, computed once for every utterance and kept on disk.
+
+A file of units lies beside the cache of decoded waves, named by a digest of what the units depend
+on (the utterances, the centroids, the teacher), so that a run that goes on, or another one with the
+same units, finds it. Without a wave cache units are computed for each batch.
+
+Shapes: N utterances, B batch, T frames, G names of units.
+"""
+
+import json
+import os
+import warnings
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from speechssl import distributed
+from speechssl.data.dataset import Batch, Waves
+from speechssl.data.index import digests
+from speechssl.device import send
+from speechssl.files import writing
+from speechssl.model.speech_model import SpeechModel
+from speechssl.pretext.inputs import Inputs
+from speechssl.pretext.task import MaskConfig
+from speechssl.pretext.tasks import Tasks
+
+_FORMAT = 1
+
+
+class OfflineUnits:
+    """The units of the tasks for some utterances, opened when they are first asked for."""
+
+    def __init__(
+        self,
+        tasks: Tasks,
+        model: SpeechModel,
+        waves: Waves,
+        folder: Path | None,
+        device: torch.device,
+        *,
+        show: bool = False,
+    ) -> None:
+        """`folder`: of the wave cache; None: nothing is kept. `show`: a progress bar."""
+        self._tasks, self._model, self._waves = tasks, model, waves
+        self._folder, self._device, self._show = folder, device, show
+        self._names: tuple[str, ...] = ()
+        self._units: np.ndarray | None = None
+        self._offsets = np.zeros(1, np.int64)
+        self._of_batch: tuple[Batch | None, dict[str, Tensor]] = (None, {})
+        self._is_open = False
+
+    def of_inputs(self, name: str, x: Inputs) -> Tensor:
+        """(B, T) int64 on the device, 0 in the padding: the units `name` of a micro-batch."""
+        if not self._is_open:
+            self._open()
+        if self._units is None:
+            return self._computed(x)[name]
+        return send(self._looked_up(name, x), self._device)
+
+    def _computed(self, x: Inputs) -> dict[str, Tensor]:
+        """All units of a batch; kept until the next one is asked for."""
+        if self._of_batch[0] is not x.batch:
+            self._of_batch = (x.batch, compute_units(self._tasks, x))  # type: ignore[assignment]
+        return self._of_batch[1]
+
+    def _looked_up(self, name: str, x: Inputs) -> Tensor:
+        assert self._units is not None
+        column = self._names.index(name)
+        batch: Batch = x.batch  # type: ignore[assignment]
+        found = torch.zeros(len(batch.items), int(x.frames.max()), dtype=torch.long)  # (B, T)
+        places = zip(batch.items, batch.starts, x.frames.tolist(), strict=True)
+        for row, (item, start, num) in enumerate(places):
+            first = int(self._offsets[item]) + start // self._model.config.hop_samples
+            units = self._units[first : first + num, column]
+            found[row, : len(units)] = torch.from_numpy(units.astype(np.int64))
+        return found
+
+    def _open(self) -> None:
+        """Find or compute the file; every process calls it at the same time."""
+        self._is_open = True
+        lengths = getattr(self._waves.cache, "num_samples", lambda: None)()
+        if self._folder is None or lengths is None:
+            return
+        frames = self._model.frame_lengths(torch.from_numpy(lengths)).numpy()
+        frames = np.where(lengths > 0, frames, 0)  # (N,)
+        self._offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(frames)])
+        self._names = tuple(compute_units(self._tasks, self._inputs(int(np.argmax(lengths > 0)))))
+        path = self._folder / f"units-{self._digest()}.u16"
+        index = path.with_suffix(".json")
+        size = 2 * int(self._offsets[-1]) * len(self._names)
+        try:
+            if not distributed.from_first(lambda: _is_whole(path, index, size)):
+                self._fill(path, size)
+                if distributed.rank() == 0:
+                    with writing(index) as file:
+                        file.write(json.dumps({"names": self._names, "bytes": size}) + "\n")
+                distributed.barrier()
+        except OSError as error:
+            warnings.warn(
+                f"No file of units in {self._folder} ({error.strerror or error}); they are "
+                "computed for each batch, which is slower.",
+                stacklevel=2,
+            )
+            return
+        units = np.memmap(path, "<u2", "r") if size else np.zeros(0, np.uint16)
+        self._units = np.asarray(units).reshape(-1, len(self._names))  # (sum of T, G)
+
+    def _fill(self, path: Path, size: int) -> None:
+        """Compute the units of this process's share of the utterances into the file."""
+        if distributed.rank() == 0:
+            path.unlink(missing_ok=True)
+            with path.open("wb") as file:
+                file.truncate(size)
+                os.fsync(file.fileno())
+        distributed.barrier()
+        if not size:
+            return
+        on_disk = np.memmap(path, "<u2", "r+")
+        units = np.asarray(on_disk).reshape(-1, len(self._names))  # (sum of T, G), a view
+        items = np.flatnonzero(np.diff(self._offsets))
+        share = items[distributed.rank() :: distributed.world()].tolist()
+        for item in tqdm(share, "units", unit="rec", disable=not self._show):
+            own = compute_units(self._tasks, self._inputs(item))
+            columns = torch.stack([own[name][0] for name in self._names], dim=1)  # (T, G)
+            units[self._offsets[item] : self._offsets[item + 1]] = columns.cpu().numpy()
+        on_disk.flush()
+        distributed.barrier()
+
+    def _inputs(self, item: int) -> Inputs:
+        """A whole utterance."""
+        return single_inputs(self._model, self._waves.wave(item), self._device)
+
+    def _digest(self) -> str:
+        digest = blake2b(repr((_FORMAT, self._names)).encode(), digest_size=12)
+        digest.update(np.ascontiguousarray(digests(self._waves.utterances)).tobytes())
+        digest.update(np.ascontiguousarray(self._offsets).tobytes())
+        if path := getattr(self._waves.cache, "path", None):  # of recordings as they were then
+            digest.update(repr((path.stat().st_size, path.stat().st_mtime_ns)).encode())
+        for task in self._tasks:
+            for name, value in task.state_of_units().items():
+                digest.update(f"{task.name} {name} {tuple(value.shape)}".encode())
+                digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def single_inputs(model: SpeechModel, wave: np.ndarray, device: torch.device) -> Inputs:
+    """The inputs of one clean wave (S,) float32."""
+    padded = torch.from_numpy(wave)[None]  # (1, S)
+    batch = Batch(0, ("",), ("",), padded, padded, torch.tensor([len(wave)]), (0,), (0,))
+    return Inputs(model, batch, device=device, seed=0, mask=MaskConfig())
+
+
+@torch.no_grad()
+def compute_units(tasks: Tasks, x: Inputs) -> dict[str, Tensor]:
+    """(B, T) int64 of every name of every task, in float32 whatever the autocast."""
+    found: dict[str, Tensor] = {}
+    with torch.autocast(x.device.type, enabled=False):
+        for task in tasks:
+            found |= task.offline_units(x)
+    return found
+
+
+def _is_whole(path: Path, index: Path, size: int) -> bool:
+    """Whether the file was finished: its index is written last."""
+    try:
+        told = json.loads(index.read_text(encoding="utf-8"))
+        return bool(told["bytes"] == size == path.stat().st_size)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -1,0 +1,127 @@
+"""Small models and micro-batches for the tests of pretext tasks."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from speechssl import shapes
+from speechssl.data.dataset import Batch
+from speechssl.model.config import (
+    ContextConfig,
+    ConvEncoderConfig,
+    FilterbankEncoderConfig,
+    ModelConfig,
+)
+from speechssl.model.masking import span_mask
+from speechssl.model.speech_model import SpeechModel
+from speechssl.pretext.contrastive import draw_negatives
+from speechssl.pretext.inputs import Inputs
+from speechssl.pretext.task import MaskConfig, PretextTask, Resources, TaskConfig
+from speechssl.pretext.teacher import Teacher
+from speechssl.rng import rng
+
+CONTEXT = ContextConfig(
+    dim=16,
+    num_layers=2,
+    num_heads=2,
+    ffn_dim=24,
+    norm_order="pre",
+    pos_kernel=8,
+    pos_groups=2,
+    dropout=0.0,
+    attention_dropout=0.0,
+    layerdrop=0.0,
+)
+MODELS = {
+    "conv": ModelConfig(encoder=ConvEncoderConfig((8,) * 7), context=CONTEXT),
+    "filterbank": ModelConfig(encoder=FilterbankEncoderConfig(num_filters=10), context=CONTEXT),
+}
+LENGTHS = (9000, 4000, 7000, 2500)
+
+
+def waves(lengths=LENGTHS) -> tuple[Tensor, Tensor]:
+    """(B, S) noise, (B,) lengths."""
+    generator = torch.Generator().manual_seed(1)
+    wave = 0.2 * torch.randn(len(lengths), max(lengths), generator=generator)
+    return shapes.zero_padding(wave, torch.tensor(lengths)), torch.tensor(lengths)
+
+
+class GivenInputs(Inputs):
+    """Inputs whose masks depend on each utterance alone, whatever the batch; units as the task
+    computes them."""
+
+    def __init__(self, model, wave, lengths, *, distorted=None, mask=None, task=None):
+        distorted = wave if distorted is None else distorted
+        batch = Batch(0, ("",), ("",), distorted, wave, lengths)
+        units = None if task is None else lambda name, x: task.offline_units(x)[name]
+        super().__init__(
+            model, batch, device=torch.device("cpu"), seed=0, mask=MaskConfig(), units=units
+        )
+        self._given = mask
+
+    def _draw_mask(self, config):
+        if config is None or self._given is None:
+            return super()._draw_mask(config) if config is None else by_utterance(self.frames)
+        return self._given
+
+
+def by_utterance(frames: Tensor) -> Tensor:
+    """(B, T) bool: a mask that is a function of each utterance's length."""
+    mask = np.zeros((len(frames), int(frames.max())), dtype=bool)
+    for row, length in enumerate(frames.tolist()):
+        mask[row, :length] = span_mask(
+            [length], length, share=0.5, span=3, generator=rng(0, "mask", length)
+        )[0]
+    return torch.from_numpy(mask)
+
+
+def negatives_by_utterance(mask: np.ndarray, num: int, _generator: object) -> np.ndarray:
+    """In the place of :func:`draw_negatives`: a function of each utterance's own mask."""
+    parts, offset = [], 0
+    for row in mask:
+        key = ",".join(map(str, np.flatnonzero(row)))
+        own = draw_negatives(row[None], num, rng(0, "negatives", key))
+        parts.append(np.where(own < 0, -1, own + offset))
+        offset += int(row.sum())
+    return np.concatenate(parts)
+
+
+def a_model(kind: str, seed: int = 0) -> SpeechModel:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return SpeechModel(MODELS[kind]).eval()
+
+
+def model_and_task(
+    config: TaskConfig, kind: str = "conv", teacher_layer: int | None = None
+) -> tuple[SpeechModel, PretextTask]:
+    """A small model and a task on it, fitted."""
+    model = a_model(kind)
+    teacher = None if teacher_layer is None else Teacher(a_model(kind, 7), teacher_layer)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        task = config.build(model, Resources(teacher)).eval()
+    wave, lengths = waves()
+    each = [
+        GivenInputs(model, wave[i : i + 1, :n], lengths[i : i + 1])
+        for i, n in enumerate(lengths.tolist())
+    ]
+    with torch.no_grad():
+        task.fit(each, 0)
+    return model, task
+
+
+def run(model, task, wave=None, lengths=None, **given):
+    """The task's loss on a batch (all of :func:`waves` where none is given)."""
+    if wave is None:
+        wave, lengths = waves()
+    return task(GivenInputs(model, wave, lengths, task=task, **given))
+
+
+def gradient(model, task) -> dict[str, Tensor]:
+    """The gradients by name, which are then cleared."""
+    named = [*model.named_parameters(), *task.named_parameters()]
+    grads = {name: p.grad.clone() for name, p in named if p.grad is not None}
+    model.zero_grad(set_to_none=True)
+    task.zero_grad(set_to_none=True)
+    return grads

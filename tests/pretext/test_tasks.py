@@ -1,0 +1,206 @@
+"""What every pretext task must do, whichever it is."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from speechssl.pretext import contrastive
+from speechssl.pretext.contrastive import ContrastiveConfig
+from speechssl.pretext.masked_units import MaskedUnitsConfig
+from speechssl.pretext.reconstruction import ReconstructionConfig
+from speechssl.pretext.task import LossTerm, PretextTask, TaskConfig, TaskLoss, combine
+from speechssl.pretext.tasks import TASKS, TaskConfigs, Tasks
+from tests.pretext.speech import (
+    MODELS,
+    GivenInputs,
+    gradient,
+    model_and_task,
+    negatives_by_utterance,
+    waves,
+)
+
+SMALL: dict[str, TaskConfig] = {
+    "contrastive": ContrastiveConfig(
+        target_dim=8, num_negatives=5, entries=6, diversity_weight=0.0, feature_penalty=0.0
+    ),
+    "masked_units": MaskedUnitsConfig(target_dim=8, num_units=9, features=("mfcc", "prosody")),
+    "reconstruction": ReconstructionConfig(features=("logmel", "mfcc", "prosody", "wave")),
+}
+"""A small config of every task; terms that are no sums over frames are off."""
+
+
+@pytest.fixture(autouse=True)
+def _negatives_of_each_utterance(monkeypatch):
+    monkeypatch.setattr(contrastive, "draw_negatives", negatives_by_utterance)
+
+
+def test_every_task_is_tested():
+    assert SMALL.keys() == TASKS.keys()
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("parts", [[[0, 1], [2, 3]], [[3], [1], [0, 2]], [[0], [1], [2], [3]]])
+def test_micro_batches_have_the_gradient_of_one_batch(kind, name, parts):
+    model, task = model_and_task(SMALL[name], kind)
+    wave, lengths = waves()
+    whole_inputs = GivenInputs(model, wave, lengths, task=task)
+    counts = task.counts(whole_inputs)
+    combine(task(whole_inputs).terms, counts).backward()
+    whole = gradient(model, task)
+    summed = dict.fromkeys(counts, 0)
+    for rows in parts:
+        samples = int(lengths[rows].max())
+        x = GivenInputs(model, wave[rows, :samples], lengths[rows], task=task)
+        summed = {key: summed[key] + count for key, count in task.counts(x).items()}
+        combine(task(x).terms, counts).backward()
+    split = gradient(model, task)
+    assert summed == counts
+    assert whole.keys() == split.keys()
+    assert len(whole) > 20
+    total = torch.cat([g.flatten() for g in whole.values()])
+    gap = torch.cat([(whole[key] - split[key]).flatten() for key in whole])
+    assert float(gap.norm()) < 1e-6 * float(total.norm())
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_an_untrained_model_learns(name):
+    model, task = model_and_task(SMALL[name], "filterbank")
+    model.train()
+    task.train()
+    wave, lengths = waves()
+    wave = wave * (torch.arange(9000) // 1000 % 2)  # bursts, which can be predicted
+    optimizer = torch.optim.Adam([*model.parameters(), *task.parameters()], lr=3e-3)
+    losses = []
+    torch.manual_seed(0)
+    for _ in range(30):
+        x = GivenInputs(model, wave, lengths, task=task)
+        loss = combine(task(x).terms, task.counts(x))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert np.isfinite(losses).all()
+    assert np.mean(losses[-5:]) < 0.92 * np.mean(losses[:5])
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_loss_is_float32_under_autocast(name):
+    model, task = model_and_task(SMALL[name])
+    x = GivenInputs(model, *waves(), task=task)
+    with torch.autocast("cpu", torch.bfloat16):
+        result = task(x)
+    assert all(term.total.dtype == torch.float32 for term in result.terms.values())
+    assert all(term.total.isfinite() for term in result.terms.values())
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_names_begin_with_the_task_and_signals_are_measured(name):
+    """Whatever a signal names is logged: in training, in validation or by the diagnosis."""
+    model, task = model_and_task(SMALL[name])
+    tasks = Tasks.__new__(Tasks)
+    tasks.by_name = {name: task}
+    x = GivenInputs(model, *waves(), distorted=0.5 * waves()[0], task=task)
+    result = tasks.loss(x)
+    valid = {*result.terms, *result.metrics, *tasks.summarize(result.tallies)}
+    valid |= tasks.diagnose(x).keys()
+    for signal in SMALL[name].signals:
+        assert signal.task == name
+        assert signal.metric in valid
+        assert not signal.chance or signal.chance in valid
+        assert not signal.training or signal.training.removeprefix("loss/") in result.terms
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_weight_scales_every_term_but_the_penalties(name):
+    one, three = (model_and_task(replace(SMALL[name], weight=weight))[1] for weight in (1.0, 3.0))
+    model = model_and_task(SMALL[name])[0]
+    terms = [task(GivenInputs(model, *waves(), task=task)).terms for task in (one, three)]
+    scaled = [key for key in terms[0] if terms[1][key].weight == 3 * terms[0][key].weight != 0]
+    assert scaled
+    assert all("diversity" in key or "penalty" in key for key in terms[0].keys() - set(scaled))
+
+
+# --- tasks together -------------------------------------------------------------------------------
+
+
+def test_tasks_are_chosen_by_name_and_weight():
+    tasks = TaskConfigs((MaskedUnitsConfig(num_units=7), ReconstructionConfig()))
+    chosen = tasks.chosen(["masked-units=0.5", "contrastive"])
+    assert [config.name for config in chosen] == ["masked_units", "contrastive"]
+    assert chosen["masked_units"] == MaskedUnitsConfig(num_units=7, weight=0.5)
+    assert chosen["contrastive"] == ContrastiveConfig()
+    assert "reconstruction" not in chosen
+    assert tasks.without("masked_units").configs == (ReconstructionConfig(),)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        (["masked_unit"], "no task 'masked_unit'. Perhaps masked_units"),
+        (["contrastive=much"], "weight of contrastive must be a number, got 'much'"),
+        (["contrastive=-1"], "contrastive.weight must not be negative"),
+        (["contrastive", "contrastive"], "name each task once"),
+        (
+            ["contrastive=0", "reconstruction=0"],
+            "contrastive.weight and reconstruction.weight are 0",
+        ),
+    ],
+)
+def test_what_cannot_be_chosen_is_said(wanted, said):
+    with pytest.raises(ValueError, match=said):
+        TaskConfigs((MaskedUnitsConfig(),)).chosen(wanted)
+
+
+def test_no_task_is_refused():
+    with pytest.raises(ValueError, match="at least one of contrastive, masked_units"):
+        TaskConfigs(())
+
+
+class Constant(PretextTask):
+    """A loss of given names, counts and values."""
+
+    def __init__(self, name, terms, count, metrics=()):
+        super().__init__()
+        self.name, self._terms, self._count, self._metrics = name, terms, count, metrics
+
+    def counts(self, x):
+        del x
+        return {"masked": self._count}
+
+    def forward(self, x):
+        del x
+        one = torch.ones(())
+        metrics = dict.fromkeys(self._metrics, one)
+        return TaskLoss({term: LossTerm(one, "masked", 1.0) for term in self._terms}, metrics)
+
+
+def together(*tasks):
+    made = Tasks.__new__(Tasks)
+    made.by_name = {task.name: task for task in tasks}
+    return made
+
+
+def test_names_of_tasks_do_not_collide():
+    x = GivenInputs(model_and_task(SMALL["contrastive"])[0], *waves())
+    both = together(Constant("a", ["a", "a_b"], 3), Constant("c", ["c"], 3, ["c/x"]))
+    assert set(both.loss(x).terms) == {"a", "a_b", "c"}
+    assert both.counts(x) == {"masked": 3}
+    with pytest.raises(ValueError, match="'b' must begin with 'a'"):
+        together(Constant("a", ["b"], 1)).loss(x)
+    with pytest.raises(ValueError, match="'c/x' must begin with 'a'"):
+        together(Constant("a", ["a"], 1, ["c/x"])).loss(x)
+    with pytest.raises(ValueError, match="counts 2 masked frames and another task 3"):
+        together(Constant("a", ["a"], 3), Constant("c", ["c"], 2)).counts(x)
+
+
+def test_a_view_is_computed_once_for_all_tasks(monkeypatch):
+    model, first = model_and_task(SMALL["contrastive"])
+    _, second = model_and_task(SMALL["reconstruction"])
+    passes = []
+    real = model.forward
+    monkeypatch.setattr(model, "forward", lambda *a, **k: passes.append(k) or real(*a, **k))
+    together(first, second).loss(GivenInputs(model, *waves()))
+    assert len(passes) == 1

@@ -1,0 +1,85 @@
+"""Names of version 0.1 under those of today."""
+
+import pytest
+
+from speechssl.training.pretrain import PretrainConfig
+from speechssl.training.runfolder import from_json
+from speechssl.training.version_0_1 import renamed_weights, upgraded_config, upgraded_records
+
+
+def test_a_run_with_fixed_codes_has_masked_units():
+    old = {
+        "contrastive": {"quantizer": "random", "features": ["prosody"], "entries": 7, "groups": 2},
+        "reconstruction": {"features": ["mfcc"], "masked_weight": 0.5},
+        "mask_share": 0.4,
+        "mask_span": 3,
+        "batch_s": 8.0,
+    }
+    config = from_json(PretrainConfig, old)
+    assert [task.name for task in config.tasks] == ["masked_units", "reconstruction"]
+    units = config.tasks["masked_units"]
+    assert (units.quantizer, units.features, units.num_units) == ("random", ("prosody",), 7)
+    assert config.tasks["reconstruction"].masked_weight == 0.5
+    assert (config.mask.share, config.mask.span, config.batch_s) == (0.4, 3, 8.0)
+    assert "contrastive" in old  # is not changed
+
+
+def test_a_run_with_learned_codes_is_contrastive():
+    old = {"contrastive": {"quantizer": "gumbel", "features": ["mfcc"], "entries": 7}}
+    config = from_json(PretrainConfig, {**old, "reconstruction": None})
+    assert [task.name for task in config.tasks] == ["contrastive"]
+    assert config.tasks["contrastive"].entries == 7
+
+
+@pytest.mark.parametrize(
+    "config", [{"tokenizer": "char", "mask_share": 0.2}, {"tasks": {}, "mask_share": 1}, {}, [], 3]
+)
+def test_other_configs_stay_as_they_are(config):
+    assert upgraded_config(config) == config
+
+
+def test_weights_of_fixed_codes_belong_to_masked_units():
+    names = ["model.project.weight", "contrastive.codebooks.0.codebook", "contrastive.quantizer.x"]
+    assert renamed_weights(names) == {
+        names[0]: names[0],
+        names[1]: "masked_units.codebooks.0.codebook",
+        names[2]: names[2],
+    }
+
+
+@pytest.mark.parametrize(
+    ("task", "old", "new"),
+    [
+        ("masked_units", "loss/contrastive", "loss/masked_units"),
+        ("masked_units", "valid/contrastive_prosody", "valid/masked_units_prosody"),
+        ("masked_units", "valid/contrastive/chance", "valid/masked_units/chance"),
+        ("masked_units", "quantizer/predicted_perplexity", "masked_units/predicted_perplexity"),
+        ("masked_units", "codes/targets", "codes/masked_units/targets"),
+        ("masked_units", "grad_norm/contrastive", "grad_norm/masked_units"),
+        ("contrastive", "loss/contrastive", "loss/contrastive"),
+        ("contrastive", "loss/diversity", "loss/contrastive_diversity"),
+        ("contrastive", "valid/feature_penalty", "valid/contrastive_feature_penalty"),
+        ("contrastive", "valid/quantizer/used_group_1", "valid/contrastive/used_group_1"),
+        ("contrastive", "codes/group_0", "codes/contrastive/group_0"),
+        (
+            "masked_units",
+            "valid/reconstruction/logmel_masked",
+            "valid/reconstruction/logmel_masked",
+        ),
+        ("masked_units", "loss/masked_units", "loss/masked_units"),
+        ("masked_units", "step", "step"),
+    ],
+)
+def test_metrics_have_their_names_of_today(task, old, new):
+    config = {"tasks": {task: {}}}
+    assert upgraded_records([{old: 1}], config) == [{new: 1}]
+    assert upgraded_records([{old: 1}], config | {"tokenizer": "char"}) == [{old: 1}]
+
+
+def test_copying_is_computed_from_old_distances():
+    stem = "valid/reconstruction/logmel_"
+    distances = {"unmasked_mean": 1.0, "masked_mean": 1.0, "unmasked": 0.2, "masked": 0.6}
+    distances |= {"copy": 0.2, "to_heard": 0.1}
+    (record,) = upgraded_records([{stem + k: v for k, v in distances.items()}], {"tasks": {}})
+    assert record[f"{stem}to_input"] == 0.1
+    assert record[f"{stem}copying"] == pytest.approx(0.5)
