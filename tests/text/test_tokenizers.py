@@ -1,4 +1,4 @@
-"""Normalisers keep what a language needs; tokenizers lose nothing they have seen."""
+"""Tokenizers lose nothing that they were trained on."""
 
 import json
 import pickle
@@ -11,7 +11,6 @@ import pytest
 
 from speechssl.text import (
     BLANK_ID,
-    NORMALIZERS,
     UNKNOWN,
     UNKNOWN_ID,
     CharTokenizer,
@@ -42,52 +41,6 @@ def spm() -> SentencePieceTokenizer:
 @pytest.fixture(scope="module", params=["char", "spm:28"])
 def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     return train_tokenizer(request.param, TEXTS)
-
-
-# --- normalisers
-
-
-@pytest.mark.parametrize("name", NORMALIZERS)
-def test_every_normaliser_keeps_tone_marks_and_gives_nfc(name: str) -> None:
-    for text in ("ά έ ώ ó wá", "mɔ́ ɛ̀ ŋ̀", "tiếng việt", "नमस्ते", "你好 吗", "שָׁלוֹם", "ꦗꦮ"):
-        decomposed = unicodedata.normalize("NFD", text)
-        assert normalize(decomposed, name) == unicodedata.normalize("NFC", text)
-
-
-@pytest.mark.parametrize("name", NORMALIZERS)
-def test_every_normaliser_is_idempotent_on_every_character(name: str) -> None:
-    for code in range(0x3000):
-        once = normalize(f"a{chr(code)}b'{chr(code)} -", name)
-        assert normalize(once, name) == once, hex(code)
-
-
-def test_oxia_and_tonos_are_the_same_letter() -> None:
-    assert normalize("\u1f71", "none") == normalize("\u03ac", "none") == "ά"
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "expected"),
-    [
-        ("none", "  A\u00a0b\t\n C ", "A b C"),
-        ("none", "What’s, THIS?", "What’s, THIS?"),
-        ("lower", "ÁBA Straße ΟΔΟΣ", "ába straße οδος"),
-        ("basic", "Don’t stop, (now)!", "don't stop now"),
-        ("basic", "á-ba 'bla' rock 'n' - roll--over", "á-ba bla rock n roll over"),
-        ("basic", "l‘été à 3,5 $ 😀", "l'été à 3 5"),
-        ("basic", "¿qué? «oui» 。你好！", "qué oui 你好"),
-        ("basic", "ma˥˩ ʻokina pa꞉", "ma˥˩ ʻokina pa꞉"),
-        ("basic", "col·lega · fin", "col·lega fin"),
-        ("basic", "می\u200cخواهم \ufeffa\u200bb", "می\u200cخواهم a b"),
-        ("basic", "?!…", ""),
-    ],
-)
-def test_normalisers(name: str, text: str, expected: str) -> None:
-    assert normalize(text, name) == expected
-
-
-def test_an_unknown_normaliser_lists_those_that_exist() -> None:
-    with pytest.raises(ValueError, match='"whisper"; choose one of: none, lower, basic'):
-        normalize("a", "whisper")
 
 
 # --- both tokenizers
