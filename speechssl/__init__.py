@@ -8,6 +8,7 @@
 The import is quick: torch is loaded by the first function that needs it.
 """
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,10 @@ def transcribe(
     from speechssl.inference.transcribe import choose_decoder
     from speechssl.inference.transcribe import transcribe as transcribe_one
 
-    return transcribe_one(model, source, decode=choose_decoder(model, beam=beam, lm=lm))
+    decode = choose_decoder(model, beam=beam, lm=lm)
+    for note in getattr(decode, "notes", ()):
+        warnings.warn(note, stacklevel=2)
+    return transcribe_one(model, source, decode=decode)
 
 
 def extract(

@@ -1,6 +1,7 @@
 """The options of decoding: greedy, beam search, a language model."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,9 +34,12 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
 def decoder_of(checkpoint: "Checkpoint", args: argparse.Namespace) -> "Decoder":
     from speechssl.inference.transcribe import choose_decoder
 
-    return choose_decoder(
+    decoder = choose_decoder(
         checkpoint, beam=args.beam, lm=args.lm, lm_weight=args.lm_weight, bonus=args.bonus
     )
+    for note in getattr(decoder, "notes", ()):
+        print(f"speechssl: {note}", file=sys.stderr)
+    return decoder
 
 
 def describe_decoding(args: argparse.Namespace) -> str:

@@ -12,14 +12,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
+from unicodedata import normalize
 
 import numpy as np
 from torch import Tensor
 
 from speechssl.decoding.align import align, mean_confidence
 from speechssl.decoding.greedy import Hypothesis, check_rows
-from speechssl.decoding.lm import END, Ngram, NgramLM
-from speechssl.text import BLANK_ID, SPACE, WORD_MARK, Tokenizer, VocabularyTokenizer
+from speechssl.decoding.ngram import END, Ngram, NgramLM
+from speechssl.text import BLANK_ID, WORD_MARK, Tokenizer, lower_case
 
 _MOST = 10_000
 _LEAST_LOG_PROB = -7.0
@@ -52,16 +53,32 @@ class BeamDecoder:
     def __init__(
         self, tokenizer: Tokenizer, config: BeamConfig = BeamConfig(), lm: NgramLM | None = None
     ) -> None:
-        """Raises ValueError for a language model of another alphabet or case."""
+        """Raises ValueError for a language model that does not fit the tokenizer: of another
+        alphabet, case or Unicode form, or of words where the tokenizer has no space."""
         self.config = config
-        self._texts = spellings(tokenizer)
+        self.notes: list[str] = []
+        """What a person should know of how the language model is used: sentences."""
+        self._texts = tokenizer.spellings
         self._scorer: _Scorer = _NoScorer()
-        if lm is not None:
-            _check_letters(lm, self._texts)
-        if lm is not None and lm.unit == "char":
+        if lm is None:
+            return
+        _check_letters(lm, self._texts)
+        has_space = any(WORD_MARK in text for text in self._texts)
+        self.notes += lm.notes
+        if lm.unit == "char":
             self._scorer = _CharScorer(lm, config)
-        elif lm is not None:
+            if has_space and not lm.has_space:
+                self.notes.append(
+                    "The language model has no token for the space: where words end is decided by "
+                    "the sound alone."
+                )
+        elif has_space:
             self._scorer = _WordScorer(lm, config)
+        else:
+            raise ValueError(
+                "The language model counts words, and the model emits no spaces, so that no word "
+                "would ever end: make one of characters (speechssl lm --unit char)."
+            )
 
     def __call__(self, log_probs: Tensor, lengths: Tensor) -> list[Hypothesis]:
         """(B, T, V) float log-probabilities on any device, (B,) int frames -> B hypotheses.
@@ -76,7 +93,7 @@ class BeamDecoder:
     def _decode(self, rows: np.ndarray) -> Hypothesis:
         """(T, V) float32."""
         if np.isnan(rows).any():
-            raise ValueError("log_probs holds NaN: the model's output is broken, nothing is heard.")
+            raise ValueError("log_probs holds NaN: the model's output is broken, no text is best.")
         ids = self.search(rows)
         tokens = align(rows, ids).tokens if ids else ()
         num_blank = len(rows) - sum(token.end_frame - token.start_frame for token in tokens)
@@ -123,31 +140,25 @@ class BeamDecoder:
         return child
 
 
-def spellings(tokenizer: Tokenizer) -> list[str]:
-    """What each symbol writes, with the mark for the space; '' where it writes nothing."""
-    silent: frozenset[str] = frozenset()
-    lower = False
-    if isinstance(tokenizer, VocabularyTokenizer):
-        silent, lower = tokenizer.silent, tokenizer.uppercase
-    texts = [
-        "" if symbol in silent else symbol.replace(SPACE, WORD_MARK) for symbol in tokenizer.symbols
-    ]
-    texts[BLANK_ID] = ""
-    return [text.lower() for text in texts] if lower else texts
-
-
 def _check_letters(lm: NgramLM, texts: Sequence[str]) -> None:
-    """ValueError where the language model knows the letters of `texts` not at all, or only in the
-    other case."""
-    written = {c for text in texts for c in text if c.isalpha()}
-    known = written & lm.letters()
-    in_any_case = {c.lower() for c in written} & {c.lower() for c in lm.letters()}
-    if written and (not known or 2 * len(known) < len(in_any_case)):
+    """ValueError where the language model knows the letters of `texts` not at all, only in the
+    other case, or only taken apart."""
+    emitted = {c for text in texts for c in text if c.isalpha()}
+    letters = lm.letters()
+    known = emitted & letters
+    in_any_case = set(map(lower_case, emitted)) & set(map(lower_case, letters))
+    some = " ".join(sorted(emitted - known)[:5])
+    if emitted and (not known or 2 * len(known) < len(in_any_case)):
         case = "in another case" if in_any_case else "of another alphabet"
-        some = " ".join(sorted(written - known)[:5])
         raise ValueError(
-            f"The language model is {case}: it knows {len(known)} of the {len(written)} letters "
-            f"that the model writes ({some} are unknown to it)."
+            f"The language model is {case}: it knows {len(known)} of the {len(emitted)} letters "
+            f"that the model emits ({some} are unknown to it)."
+        )
+    apart = [c for c in sorted(emitted - known) if letters.issuperset(normalize("NFD", c))]
+    if lm.unit == "char" and apart:
+        raise ValueError(
+            f"The language model counts letters and their marks apart (Unicode NFD): it does not "
+            f"know {' '.join(apart[:5])} as one character; make it of text in NFC."
         )
 
 
@@ -219,12 +230,16 @@ class _LmScorer:
 
 
 class _CharScorer(_LmScorer):
+    def __init__(self, lm: NgramLM, config: BeamConfig) -> None:
+        super().__init__(lm, config)
+        self._has_space = lm.has_space
+
     def extend(self, state: _State, text: str) -> tuple[_State, float]:
         before, said = state
         total = 0.0
         for char in text:
-            if char == WORD_MARK and said in ("", WORD_MARK):
-                continue  # before the first word, or behind another space
+            if char == WORD_MARK and (said in ("", WORD_MARK) or not self._has_space):
+                continue  # before the first word, behind another space, or unknown: free
             before, score = self._token(before, char)
             total, said = total + score, char
         return (before, said), total

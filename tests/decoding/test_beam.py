@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from speechssl.decoding.beam import BeamConfig, BeamDecoder, spellings
+from speechssl.decoding.beam import BeamConfig, BeamDecoder
 from speechssl.decoding.greedy import greedy_decode
 from speechssl.decoding.lm import END, NgramLM, tokens, train_lm
 from speechssl.text import (
@@ -129,15 +129,6 @@ def test_batches_and_padding_change_nothing():
     for row, length in enumerate(lengths.tolist()):
         alone = decoder(log_probs[row : row + 1, :length], lengths[row : row + 1])
         assert alone == [together[row]]
-
-
-def test_spellings_of_all_tokenizers():
-    assert spellings(TOKENIZER)[2:] == ["▁", "a", "b"]
-    own = VocabularyTokenizer(["<blank>", "⁇", " ", "A", "<s>"], ["<s>"], uppercase=True)
-    assert spellings(own)[2:] == ["▁", "a", ""]
-    pieces = SentencePieceTokenizer.train(["ab abab ba"] * 4, 9, allow_smaller=True)
-    texts = spellings(pieces)
-    assert "".join(texts[i] for i in pieces.encode("ab ba")).replace("▁", " ").strip() == "ab ba"
 
 
 def test_pieces_are_scored_by_their_characters():

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speechssl.decoding.lm import NgramLM, read_arpa, train_lm, write_arpa
+from speechssl.decoding.arpa import SPACES, read_arpa, write_arpa
+from speechssl.decoding.lm import train_lm
+from speechssl.decoding.ngram import NgramLM
 from tests.fuzz.damage import damaged
 
 TEXTS = ["wa adí obεngέ", "wa adí ngá", "ngá"]
@@ -67,3 +69,47 @@ def test_any_text_makes_a_model_or_is_too_little(texts, order, tmp_path):
         assert again is not None
         assert again.entries.keys() == lm.entries.keys()
         assert all(math.isfinite(lm.log_prob(lm.start, token)) for token in ("a", "</s>"))
+
+
+TOKENS = st.sampled_from(
+    ["<s>", "</s>", "<unk>", "<UNK>", "<S>", "a", "b", "é", "e\u0301", "wa", "<noise>", "\u2028x"]
+) | st.sampled_from(sorted(SPACES))
+
+
+@st.composite
+def foreign(draw: st.DrawFn) -> str:
+    """An ARPA file as any tool may have made it, or nearly one."""
+    words = draw(st.lists(TOKENS, min_size=1, max_size=8, unique=True))
+    grams = [(word,) for word in words]
+    for size in range(2, draw(st.integers(1, 3)) + 1):
+        one = st.tuples(*[st.sampled_from(words)] * size)
+        grams += draw(st.lists(one, max_size=5, unique=True))
+    numbers = st.sampled_from(["-0.5", "-99", "-inf", "-1e-3", "0", "-7.25"])
+    sections: dict[int, list[str]] = {1: []}
+    for gram in grams:
+        tab = draw(st.sampled_from(["\t", "\t", " "]))
+        behind = draw(st.sampled_from(["", tab, f"{tab}-0.25"]))
+        line = f"{draw(numbers)}{tab}{' '.join(gram)}{behind}"
+        sections.setdefault(len(gram), []).append(line)
+    end = draw(st.sampled_from(["\n", "\r\n"]))
+    lines = ["\\data\\", *(f"ngram {n}={len(g)}" for n, g in sections.items())]
+    for n, entries in sections.items():
+        lines += ["", f"\\{n}-grams:", *entries]
+    return end.join([*lines, "", "\\end\\", ""])
+
+
+@given(text=foreign())
+def test_a_file_of_any_tool_gives_bounded_costs_or_is_named(text, tmp_path):
+    (tmp_path / "lm.arpa").write_bytes(text.encode())
+    lm = read(tmp_path / "lm.arpa")
+    if lm is None:
+        return
+    before = lm.start
+    for token in ("a", "▁", "wa", "zzz", "</s>", "é"):
+        assert -1e4 < lm.log_prob(before, token) < 1e4
+        before = lm.after(before, token)
+    assert lm.log_prob((), "zzz") > -30 * math.log(10)
+    write_arpa(lm, tmp_path / "again.arpa")
+    again = read(tmp_path / "again.arpa")
+    assert again is not None
+    assert again.entries.keys() == lm.entries.keys()

@@ -17,6 +17,7 @@ from speechssl.text import (
     SentencePieceTokenizer,
     Tokenizer,
     TokenWord,
+    VocabularyTokenizer,
     count_unknown,
     ctc_min_frames,
     load_tokenizer,
@@ -168,6 +169,27 @@ def test_char_words_leave_the_spaces_out() -> None:
 def test_a_list_that_is_no_vocabulary(symbols: object, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         CharTokenizer(symbols)  # type: ignore[arg-type]
+
+
+# --- somebody else's vocabulary
+
+
+def test_spellings_of_all_tokenizers():
+    assert CharTokenizer.train(["ab a"]).spellings == ("", UNKNOWN, "▁", "a", "b")
+    own = VocabularyTokenizer(["<blank>", "⁇", " ", "A", "<s>"], ["<s>"], uppercase=True)
+    assert own.spellings[2:] == ("▁", "a", "")
+    pieces = SentencePieceTokenizer.train(["ab abab ba"] * 4, 9, allow_smaller=True)
+    texts = pieces.spellings
+    assert "".join(texts[i] for i in pieces.encode("ab ba")).replace("▁", " ").strip() == "ab ba"
+
+
+def test_capitals_with_a_dotted_i_are_turkish() -> None:
+    capitals = VocabularyTokenizer(["<blank>", UNKNOWN, " ", *"İIKL"], uppercase=True)
+    assert capitals.decode(capitals.encode("ılık ilik")) == "ılık ilik"
+    assert capitals.unknown_characters("ılık ilik") == []
+    assert capitals.spellings[3:] == ("i", "ı", "k", "l")
+    plain = VocabularyTokenizer(["<blank>", UNKNOWN, " ", *"IKL"], uppercase=True)
+    assert plain.decode(plain.encode("ilik")) == "ilik"
 
 
 # --- SentencePiece
