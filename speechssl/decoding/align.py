@@ -8,13 +8,13 @@ Shapes: T frames, V vocabulary, N tokens, Z = 2N + 1 states: blank, token, blank
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from speechssl.text import BLANK_ID, UNKNOWN_ID, Tokenizer, ctc_min_frames
+from speechssl.text import BLANK_ID, UNKNOWN_ID, WORD_MARK, Tokenizer, ctc_min_frames
 
 _FLOOR = -1e4  # log-probability in place of -inf: improbable stays apart from impossible
 _WILDCARD_COST = np.float32(1e-3)  # a frame goes to the symbol itself rather than to a wildcard
@@ -50,6 +50,11 @@ class Word:
     start_s: float
     end_s: float
     confidence: float
+    joined: bool = False
+    """No space stands between it and the word before: the vocabulary has none, or it is the rest of
+    a word that was cut."""
+    parts: tuple["Word", ...] = field(default=(), compare=False, repr=False)
+    """Its tokens, whose texts joined are its text: where a word that is too long can be cut."""
 
 
 def align(log_probs: np.ndarray, ids: Sequence[int]) -> Alignment:
@@ -98,15 +103,29 @@ def word_times(
     to the end of its last token; the space between words belongs to none. Times are monotone, words
     do not overlap, and everything lies within ``[0, duration_s]``, the source's length.
     """
+    spellings = tokenizer.spellings
+    joined = not any(WORD_MARK in spelling for spelling in spellings)
     words = []
     for word in tokenizer.words([token.id for token in tokens]):
-        parts = tokens[word.start : word.end]
+        spans = tokens[word.start : word.end]
+        parts = tuple(
+            Word(
+                text=spellings[span.id].replace(WORD_MARK, ""),
+                start_s=_time_s(span.start_frame, hop_s, offset_s, duration_s),
+                end_s=_time_s(span.end_frame, hop_s, offset_s, duration_s),
+                confidence=span.confidence,
+            )
+            for span in spans
+        )
+        whole = "".join(part.text for part in parts) == word.text
         words.append(
             Word(
                 text=word.text,
-                start_s=_time_s(parts[0].start_frame, hop_s, offset_s, duration_s),
-                end_s=_time_s(parts[-1].end_frame, hop_s, offset_s, duration_s),
-                confidence=mean_confidence(parts),
+                start_s=parts[0].start_s,
+                end_s=parts[-1].end_s,
+                confidence=mean_confidence(spans),
+                joined=joined,
+                parts=parts if whole else (),  # the letters of some change with their place in it
             )
         )
     return words

@@ -1,14 +1,26 @@
-"""What was heard in a recording: phrases and words with their times."""
+"""The transcript of a recording: phrases and words with their times.
 
+Scripts without spaces (Chinese, Japanese, Thai, Khmer, ...) give a single word for a whole stretch
+of speech. A word that is longer than a subtitle is cut at its silences and between its tokens.
+"""
+
+import unicodedata
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise
 
 import numpy as np
 
 from speechssl.decoding.align import Word
+from speechssl.text import columns_of
 
 MAX_SEGMENT_S = 7.0
 """A segment longer than this is cut between two words: what a subtitle shows at once."""
+
+MAX_WORD_COLUMNS = 84
+"""A word wider than this is cut: two lines of 42 columns, of which a Chinese character takes two,
+are a usual limit of subtitles."""
 
 PAUSE_S = 0.6
 """Words this far apart are in two segments."""
@@ -31,7 +43,7 @@ class Segment:
 
     @property
     def text(self) -> str:
-        return " ".join(word.text for word in self.words)
+        return join_words(self.words)
 
     @property
     def confidence(self) -> float:
@@ -40,7 +52,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was heard in one recording. Times are seconds of the recording."""
+    """The text of one recording. Times are seconds of the recording."""
 
     audio: str
     """The recording, as the person named it."""
@@ -50,28 +62,121 @@ class Transcript:
     """In [0, 1]: the geometric mean over the words; where there is none, how sure the model is of
     that. It ranks recordings and words of one model; it is not calibrated."""
     narrow_band: bool = False
-    """Nothing above 4 kHz was heard, as over a telephone, where the model hears more."""
+    """The recording has nothing above 4 kHz, as over a telephone, and the model's rate is above."""
 
     @property
     def text(self) -> str:
-        return " ".join(segment.text for segment in self.segments)
+        return join_words(self.words)
 
     @property
     def words(self) -> list[Word]:
         return [word for segment in self.segments for word in segment.words]
 
 
+def join_words(words: Sequence[Word]) -> str:
+    """The text of words, with a space before each that has one."""
+    return "".join(" " * (i > 0 and not w.joined) + w.text for i, w in enumerate(words))
+
+
 def to_segments(words: Sequence[Word]) -> tuple[Segment, ...]:
-    """Cut words into phrases at pauses, and where a phrase would be too long."""
+    """Cut words into phrases at pauses, and where a phrase would be too long.
+
+    Only a word that is too long itself is cut too. Nothing is lost: the texts of the segments,
+    joined as :func:`join_words` does, are the text of the words. Times stay in their order.
+    """
     groups: list[list[Word]] = []
-    for word in words:
+    for word in chain.from_iterable(map(_cut, words)):
         group = groups[-1] if groups else []
         paused = group and word.start_s - group[-1].end_s >= PAUSE_S
-        if not group or paused or word.end_s - group[0].start_s > MAX_SEGMENT_S:
+        long = group and word.end_s - group[0].start_s > MAX_SEGMENT_S
+        wide = word.joined and columns_of(join_words([*group, word])) > MAX_WORD_COLUMNS
+        if not group or paused or long or wide:
             groups.append([word])
         else:
             group.append(word)
     return tuple(Segment(tuple(group)) for group in groups)
+
+
+def _cut(word: Word) -> list[Word]:
+    """A word in pieces that fit into a segment, as far as its tokens allow; most stay whole."""
+    parts = word.parts
+    if len(parts) < 2 or not _is_long(parts):
+        return [word]
+    places = _places(parts)
+    pauses = [k for k in places if parts[k].start_s - parts[k - 1].end_s >= PAUSE_S]
+    bounds = [0, *pauses, len(parts)]
+    todo = list(pairwise(bounds))[::-1]
+    found: list[Word] = []
+    while todo:
+        start, end = todo.pop()
+        inside = places[bisect_left(places, start + 1) : bisect_left(places, end)]
+        if inside and _is_long(parts[start:end]):
+            middle = _best_place(parts, inside, start, end)
+            todo += [(middle, end), (start, middle)]
+        else:
+            joined = bool(found) or word.joined
+            found.append(_piece(parts[start:end], joined))
+    return found
+
+
+def _is_long(parts: Sequence[Word]) -> bool:
+    if parts[-1].end_s - parts[0].start_s > MAX_SEGMENT_S:
+        return True
+    return columns_of("".join(part.text for part in parts)) > MAX_WORD_COLUMNS
+
+
+def _piece(parts: Sequence[Word], joined: bool) -> Word:
+    return Word(
+        text="".join(part.text for part in parts),
+        start_s=parts[0].start_s,
+        end_s=parts[-1].end_s,
+        confidence=mean_confidence([part.confidence for part in parts]),
+        joined=joined,
+        parts=tuple(parts),
+    )
+
+
+def _places(parts: Sequence[Word]) -> list[int]:
+    """The parts before which the word may be cut: not within what a person sees as one letter."""
+    places, before = [], ""
+    for k, part in enumerate(parts):
+        if part.text and before and not _is_bound(before, part.text[0]):
+            places.append(k)
+        before = part.text[-1:] or before
+    return places
+
+
+def _is_bound(before: str, after: str) -> bool:
+    """Whether two characters belong together: letter and mark, what a virama or a joiner holds
+    together, a Thai or Lao vowel and its consonant, Japanese letters that begin no line."""
+    marks = unicodedata.category(after)[0] == "M" or unicodedata.combining(before) == 9
+    return (
+        marks
+        or "Cf" in map(unicodedata.category, before + after)
+        or (before in _BEFORE_CONSONANT or after in _AFTER_LETTER)
+    )
+
+
+_BEFORE_CONSONANT = "เแโใไເແໂໃໄ"
+_AFTER_LETTER = "ะาำๅๆฯະາຳໆຯーっゃゅょぁぃぅぇぉッャュョァィゥェォ々ゝヽ"
+
+
+def _best_place(parts: Sequence[Word], places: Sequence[int], start: int, end: int) -> int:
+    """Among the places in the middle half (if none, all) the longest silence; among equal ones that
+    next to the middle."""
+    start_s, end_s = parts[start].start_s, parts[end - 1].end_s
+    middle_s, quarter_s = (start_s + end_s) / 2, (end_s - start_s) / 4
+
+    def distance_s(k: int) -> float:
+        return abs((parts[k - 1].end_s + parts[k].start_s) / 2 - middle_s)
+
+    def silence_s(k: int) -> float:
+        return round(parts[k].start_s - parts[k - 1].end_s, 3)
+
+    central = [k for k in places if distance_s(k) <= quarter_s]
+    if not central:
+        return min(places, key=lambda k: (distance_s(k), abs(2 * k - start - end)))
+    return min(central, key=lambda k: (-silence_s(k), distance_s(k), abs(2 * k - start - end)))
 
 
 def mean_confidence(values: Sequence[float]) -> float:

@@ -8,7 +8,6 @@ jiwer counts them). The name of the normaliser is part of every result.
 Arrays: N utterances, U resampled units (utterances or speakers), R resamples, C columns of counts.
 """
 
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from speechssl.rng import rng
-from speechssl.text import normalize
+from speechssl.text import columns_of, normalize
 
 NUM_RESAMPLES = 2000
 MIN_SPEAKERS = 5  # fewer clusters make a bootstrap over speakers meaningless
@@ -217,9 +216,9 @@ def format_alignment(reference: str, hypothesis: str, *, width: int = 100) -> st
     edits = next(_align([" ".join(ref_words)], [" ".join(hyp_words)], "words"))
     columns = []
     for ref_word, hyp_word, mark in _pair_words(ref_words, hyp_words, edits):
-        size = max(_columns(ref_word), _columns(hyp_word))
+        size = max(columns_of(ref_word), columns_of(hyp_word))
         cells = (ref_word or "*" * size, hyp_word or "*" * size, mark)
-        columns.append(tuple(cell + " " * (size - _columns(cell)) for cell in cells))
+        columns.append(tuple(cell + " " * (size - columns_of(cell)) for cell in cells))
     blocks = ["\n".join(_rows(block)) for block in _wrap(columns, width - len("REF: "))]
     return "\n\n".join(blocks)
 
@@ -420,7 +419,7 @@ def _wrap(columns: Sequence[tuple[str, ...]], width: int) -> Iterator[list[tuple
     block: list[tuple[str, ...]] = []
     used = 0
     for column in columns:
-        size = _columns(column[0]) + 1
+        size = columns_of(column[0]) + 1
         if block and used + size - 1 > width:
             yield block
             block, used = [], 0
@@ -434,15 +433,3 @@ def _rows(block: Sequence[tuple[str, ...]]) -> Iterator[str]:
         row = label + " ".join(column[i] for column in block)
         if i < 2 or row.strip():
             yield row.rstrip()
-
-
-def _columns(text: str) -> int:
-    """Columns of a terminal that `text` takes: none for combining marks, two for wide letters."""
-    return sum(
-        0
-        if unicodedata.category(c) in ("Mn", "Me", "Cf")
-        else 2
-        if unicodedata.east_asian_width(c) in "WF"
-        else 1
-        for c in text
-    )

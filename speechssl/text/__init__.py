@@ -1,6 +1,7 @@
 """Text: named normalisers, and tokenizers that turn text into CTC symbols and back."""
 
 from speechssl.text.characters import CharTokenizer, VocabularyTokenizer
+from speechssl.text.columns import columns_of
 from speechssl.text.normalize import NORMALIZERS, lower_case, normalize
 from speechssl.text.sentencepieces import SentencePieceTokenizer
 from speechssl.text.tokenizer import (
@@ -34,6 +35,7 @@ __all__ = [
     "TokenWord",
     "Tokenizer",
     "VocabularyTokenizer",
+    "columns_of",
     "count_unknown",
     "ctc_min_frames",
     "load_tokenizer",

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+import speechssl
 from speechssl import audio
 from speechssl.audio import AudioError
 from speechssl.checkpoint import load_model
+from speechssl.cli import main
 from speechssl.decoding.align import Word, align
 from speechssl.decoding.greedy import greedy_decode
 from speechssl.decoding.lm import read_arpa, train_lm, write_arpa
@@ -263,3 +265,17 @@ def test_a_language_model_is_read_once_until_it_changes(tiny_models, tmp_path, m
     path.unlink()
     with pytest.raises(FileNotFoundError, match=r"no language model .*lm\.arpa"):
         choose_decoder(checkpoint, lm=path)
+
+
+def test_what_a_language_model_of_another_tool_lacks_is_said(tiny_models, record, tmp_path, capsys):
+    letters = load_model(tiny_models["ctc"]).require_ctc()[1].symbols[3:]
+    entries = "".join(f"-1\t{letter}\n" for letter in letters)
+    lm = tmp_path / "lm.arpa"
+    lm.write_text(f"\\data\\\nngram 1={len(letters)}\n\n\\1-grams:\n{entries}\n\\end\\\n", "utf-8")
+    wave = record("a.wav", 0.5)
+    assert main(["transcribe", str(tiny_models["ctc"]), str(wave), "--lm", str(lm)]) == 0
+    said = capsys.readouterr().err
+    assert "speechssl: lm.arpa has no probability for <unk>" in said
+    assert "speechssl: The language model has no token for the space" in said
+    with pytest.warns(UserWarning, match="no probability for <unk>|no token for the space"):
+        speechssl.transcribe(load_model(tiny_models["ctc"]), wave, lm=lm)
