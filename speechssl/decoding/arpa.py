@@ -230,7 +230,7 @@ def _unpacked(file: io.BufferedReader) -> Iterator[Iterable[bytes]]:
         for magic, what in _FORMATS:
             if head[: len(magic)].lower() == magic.lower():
                 raise _LineError(what)
-        if b"\x00" in head:
+        if b"\x00" in head and b"\\data\\" not in head:
             raise _LineError("it is a binary file, or text in UTF-16")
         yield plain
 

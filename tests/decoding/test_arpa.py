@@ -216,6 +216,11 @@ def test_lines_that_end_in_cr_lf_and_fields_without_a_weight(read):
     assert read(text).entries["wa",] == pytest.approx((-0.5 * LN10, 0))
 
 
+def test_a_nul_may_be_a_token(tmp_path):
+    write_arpa(train_lm(["a\0b"], order=2, unit="char"), tmp_path / "lm.arpa")
+    assert ("\0",) in read_arpa(tmp_path / "lm.arpa").entries
+
+
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, bytes])
 @pytest.mark.parametrize("name", ["lm.arpa", "lm.arpa.gz"])
 def test_compression_is_known_by_the_content(read, pack, name):

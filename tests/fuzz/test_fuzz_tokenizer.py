@@ -1,18 +1,21 @@
 """speechssl.text: whatever a tokenizer's files hold, it is loaded and works, or a file is named."""
 
 import json
+import unicodedata
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from speechssl.text import (
     BLANK,
+    NORMALIZERS,
     SPACE,
     UNKNOWN,
     CharTokenizer,
     SentencePieceTokenizer,
     VocabularyTokenizer,
     load_tokenizer,
+    normalize,
     train_tokenizer,
 )
 from tests.fuzz.damage import damaged, odd_json
@@ -69,3 +72,17 @@ def test_any_text_trains_or_is_refused_and_comes_back(texts, spec, tmp_path):
         assert tokenizer.decode(ids) == tokenizer.decode(tokenizer.encode(tokenizer.decode(ids)))
     tokenizer.save(tmp_path)
     assert load_tokenizer(tmp_path).symbols == tokenizer.symbols
+
+
+ODD = st.sampled_from(
+    "\u200b\u200c\u200d\u2060\ufeff\u180e\u02bc'`\"-\u0307\u0640\u0651ﾞ\ufe0f\ufefbİiנनക്"
+)
+
+
+@given(text=st.text(ODD | st.characters(exclude_categories=["Cs"]), max_size=12))
+def test_normalisers_are_idempotent_and_give_nfc_without_spaces_at_the_ends(text):
+    for name in NORMALIZERS:
+        once = normalize(text, name)
+        assert normalize(once, name) == once
+        assert unicodedata.is_normalized("NFC", once)
+        assert once == SPACE.join(once.split())
