@@ -1,1 +1,1 @@
-"""From CTC logits to text: greedy decoding and forced alignment."""
+"""From CTC log-probabilities to text: greedy, by beam search with a language model, aligned."""

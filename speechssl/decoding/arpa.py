@@ -332,13 +332,13 @@ def _unit(words: dict[str, float]) -> Literal["char", "word"]:
 
     ValueError if it is neither characters nor words.
     """
-    told = [word for word in words if not _is_space(word) and not _is_tag(word)]
-    if told and all(len(word) == 1 for word in told):
+    counted = [word for word in words if not _is_space(word) and not _is_tag(word)]
+    if counted and all(len(word) == 1 for word in counted):
         return "char"
-    pieces = [word for word in told if _PIECE.match(word)]
+    pieces = [word for word in counted if _PIECE.match(word)]
     spaced = any(_is_space(w) and p > _COMMON for w, p in words.items())
-    if len(pieces) > _MOST_PIECES * len(told) or spaced:
-        some = ", ".join(repr(w) for w in (pieces or [w for w in told if len(w) > 1])[:2])
+    if len(pieces) > _MOST_PIECES * len(counted) or spaced:
+        some = ", ".join(repr(w) for w in (pieces or [w for w in counted if len(w) > 1])[:2])
         raise ValueError(
             f"it counts parts of words (such as {some}), and the decoder takes models of words or "
             "of single characters: make one with speechssl lm"

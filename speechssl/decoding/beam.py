@@ -93,7 +93,9 @@ class BeamDecoder:
     def _decode(self, rows: np.ndarray) -> Hypothesis:
         """(T, V) float32."""
         if np.isnan(rows).any():
-            raise ValueError("log_probs holds NaN: the model's output is broken, no text is best.")
+            raise ValueError(
+                "log_probs holds NaN: the model's output is broken, so no text is best."
+            )
         ids = self.search(rows)
         tokens = align(rows, ids).tokens if ids else ()
         num_blank = len(rows) - sum(token.end_frame - token.start_frame for token in tokens)
@@ -235,14 +237,14 @@ class _CharScorer(_LmScorer):
         self._has_space = lm.has_space
 
     def extend(self, state: _State, text: str) -> tuple[_State, float]:
-        before, said = state
+        before, last = state
         total = 0.0
         for char in text:
-            if char == WORD_MARK and (said in ("", WORD_MARK) or not self._has_space):
+            if char == WORD_MARK and (last in ("", WORD_MARK) or not self._has_space):
                 continue  # before the first word, behind another space, or unknown: free
             before, score = self._token(before, char)
-            total, said = total + score, char
-        return (before, said), total
+            total, last = total + score, char
+        return (before, last), total
 
     def end(self, state: _State) -> float:
         return self._weight * self._lm.log_prob(state[0], END)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """What greedy decoding hears in one utterance.
+    """The result of decoding one utterance.
 
     `confidence` in [0, 1] is the geometric mean over the tokens, or over the blank frames where
     there is no token: how sure the model is that nothing was said. 0 if there is no frame.
@@ -94,7 +94,7 @@ def blank_rate(hypotheses: Sequence[Hypothesis]) -> float:
 def _collapse(symbols: np.ndarray, log_probs: np.ndarray) -> Hypothesis:
     """(T,) best symbol of each frame and (T,) its log-probability -> one hypothesis."""
     if np.isnan(log_probs).any():
-        raise ValueError("log_probs holds NaN: the model's output is broken, so nothing is heard.")
+        raise ValueError("log_probs holds NaN: the model's output is broken, so no text is best.")
     if not len(symbols):
         return Hypothesis((), 0, 0, 0.0)
     starts = np.flatnonzero(np.diff(symbols, prepend=-1))  # (runs,) first frame of each run

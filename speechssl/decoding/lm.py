@@ -38,7 +38,7 @@ MOST_ORDER = 16
 
 
 def train_lm(texts: Iterable[str], *, order: int, unit: Unit) -> NgramLM:
-    """Count and smooth. Empty texts say nothing.
+    """Count and smooth. Empty texts count for nothing.
 
     Raises ValueError for an order outside [1, 16], an unknown unit, or where there is no text.
     """
@@ -48,7 +48,7 @@ def train_lm(texts: Iterable[str], *, order: int, unit: Unit) -> NgramLM:
         raise ValueError(f"unit must be one of {', '.join(get_args(Unit))}, got {unit!r}.")
     counts = _count(texts, order, unit)
     if not counts[-1] and not counts[0]:
-        raise ValueError("There is no text to learn a language model from.")
+        raise ValueError("There is no text to train a language model on.")
     probs: list[dict[Ngram, float]] = []  # of each order
     weights: dict[Ngram, float] = {}  # of lower orders behind a context
     vocabulary = {token for (token,) in counts[0]} | {END, UNKNOWN_WORD}
@@ -86,10 +86,10 @@ def _count(texts: Iterable[str], order: int, unit: Unit) -> list[Counter[Ngram]]
     many different tokens it did (Kneser-Ney), unless it begins a sentence."""
     raw: list[Counter[Ngram]] = [Counter() for _ in range(order)]
     for text in texts:
-        said = tokens(text, unit)
-        if not any(said):
+        words = tokens(text, unit)
+        if not any(words):
             continue
-        sentence = (BEGIN, *said, END) if order > 1 else (*said, END)
+        sentence = (BEGIN, *words, END) if order > 1 else (*words, END)
         for size in range(1, order + 1):
             for start in range(len(sentence) - size + 1):
                 raw[size - 1][sentence[start : start + size]] += 1

@@ -1,1 +1,1 @@
-"""How well it went: word and character error rates with intervals."""
+"""Word and character error rates with intervals, paired comparison, alignments."""

@@ -1,4 +1,4 @@
-"""Word and character error rates with 95 % intervals, paired comparison, and readable alignments.
+"""Word and character error rates with 95 % intervals, and paired comparison.
 
 Conventions. A rate is a fraction: (substitutions + deletions + insertions) / reference length,
 summed over the corpus first, so that words of an utterance without a reference count as insertions.
@@ -8,38 +8,28 @@ jiwer counts them). The name of the normaliser is part of every result.
 Arrays: N utterances, U resampled units (utterances or speakers), R resamples, C columns of counts.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
-from speechssl.rng import rng
-from speechssl.text import columns_of, normalize
+from speechssl.scoring.alignment import format_alignment
+from speechssl.scoring.bootstrap import interval, rates_of, resample, sum_by, units_of
+from speechssl.scoring.edits import ErrorCounts, align_texts, count_edits
+from speechssl.text import normalize
 
-NUM_RESAMPLES = 2000
-MIN_SPEAKERS = 5  # fewer clusters make a bootstrap over speakers meaningless
-
-Edit = tuple[str, int, int, int, int]  # (kind, reference start, end, hypothesis start, end)
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorCounts:
-    """Edits that turn a reference of `length` units (words or characters) into the hypothesis."""
-
-    length: int
-    substitutions: int
-    deletions: int
-    insertions: int
-
-    @property
-    def errors(self) -> int:
-        return self.substitutions + self.deletions + self.insertions
-
-    @property
-    def rate(self) -> float:
-        """Errors / length. An empty reference counts as one unit, so that the rate stays finite."""
-        return self.errors / max(self.length, 1)
+__all__ = [
+    "Comparison",
+    "Difference",
+    "ErrorCounts",
+    "EvalResult",
+    "UtteranceResult",
+    "character_errors",
+    "compare",
+    "format_alignment",
+    "score",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +85,7 @@ class EvalResult:
     def to_json(
         self, *, manifest: str | list[str], audio_s: float, elapsed_s: float
     ) -> dict[str, Any]:
-        """The object that ``speechssl evaluate --out`` writes: ready for `json.dump`, no NaN."""
+        """The content of ``speechssl evaluate --out``: ready for `json.dump`, no NaN."""
         return {
             "manifest": manifest,
             "normalizer": self.normalizer,
@@ -169,8 +159,12 @@ def score(
             f"No error rate is defined: all {len(ids)} references are empty "
             f'(after the normaliser "{normalizer}").'
         )
-    words = [_count(edits) for edits in _align(reference_texts, hypothesis_texts, "words")]
-    characters = [_count(e) for e in _align(reference_texts, hypothesis_texts, "characters")]
+    words = [
+        count_edits(edits) for edits in align_texts(reference_texts, hypothesis_texts, "words")
+    ]
+    characters = [
+        count_edits(e) for e in align_texts(reference_texts, hypothesis_texts, "characters")
+    ]
     columns = (ids, reference_texts, hypothesis_texts, words, characters, speakers)
     utterances = tuple(UtteranceResult(*row) for row in zip(*columns, strict=True))
     return _summarise(utterances, normalizer, seed)
@@ -182,8 +176,8 @@ def character_errors(references: Sequence[str], hypotheses: Sequence[str]) -> li
     _check_lengths(references=references, hypotheses=hypotheses)
     reference_texts = [normalize(text, "none") for text in references]
     hypothesis_texts = [normalize(text, "none") for text in hypotheses]
-    edits = _align(reference_texts, hypothesis_texts, "characters")
-    return [_count(each).errors for each in edits]
+    edits = align_texts(reference_texts, hypothesis_texts, "characters")
+    return [count_edits(each).errors for each in edits]
 
 
 def compare(a: EvalResult, b: EvalResult, *, seed: int = 0) -> Comparison:
@@ -194,9 +188,9 @@ def compare(a: EvalResult, b: EvalResult, *, seed: int = 0) -> Comparison:
     of the same utterances, references and normaliser.
     """
     _check_comparable(a, b)
-    units, resampled = _units(a.utterances)
+    units, resampled = units_of([u.speaker for u in a.utterances])
     counts = np.concatenate([_counts(a.utterances), _counts(b.utterances)], axis=1)  # (N, 8)
-    sums = _resample(_sum_by(counts, units), seed)  # (R, 8)
+    sums = resample(sum_by(counts, units), seed)  # (R, 8)
     points = counts.sum(axis=0, keepdims=True)  # (1, 8)
     return Comparison(
         wer=_difference(points[:, [0, 1, 4, 5]], sums[:, [0, 1, 4, 5]]),
@@ -206,81 +200,13 @@ def compare(a: EvalResult, b: EvalResult, *, seed: int = 0) -> Comparison:
     )
 
 
-def format_alignment(reference: str, hypothesis: str, *, width: int = 100) -> str:
-    """Reference over hypothesis, word under word, for a monospaced font; S, D and I mark errors.
-
-    Both texts are compared as given (normalise them first). Missing words are shown as asterisks;
-    lines longer than `width` columns continue in a new block.
-    """
-    ref_words, hyp_words = reference.split(), hypothesis.split()
-    edits = next(_align([" ".join(ref_words)], [" ".join(hyp_words)], "words"))
-    columns = []
-    for ref_word, hyp_word, mark in _pair_words(ref_words, hyp_words, edits):
-        size = max(columns_of(ref_word), columns_of(hyp_word))
-        cells = (ref_word or "*" * size, hyp_word or "*" * size, mark)
-        columns.append(tuple(cell + " " * (size - columns_of(cell)) for cell in cells))
-    blocks = ["\n".join(_rows(block)) for block in _wrap(columns, width - len("REF: "))]
-    return "\n\n".join(blocks)
-
-
-# --- jiwer ----------------------------------------------------------------------------------------
-
-
-def _align(
-    references: Sequence[str], hypotheses: Sequence[str], unit: Literal["words", "characters"]
-) -> Iterator[list[Edit]]:
-    """The edits of each pair of single-spaced texts, by jiwer.
-
-    This is all that speechssl uses of jiwer: `process_words` and `process_characters` of jiwer 3
-    and 4. Empty references do not go through it, because jiwer 3 refuses them.
-    """
-    import jiwer
-
-    process: Callable[..., Any]
-    if unit == "words":
-        process, reduce = jiwer.process_words, jiwer.ReduceToListOfListOfWords()
-        split: Callable[[str], Sequence[str]] = str.split
-    else:
-        process, reduce = jiwer.process_characters, jiwer.ReduceToListOfListOfChars()
-        split = list
-    filled = [i for i, text in enumerate(references) if text]
-    chunks: dict[int, Any] = {}
-    if filled:
-        output = process(
-            [references[i] for i in filled],
-            [hypotheses[i] for i in filled],
-            reference_transform=reduce,
-            hypothesis_transform=reduce,
-        )
-        chunks = dict(zip(filled, output.alignments, strict=True))
-    for i, hypothesis in enumerate(hypotheses):
-        if i in chunks:
-            yield [
-                (c.type, c.ref_start_idx, c.ref_end_idx, c.hyp_start_idx, c.hyp_end_idx)
-                for c in chunks[i]
-            ]
-        else:
-            yield [("insert", 0, 0, 0, len(split(hypothesis)))] if hypothesis else []
-
-
-def _count(edits: Sequence[Edit]) -> ErrorCounts:
-    sizes = {"equal": 0, "substitute": 0, "delete": 0, "insert": 0}
-    for kind, ref_start, ref_end, hyp_start, hyp_end in edits:
-        sizes[kind] += max(ref_end - ref_start, hyp_end - hyp_start)
-    length = sizes["equal"] + sizes["substitute"] + sizes["delete"]
-    return ErrorCounts(length, sizes["substitute"], sizes["delete"], sizes["insert"])
-
-
-# --- the bootstrap --------------------------------------------------------------------------------
-
-
 def _summarise(utterances: tuple[UtteranceResult, ...], normalizer: str, seed: int) -> EvalResult:
-    units, resampled = _units(utterances)
+    units, resampled = units_of([u.speaker for u in utterances])
     counts = _counts(utterances)  # (N, 4)
-    sums = _resample(_sum_by(counts, units), seed)  # (R, 4)
+    sums = resample(sum_by(counts, units), seed)  # (R, 4)
     num_words, word_errors, num_characters, character_errors = (int(x) for x in counts.sum(axis=0))
-    wer_low, wer_high = _interval(_rates(sums[:, :2]))
-    cer_low, cer_high = _interval(_rates(sums[:, 2:]))
+    wer_low, wer_high = interval(rates_of(sums[:, :2]))
+    cer_low, cer_high = interval(rates_of(sums[:, 2:]))
     return EvalResult(
         num_utterances=len(utterances),
         num_words=num_words,
@@ -300,17 +226,6 @@ def _summarise(utterances: tuple[UtteranceResult, ...], normalizer: str, seed: i
     )
 
 
-def _units(
-    utterances: Sequence[UtteranceResult],
-) -> tuple[np.ndarray, Literal["utterance", "speaker"]]:
-    """(N,) int number of the unit that each utterance is resampled with, and what a unit is."""
-    speakers = [u.speaker for u in utterances]
-    if None not in speakers and len(set(speakers)) >= MIN_SPEAKERS:
-        order = {speaker: i for i, speaker in enumerate(dict.fromkeys(speakers))}
-        return np.array([order[s] for s in speakers]), "speaker"
-    return np.arange(len(utterances)), "utterance"
-
-
 def _counts(utterances: Sequence[UtteranceResult]) -> np.ndarray:
     """(N, 4) float64: words, word errors, characters, character errors."""
     rows = [
@@ -320,50 +235,17 @@ def _counts(utterances: Sequence[UtteranceResult]) -> np.ndarray:
     return np.array(rows, dtype=np.float64)
 
 
-def _sum_by(counts: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """(N, C) counts of utterances -> (U, C) counts of units."""
-    sums = np.zeros((int(units.max()) + 1, counts.shape[1]))
-    np.add.at(sums, units, counts)
-    return sums
-
-
-def _resample(counts: np.ndarray, seed: int) -> np.ndarray:
-    """(U, C) counts -> (R, C) sums over R draws of U units with replacement.
-
-    Sums of whole numbers, so exact in any order.
-    """
-    num_units = len(counts)
-    generator = rng(seed, "bootstrap")
-    sums = np.empty((NUM_RESAMPLES, counts.shape[1]))
-    for r in range(NUM_RESAMPLES):
-        draws = generator.integers(num_units, size=num_units, dtype=np.int32)
-        sums[r] = np.bincount(draws, minlength=num_units) @ counts
-    return sums
-
-
-def _rates(sums: np.ndarray) -> np.ndarray:
-    """(R, 2) lengths and errors -> (<=R,) rates, without resamples that drew no reference."""
-    sums = sums[sums[:, 0] > 0]
-    return np.asarray(sums[:, 1] / sums[:, 0])
-
-
-def _interval(values: np.ndarray) -> tuple[float, float]:
-    """95 % percentile interval (Efron and Tibshirani 1993, chapter 13)."""
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
-
-
 def _difference(points: np.ndarray, sums: np.ndarray) -> Difference:
     """(1, 4) corpus and (R, 4) resampled counts: length and errors of a, length and errors of b."""
     sums = sums[sums[:, 0] > 0]
-    point_a, point_b = _rates(points[:, :2]), _rates(points[:, 2:])  # (1,)
-    rate_a, rate_b = _rates(sums[:, :2]), _rates(sums[:, 2:])  # (R,)
-    low, high = _interval(rate_b - rate_a)
+    point_a, point_b = rates_of(points[:, :2]), rates_of(points[:, 2:])  # (1,)
+    rate_a, rate_b = rates_of(sums[:, :2]), rates_of(sums[:, 2:])  # (R,)
+    low, high = interval(rate_b - rate_a)
     reduction = reduction_low = reduction_high = None
     if point_a[0] > 0:
         reduction = float(1 - point_b[0] / point_a[0])
         if (rate_a > 0).all():
-            reduction_low, reduction_high = _interval(1 - rate_b / rate_a)
+            reduction_low, reduction_high = interval(1 - rate_b / rate_a)
     return Difference(
         float(point_b[0] - point_a[0]), low, high, reduction, reduction_low, reduction_high
     )
@@ -397,39 +279,3 @@ def _check_comparable(a: EvalResult, b: EvalResult) -> None:
                 f'"{left.id}" ({left.reference!r}) stands against '
                 f'"{right.id}" ({right.reference!r}).'
             )
-
-
-# --- showing an alignment -------------------------------------------------------------------------
-
-
-def _pair_words(
-    ref_words: Sequence[str], hyp_words: Sequence[str], edits: Sequence[Edit]
-) -> Iterator[tuple[str, str, str]]:
-    """(reference word or "", hypothesis word or "", mark), in reading order."""
-    marks = {"equal": "", "substitute": "S", "delete": "D", "insert": "I"}
-    for kind, ref_start, ref_end, hyp_start, hyp_end in edits:
-        for k in range(max(ref_end - ref_start, hyp_end - hyp_start)):
-            ref_word = ref_words[ref_start + k] if ref_start < ref_end else ""
-            hyp_word = hyp_words[hyp_start + k] if hyp_start < hyp_end else ""
-            yield ref_word, hyp_word, marks[kind]
-
-
-def _wrap(columns: Sequence[tuple[str, ...]], width: int) -> Iterator[list[tuple[str, ...]]]:
-    """Blocks of columns at most `width` wide, at least one column each; one block if none."""
-    block: list[tuple[str, ...]] = []
-    used = 0
-    for column in columns:
-        size = columns_of(column[0]) + 1
-        if block and used + size - 1 > width:
-            yield block
-            block, used = [], 0
-        block.append(column)
-        used += size
-    yield block
-
-
-def _rows(block: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    for i, label in enumerate(("REF: ", "HYP: ", "     ")):
-        row = label + " ".join(column[i] for column in block)
-        if i < 2 or row.strip():
-            yield row.rstrip()

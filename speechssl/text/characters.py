@@ -12,8 +12,10 @@ from speechssl.text.tokenizer import (
     SPACE,
     UNKNOWN,
     UNKNOWN_ID,
+    WORD_MARK,
     Tokenizer,
     TokenWord,
+    group,
     write_info,
 )
 
@@ -54,7 +56,8 @@ class VocabularyTokenizer(Tokenizer):
     ) -> None:
         """
         Args:
-            symbols: in the order of their ids, :data:`SPACE` for what separates words.
+            symbols: in the order of their ids, :data:`SPACE` for what separates words; one with a
+                space before its letters begins a word.
             silent: those of them that add no text.
             uppercase: the symbols have no lower case; transcripts are in it.
 
@@ -69,19 +72,26 @@ class VocabularyTokenizer(Tokenizer):
         self._longest = max(map(len, spelled), default=1)
         self._dotted = uppercase and "İ" in spelled
         """Where İ is a letter (Turkish, Azerbaijani, Tatar), I is the capital of ı."""
+        self._begins_words = any(s.startswith(SPACE) and not s.isspace() for s in spelled)
 
     @property
     def spellings(self) -> tuple[str, ...]:
         pairs = zip(self._symbols, super().spellings, strict=True)
-        return tuple("" if symbol in self.silent else self._lower(s) for symbol, s in pairs)
+        return tuple(
+            "" if s in self.silent else WORD_MARK if s.isspace() else self._lower(text)
+            for s, text in pairs
+        )
 
     def encode(self, text: str) -> list[int]:
         """The longest symbol that fits, from left to right."""
         return [i for i, _ in self._cut(text)]
 
     def words(self, ids: Sequence[int]) -> list[TokenWord]:
-        words = super().words(ids)
-        return [word for w in words if (word := replace(w, text=self._lower(w.text))).text]
+        pieces = self._pieces(ids)
+        gaps = [p.isspace() for p in pieces]  # some vocabularies have two symbols for the space
+        words = group(pieces, [p.startswith(SPACE) for p in pieces], gaps)
+        lowered = (replace(word, text=self._lower(word.text).strip(SPACE)) for word in words)
+        return [word for word in lowered if word.text]
 
     def unknown_characters(self, text: str) -> list[str]:
         return [char for i, char in self._cut(text) if i == UNKNOWN_ID]
@@ -107,8 +117,10 @@ class VocabularyTokenizer(Tokenizer):
 
     def _cut(self, text: str) -> Iterator[tuple[int, str]]:
         text = self._upper(normalize(text, "none"))
+        text = SPACE + text if self._begins_words and text else text
         while text:
             sizes = range(min(self._longest, len(text)), 0, -1)
             piece = next((text[:n] for n in sizes if text[:n] in self._ids), text[0])
-            yield self._ids.get(piece, UNKNOWN_ID), piece
+            if piece in self._ids or not (self._begins_words and piece == SPACE):
+                yield self._ids.get(piece, UNKNOWN_ID), piece
             text = text[len(piece) :]

@@ -48,7 +48,7 @@ _UNSEEN: dict[int, str | None] = {
     **dict.fromkeys([0x200B, 0x2800, 0x3164, 0xFFA0], " "),
 }
 
-_APOSTROPHES = "’‘‛＇´`′՚"  # written for ', by keyboards and word processors
+_APOSTROPHES = "’‘‛＇´`′՚"  # typed for ' on some keyboards and in word processors
 _LETTER_APOSTROPHES = frozenset("ʼʻʹꞌ")  # letters of Ukrainian, Hawaiian, Uzbek, Tlapanec, ...
 _HEBREW_QUOTES = frozenset("'\"“”″")  # typed for geresh and gershayim
 _HYPHENS = "‐‑－﹣"

@@ -155,7 +155,7 @@ def test_layout_and_type_of_the_input_do_not_matter() -> None:
 # --- the wildcard
 
 
-def test_an_unknown_symbol_takes_what_the_model_hears_there() -> None:
+def test_an_unknown_symbol_takes_the_frames_between() -> None:
     log_probs = peaky_log_probs([0, 2, 2, 0, 5, 0, 3, 3], vocab_size=6)
     tokens = align(log_probs, [2, UNKNOWN_ID, 3]).tokens
     spans = [(t.start_frame, t.end_frame) for t in tokens]

@@ -71,7 +71,7 @@ def test_damaged_files_are_named(tmp_path):
     write_arpa(train_lm(TEXTS, order=3, unit="word"), path)
     whole = path.read_text(encoding="utf-8")
     broken = whole.split("\n").index("\\2-grams:") + 2
-    for text, said in (
+    for text, message in (
         (whole[: len(whole) // 2].rsplit("\n", 1)[0], "not a whole ARPA language model"),
         (whole.replace("\\2-grams:\n", "\\2-grams:\nx\twa adí\n"), f"line {broken} cannot be read"),
         (whole.replace("ngram 1=", "ngram 1=1"), "promises"),
@@ -79,7 +79,7 @@ def test_damaged_files_are_named(tmp_path):
         ("", "not a whole ARPA"),
     ):
         path.write_text(text, encoding="utf-8")
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             read_arpa(path)
     packed = bytearray(gzip.compress(whole.encode()))
     packed[40:60] = b"\xff" * 20
@@ -232,7 +232,7 @@ def test_compression_is_known_by_the_content(read, pack, name):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (
             b"mmap lm http://kheafield.com/code format version 5\n\0" + bytes(99),
@@ -276,8 +276,10 @@ def test_compression_is_known_by_the_content(read, pack, name):
         ("\\data\\\nngram 1=0\n\\1-grams:\n\\end\\\n", "promises no n-gram"),
     ],
 )
-def test_other_files_are_named_as_what_they_are(read, content, said):
-    with pytest.raises(ValueError, match=rf"lm\.arpa is not an? .*ARPA language model: .*{said}"):
+def test_other_files_are_named_as_what_they_are(read, content, message):
+    with pytest.raises(
+        ValueError, match=rf"lm\.arpa is not an? .*ARPA language model: .*{message}"
+    ):
         read(content)
 
 

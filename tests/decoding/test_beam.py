@@ -42,9 +42,9 @@ def ctc_log_prob(log_probs: torch.Tensor, ids: tuple[int, ...]) -> float:
 
 def lm_score(lm: NgramLM, config: BeamConfig, ids: tuple[int, ...]) -> float:
     text = "".join(TOKENIZER.symbols[i] for i in ids)
-    said = tokens(text, lm.unit) if text.strip() else []
+    words = tokens(text, lm.unit) if text.strip() else []
     before, total = lm.start, 0.0
-    for token in said:
+    for token in words:
         total += config.lm_weight * lm.log_prob(before, token) + config.bonus
         before = lm.after(before, token)
     return total + config.lm_weight * lm.log_prob(before, END)
@@ -114,10 +114,10 @@ def test_a_language_model_decides_what_sounds_alike(unit):
         log_probs[0, frame, symbol], log_probs[0, frame, other] = -0.69, -0.7
     lengths = torch.tensor([7])
     texts = [["ab ba"] * 4, ["ba ab"] * 4]
-    for said in texts:
-        lm = train_lm(said, order=3, unit=unit)
+    for lines in texts:
+        lm = train_lm(lines, order=3, unit=unit)
         (found,) = BeamDecoder(TOKENIZER, BeamConfig(), lm)(log_probs, lengths)
-        assert found.text(TOKENIZER) == said[0]
+        assert found.text(TOKENIZER) == lines[0]
 
 
 def test_batches_and_padding_change_nothing():
@@ -144,15 +144,15 @@ def test_pieces_are_scored_by_their_characters():
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"width": 0}, "beam must be between 1 and 10000, got 0"),
         ({"lm_weight": -1.0}, "lm_weight must not be negative"),
         ({"bonus": float("nan")}, "bonus must be a number"),
     ],
 )
-def test_impossible_settings_are_named(fields, said):
-    with pytest.raises(ValueError, match=said):
+def test_impossible_settings_are_named(fields, message):
+    with pytest.raises(ValueError, match=message):
         BeamConfig(**fields)
 
 
@@ -165,13 +165,15 @@ def test_a_broken_output_is_refused():
 
 @pytest.mark.parametrize("unit", ["char", "word"])
 def test_a_language_model_of_other_letters_is_refused(unit):
-    for texts, said in (
+    for texts, message in (
         (["AB A"], r"in another case: it knows 0 of the 2 letters .* \(a b are unknown"),
         (["да"], "of another alphabet"),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             BeamDecoder(TOKENIZER, lm=train_lm(texts, order=2, unit=unit))
     for texts in (["Ab bar"], ["b"]):  # more of them, or fewer
         BeamDecoder(TOKENIZER, lm=train_lm(texts, order=2, unit=unit))
     shout = VocabularyTokenizer([BLANK, UNKNOWN, " ", "A", "B"], uppercase=True)
-    BeamDecoder(shout, lm=train_lm(["ab"], order=2, unit=unit))  # it writes small letters
+    BeamDecoder(
+        shout, lm=train_lm(["ab"], order=2, unit=unit)
+    )  # its transcripts are in small letters

@@ -26,12 +26,12 @@ def whole(tmp_path_factory) -> dict[str, bytes]:
 
 
 def read(path) -> NgramLM | None:
-    said = path.name
+    message = path.name
     try:
         return read_arpa(path)
     except ValueError as error:
-        said = str(error)
-    assert path.name in said
+        message = str(error)
+    assert path.name in message
     return None
 
 

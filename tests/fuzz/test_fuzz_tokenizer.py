@@ -30,13 +30,13 @@ MADE = [
 
 
 def works_or_names_a_file(folder) -> None:
-    said = ""
+    message = ""
     try:
         tokenizer = load_tokenizer(folder)
     except ValueError as error:
-        tokenizer, said = None, str(error)
+        tokenizer, message = None, str(error)
     if tokenizer is None:
-        assert str(folder / "tokenizer.") in said
+        assert str(folder / "tokenizer.") in message
         return
     ids = tokenizer.encode("a ɛsh b")
     assert all(0 < i < tokenizer.vocab_size for i in ids)

@@ -49,7 +49,7 @@ def fits(segment) -> bool:
 
 CHINESE = "今天天气很好我们去公园看花然后回家吃饭晚上再一起看书"
 
-# What is said without a pause for longer than a subtitle: text, frames a character.
+# Speech without a pause for longer than a subtitle: text, frames a character.
 LONG = {
     "Chinese": (CHINESE * 3, 12),
     "Japanese": ("きょうはとてもいいてんきですねこうえんへいきましょう" * 4, 8),
@@ -169,7 +169,7 @@ def test_tokens_of_every_tokenizer_are_parts_of_its_words() -> None:
 
 
 @st.composite
-def spoken(draw: st.DrawFn) -> tuple[list[Word], str]:
+def word_lists(draw: st.DrawFn) -> tuple[list[Word], str]:
     """Words of a text in any script, with any gaps between their tokens."""
     alphabet = st.sampled_from([*"ab ", *CHINESE, *"กา้เ", *"क्ष", "っ", "ー", "sh", "\u200d"])
     symbols = [
@@ -191,7 +191,7 @@ def spoken(draw: st.DrawFn) -> tuple[list[Word], str]:
     return word_times(tokens, tokenizer, hop_s=HOP_S, duration_s=duration_s), tokenizer.decode(ids)
 
 
-@given(spoken())
+@given(word_lists())
 @settings(max_examples=150, deadline=None, derandomize=True, database=None)
 def test_nothing_is_lost_and_times_are_monotone(made: tuple[list[Word], str]) -> None:
     words, text = made

@@ -16,27 +16,13 @@ from speechssl.text import (
     CharTokenizer,
     SentencePieceTokenizer,
     Tokenizer,
-    TokenWord,
-    VocabularyTokenizer,
     count_unknown,
     ctc_min_frames,
     load_tokenizer,
     normalize,
     train_tokenizer,
 )
-
-TEXTS = [
-    "wó twεrε ya poo",
-    "á-ba la mwǎsi",
-    "moro wa di o mbóka",
-    "ngá nyεi mbóka",
-    "wa lá o mbóka",
-]
-
-
-@pytest.fixture(scope="module")
-def spm() -> SentencePieceTokenizer:
-    return SentencePieceTokenizer.train(TEXTS, 28)
+from tests.text.conftest import TEXTS
 
 
 @pytest.fixture(scope="module", params=["char", "spm:28"])
@@ -136,108 +122,6 @@ def test_no_text_is_a_sentence(spec: str, texts: list[str]) -> None:
 def test_an_unknown_spec_says_what_is_allowed(spec: str) -> None:
     with pytest.raises(ValueError, match=r'is not a tokenizer; write "char", or "spm:SIZE"'):
         train_tokenizer(spec, TEXTS)
-
-
-# --- char
-
-
-def test_char_symbols_are_sorted_and_hold_the_space() -> None:
-    assert CharTokenizer.train(["ba", "ć"]).symbols == ("<blank>", UNKNOWN, " ", "a", "b", "ć")
-
-
-def test_char_words_leave_the_spaces_out() -> None:
-    tokenizer = CharTokenizer.train(["ab c"])
-    space, a, b, c = (tokenizer.encode(f"x{s}")[1] for s in (" a", "a", "b", "c"))
-    assert tokenizer.words([space, a, b, space, space, c, space]) == [
-        TokenWord("ab", 1, 3),
-        TokenWord("c", 5, 6),
-    ]
-    assert tokenizer.words([]) == tokenizer.words([space]) == []
-
-
-@pytest.mark.parametrize(
-    ("symbols", "reason"),
-    [
-        (["a", "b"], "do not begin with"),
-        (["<blank>", UNKNOWN, "a", "a"], '"a" occurs twice'),
-        (["<blank>", UNKNOWN, ""], "non-empty strings"),
-        (["<blank>", UNKNOWN, 3], "non-empty strings"),
-        (None, "non-empty strings"),
-        ("ab", "non-empty strings"),
-    ],
-)
-def test_a_list_that_is_no_vocabulary(symbols: object, reason: str) -> None:
-    with pytest.raises(ValueError, match=reason):
-        CharTokenizer(symbols)  # type: ignore[arg-type]
-
-
-# --- somebody else's vocabulary
-
-
-def test_spellings_of_all_tokenizers():
-    assert CharTokenizer.train(["ab a"]).spellings == ("", UNKNOWN, "▁", "a", "b")
-    own = VocabularyTokenizer(["<blank>", "⁇", " ", "A", "<s>"], ["<s>"], uppercase=True)
-    assert own.spellings[2:] == ("▁", "a", "")
-    pieces = SentencePieceTokenizer.train(["ab abab ba"] * 4, 9, allow_smaller=True)
-    texts = pieces.spellings
-    assert "".join(texts[i] for i in pieces.encode("ab ba")).replace("▁", " ").strip() == "ab ba"
-
-
-def test_capitals_with_a_dotted_i_are_turkish() -> None:
-    capitals = VocabularyTokenizer(["<blank>", UNKNOWN, " ", *"İIKL"], uppercase=True)
-    assert capitals.decode(capitals.encode("ılık ilik")) == "ılık ilik"
-    assert capitals.unknown_characters("ılık ilik") == []
-    assert capitals.spellings[3:] == ("i", "ı", "k", "l")
-    plain = VocabularyTokenizer(["<blank>", UNKNOWN, " ", *"IKL"], uppercase=True)
-    assert plain.decode(plain.encode("ilik")) == "ilik"
-
-
-# --- SentencePiece
-
-
-def test_spm_words_leave_lone_marks_out(spm: SentencePieceTokenizer) -> None:
-    mark, o, w = (spm.symbols.index(s) for s in ("▁", "o", "w"))
-    start = next(i for i, s in enumerate(spm.symbols) if s.startswith("▁") and len(s) > 1)
-    words = spm.words([mark, o, w, start, o, mark, mark, w])
-    assert [(word.start, word.end) for word in words] == [(1, 3), (3, 5), (7, 8)]
-    assert [w.text for w in words] == ["ow", spm.symbols[start][1:] + "o", "w"]
-
-
-def test_spm_decodes_as_sentencepiece_does(spm: SentencePieceTokenizer) -> None:
-    sentencepiece = pytest.importorskip("sentencepiece")
-    reference = sentencepiece.SentencePieceProcessor(model_proto=spm._model)
-    for text in TEXTS:
-        assert spm.encode(text) == reference.encode(text)
-        assert spm.decode(spm.encode(text)) == reference.decode(spm.encode(text))
-
-
-def test_spm_pieces_may_mix_scripts() -> None:
-    tokenizer = SentencePieceTokenizer.train(["twεrε"] * 5 + ["twεra"] * 5, 9, allow_smaller=True)
-    assert any("w" in s and "ε" in s for s in tokenizer.symbols)
-
-
-def test_spm_too_large_names_the_largest_and_the_largest_works() -> None:
-    with pytest.raises(ValueError, match=r"of 5000 is more .* largest possible is \d+") as caught:
-        train_tokenizer("spm:5000", TEXTS)
-    largest = int(str(caught.value).rstrip(".").rsplit(" ", 1)[1])
-    assert train_tokenizer(f"spm:{largest}", TEXTS).vocab_size == largest
-    assert train_tokenizer("spm:5000", TEXTS, allow_smaller=True).vocab_size == largest
-
-
-def test_spm_too_small_names_the_smallest_and_the_smallest_works() -> None:
-    with pytest.raises(ValueError, match=r"of 5 cannot hold .* at least \d+") as caught:
-        train_tokenizer("spm:5", TEXTS, allow_smaller=True)
-    smallest = int(str(caught.value).rstrip(".").rsplit(" ", 1)[1])
-    assert train_tokenizer(f"spm:{smallest}", TEXTS).vocab_size == smallest
-    with pytest.raises(ValueError, match="at least"):
-        train_tokenizer(f"spm:{smallest - 1}", TEXTS)
-
-
-@pytest.mark.parametrize("texts", [["a"], ["ab", "ba"], ["你好", "好"], ["a " + "x" * 9000]])
-def test_spm_works_on_a_tiny_corpus(texts: list[str], capfd: pytest.CaptureFixture[str]) -> None:
-    tokenizer = train_tokenizer("spm:64", texts, allow_smaller=True)
-    assert [tokenizer.decode(tokenizer.encode(t)) for t in texts] == texts
-    assert capfd.readouterr().err == ""  # no trainer log in a person's terminal
 
 
 # --- damaged folders
