@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -61,7 +62,7 @@ def to_vtt(transcript: Transcript) -> str:
 
 def to_tsv(transcript: Transcript) -> str:
     """A line per segment below a header: the recording, start and end in seconds, text."""
-    name = " ".join(transcript.audio.split("\t"))
+    name = re.sub(r"[\t\r\n]", " ", transcript.audio)
     lines = ["audio\tstart_s\tend_s\tconfidence\ttext\n"]
     for s in transcript.segments:
         times = f"{_ms(s.start_s) / 1000:.3f}\t{_ms(s.end_s) / 1000:.3f}"

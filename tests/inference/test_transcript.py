@@ -211,3 +211,10 @@ def test_nothing_is_lost_and_times_are_monotone(made: tuple[list[Word], str]) ->
             assert len(segment.words) == 1 or not last.joined
     for before, after in pairwise(segments):
         assert before.end_s <= after.start_s
+
+
+def test_a_row_of_a_table_is_one_line_whatever_the_name() -> None:
+    segments = to_segments([Word("a", 0.0, 1.0, 0.5)])
+    _, row, end = WRITERS["tsv"](Transcript("x\n\ty\r.wav", 1.0, segments, 0.5)).split("\n")
+    assert row.split("\t") == ["x  y .wav", "0.000", "1.000", "0.5000", "a"]
+    assert end == ""
