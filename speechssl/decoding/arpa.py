@@ -155,7 +155,7 @@ class _Content:
             try:
                 line = data.decode("utf-8-sig" if self.line == 1 else "utf-8")
             except UnicodeDecodeError as error:
-                byte = data[error.start]
+                byte = error.object[error.start]
                 raise _LineError(
                     f"the byte 0x{byte:02X} is not UTF-8 (it may be Latin-1: convert it with iconv "
                     "-f latin1 -t utf-8)"

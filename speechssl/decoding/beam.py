@@ -2,8 +2,8 @@
 algorithm 1).
 
 Greedy decoding takes the best path; here the paths that spell the same text are summed, and a
-language model says which texts are probable. It looks at a prefix whenever that ends with a new
-character, or with a whole word, as the model counts.
+language model says which texts are probable. It scores a prefix at each new character, or at the
+end of each word, as the model counts.
 
 Shapes: B batch, T frames, V vocabulary.
 """

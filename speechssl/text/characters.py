@@ -74,14 +74,6 @@ class VocabularyTokenizer(Tokenizer):
         """Where İ is a letter (Turkish, Azerbaijani, Tatar), I is the capital of ı."""
         self._begins_words = any(s.startswith(SPACE) and not s.isspace() for s in spelled)
 
-    @property
-    def spellings(self) -> tuple[str, ...]:
-        pairs = zip(self._symbols, super().spellings, strict=True)
-        return tuple(
-            "" if s in self.silent else WORD_MARK if s.isspace() else self._lower(text)
-            for s, text in pairs
-        )
-
     def encode(self, text: str) -> list[int]:
         """The longest symbol that fits, from left to right."""
         return [i for i, _ in self._cut(text)]
@@ -104,6 +96,11 @@ class VocabularyTokenizer(Tokenizer):
 
     def _pieces(self, ids: Sequence[int]) -> list[str]:
         return ["" if p in self.silent else p for p in super()._pieces(ids)]
+
+    def _spelling(self, symbol: str) -> str:
+        if symbol in self.silent:
+            return ""
+        return WORD_MARK if symbol.isspace() else self._lower(super()._spelling(symbol))
 
     def _lower(self, text: str) -> str:
         if not self.uppercase:

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -55,11 +56,11 @@ class Tokenizer(ABC):
         """Number of symbols, blank and unknown included: the width of a CTC head."""
         return len(self._symbols)
 
-    @property
+    @cached_property
     def spellings(self) -> tuple[str, ...]:
         """The text that each symbol adds to a transcript, :data:`WORD_MARK` for a space in it; ''
         for the blank and what else adds none."""
-        return ("", *(symbol.replace(SPACE, WORD_MARK) for symbol in self._symbols[1:]))
+        return ("", *map(self._spelling, self._symbols[1:]))
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
@@ -85,6 +86,9 @@ class Tokenizer(ABC):
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the tokenizer's files into a model folder, where :func:`.load_tokenizer` finds
         them."""
+
+    def _spelling(self, symbol: str) -> str:
+        return symbol.replace(SPACE, WORD_MARK)
 
     def _pieces(self, ids: Sequence[int]) -> list[str]:
         """Ids to symbols; the blank or an id outside the vocabulary is an error of the caller."""

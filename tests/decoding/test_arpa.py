@@ -260,6 +260,7 @@ def test_compression_is_known_by_the_content(read, pack, name):
             arpa(WORDS).encode("latin-1"),
             "line 8 cannot be read: the byte 0xED is not UTF-8 .*iconv",
         ),
+        (b"\xef\xbb\xbfcaf\xe9\n", "line 1 cannot be read: the byte 0xE9 is not UTF-8"),
         (arpa(WORDS).replace("-2.0", "-2,0"), r"line 8 cannot be read: '-2,0\\tadí.* no number"),
         (arpa(WORDS).replace("-2.0", "0.5"), "line 8 .* probability is 0 at most, and here 0.5"),
         (arpa(WORDS).replace("-2.0", "nan"), "line 8 .* probability is 0 at most, and here nan"),
