@@ -14,7 +14,7 @@ import torch
 
 from benchmarks import kill_resume
 from speechssl.runlog import RunLog, read_metrics
-from speechssl.training import resume, runfolder
+from speechssl.training import resume, runfolder, states
 from speechssl.training.loop import InterruptedRunError, PreemptedRunError
 from speechssl.training.pretrain import PretrainWork, pretrain
 from speechssl.training.resume import Progress, StateWriter, clear_leftovers, newest_state
@@ -140,10 +140,10 @@ def test_a_state_of_the_first_versions_is_read(parts, tmp_path):
     folder = tmp_path / "checkpoints" / "step-00000010"
     progress = json.loads((folder / "progress.json").read_text())
     assert progress.pop("files") == ["model.safetensors", "optimizer.safetensors"]
-    resume._write_json(folder / "progress.json", progress)
+    states.write_json(folder / "progress.json", progress)
     names = ("model.safetensors", "optimizer.safetensors", "progress.json")
-    sums = {name: resume._checksum(folder / name) for name in names}
-    resume._write_json(folder / "checksums.json", sums)
+    sums = {name: states.checksum(folder / name) for name in names}
+    states.write_json(folder / "checksums.json", sums)
     assert torch.equal(newest_state(tmp_path).tensors()["weight"], parts[0].weight)
 
 
@@ -346,7 +346,7 @@ def test_a_stop_before_the_updates_is_no_failure(
     number, tones, pretrain_config, tmp_path, monkeypatch
 ):
     before = signal.getsignal(number)
-    monkeypatch.setattr(PretrainWork, "__init__", lambda *_: os.kill(os.getpid(), number))
+    monkeypatch.setattr(PretrainWork, "__init__", lambda *_, **__: os.kill(os.getpid(), number))
     with pytest.raises(PreemptedRunError, match="The same command goes on"):
         pretrain(pretrain_config, tones[0], tmp_path / "run", valid_set=tones[1])
     assert signal.getsignal(number) == before
