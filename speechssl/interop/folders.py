@@ -4,12 +4,13 @@ Nothing is run from a folder: tensors come from safetensors, or from a .bin read
 ``weights_only``, and the rest is JSON. transformers itself is not imported.
 """
 
+import contextlib
 import json
 import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,10 @@ from speechssl.interop.vocabulary import (
     their_files,
     their_vocabulary,
 )
+from speechssl.model.config import ModelConfig
 from speechssl.model.speech_model import CTCModel
 
+_VOCABULARY = "vocab.json"
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -52,15 +55,14 @@ def read_folder(folder: Path, *, language: str | None = None) -> Checkpoint:
     Raises FileNotFoundError or ValueError naming what is missing, damaged or not known here.
     """
     theirs = _read_json(folder / "config.json")
-    preprocessor = _maybe(folder / "preprocessor_config.json")
-    processor = _maybe(folder / "processor_config.json")
-    if processor and not preprocessor:
-        preprocessor = processor.get("feature_extractor", {})  # as transformers 5 writes it
-    config = hf.model_config_from_hf(theirs, preprocessor or None)
+    preprocessor, is_with_lm = _preprocessor(folder)
+    with naming(folder / "config.json"):
+        config = hf.model_config_from_hf(theirs, preprocessor)
     state = read_weights(folder)
     if language is not None:
         state |= _adapter(folder, language)
-    weights = hf.from_hf_state(state, config)
+    with naming(folder):
+        weights = hf.from_hf_state(state, config)
     meta: dict[str, Any] = {
         "task": "import",
         "source": theirs.get("_name_or_path") or folder.name,
@@ -68,24 +70,75 @@ def read_folder(folder: Path, *, language: str | None = None) -> Checkpoint:
     }
     if language is not None:
         meta["language"] = language
-    if any("WithLM" in str(p.get("processor_class")) for p in (preprocessor, processor)):
-        meta["left_out"] = ["the n-gram language model of its processor: decoding here is greedy"]
-    if weights.head is None:
-        model = build_empty(config)
-        fill(model, _float32(weights.speech))
-        if weights.contrastive is None:
-            return Checkpoint(model, None, meta, folder)
+    left_out = list(weights.left_out)
+    if is_with_lm:
+        left_out.append("the n-gram language model of its processor: decoding here is greedy")
+    if weights.head is not None:
+        return _with_head(folder, theirs, config, weights, language, meta, left_out)
+    model = build_empty(config)
+    fill(model, _float32(weights.speech))
+    heads: dict[str, Tensor] = {}
+    if weights.contrastive is not None:
         meta["pretraining"] = hf.contrastive_fields_from_hf(theirs)
-        return Checkpoint(model, None, meta, folder, _float32(weights.contrastive))
-    vocabulary = _read_vocabulary(folder, language)
+        heads = _float32(weights.contrastive)
+    return Checkpoint(model, None, _told(meta, left_out), folder, heads)
+
+
+def _with_head(
+    folder: Path,
+    theirs: Mapping[str, Any],
+    config: ModelConfig,
+    weights: hf.ImportedWeights,
+    language: str | None,
+    meta: dict[str, Any],
+    left_out: list[str],
+) -> Checkpoint:
+    """The CTC model, with the vocabulary of its folder."""
+    assert weights.head is not None
+    vocabulary, settings = _read_vocabulary(folder, language)
     num_rows = len(weights.head["linear.bias"])
-    tokenizer, rows = vocabulary.as_ours(num_rows, theirs.get("pad_token_id", 0))
+    blank_id = theirs.get("pad_token_id", 0)
+    vocabulary = vocabulary.with_blank(blank_id, num_rows)
+    with naming(folder / _VOCABULARY):
+        tokenizer, rows = vocabulary.as_ours(num_rows, blank_id)
+    if extra := vocabulary.without_row(num_rows):
+        names = ", ".join(repr(token) for token in extra[:8])
+        left_out.append(
+            f"{'a token' if len(extra) == 1 else f'{len(extra)} tokens'} of {_VOCABULARY} without "
+            f"a row of its own in the head, which has {num_rows}: {names}"
+            f"{', ...' if len(extra) > 8 else ''}"
+        )
+    if settings.get("clean_up_tokenization_spaces") and set(".,?!'") & set(tokenizer.symbols):
+        left_out.append("the removal of spaces before punctuation (clean_up_tokenization_spaces)")
     model = build_empty(config, tokenizer.vocab_size)
     head = {f"head.{k}": v for k, v in take_rows(_float32(weights.head), rows).items()}
     speech = {f"speech.{k}": v for k, v in _float32(weights.speech).items()}
     fill(model, {**speech, **head})
     meta["transformers"] = {"vocabulary": vocabulary.as_data(), "num_rows": num_rows}
-    return Checkpoint(model, tokenizer, meta, folder)
+    return Checkpoint(model, tokenizer, _told(meta, left_out), folder)
+
+
+def _told(meta: dict[str, Any], left_out: list[str]) -> dict[str, Any]:
+    return {**meta, "left_out": left_out} if left_out else meta
+
+
+def _preprocessor(folder: Path) -> tuple[dict[str, Any] | None, bool]:
+    """``(feature extractor's settings or None, whether the processor has a language model)``."""
+    preprocessor = _maybe(folder / "preprocessor_config.json")
+    processor = _maybe(folder / "processor_config.json")
+    is_with_lm = any("WithLM" in str(p.get("processor_class")) for p in (preprocessor, processor))
+    if processor and not preprocessor:
+        preprocessor = processor.get("feature_extractor", {})  # as transformers 5 writes it
+    return preprocessor or None, is_with_lm
+
+
+@contextlib.contextmanager
+def naming(place: Path) -> Iterator[None]:
+    """Put the file's name in front of what is wrong with its content."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
 
 
 def write_folder(checkpoint: Checkpoint, folder: Path) -> None:
@@ -148,26 +201,27 @@ def vocabulary_of(checkpoint: Checkpoint) -> tuple[TheirVocabulary, list[int | N
     """The vocabulary that the model came with, else one made for its tokenizer; and the rows."""
     _, tokenizer = checkpoint.require_ctc()
     if came := checkpoint.meta.get("transformers"):
-        data = came["vocabulary"]
-        vocabulary = TheirVocabulary(data["ids"], data["special"], data["uppercase"])
+        vocabulary = TheirVocabulary.from_data(came["vocabulary"])
         theirs, rows = vocabulary.as_ours(came["num_rows"], vocabulary.row("pad_token"))
         if theirs.symbols == tokenizer.symbols:  # else it was fine-tuned with another one since
             return vocabulary, rows
     return their_vocabulary(tokenizer), list(range(tokenizer.vocab_size))
 
 
-def _read_vocabulary(folder: Path, language: str | None) -> TheirVocabulary:
-    place = folder / "vocab.json"
+def _read_vocabulary(folder: Path, language: str | None) -> tuple[TheirVocabulary, dict[str, Any]]:
+    """The vocabulary, and the settings of its tokenizer."""
+    place = folder / _VOCABULARY
     if not place.exists():
         raise FileNotFoundError(
             f"{place} is missing: the model in {folder} has a CTC head, and only its vocabulary "
-            "tells what the head writes."
+            "tells which symbol each row of the head stands for."
         )
     ids = _read_json(place)
     if nested := [k for k, v in ids.items() if isinstance(v, dict)]:
         if language not in nested:
             raise ValueError(
-                f"{folder} writes {len(nested)} languages ({', '.join(nested[:8])}, ...)"
+                f"{place} holds the vocabularies of {len(nested)} languages "
+                f"({', '.join(nested[:8])}{', ...' if len(nested) > 8 else ''})"
                 f"{'' if language is None else f', {language!r} is not among them'}: import one of "
                 "them with `speechssl import --language`."
             )
@@ -176,8 +230,11 @@ def _read_vocabulary(folder: Path, language: str | None) -> TheirVocabulary:
         **_maybe(folder / "special_tokens_map.json"),
         **_maybe(folder / "tokenizer_config.json"),
     }
-    check_tokenizer(settings)
-    return TheirVocabulary.read(ids, settings, _maybe(folder / "added_tokens.json"))
+    with naming(folder / "tokenizer_config.json"):
+        check_tokenizer(settings)
+    added = _maybe(folder / "added_tokens.json")
+    with naming(place):
+        return TheirVocabulary.read(ids, settings, added), settings
 
 
 def _adapter(folder: Path, language: str) -> dict[str, Tensor]:

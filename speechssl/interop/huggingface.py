@@ -1,7 +1,8 @@
 """Wav2Vec2 and its relatives in transformers: their config and weight names, and ours, both ways.
 
-HuBERT is Wav2Vec2 with another training; WavLM adds a gated bias for distances to attention,
-data2vec-audio stacks its positional convolutions, MMS adds an adapter to every layer.
+HuBERT, UniSpeech and UniSpeech-SAT are Wav2Vec2 with another training; WavLM adds a gated bias for
+distances to attention, data2vec-audio stacks its positional convolutions, MMS adds an adapter to
+every layer.
 
 Everything here is a pure function of dicts and tensors; transformers itself is not imported. The
 maths of both models is the same, with one difference: an utterance here hears nothing of the
@@ -94,7 +95,9 @@ DATA2VEC = Family(
     {"num_conv_pos_embeddings": 5, "conv_pos_kernel_size": 19},
     {"feat_extract_norm": "layer", "do_stable_layer_norm": False},
 )
-FAMILIES = {f.model_type: f for f in (WAV2VEC2, HUBERT, WAVLM, DATA2VEC)}
+UNISPEECH = Family("unispeech", "UniSpeech", "unispeech")
+UNISPEECH_SAT = Family("unispeech-sat", "UniSpeechSat", "unispeech_sat")
+FAMILIES = {f.model_type: f for f in (WAV2VEC2, HUBERT, WAVLM, DATA2VEC, UNISPEECH, UNISPEECH_SAT)}
 _PREFIX = re.compile(rf"^({'|'.join(f.prefix for f in FAMILIES.values())})\.")
 
 # Our names -> theirs, one rule a name.
@@ -161,6 +164,8 @@ class ImportedWeights:
     """Of ``CTCHead``, its rows in their vocabulary's order; None where there was no ``lm_head``."""
     contrastive: dict[str, Tensor] | None
     """Of ``ContrastiveTask``; None where the checkpoint was not one for pretraining."""
+    left_out: tuple[str, ...] = ()
+    """Heads of other jobs (``classifier``), whose tensors are not read."""
 
 
 # --- configs --------------------------------------------------------------------------------------
@@ -330,10 +335,10 @@ def families_for(config: ModelConfig) -> tuple[Family, ...]:
     context = config.context
     needs = (bool(context.rel_buckets), bool(context.pos_stack), bool(context.adapter_dim))
     fits: tuple[Family, ...] = {
-        (False, False, False): (WAV2VEC2, HUBERT),
+        (False, False, False): (WAV2VEC2, HUBERT, UNISPEECH, UNISPEECH_SAT),
         (True, False, False): (WAVLM,),
         (False, True, False): (DATA2VEC,),
-        (False, False, True): (WAV2VEC2,),
+        (False, False, True): (WAV2VEC2, UNISPEECH, UNISPEECH_SAT),
     }.get(needs, ())
     if fits == (DATA2VEC,) and (
         context.norm_order != "post" or getattr(config.encoder, "norm", "layer") != "layer"
@@ -485,10 +490,12 @@ def from_hf_state(state: Mapping[str, Tensor], config: ModelConfig) -> ImportedW
     """Our names for the weights of a model of any family, with a CTC head or pretraining heads.
 
     Both namings of weight norm are read. A model that was never masked has no mask embedding; it
-    is zero then. The tensors are those of `state`, not copies. Raises ValueError naming the tensors
-    that are missing, unknown or of another shape.
+    is zero then. Where the body's names have its family's prefix, whatever else has none belongs to
+    a head: those of classification, speakers and other pretraining are left out by name. The
+    tensors are those of `state`, not copies. Raises ValueError naming the tensors that are missing,
+    unknown or of another shape.
     """
-    plain = {_replace_ending(_PREFIX.sub("", n), _WEIGHT_NORM): v for n, v in state.items()}
+    plain, left_out = _without_other_heads(state)
     head = _take(plain, _HEAD)
     contrastive = _take(plain, _CONTRASTIVE)
     if head is not None and head["linear.weight"].shape != (
@@ -514,7 +521,25 @@ def from_hf_state(state: Mapping[str, Tensor], config: ModelConfig) -> ImportedW
                 f"{names[name]} has shape {tuple(speech[name].shape)}, the config asks for "
                 f"{tuple(shape)}."
             )
-    return ImportedWeights(speech, head, contrastive)
+    return ImportedWeights(speech, head, contrastive, left_out)
+
+
+def _without_other_heads(
+    state: Mapping[str, Tensor],
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """``(tensors without the family's prefix, names of the heads that are not read)``."""
+    prefixes = {match[1] for name in state if (match := _PREFIX.match(name))}
+    read = set(_HEAD.values()) | (
+        set(_CONTRASTIVE.values()) if WAV2VEC2.prefix in prefixes else set()
+    )
+    plain: dict[str, Tensor] = {}
+    left_out: set[str] = set()
+    for name, value in state.items():
+        if prefixes and not _PREFIX.match(name) and name not in read:
+            left_out.add(name.partition(".")[0])
+        else:
+            plain[_replace_ending(_PREFIX.sub("", name), _WEIGHT_NORM)] = value
+    return plain, tuple(sorted(left_out))
 
 
 def check_names(found: Iterable[str], wanted: Iterable[str], what: str) -> None:

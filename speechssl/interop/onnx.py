@@ -26,7 +26,7 @@ from speechssl.checkpoint import Checkpoint
 from speechssl.interop.proof import Compared, Proof, ours_of, proof_sounds, spelled
 from speechssl.model.recurrence import gru_operation
 from speechssl.model.speech_model import CTCModel, SpeechModel
-from speechssl.text import SentencePieceTokenizer, Tokenizer, VocabularyTokenizer
+from speechssl.text import SPACE, SentencePieceTokenizer, Tokenizer, VocabularyTokenizer
 
 OPSET = 22
 """The newest that onnxruntime runs: from 23 on attention is one operation, which there takes no
@@ -201,7 +201,8 @@ def _texts(tokenizer: Tokenizer) -> list[str]:
     if isinstance(tokenizer, SentencePieceTokenizer):
         return ["", "", *(s.replace("▁", " ") for s in tokenizer.symbols[2:])]
     silent = tokenizer.silent if isinstance(tokenizer, VocabularyTokenizer) else frozenset()
-    return ["", "", *("" if s in silent else s for s in tokenizer.symbols[2:])]
+    texts = (SPACE if s.isspace() else s for s in tokenizer.symbols[2:])
+    return ["", "", *("" if s in silent else s for s in texts)]
 
 
 @torch.no_grad()

@@ -173,6 +173,9 @@ def against_transformers(
     texts: list[tuple[str, str]] = []
     config = checkpoint.speech.config
     vocabulary, rows = vocabulary_of(checkpoint) if is_ctc else (None, [])
+    if vocabulary is not None and (delimiter := vocabulary.special["word_delimiter_token"]):
+        assert tokenizer is not None
+        vars(tokenizer)["_word_delimiter_token"] = delimiter  # version 5 reads "|" always
     silent = [] if vocabulary is None else vocabulary.silent_tokens()
     for wave in proof_sounds(config.sample_rate):
         heard = wave
@@ -194,7 +197,11 @@ def against_transformers(
             theirs[:, [row for _, row in known]],
         )
         # Told to skip special tokens, it joins what an unknown one stood between.
-        text = str(tokenizer.decode(theirs.argmax(1), skip_special_tokens=False))
+        text = str(
+            tokenizer.decode(
+                theirs.argmax(1), skip_special_tokens=False, clean_up_tokenization_spaces=False
+            )
+        )
         for token in silent:
             text = text.replace(token, "")
         texts.append((spelled(checkpoint, log_probs), " ".join(text.split())))

@@ -1,12 +1,12 @@
-"""The vocabulary of a CTC model of transformers, and ours: which row of a head writes what.
+"""The vocabulary of a CTC model of transformers, and ours: which row of a head emits what.
 
 Theirs is a table of tokens and ids with the blank (the padding token) anywhere; ours begins with
 the blank and the unknown symbol. A head's rows are put into our order when it is read, and back
 into theirs when it is written: the numbers stay.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from speechssl.text import BLANK, SPACE, UNKNOWN, SentencePieceTokenizer, Tokeni
 from speechssl.text import VocabularyTokenizer as Vocabulary
 
 NEVER = -1e4
-"""Bias of a row that is never written: exp(-1e4) is 0 in float32, so it changes no probability."""
+"""Bias of a row that is never emitted: exp(-1e4) is 0 in float32, so it changes no probability."""
 _TOKENS = {
     "pad_token": "<pad>",
     "unk_token": "<unk>",
@@ -31,17 +31,24 @@ class TheirVocabulary:
     """What the tokenizer files of transformers say."""
 
     ids: dict[str, int]
-    """Token -> row of the head."""
+    """Token -> row of the head; also tokens that the head has no row for."""
     special: dict[str, str | None]
     """``pad_token`` and so on -> token, None where they have none."""
     uppercase: bool = False
+    """``do_lower_case``: text is put into upper case before it is encoded."""
+    joins_words: bool = False
+    """The delimiter between words outputs nothing, as in scripts without spaces."""
 
     @classmethod
     def read(
         cls, ids: Mapping[str, int], tokenizer: Mapping[str, Any], added: Mapping[str, int]
     ) -> "TheirVocabulary":
         """From ``vocab.json``, ``tokenizer_config.json`` (with ``special_tokens_map.json``) and
-        ``added_tokens.json``."""
+        ``added_tokens.json``.
+
+        Where a row has two names the one of ``vocab.json`` counts, as in transformers. Raises
+        ValueError for a special token that is no text, and for a row that is no number.
+        """
         special: dict[str, str | None] = {}
         for name, default in _TOKENS.items():
             token = tokenizer.get(name, default)
@@ -49,45 +56,76 @@ class TheirVocabulary:
             if token is not None and not isinstance(token, str):
                 raise ValueError(f"The tokenizer's {name} must be a text, got {token!r}.")
             special[name] = token
-        every = {**ids, **added}
-        for token, number in every.items():
+        added = {**_added_tokens(tokenizer), **added}
+        for token, number in (*ids.items(), *added.items()):
             if type(number) is not int or number < 0:
                 raise ValueError(f"The vocabulary's {token!r} must be a row, got {number!r}.")
-        return cls(every, special, bool(tokenizer.get("do_lower_case", False)))
+        taken = set(ids.values())
+        fresh = {t: i for t, i in added.items() if t not in ids and i not in taken}
+        joins = tokenizer.get("replace_word_delimiter_char", SPACE) == ""
+        return cls({**fresh, **ids}, special, bool(tokenizer.get("do_lower_case", False)), joins)
 
     def as_ours(self, num_rows: int, blank_id: int | None) -> tuple[Vocabulary, list[int | None]]:
-        """``(tokenizer, rows)``: symbol i is written by their row ``rows[i]``, None where they have
+        """``(tokenizer, rows)``: symbol i is emitted by their row ``rows[i]``, None where they have
         no unknown token.
 
         Args:
             num_rows: of the head.
-            blank_id: ``pad_token_id`` of the model's config.
+            blank_id: ``pad_token_id`` of the model's config; None where it tells none.
 
-        Raises ValueError where the vocabulary and the head do not belong together.
+        Tokens without a row are left out (:meth:`without_row`), and rows without a token are
+        silent. Raises ValueError where the head has no row for the blank.
         """
-        most = max(self.ids.values(), default=-1)
-        if most >= num_rows:
-            raise ValueError(
-                f"The vocabulary has {most + 1} ids but the head writes {num_rows}: these files do "
-                "not belong together."
-            )
-        blank = self.row("pad_token")
-        if blank is None or blank != blank_id:
-            raise ValueError(
-                f"The config says that the blank is id {blank_id}, the vocabulary that "
-                f"{self.special['pad_token']!r} is id {blank}: these files do not belong together."
-            )
-        unknown = self.row("unk_token")
         names = {i: token for token, i in self.ids.items()}
-        rest = [i for i in range(num_rows) if i not in (blank_id, unknown)]
-        texts = [self._text(names.get(i, f"<unused-{i}>")) for i in rest]
-        ends = (self.special["bos_token"], self.special["eos_token"])
-        silent = {t for t in texts if t in ends or t.startswith("<unused-")}
-        tokenizer = Vocabulary([BLANK, UNKNOWN, *texts], silent, uppercase=self.uppercase)
-        return tokenizer, [blank_id, unknown, *rest]
+        blank = self._blank(num_rows, blank_id)
+        unknown = self.row("unk_token")
+        if unknown == blank or unknown is None or unknown >= num_rows:
+            unknown = None
+        rest = [i for i in range(num_rows) if i not in (blank, unknown)]
+        delimiter = self.special["word_delimiter_token"]
+        ends = {self.special["bos_token"], self.special["eos_token"]} - {delimiter}
+        silent = {token for token in (*ends, delimiter if self.joins_words else None) if token}
+        texts, unheard = symbol_texts({i: names.get(i) for i in rest}, delimiter, silent)
+        uppercase = self.uppercase and any(text != text.lower() for text in texts)
+        tokenizer = Vocabulary([BLANK, UNKNOWN, *texts], unheard, uppercase=uppercase)
+        return tokenizer, [blank, unknown, *rest]
 
-    def _text(self, token: str) -> str:
-        return SPACE if token == self.special["word_delimiter_token"] else token
+    def _blank(self, num_rows: int, told: int | None) -> int:
+        """The row of the padding token, which is the blank."""
+        token, blank = self.special["pad_token"], self.row("pad_token")
+        if blank is None:
+            raise ValueError(
+                "The blank is the padding token, and the vocabulary has no "
+                f"{'such token' if token is None else repr(token)}: give the name of the one that "
+                "it has as pad_token in tokenizer_config.json."
+            )
+        if blank >= num_rows:
+            raise ValueError(
+                f"The blank {token!r} is id {blank}, and the head has {num_rows} rows (from 0): "
+                "the vocabulary is of another model."
+            )
+        if told is not None and blank != told:
+            raise ValueError(
+                f"The config says that the blank is id {told}, the vocabulary that "
+                f"{token!r} is id {blank}: these files do not belong together."
+            )
+        return blank
+
+    def with_blank(self, blank_id: int | None, num_rows: int) -> "TheirVocabulary":
+        """With the padding token at `blank_id`, the config's, where the files give it no row and
+        that row has no other token."""
+        free = type(blank_id) is int and blank_id in set(range(num_rows)) - {*self.ids.values()}
+        if self.row("pad_token") is not None or not free:
+            return self
+        token = self.special["pad_token"] or _TOKENS["pad_token"]
+        assert blank_id is not None
+        special = {**self.special, "pad_token": token}
+        return replace(self, ids={**self.ids, token: blank_id}, special=special)
+
+    def without_row(self, num_rows: int) -> list[str]:
+        """The tokens that no row of the head stands for, or whose row has another name, too."""
+        names = {i: token for token, i in self.ids.items()}
+        return [t for t, i in self.ids.items() if i >= num_rows or names[i] != t]
 
     def row(self, name: str) -> int | None:
         """The row of the special token `name`; None where there is none."""
@@ -101,20 +139,70 @@ class TheirVocabulary:
 
     def as_data(self) -> dict[str, Any]:
         """For meta.json, so that an export writes the same files."""
-        return {"ids": self.ids, "special": self.special, "uppercase": self.uppercase}
+        data = {"ids": self.ids, "special": self.special, "uppercase": self.uppercase}
+        return {**data, "joins_words": True} if self.joins_words else data
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> "TheirVocabulary":
+        """The inverse of :meth:`as_data`."""
+        joins = data.get("joins_words", False)
+        return cls(data["ids"], data["special"], data["uppercase"], joins)
+
+
+def _added_tokens(tokenizer: Mapping[str, Any]) -> dict[str, Any]:
+    """Token -> row of ``added_tokens_decoder``, which newer files have in place of
+    ``added_tokens.json``."""
+    found: dict[str, Any] = {}
+    decoder = tokenizer.get("added_tokens_decoder")
+    for number, token in (decoder if isinstance(decoder, Mapping) else {}).items():
+        content = token.get("content") if isinstance(token, Mapping) else token
+        if isinstance(content, str):
+            found[content] = int(number) if str(number).isdecimal() else number
+    return found
+
+
+def symbol_texts(
+    tokens: Mapping[int, str | None], delimiter: str | None, silent: Collection[str]
+) -> tuple[list[str], set[str]]:
+    """``(symbols, silent ones)`` for rows of a head: distinct, none of them empty or reserved.
+
+    Args:
+        tokens: row -> token, None where it has none.
+        delimiter: the token between two words. It and every other token of white space become
+            symbols of spaces, however many of them it takes to be distinct.
+        silent: tokens that are no text.
+    """
+    texts: dict[int, str] = {}
+    mute: set[str] = set()
+    taken, known = {BLANK, UNKNOWN}, {BLANK, UNKNOWN, *tokens.values()}
+    for row, token in tokens.items():
+        text, is_mute = token, token in silent
+        if token and not is_mute and (token == delimiter or token.isspace()):
+            text = SPACE
+            while text in taken:
+                text += SPACE
+        if not text or text in taken:
+            text, is_mute = f"<unused-{row}>", True
+            while text in known:
+                text += "-"
+        texts[row] = text
+        taken.add(text)
+        if is_mute:
+            mute.add(text)
+    return list(texts.values()), mute
 
 
 def check_tokenizer(settings: Mapping[str, Any]) -> None:
-    """ValueError naming what a ``tokenizer_config.json`` asks for that is not written here."""
+    """ValueError naming what a ``tokenizer_config.json`` asks for that is not known here."""
     known = {
         "tokenizer_class": (None, "Wav2Vec2CTCTokenizer", "Wav2Vec2Tokenizer"),
-        "replace_word_delimiter_char": (None, " "),
+        "replace_word_delimiter_char": (None, " ", ""),
     }
     wrong = [f"{k} = {settings[k]!r}" for k, only in known.items() if settings.get(k) not in only]
     if wrong:
         raise ValueError(
-            f"This model's tokenizer writes in another way than the ones known here "
-            f"(Wav2Vec2CTCTokenizer, spaces between words): {', '.join(wrong)}."
+            f"This model's tokenizer joins its tokens in another way than those known here "
+            f"(Wav2Vec2CTCTokenizer, spaces or nothing between words): {', '.join(wrong)}."
         )
 
 
@@ -128,7 +216,9 @@ def their_vocabulary(tokenizer: Tokenizer) -> TheirVocabulary:
             "transformers' CTC tokenizer cannot join SentencePiece units to words: fine-tune with "
             "--tokenizer char to export a model for transformers, or export to onnx."
         )
-    delimiter = next(c for c in "|▁␣⎵" if c not in tokenizer.symbols)
+    # transformers 5 opens a folder with the delimiter "|" whatever it says (its from_pretrained
+    # takes every other ``*_token`` for an added one): a space is one in either case.
+    delimiter = "|" if "|" not in tokenizer.symbols else SPACE
     special: dict[str, str | None] = {**_TOKENS, "word_delimiter_token": delimiter}
     texts = {BLANK: _TOKENS["pad_token"], UNKNOWN: _TOKENS["unk_token"], SPACE: delimiter}
     ids = {texts.get(symbol, symbol): i for i, symbol in enumerate(tokenizer.symbols)}
@@ -142,6 +232,7 @@ def their_files(vocabulary: TheirVocabulary) -> dict[str, dict[str, Any]]:
         "tokenizer_config.json": {
             "tokenizer_class": "Wav2Vec2CTCTokenizer",
             "do_lower_case": vocabulary.uppercase,
+            "replace_word_delimiter_char": "" if vocabulary.joins_words else " ",
             **vocabulary.special,
         },
         "special_tokens_map.json": {
@@ -151,7 +242,7 @@ def their_files(vocabulary: TheirVocabulary) -> dict[str, dict[str, Any]]:
 
 
 def take_rows(head: Mapping[str, Tensor], rows: list[int | None]) -> dict[str, Tensor]:
-    """Their head in our order; a row that they lack is never written."""
+    """Their head in our order; a row that they lack is never emitted."""
     weight, bias = head["linear.weight"], head["linear.bias"]
     if None not in rows and rows == list(range(len(rows))):
         return dict(head)
