@@ -5,16 +5,13 @@ free, and gives ``log_probs`` (B, T, V) float32 and ``log_probs_lengths`` (B,) i
 (B, T, D) and ``context_lengths`` for a model without a CTC head. ``symbols.json`` says what each of
 the V writes.
 
-Imports of onnx, onnxruntime and onnxscript are here and nowhere else.
+Imports of onnx, onnxruntime and onnxscript are here and in ``onnx_int8``, nowhere else.
 """
 
-import importlib
 import json
 import logging
 import warnings
-from collections.abc import Collection
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,6 +20,7 @@ from torch import Tensor, nn
 
 from speechssl import shapes
 from speechssl.checkpoint import Checkpoint
+from speechssl.interop.onnx_int8 import quantize, require
 from speechssl.interop.proof import Compared, Proof, ours_of, proof_sounds, spelled
 from speechssl.model.recurrence import gru_operation
 from speechssl.model.speech_model import CTCModel, SpeechModel
@@ -39,22 +37,17 @@ INT8_TOLERANCE = 0.2
 def write_onnx(checkpoint: Checkpoint, folder: Path, *, int8: bool = False) -> None:
     """Write ``model.onnx`` and ``symbols.json`` into `folder`.
 
-    With `int8` the weights of all matrix products are kept in 8 bits, except those of the encoder,
-    where a learned filterbank would lose the weak high bands.
+    With `int8` all matrix products are computed in 8 bits, except those of the encoder, where a
+    learned filterbank would lose the weak high bands (:mod:`speechssl.interop.onnx_int8`).
 
     Raises ImportError naming the extra.
     """
-    _require("onnx", "onnxruntime", "onnxscript")
-    model = checkpoint.model.cpu().eval()
-    program = _export(model)
-    place = folder / FILE
-    if not int8:
-        program.save(place)
-    else:
-        whole = folder / "float32.onnx"
-        program.save(whole)
-        _quantize(whole, place)
-        whole.unlink()
+    require("onnx", "onnxruntime", "onnxscript")
+    program = _export(checkpoint.model.cpu().eval())
+    _forget_where_it_was_made(program.model.graph)
+    program.save(folder / FILE)
+    if int8:
+        quantize(folder / FILE)
     symbols = _symbols(checkpoint)
     (folder / "symbols.json").write_text(
         json.dumps(symbols, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
@@ -102,6 +95,16 @@ def _export(model: SpeechModel | CTCModel) -> Any:
         log.setLevel(level)
 
 
+def _forget_where_it_was_made(graph: Any) -> None:
+    """Remove torch's notes from nodes and values: places of source files on this machine, and for
+    a small model ten times the room of its weights."""
+    values = [*graph.inputs, *graph.outputs, *graph.initializers.values()]
+    nodes = list(graph.all_nodes())
+    for noted in (graph, *nodes, *values, *(value for node in nodes for value in node.outputs)):
+        noted.metadata_props.clear()
+        noted.doc_string = None
+
+
 def _gru() -> Any:
     """:func:`speechssl.model.recurrence.gru_operation` in the operations of ONNX, whose gates are
     in the order update, reset, candidate."""
@@ -138,51 +141,6 @@ def _gru() -> Any:
     return gru
 
 
-def _quantize(source: Path, target: Path) -> None:
-    """Matrix products in 8 bits; the weights of what has no such operation are kept in 8 bits."""
-    onnx, quantization = _require("onnx", "onnxruntime.quantization")
-    encoder = [i.name for i in onnx.load(source).graph.initializer if "encoder" in i.name]
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)  # it advises a step that makes no difference here
-    try:
-        quantization.quantize_dynamic(
-            source,
-            target,
-            weight_type=quantization.QuantType.QInt8,
-            per_channel=True,
-            nodes_to_exclude=[
-                n.name for n in onnx.load(source).graph.node if set(encoder) & set(n.input)
-            ],
-            op_types_to_quantize=["MatMul", "Gemm"],
-        )
-    finally:
-        root.setLevel(level)
-    model = onnx.load(target)
-    _store_in_8_bits(onnx, model.graph, kept=encoder)
-    onnx.save(model, target)
-
-
-def _store_in_8_bits(onnx: ModuleType, graph: Any, kept: Collection[str]) -> None:
-    """Each remaining large float weight but `kept` as int8 with a scale for each of its rows."""
-    for initializer in list(graph.initializer):
-        values = onnx.numpy_helper.to_array(initializer)
-        if initializer.name in kept or values.dtype != np.float32 or values.size < 2**14:
-            continue
-        name, other = initializer.name, tuple(range(1, values.ndim))
-        scale = np.maximum(np.abs(values).max(axis=other, keepdims=True) / 127, 1e-12)
-        graph.initializer.remove(initializer)
-        for suffix, array in (
-            ("int8", np.round(values / scale).astype(np.int8)),
-            ("scale", scale.ravel().astype(np.float32)),
-        ):
-            graph.initializer.append(onnx.numpy_helper.from_array(array, f"{name}_{suffix}"))
-        node = onnx.helper.make_node(
-            "DequantizeLinear", [f"{name}_int8", f"{name}_scale"], [name], axis=0
-        )
-        graph.node.insert(0, node)
-
-
 def _symbols(checkpoint: Checkpoint) -> dict[str, Any]:
     """What a program needs to know beside the network."""
     config = checkpoint.speech.config
@@ -208,7 +166,7 @@ def _texts(tokenizer: Tokenizer) -> list[str]:
 @torch.no_grad()
 def against_onnxruntime(checkpoint: Checkpoint, folder: Path, *, int8: bool = False) -> Proof:
     """The model against the file written from it, one sound at a time and all in one batch."""
-    (runtime,) = _require("onnxruntime")
+    (runtime,) = require("onnxruntime")
     session = runtime.InferenceSession(folder / FILE, providers=["CPUExecutionProvider"])
     name = session.get_outputs()[0].name
     waves = proof_sounds(checkpoint.speech.config.sample_rate)
@@ -223,15 +181,10 @@ def against_onnxruntime(checkpoint: Checkpoint, folder: Path, *, int8: bool = Fa
         shown = np.exp if int8 and log_probs is not None else np.asarray
         compared.add(name, shown(ours), shown(alone))
         compared.add(f"{name}, batched", shown(ours), shown(batched[:num]))
+        if int8:  # another size of batch rounds otherwise, and a rounded step is a whole one
+            compared.add(f"{name}, alone and batched", shown(alone), shown(batched[:num]))
         if log_probs is not None:
             ours_text.append(spelled(checkpoint, ours))
             their_text.append(spelled(checkpoint, alone))
     texts = (" ".join(ours_text), " ".join(their_text)) if ours_text else None
     return Proof(f"onnxruntime {runtime.__version__}", compared.gaps(), texts)
-
-
-def _require(*names: str) -> tuple[ModuleType, ...]:
-    try:
-        return tuple(importlib.import_module(name) for name in names)
-    except ImportError as error:
-        raise ImportError(f"ONNX needs {error.name}: pip install 'speechssl[onnx]'.") from error

@@ -10,6 +10,7 @@ from speechssl import shapes
 from speechssl.checkpoint import Checkpoint, load_model
 from speechssl.interop.export import export_model
 from speechssl.interop.onnx import OPSET
+from speechssl.interop.onnx_int8 import quantize
 from speechssl.model.config import ContextConfig, FilterbankEncoderConfig, ModelConfig
 from speechssl.model.heads import CTCHead
 from speechssl.model.speech_model import CTCModel, SpeechModel
@@ -84,6 +85,70 @@ def test_eight_bits_are_a_third_and_nearly_the_same(tmp_path):
     whole, small = ((tmp_path / n / "model.onnx").stat().st_size for n in ("whole", "small"))
     assert small < 0.35 * whole
     assert 0 < max(gap.largest for gap in proof.gaps) < 0.05
+
+
+def test_in_8_bits_a_recording_does_not_depend_on_the_others_of_its_batch(tmp_path):
+    """With one scale for a whole batch a loud one makes the steps of the others coarser."""
+    mine = own(recurrent(dim=32))
+    proof = export_model(mine, tmp_path / "onnx", "onnx", int8=True)
+    assert "log_probs, alone and batched" in [gap.name for gap in proof.gaps]
+    session = runtime.InferenceSession(tmp_path / "onnx/model.onnx")
+    generator = np.random.default_rng(1)
+    wave, other = (0.1 * generator.standard_normal((2, 6000))).astype(np.float32)
+    rows = [
+        session.run(None, {"wave": np.stack([wave, mate]), "lengths": np.array([6000, 6000])})[0][0]
+        for mate in (other, 9 * other, 0 * other, wave)
+    ]
+    assert all(np.array_equal(rows[0], row) for row in rows)
+    alone = session.run(None, {"wave": wave[None], "lengths": np.array([6000])})[0][0]
+    assert np.abs(np.exp(alone) - np.exp(rows[0])).max() < 0.01
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_the_file_tells_nothing_of_the_machine(tmp_path, int8):
+    export_model(own(recurrent()), tmp_path / "onnx", "onnx", verify=False, int8=int8)
+    data = (tmp_path / "onnx/model.onnx").read_bytes()
+    assert b".py" not in data
+    assert b"stack_trace" not in data
+
+
+def test_integers_in_place_of_products_give_nearly_the_same(tmp_path):
+    """Against numpy, without a model around it: weights of any size, rows of zeros, a weight that
+    two products share, and one that the encoder keeps."""
+    generator = np.random.default_rng(2)
+    weights = {
+        "a": generator.standard_normal((6, 5)).astype(np.float32),
+        "b": (1e-9 * generator.standard_normal((5, 4))).astype(np.float32),
+        "encoder.c": generator.standard_normal((6, 3)).astype(np.float32),
+    }
+    make, info = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [
+            make("MatMul", ["x", "a"], ["xa"]),
+            make("MatMul", ["xa", "b"], ["xab"]),
+            make("MatMul", ["x", "encoder.c"], ["xc"]),
+            make("MatMul", ["x2", "a"], ["xa2"]),
+        ],
+        "products",
+        [info(name, 1, ["B", "T", 6]) for name in ("x", "x2")],
+        [info(name, 1, None) for name in ("xa", "xab", "xc", "xa2")],
+        [onnx.numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    opset = [onnx.helper.make_opsetid("", OPSET)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=10), tmp_path / "m")
+    quantize(tmp_path / "m")
+    x, x2 = generator.standard_normal((2, 2, 3, 6)).astype(np.float32)
+    x[0, 1] = 0
+    session = runtime.InferenceSession(tmp_path / "m", providers=["CPUExecutionProvider"])
+    xa, xab, xc, xa2 = session.run(None, {"x": x, "x2": x2})
+    for found, expected in ((xa, x @ weights["a"]), (xa2, x2 @ weights["a"])):
+        assert 0 < np.abs(found - expected).max() < 0.02 * np.abs(expected).max()
+    assert np.abs(xab - xa @ weights["b"]).max() < 0.02 * np.abs(xab).max()
+    assert not xa[0, 1].any()
+    np.testing.assert_allclose(xc, x @ weights["encoder.c"], rtol=1e-5, atol=1e-6)
+    names = {i.name for i in onnx.load(tmp_path / "m").graph.initializer}
+    assert "encoder.c" in names
+    assert not {"a", "b"} & names
 
 
 def test_symbols_spell_the_transcript(tmp_path):
