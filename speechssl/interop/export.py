@@ -12,7 +12,8 @@ from speechssl import __version__
 from speechssl.checkpoint import Checkpoint, replace_folder
 from speechssl.interop import onnx
 from speechssl.interop.card import Said, model_card
-from speechssl.interop.fairseq import MADE_UP, read_fairseq, rows_read_again, write_fairseq
+from speechssl.interop.fairseq import read_fairseq, write_fairseq
+from speechssl.interop.fairseq_dictionary import MADE_UP, rows_read_again
 from speechssl.interop.folders import write_folder
 from speechssl.interop.proof import (
     Compared,

@@ -18,13 +18,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from speechssl.checkpoint import Checkpoint, build_empty, fill, write_tensors
+from speechssl.checkpoint import Checkpoint, write_tensors
 from speechssl.interop import huggingface as hf
+from speechssl.interop.imported import body_checkpoint, ctc_checkpoint
 from speechssl.interop.vocabulary import (
     TheirVocabulary,
     check_tokenizer,
     give_rows,
-    take_rows,
     their_files,
     their_vocabulary,
 )
@@ -75,13 +75,8 @@ def read_folder(folder: Path, *, language: str | None = None) -> Checkpoint:
         left_out.append("the n-gram language model of its processor: decoding here is greedy")
     if weights.head is not None:
         return _with_head(folder, theirs, config, weights, language, meta, left_out)
-    model = build_empty(config)
-    fill(model, _float32(weights.speech))
-    heads: dict[str, Tensor] = {}
-    if weights.contrastive is not None:
-        meta["pretraining"] = hf.contrastive_fields_from_hf(theirs)
-        heads = _float32(weights.contrastive)
-    return Checkpoint(model, None, _told(meta, left_out), folder, heads)
+    told = hf.contrastive_fields_from_hf(theirs) if weights.contrastive is not None else None
+    return body_checkpoint(config, weights, _told(meta, left_out), folder, told)
 
 
 def _with_head(
@@ -110,12 +105,8 @@ def _with_head(
         )
     if settings.get("clean_up_tokenization_spaces") and set(".,?!'") & set(tokenizer.symbols):
         left_out.append("the removal of spaces before punctuation (clean_up_tokenization_spaces)")
-    model = build_empty(config, tokenizer.vocab_size)
-    head = {f"head.{k}": v for k, v in take_rows(_float32(weights.head), rows).items()}
-    speech = {f"speech.{k}": v for k, v in _float32(weights.speech).items()}
-    fill(model, {**speech, **head})
     meta["transformers"] = {"vocabulary": vocabulary.as_data(), "num_rows": num_rows}
-    return Checkpoint(model, tokenizer, _told(meta, left_out), folder)
+    return ctc_checkpoint(config, weights, (tokenizer, rows), _told(meta, left_out), folder)
 
 
 def _told(meta: dict[str, Any], left_out: list[str]) -> dict[str, Any]:
@@ -331,10 +322,6 @@ def damage(place: Path, error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError):  # whose first line is advice to run code
         first = "it is no pickle of plain tensors"
     return f"{place} is damaged or no file of weights ({first})."
-
-
-def _float32(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.float() for name, value in state.items()}
 
 
 def _maybe(place: Path) -> dict[str, Any]:

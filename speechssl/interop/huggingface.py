@@ -513,7 +513,7 @@ def from_hf_state(state: Mapping[str, Tensor], config: ModelConfig) -> ImportedW
         contrastive["quantizer.codebook"] = codes.reshape(groups, -1, codes.shape[-1])  # (G, V, E)
     names = tensor_names(config)
     plain.setdefault("masked_spec_embed", torch.zeros(config.context.dim))
-    check_names(plain, names.values(), "config.json")
+    check_names(plain, names.values(), "their config")
     speech = {ours: plain[theirs] for ours, theirs in names.items()}
     for name, shape in _shapes(config).items():
         if speech[name].shape != shape:

@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from speechssl.checkpoint import Checkpoint, build_empty, fill
+from speechssl.checkpoint import Checkpoint
 from speechssl.interop import huggingface as hf
-from speechssl.interop.vocabulary import take_rows
-from speechssl.text import BLANK, SPACE, UNKNOWN, VocabularyTokenizer
+from speechssl.interop.imported import body_checkpoint, ctc_checkpoint
+from speechssl.interop.vocabulary import symbol_texts
+from speechssl.text import BLANK, UNKNOWN, VocabularyTokenizer
 
 PREFIX = "torchaudio:"
 _BLANK, _DELIMITER = "-", "|"
@@ -117,7 +118,7 @@ def from_torchaudio(
     Args:
         state: its tensors.
         arguments: what it was built with, as torchaudio names it.
-        labels: what the rows of its ``aux`` layer write, the blank ``-`` first.
+        labels: the symbols of the rows of its ``aux`` layer, the blank ``-`` first.
         normalize: whether waves are normalised before.
         sample_rate: in Hz.
 
@@ -138,14 +139,10 @@ def from_torchaudio(
     weights = hf.from_hf_state(_split(named), config)
     meta: dict[str, Any] = {"task": "import"}
     if weights.head is None:
-        speech = build_empty(config)
-        fill(speech, weights.speech)
-        return Checkpoint(speech, None, meta)
-    tokenizer, rows = _tokenizer(labels, len(weights.head["linear.bias"]))
-    ctc = build_empty(config, tokenizer.vocab_size)
-    head = {f"head.{k}": v for k, v in take_rows(weights.head, rows).items()}
-    fill(ctc, {**{f"speech.{k}": v for k, v in weights.speech.items()}, **head})
-    return Checkpoint(ctc, tokenizer, meta)
+        return body_checkpoint(config, weights, meta)
+    return ctc_checkpoint(
+        config, weights, _tokenizer(labels, len(weights.head["linear.bias"])), meta
+    )
 
 
 def require_torchaudio() -> ModuleType:
@@ -190,13 +187,17 @@ def _split(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def _tokenizer(
     labels: Sequence[str] | None, num_rows: int
 ) -> tuple[VocabularyTokenizer, list[int | None]]:
+    """The symbols, and the row of each: torchaudio's bundles have none for the unknown."""
     if labels is None or len(labels) != num_rows or labels[0] != _BLANK:
         raise ValueError(
-            f"The head writes {num_rows} symbols, the labels name {len(labels or ())}, of "
-            f"which the first must be the blank {_BLANK!r}: they do not belong together."
+            f"The head has {num_rows} rows, the labels name {len(labels or ())}, of which the "
+            f"first must be the blank {_BLANK!r}: they do not belong together."
         )
-    texts = [SPACE if label == _DELIMITER else label for label in labels[1:]]
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        raise ValueError(f"The labels name {twice} more than once: each row has its own.")
+    named = dict(enumerate(labels[1:], 1))
+    texts, mute = symbol_texts(named, _DELIMITER, ())
     letters = "".join(texts)
     uppercase = letters == letters.upper() != letters.lower()
-    tokenizer = VocabularyTokenizer([BLANK, UNKNOWN, *texts], uppercase=uppercase)
-    return tokenizer, [0, None, *range(1, num_rows)]
+    tokenizer = VocabularyTokenizer([BLANK, UNKNOWN, *texts], mute, uppercase=uppercase)
+    return tokenizer, [0, None, *named]

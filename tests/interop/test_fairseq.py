@@ -9,7 +9,8 @@ import torch
 from speechssl.checkpoint import Checkpoint
 from speechssl.interop import export
 from speechssl.interop.export import export_model
-from speechssl.interop.fairseq import parse_conv_layers, read_fairseq, write_fairseq
+from speechssl.interop.fairseq import read_fairseq, write_fairseq
+from speechssl.interop.fairseq_names import parse_conv_layers
 from speechssl.interop.proof import UnequalOutputsError, ours_of, proof_sounds, spelled
 from speechssl.interop.sources import import_model, open_model
 from speechssl.model.heads import CTCHead
@@ -236,7 +237,7 @@ def test_a_missing_dictionary_is_named(tmp_path):
         read_fairseq(tmp_path / "model.pt")
     assert isinstance(read_fairseq(tmp_path / "model.pt", dictionary=kept), Checkpoint)
     kept.write_text("a 1\n")
-    with pytest.raises(ValueError, match=r"names 5 symbols.*the head writes"):
+    with pytest.raises(ValueError, match=r"names 5 symbols.*the head has"):
         read_fairseq(tmp_path / "model.pt", dictionary=kept)
 
 

@@ -97,7 +97,7 @@ def test_what_is_exported_is_opened_by_torchaudio(tmp_path, norm, order, symbols
 def test_labels_that_do_not_fit_are_refused():
     given = arguments("group_norm", False, 5)
     state = torchaudio.models.wav2vec2_model(**given).state_dict()
-    with pytest.raises(ValueError, match="writes 5 symbols, the labels name 3"):
+    with pytest.raises(ValueError, match="has 5 rows, the labels name 3"):
         from_torchaudio(state, given, labels=("-", "|", "A"))
 
 
