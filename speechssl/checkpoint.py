@@ -64,7 +64,7 @@ def save_model(
 ) -> Path:
     """Write a model folder, whole or not at all; an older one in its place is replaced.
 
-    `weights` are written where the model's own are spread over several processes.
+    `weights` are written where the model's own are sharded over several processes.
 
     OSError (a full disk, no permission) is raised with the old folder untouched; ValueError where
     something that is no model folder is in its place.
@@ -195,7 +195,7 @@ def load_model(folder: str | Path) -> Checkpoint:
         tokenizer = text.load_tokenizer(folder)
         if tokenizer.vocab_size != model.head.vocab_size:
             raise ValueError(
-                f"{folder}: the tokenizer has {tokenizer.vocab_size} symbols but the head writes "
+                f"{folder}: the tokenizer has {tokenizer.vocab_size} symbols but the head has "
                 f"{model.head.vocab_size}; these files do not belong together."
             )
     _load_tensors(model, folder / "model.safetensors")

@@ -247,9 +247,7 @@ def test_a_damaged_config_is_named(folder, written, said):
 
 def test_a_tokenizer_of_another_model_is_noticed(folder):
     CharTokenizer.train(["ab"]).save(folder)
-    with pytest.raises(
-        ValueError, match=r"tokenizer has .* symbols but the head writes .* together"
-    ):
+    with pytest.raises(ValueError, match=r"tokenizer has .* symbols but the head has .* together"):
         load_model(folder)
 
 

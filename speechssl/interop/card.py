@@ -22,10 +22,10 @@ print(pipeline("automatic-speech-recognition", "THIS FOLDER")("recording.wav")["
 from transformers import AutoFeatureExtractor, AutoModel
 
 model = AutoModel.from_pretrained("THIS FOLDER")
-hear = AutoFeatureExtractor.from_pretrained("THIS FOLDER")
+prepare = AutoFeatureExtractor.from_pretrained("THIS FOLDER")
 ```""",
-    "onnx": "`model.onnx` runs in onnxruntime, `symbols.json` says what its rows write: inputs\n"
-    "`wave` (batch, samples) float32 and `lengths` (batch,) int64, in samples.",
+    "onnx": "`model.onnx` runs in onnxruntime, `symbols.json` names the symbol of each row:\n"
+    "inputs `wave` (batch, samples) float32 and `lengths` (batch,) int64, in samples.",
     "fairseq": "`model.pt` holds `model` (tensors) and `cfg`, named as in fairseq's wav2vec 2.0.",
 }
 
@@ -73,8 +73,8 @@ def model_card(checkpoint: Checkpoint, kind: str, proof: Proof | None, said: Sai
     parts.append("## Limits\n\n" + "\n".join(f"- {line}" for line in _limits(checkpoint, kind)))
     license_ = said.license or "Not stated: ask those who trained it before you use it."
     parts.append(f"## Licence\n\n{license_}")
-    told = proof.describe() if proof else "Not verified: it was exported with --no-verify."
-    parts.append(f"## Proof of the export\n\n```\n{told}\n```")
+    proved = proof.describe() if proof else "Not verified: it was exported with --no-verify."
+    parts.append(f"## Proof of the export\n\n```\n{proved}\n```")
     return "\n\n".join(parts) + "\n"
 
 
@@ -111,7 +111,7 @@ def _stage(meta: Mapping[str, Any]) -> str:
         left = "; left out: " + ", ".join(meta["left_out"]) if "left_out" in meta else ""
         return f"Imported from {meta.get('source', 'an unnamed source')}{left}."
     if task not in ("pretrain", "finetune"):
-        return "Of its training nothing was written down."
+        return "Nothing is known of its training."
     hours = meta.get("train_minutes", 0) / 60
     amount = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
     what = (
@@ -135,8 +135,8 @@ def _scores(meta: Mapping[str, Any]) -> str:
     rows = ["| measure | value | 95 % interval |", "|---|---|---|"]
     for name in ("wer", "cer"):
         low_high = intervals.get(name)
-        told = f"{100 * low_high[0]:.1f}-{100 * low_high[1]:.1f} %" if low_high else "not kept"
-        rows.append(f"| {name.upper()} | {100 * valid[name]:.1f} % | {told} |")
+        interval = f"{100 * low_high[0]:.1f}-{100 * low_high[1]:.1f} %" if low_high else "not kept"
+        rows.append(f"| {name.upper()} | {100 * valid[name]:.1f} % | {interval} |")
     rows.append(
         f"\nGreedy decoding, {meta.get('valid_utterances', '?')} utterances of the validation set, "
         "on which the best model was chosen: expect a little more on other speech."
@@ -152,12 +152,12 @@ def _limits(checkpoint: Checkpoint, kind: str) -> Iterator[str]:
     if kind == "hf" and isinstance(encoder, ConvEncoderConfig) and encoder.norm == "group":
         yield (
             "One recording at a time (`batch_size=1`, the pipeline's default): in a batch, "
-            "transformers takes the first layer's norm over the padding too, and writes other text."
+            "transformers takes the first layer's norm over the padding too, and the text changes."
         )
     meta = checkpoint.meta
     if isinstance(checkpoint.model, CTCModel):
         symbols = len(checkpoint.require_ctc()[1].symbols)
-        yield f"It writes {symbols} symbols and nothing else; no language model corrects it."
+        yield f"It outputs {symbols} symbols and nothing else; no language model corrects it."
         if unseen := meta.get("valid_characters_unseen_in_training"):
             yield f"Characters of the validation set that it never learned: {' '.join(unseen)}"
     yield "Other speakers, rooms, microphones or languages than it learned from cost accuracy."

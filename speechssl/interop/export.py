@@ -45,8 +45,8 @@ def export_model(
         kind: ``hf``, a folder of transformers, or ``fairseq``, both for models in the published
             form; ``onnx`` for every model.
         verify: run the same sound through both and compare; None is returned without.
-        int8: onnx only: weights of 8 bits; the proof allows more, and another transcript is told
-            but not refused.
+        int8: onnx only: weights of 8 bits; the proof allows more, and another transcript is
+            shown but not refused.
         said: for the card.
 
     Raises ValueError where the format cannot hold the model or `out` is something else,

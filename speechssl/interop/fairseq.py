@@ -65,8 +65,10 @@ def read_fairseq(
     if left_out:
         meta["left_out"] = left_out
     if weights.head is None:
-        told = hf.contrastive_fields_from_hf(fields) if weights.contrastive is not None else None
-        return body_checkpoint(config, weights, meta, place.parent, told)
+        pretraining = (
+            hf.contrastive_fields_from_hf(fields) if weights.contrastive is not None else None
+        )
+        return body_checkpoint(config, weights, meta, place.parent, pretraining)
     names_of_rows = dictionary or place.with_name(dictionary_name(task))
     vocabulary = read_dictionary(names_of_rows, len(weights.head["linear.bias"]))
     return ctc_checkpoint(config, weights, vocabulary, meta, place.parent)
@@ -84,8 +86,8 @@ def write_fairseq(checkpoint: Checkpoint, folder: Path) -> None:
             f"{dim}): export it as hf or onnx."
         )
     heads = checkpoint.pretraining or None
-    told = checkpoint.meta.get("pretraining") if heads else None
-    fields = hf.hf_config(speech.config, family="wav2vec2", contrastive=told)
+    pretraining = checkpoint.meta.get("pretraining") if heads else None
+    fields = hf.hf_config(speech.config, family="wav2vec2", contrastive=pretraining)
     encoder = speech.config.encoder
     assert isinstance(encoder, ConvEncoderConfig)
     theirs = hf.to_hf_state(speech, heads, family="wav2vec2")
@@ -104,7 +106,7 @@ def write_fairseq(checkpoint: Checkpoint, folder: Path) -> None:
     if isinstance(model, CTCModel):
         if model.head.upsample > 1:
             raise ValueError(
-                f"A CTC model of fairseq writes one row per frame, this head {model.head.upsample}."
+                f"A CTC model of fairseq outputs one row a frame, this head {model.head.upsample}."
             )
         state = {f"w2v_encoder.w2v_model.{name}": value for name, value in state.items()}
         rows, lines = dictionary_of(checkpoint)

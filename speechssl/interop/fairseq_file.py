@@ -126,7 +126,7 @@ def settings_of(data: Mapping[str, Any], place: Path) -> tuple[dict[str, Any], d
         flat = _plain(data.get("args"))
         cfg = {"model": flat, "task": flat}
     if not isinstance(cfg, dict) or not isinstance(cfg.get("model"), dict):
-        raise ValueError(f"{place} does not tell the settings of its model ('cfg' or 'args').")
+        raise ValueError(f"{place} has no settings of its model ('cfg' or 'args').")
     model, task = cfg["model"], cfg.get("task") or {}
     inner = model.get("w2v_args")
     if isinstance(inner, dict):

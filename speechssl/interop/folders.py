@@ -75,8 +75,8 @@ def read_folder(folder: Path, *, language: str | None = None) -> Checkpoint:
         left_out.append("the n-gram language model of its processor: decoding here is greedy")
     if weights.head is not None:
         return _with_head(folder, theirs, config, weights, language, meta, left_out)
-    told = hf.contrastive_fields_from_hf(theirs) if weights.contrastive is not None else None
-    return body_checkpoint(config, weights, _told(meta, left_out), folder, told)
+    pretraining = hf.contrastive_fields_from_hf(theirs) if weights.contrastive is not None else None
+    return body_checkpoint(config, weights, _with_left_out(meta, left_out), folder, pretraining)
 
 
 def _with_head(
@@ -106,10 +106,12 @@ def _with_head(
     if settings.get("clean_up_tokenization_spaces") and set(".,?!'") & set(tokenizer.symbols):
         left_out.append("the removal of spaces before punctuation (clean_up_tokenization_spaces)")
     meta["transformers"] = {"vocabulary": vocabulary.as_data(), "num_rows": num_rows}
-    return ctc_checkpoint(config, weights, (tokenizer, rows), _told(meta, left_out), folder)
+    return ctc_checkpoint(
+        config, weights, (tokenizer, rows), _with_left_out(meta, left_out), folder
+    )
 
 
-def _told(meta: dict[str, Any], left_out: list[str]) -> dict[str, Any]:
+def _with_left_out(meta: dict[str, Any], left_out: list[str]) -> dict[str, Any]:
     return {**meta, "left_out": left_out} if left_out else meta
 
 
@@ -205,7 +207,7 @@ def _read_vocabulary(folder: Path, language: str | None) -> tuple[TheirVocabular
     if not place.exists():
         raise FileNotFoundError(
             f"{place} is missing: the model in {folder} has a CTC head, and only its vocabulary "
-            "tells which symbol each row of the head stands for."
+            "names the symbol of each row of the head."
         )
     ids = _read_json(place)
     if nested := [k for k, v in ids.items() if isinstance(v, dict)]:
@@ -238,7 +240,7 @@ def _adapter(folder: Path, language: str) -> dict[str, Tensor]:
 
 
 def no_adapter(where: str | Path, language: str, known: Collection[str]) -> FileNotFoundError:
-    """That an MMS model does not write a language, and which it does."""
+    """That an MMS model has no adapter for a language, and for which it has."""
     shown = ", ".join(sorted(known)[:8]) or "none"
     return FileNotFoundError(
         f"{where} has no adapter for the language {language!r}; it has {shown}"

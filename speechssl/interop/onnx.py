@@ -2,8 +2,8 @@
 
 ``model.onnx`` takes ``wave`` (B, S) float32 at the model's rate and ``lengths`` (B,) int64, B and S
 free, and gives ``log_probs`` (B, T, V) float32 and ``log_probs_lengths`` (B,) int64, or ``context``
-(B, T, D) and ``context_lengths`` for a model without a CTC head. ``symbols.json`` says what each of
-the V writes.
+(B, T, D) and ``context_lengths`` for a model without a CTC head. ``symbols.json`` has the text of
+each of the V.
 
 Imports of onnx, onnxruntime and onnxscript are here and in ``onnx_int8``, nowhere else.
 """
@@ -55,7 +55,7 @@ def write_onnx(checkpoint: Checkpoint, folder: Path, *, int8: bool = False) -> N
 
 
 class _Rows(nn.Module):
-    """What is written: the CTC model's output, or the context and its lengths."""
+    """What is exported: the CTC model's output, or the context and its lengths."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -68,11 +68,11 @@ class _Rows(nn.Module):
 
 def _export(model: SpeechModel | CTCModel) -> Any:
     speech = model.speech if isinstance(model, CTCModel) else model
-    least = int(speech.encoder.min_samples)
+    shortest = int(speech.encoder.min_samples)
     name = "log_probs" if isinstance(model, CTCModel) else "context"
     batch = torch.export.Dim("batch", min=1)
-    samples = torch.export.Dim("samples", min=least)
-    lengths = torch.tensor([3 * least + 77, 2 * least])
+    samples = torch.export.Dim("samples", min=shortest)
+    lengths = torch.tensor([3 * shortest + 77, 2 * shortest])
     wave = shapes.zero_padding(torch.randn(2, int(lengths[0])), lengths)
     log = logging.getLogger("torch.onnx")
     level = log.level
@@ -155,7 +155,7 @@ def _symbols(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _texts(tokenizer: Tokenizer) -> list[str]:
-    """What each row writes, in order: joined, they are the transcript."""
+    """The text of each row, in order: joined, they are the transcript."""
     if isinstance(tokenizer, SentencePieceTokenizer):
         return ["", "", *(s.replace("▁", " ") for s in tokenizer.symbols[2:])]
     silent = tokenizer.silent if isinstance(tokenizer, VocabularyTokenizer) else frozenset()

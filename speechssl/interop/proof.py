@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from speechssl.checkpoint import Checkpoint
 from speechssl.interop.folders import vocabulary_of
-from speechssl.interop.vocabulary import NEVER
+from speechssl.interop.vocabulary import NEVER, TheirVocabulary
 from speechssl.model.quantizer import GumbelQuantizer
 from speechssl.model.speech_model import CTCModel
 from speechssl.rng import rng
@@ -90,15 +90,15 @@ class Compared:
 
     def add(self, name: str, ours: Tensor | np.ndarray, theirs: Tensor | np.ndarray) -> None:
         """Two outputs of one shape; another shape is an infinite difference. Rows that are never
-        written are equal: float32 keeps three digits of their -1e4 behind the point."""
+        emitted are equal: float32 keeps three digits of their -1e4 behind the point."""
         a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
         gap = np.array([np.inf])
         if a.shape == b.shape:
             never = (a < NEVER / 2) & (b < NEVER / 2)
             gap = np.where(never, 0.0, np.abs(a - b)).ravel()
         self._differences.setdefault(name, []).append(gap)
-        written = b[b > NEVER / 2]
-        self._scale[name] = max(self._scale.get(name, 1.0), np.abs(written).max(initial=0.0))
+        emitted = b[b > NEVER / 2]
+        self._scale[name] = max(self._scale.get(name, 1.0), np.abs(emitted).max(initial=0.0))
 
     def gaps(self) -> tuple[Gap, ...]:
         """One for each name, in the order of their first sound."""
@@ -150,62 +150,77 @@ def against_transformers(
     `language` is that of an MMS model. Raises ImportError naming the extra where transformers is
     not installed.
     """
-    transformers = require_transformers()
     is_ctc = isinstance(checkpoint.model, CTCModel)
-    kind = transformers.AutoModelForCTC if is_ctc else transformers.AutoModel
     quantizer = _own_quantizer(checkpoint) if not is_ctc and _has_heads(folder) else None
-    if quantizer is not None:
-        kind = transformers.Wav2Vec2ForPreTraining
-    chosen = {} if language is None else {"target_lang": language, "ignore_mismatched_sizes": True}
-    verbosity = transformers.logging.get_verbosity()
-    transformers.logging.disable_progress_bar()
-    transformers.logging.set_verbosity_error()  # heads that are not asked for are named otherwise
-    try:
-        loaded = kind.from_pretrained(folder, dtype=torch.float32, **chosen).eval()
-        tokenizer = None
-        if is_ctc:
-            chosen.pop("ignore_mismatched_sizes", None)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **chosen)
-    finally:
-        transformers.logging.set_verbosity(verbosity)
+    loaded, tokenizer = _open_peer(checkpoint, folder, language, with_heads=quantizer is not None)
     peer = loaded if quantizer is None else loaded.wav2vec2
     compared = Compared()
     texts: list[tuple[str, str]] = []
     config = checkpoint.speech.config
     vocabulary, rows = vocabulary_of(checkpoint) if is_ctc else (None, [])
-    if vocabulary is not None and (delimiter := vocabulary.special["word_delimiter_token"]):
-        assert tokenizer is not None
-        vars(tokenizer)["_word_delimiter_token"] = delimiter  # version 5 reads "|" always
-    silent = [] if vocabulary is None else vocabulary.silent_tokens()
+    known = [(ours, row) for ours, row in enumerate(rows) if row is not None]
     for wave in proof_sounds(config.sample_rate):
-        heard = wave
+        normalized = wave
         if config.normalize_wave:
-            heard = (wave - wave.mean()) / np.sqrt(wave.var() + 1e-7)
+            normalized = (wave - wave.mean()) / np.sqrt(wave.var() + 1e-7)
         with torch.no_grad():
-            out = peer(torch.from_numpy(heard)[None])
+            out = peer(torch.from_numpy(normalized)[None])
         context, log_probs = ours_of(checkpoint, wave)
-        if log_probs is None or tokenizer is None:
+        if log_probs is None or vocabulary is None:
             compared.add("context", context, out.last_hidden_state[0])
             if quantizer is not None:
-                _compare_heads(compared, checkpoint, quantizer, wave, loaded, heard)
+                _compare_heads(compared, checkpoint, quantizer, wave, loaded, normalized)
             continue
         theirs = out.logits[0].log_softmax(1)  # (T, V), their order of symbols
-        known = [(ours, row) for ours, row in enumerate(rows) if row is not None]
         compared.add(
             "log-probabilities",
             log_probs[:, [ours for ours, _ in known]],
             theirs[:, [row for _, row in known]],
         )
-        # Told to skip special tokens, it joins what an unknown one stood between.
-        text = str(
-            tokenizer.decode(
-                theirs.argmax(1), skip_special_tokens=False, clean_up_tokenization_spaces=False
-            )
+        texts.append((spelled(checkpoint, log_probs), _their_text(tokenizer, vocabulary, theirs)))
+    return Proof(
+        f"transformers {require_transformers().__version__}", compared.gaps(), _joined(texts)
+    )
+
+
+def _open_peer(
+    checkpoint: Checkpoint, folder: Path, language: str | None, *, with_heads: bool
+) -> tuple[Any, Any]:
+    """``(model, tokenizer or None)`` of transformers for a folder; `with_heads`: of pretraining."""
+    transformers = require_transformers()
+    is_ctc = isinstance(checkpoint.model, CTCModel)
+    kind = transformers.AutoModelForCTC if is_ctc else transformers.AutoModel
+    if with_heads:
+        kind = transformers.Wav2Vec2ForPreTraining
+    chosen = {} if language is None else {"target_lang": language}
+    fitting = {"ignore_mismatched_sizes": True} if chosen else {}
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()  # it names heads that are not asked for
+    try:
+        loaded = kind.from_pretrained(folder, dtype=torch.float32, **chosen, **fitting).eval()
+        if not is_ctc:
+            return loaded, None
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **chosen)
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+    vocabulary, _ = vocabulary_of(checkpoint)
+    if delimiter := vocabulary.special["word_delimiter_token"]:
+        vars(tokenizer)["_word_delimiter_token"] = delimiter  # version 5 reads "|" always
+    return loaded, tokenizer
+
+
+def _their_text(tokenizer: Any, vocabulary: TheirVocabulary, log_probs: Tensor) -> str:
+    """Their greedy transcript of (T, V), without special tokens."""
+    # If it skips special tokens, it merges equal letters on both sides of an unknown one.
+    text = str(
+        tokenizer.decode(
+            log_probs.argmax(1), skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
-        for token in silent:
-            text = text.replace(token, "")
-        texts.append((spelled(checkpoint, log_probs), " ".join(text.split())))
-    return Proof(f"transformers {transformers.__version__}", compared.gaps(), _joined(texts))
+    )
+    for token in vocabulary.silent_tokens():
+        text = text.replace(token, "")
+    return " ".join(text.split())
 
 
 def _has_heads(folder: Path) -> bool:
@@ -218,12 +233,12 @@ def _own_quantizer(checkpoint: Checkpoint) -> GumbelQuantizer | None:
     """The quantizer that a model was pretrained with; None where it has none."""
     if not checkpoint.pretraining:
         return None
-    told, prefix = checkpoint.meta["pretraining"], "quantizer."
+    settings, prefix = checkpoint.meta["pretraining"], "quantizer."
     quantizer = GumbelQuantizer(
         checkpoint.speech.config.latent_dim,
-        groups=told["groups"],
-        entries=told["entries"],
-        dim=told["target_dim"],
+        groups=settings["groups"],
+        entries=settings["entries"],
+        dim=settings["target_dim"],
     )
     held = checkpoint.pretraining.items()
     quantizer.load_state_dict(
@@ -239,12 +254,12 @@ def _compare_heads(
     quantizer: GumbelQuantizer,
     wave: np.ndarray,
     peer: nn.Module,
-    heard: np.ndarray,
+    normalized: np.ndarray,
 ) -> None:
     """The two outputs of Wav2Vec2ForPreTraining. Frames whose two best codes are as good as tied
     are left out of the targets: rounding chooses there."""
     out = checkpoint.speech(torch.from_numpy(wave)[None], torch.tensor([len(wave)]))
-    theirs = peer(torch.from_numpy(heard)[None])
+    theirs = peer(torch.from_numpy(normalized)[None])
     held = checkpoint.pretraining
 
     def projected(name: str, frames: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ _TOKENS = {
 
 @dataclass(frozen=True)
 class TheirVocabulary:
-    """What the tokenizer files of transformers say."""
+    """The content of the tokenizer files of transformers."""
 
     ids: dict[str, int]
     """Token -> row of the head; also tokens that the head has no row for."""
@@ -71,7 +71,7 @@ class TheirVocabulary:
 
         Args:
             num_rows: of the head.
-            blank_id: ``pad_token_id`` of the model's config; None where it tells none.
+            blank_id: ``pad_token_id`` of the model's config; None where it has none.
 
         Tokens without a row are left out (:meth:`without_row`), and rows without a token are
         silent. Raises ValueError where the head has no row for the blank.
@@ -85,12 +85,12 @@ class TheirVocabulary:
         delimiter = self.special["word_delimiter_token"]
         ends = {self.special["bos_token"], self.special["eos_token"]} - {delimiter}
         silent = {token for token in (*ends, delimiter if self.joins_words else None) if token}
-        texts, unheard = symbol_texts({i: names.get(i) for i in rest}, delimiter, silent)
+        texts, mute = symbol_texts({i: names.get(i) for i in rest}, delimiter, silent)
         uppercase = self.uppercase and any(text != text.lower() for text in texts)
-        tokenizer = Vocabulary([BLANK, UNKNOWN, *texts], unheard, uppercase=uppercase)
+        tokenizer = Vocabulary([BLANK, UNKNOWN, *texts], mute, uppercase=uppercase)
         return tokenizer, [blank, unknown, *rest]
 
-    def _blank(self, num_rows: int, told: int | None) -> int:
+    def _blank(self, num_rows: int, config_id: int | None) -> int:
         """The row of the padding token, which is the blank."""
         token, blank = self.special["pad_token"], self.row("pad_token")
         if blank is None:
@@ -104,9 +104,9 @@ class TheirVocabulary:
                 f"The blank {token!r} is id {blank}, and the head has {num_rows} rows (from 0): "
                 "the vocabulary is of another model."
             )
-        if told is not None and blank != told:
+        if config_id is not None and blank != config_id:
             raise ValueError(
-                f"The config says that the blank is id {told}, the vocabulary that "
+                f"The config says that the blank is id {config_id}, the vocabulary that "
                 f"{token!r} is id {blank}: these files do not belong together."
             )
         return blank
@@ -216,7 +216,7 @@ def their_vocabulary(tokenizer: Tokenizer) -> TheirVocabulary:
             "transformers' CTC tokenizer cannot join SentencePiece units to words: fine-tune with "
             "--tokenizer char to export a model for transformers, or export to onnx."
         )
-    # transformers 5 opens a folder with the delimiter "|" whatever it says (its from_pretrained
+    # transformers 5 opens a folder with the delimiter "|" in any case (its from_pretrained
     # takes every other ``*_token`` for an added one): a space is one in either case.
     delimiter = "|" if "|" not in tokenizer.symbols else SPACE
     special: dict[str, str | None] = {**_TOKENS, "word_delimiter_token": delimiter}

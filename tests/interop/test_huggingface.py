@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from speechssl.interop import huggingface as hf
+from speechssl.interop.huggingface.config import DEFAULTS
 from speechssl.model import config as sizes
 from speechssl.model.config import ContextConfig, ConvEncoderConfig, ModelConfig
 from speechssl.model.heads import CTCHead
@@ -364,7 +365,7 @@ def test_the_published_sizes_go_and_come_back(name):
 
 def test_defaults_are_those_of_transformers():
     known = transformers.Wav2Vec2Config()
-    for name, value in hf._DEFAULTS.items():
+    for name, value in DEFAULTS.items():
         theirs_ = getattr(known, name)
         assert (tuple(theirs_) if isinstance(value, tuple) else theirs_) == value, name
     assert hf.model_config_from_hf({}) == hf.model_config_from_hf(known.to_dict())
