@@ -1,11 +1,11 @@
-"""Does an exported model write the same on a whole manifest, and what do 8-bit weights cost?
+"""Does an exported model output the same on a whole manifest, and what do 8-bit weights cost?
 
     python benchmarks/exported.py runs/finetune data/dev.jsonl --out exported.json
 
 Exports a fine-tuned model to ONNX in float32 and with 8-bit weights, and in the published form to a
-folder of transformers too; hears every utterance alone with each, and compares with ours in
+folder of transformers too; runs every utterance by itself with each, and compares with ours in
 float32: equal transcripts, CER and WER with intervals, size of the weights, audio seconds a second.
-What is unknown to a vocabulary is written by none of them. The first export of each kind ends with
+The unknown symbol is left out of all transcripts. The first export of each kind ends with
 its proof; what 8 bits change is measured here instead.
 """
 
@@ -31,11 +31,11 @@ from speechssl.model.config import ConvEncoderConfig
 from speechssl.scoring.wer import score
 from speechssl.text import UNKNOWN
 
-Writer = Callable[[np.ndarray], str]
+Transcriber = Callable[[np.ndarray], str]
 
 
 def main() -> None:
-    """Export, hear, compare, print."""
+    """Export, run, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("manifest", type=Path)
@@ -45,22 +45,24 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     checkpoint = open_model(args.model)
     rate = checkpoint.speech.config.sample_rate
-    heard = [u for u in read_manifest(args.manifest) if u.text]
+    utterances = [u for u in read_manifest(args.manifest) if u.text]
     waves = [
         audio.read(u.audio, sample_rate=rate, start_s=u.start_s, duration_s=u.duration_s)
-        for u in heard
+        for u in utterances
     ]
     rows, first = [], []
     with tempfile.TemporaryDirectory() as folder:
-        for name, writer, size in ways(checkpoint, Path(folder), args.threads):
+        for name, transcriber, size in ways(checkpoint, Path(folder), args.threads):
             start = time.perf_counter()
-            texts = [_plain(writer(wave)) for wave in waves]
+            texts = [_plain(transcriber(wave)) for wave in waves]
             seconds = time.perf_counter() - start
             first = first or texts
-            other = [u.id for u, a, b in zip(heard, first, texts, strict=True) if a != b]
+            other = [u.id for u, a, b in zip(utterances, first, texts, strict=True) if a != b]
             if other:
                 print(f"{name}: {len(other)} differ, the first {other[0]}", flush=True)
-            result = score([u.text or "" for u in heard], texts, ids=[u.id for u in heard])
+            result = score(
+                [u.text or "" for u in utterances], texts, ids=[u.id for u in utterances]
+            )
             rows.append(
                 {
                     "way": name,
@@ -77,31 +79,33 @@ def main() -> None:
         args.out.write_text(json.dumps(rows, indent=2) + "\n")
 
 
-def ways(checkpoint: Checkpoint, folder: Path, threads: int) -> Sequence[tuple[str, Writer, int]]:
+def ways(
+    checkpoint: Checkpoint, folder: Path, threads: int
+) -> Sequence[tuple[str, Transcriber, int]]:
     """Name, wave (S,) to text, bytes of the weights."""
     weights = sum(p.numel() * p.element_size() for p in checkpoint.model.parameters())
-    found: list[tuple[str, Writer, int]] = [
+    found: list[tuple[str, Transcriber, int]] = [
         ("speechssl, float32", lambda w: transcribe(checkpoint, w, precision="fp32").text, weights)
     ]
     for name, int8 in (("onnxruntime, float32", False), ("onnxruntime, 8 bits", True)):
         place = folder / name.replace(" ", "-")
         export_model(checkpoint, place, "onnx", int8=int8, verify=not int8)
         size = sum(p.stat().st_size for p in place.glob("model.onnx*"))
-        found.append((name, onnx_writer(place, threads), size))
+        found.append((name, onnx_transcriber(place, threads), size))
     if isinstance(checkpoint.speech.config.encoder, ConvEncoderConfig):
         export_model(checkpoint, folder / "hf", "hf")
-        found.append(("transformers' pipeline", pipeline_writer(folder / "hf"), weights))
+        found.append(("transformers' pipeline", pipeline_transcriber(folder / "hf"), weights))
     return found
 
 
 def _plain(text: str) -> str:
-    """A transcript with single spaces, without what each way writes for the unknown symbol."""
+    """A transcript with single spaces, without the unknown symbol of each way."""
     for unknown in (UNKNOWN, "<unk>"):
         text = text.replace(unknown, "")
     return " ".join(text.split())
 
 
-def onnx_writer(folder: Path, threads: int) -> Writer:
+def onnx_transcriber(folder: Path, threads: int) -> Transcriber:
     """As in README."""
     import onnxruntime
 
@@ -110,7 +114,7 @@ def onnx_writer(folder: Path, threads: int) -> Writer:
     session = onnxruntime.InferenceSession(folder / "model.onnx", options)
     known = json.loads((folder / "symbols.json").read_text(encoding="utf-8"))
 
-    def write(wave: np.ndarray) -> str:
+    def transcriber(wave: np.ndarray) -> str:
         rows, lengths = session.run(None, {"wave": wave[None], "lengths": np.array([len(wave)])})
         text, last = "", known["blank"]
         for symbol in rows[0, : lengths[0]].argmax(1):
@@ -119,10 +123,10 @@ def onnx_writer(folder: Path, threads: int) -> Writer:
             last = symbol
         return text
 
-    return write
+    return transcriber
 
 
-def pipeline_writer(folder: Path) -> Writer:
+def pipeline_transcriber(folder: Path) -> Transcriber:
     """transformers' speech recognition pipeline."""
     import transformers
 

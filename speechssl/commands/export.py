@@ -28,7 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from speechssl.interop.card import Said
+    from speechssl.interop.card import CardFields
     from speechssl.interop.export import export_model
     from speechssl.interop.folders import leaves_heads_out
     from speechssl.interop.sources import open_model
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         args.format,
         verify=not args.no_verify,
         int8=args.int8,
-        said=Said(args.license, args.language),
+        card=CardFields(args.license, args.language),
     )
     print(proof.describe() if proof else "Not verified.")
     if args.format == "hf" and leaves_heads_out(checkpoint):

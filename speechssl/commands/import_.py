@@ -33,15 +33,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from speechssl.checkpoint import load_model
-    from speechssl.interop.sources import Hub, Reading, import_model
+    from speechssl.interop.sources import Hub, SourceOptions, import_model
 
-    reading = Reading(
+    options = SourceOptions(
         Hub(args.revision, args.cache_dir, args.offline, args.token),
         language=args.language,
         trust_pickle=args.trust_pickle,
         dictionary=args.dictionary,
     )
-    proof = import_model(args.source, args.out, reading=reading, verify=not args.no_verify)
+    proof = import_model(args.source, args.out, options=options, verify=not args.no_verify)
     print(proof.describe() if proof else "Not verified.")
     for part in load_model(args.out).meta.get("left_out", ()):
         print(f"Left out: {part}")

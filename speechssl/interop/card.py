@@ -31,7 +31,7 @@ prepare = AutoFeatureExtractor.from_pretrained("THIS FOLDER")
 
 
 @dataclass(frozen=True)
-class Said:
+class CardFields:
     """What only a person knows of a model."""
 
     license: str | None = None
@@ -49,20 +49,20 @@ class Said:
                 )
 
 
-def model_card(checkpoint: Checkpoint, kind: str, proof: Proof | None, said: Said) -> str:
+def model_card(checkpoint: Checkpoint, kind: str, proof: Proof | None, fields: CardFields) -> str:
     """The card as Markdown, with the front matter that model hubs read.
 
     Args:
         checkpoint: the exported model.
         kind: ``hf``, ``onnx`` or ``fairseq``.
         proof: that the export computes the same, if it was asked for.
-        said: licence and languages.
+        fields: licence and languages.
     """
     is_ctc = isinstance(checkpoint.model, CTCModel)
     own = checkpoint.meta.get("language")  # of an MMS model
-    languages = said.languages or ([own] if own else [])
+    languages = fields.languages or ([own] if own else [])
     parts = [
-        _front_matter(kind, is_ctc, said.license, languages),
+        _front_matter(kind, is_ctc, fields.license, languages),
         f"# {'Transcriber' if is_ctc else 'Speech representation'} made with speechssl",
         _OPEN["hf body" if kind == "hf" and not is_ctc else kind],
         f"## Languages\n\n{', '.join(languages) or 'Not stated.'}",
@@ -71,7 +71,7 @@ def model_card(checkpoint: Checkpoint, kind: str, proof: Proof | None, said: Sai
     if scores := _scores(checkpoint.meta):
         parts.append("## Scores\n\n" + scores)
     parts.append("## Limits\n\n" + "\n".join(f"- {line}" for line in _limits(checkpoint, kind)))
-    license_ = said.license or "Not stated: ask those who trained it before you use it."
+    license_ = fields.license or "Not stated: ask those who trained it before you use it."
     parts.append(f"## Licence\n\n{license_}")
     proved = proof.describe() if proof else "Not verified: it was exported with --no-verify."
     parts.append(f"## Proof of the export\n\n```\n{proved}\n```")
@@ -111,7 +111,7 @@ def _stage(meta: Mapping[str, Any]) -> str:
         left = "; left out: " + ", ".join(meta["left_out"]) if "left_out" in meta else ""
         return f"Imported from {meta.get('source', 'an unnamed source')}{left}."
     if task not in ("pretrain", "finetune"):
-        return "Nothing is known of its training."
+        return "Of its training nothing was written down."
     hours = meta.get("train_minutes", 0) / 60
     amount = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
     what = (

@@ -11,7 +11,7 @@ from typing import Literal
 from speechssl import __version__
 from speechssl.checkpoint import Checkpoint, replace_folder
 from speechssl.interop import onnx
-from speechssl.interop.card import Said, model_card
+from speechssl.interop.card import CardFields, model_card
 from speechssl.interop.fairseq import read_fairseq, write_fairseq
 from speechssl.interop.fairseq_dictionary import MADE_UP, rows_read_again
 from speechssl.interop.folders import write_folder
@@ -35,7 +35,7 @@ def export_model(
     *,
     verify: bool = True,
     int8: bool = False,
-    said: Said | None = None,
+    card: CardFields | None = None,
 ) -> Proof | None:
     """Write `out` whole or not at all: the model for other tools, its card, and meta.json.
 
@@ -47,7 +47,7 @@ def export_model(
         verify: run the same sound through both and compare; None is returned without.
         int8: onnx only: weights of 8 bits; the proof allows more, and another transcript is
             shown but not refused.
-        said: for the card.
+        card: for the card.
 
     Raises ValueError where the format cannot hold the model or `out` is something else,
     ImportError naming the extra, UnequalOutputsError; each leaves `out` as it was.
@@ -70,8 +70,8 @@ def export_model(
         meta["files"] = sorted({*(path.name for path in fresh.iterdir()), "meta.json", "README.md"})
         text = json.dumps(meta, indent=2, ensure_ascii=False)
         (fresh / "meta.json").write_text(text + "\n", encoding="utf-8")
-        card = model_card(checkpoint, kind, proof, said or Said())
-        (fresh / "README.md").write_text(card, encoding="utf-8")
+        text = model_card(checkpoint, kind, proof, card or CardFields())
+        (fresh / "README.md").write_text(text, encoding="utf-8")
         replace_folder(fresh, out)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)

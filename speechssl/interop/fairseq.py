@@ -106,7 +106,8 @@ def write_fairseq(checkpoint: Checkpoint, folder: Path) -> None:
     if isinstance(model, CTCModel):
         if model.head.upsample > 1:
             raise ValueError(
-                f"A CTC model of fairseq outputs one row a frame, this head {model.head.upsample}."
+                "A CTC model of fairseq outputs one row per frame, this head "
+                f"{model.head.upsample}."
             )
         state = {f"w2v_encoder.w2v_model.{name}": value for name, value in state.items()}
         rows, lines = dictionary_of(checkpoint)

@@ -38,8 +38,8 @@ class Hub:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What a source cannot say itself."""
+class SourceOptions:
+    """What a source does not contain itself."""
 
     hub: Hub = field(default_factory=Hub)
     language: str | None = None
@@ -50,23 +50,23 @@ class Reading:
     """Of a fairseq file with a CTC head."""
 
 
-def open_model(source: str | Path, reading: Reading | None = None) -> Checkpoint:
+def open_model(source: str | Path, options: SourceOptions | None = None) -> Checkpoint:
     """The model that a person means by MODEL.
 
     Args:
         source: a model folder or run folder of ours, a folder of transformers, a hub id
             (``facebook/wav2vec2-base``) where there is no such folder, a fairseq ``.pt`` or the
             folder of one, or ``torchaudio:WAV2VEC2_BASE``.
-        reading: what the source cannot say itself.
+        options: what the source does not contain itself.
 
     Raises FileNotFoundError or ValueError naming what is missing, damaged or not known here.
     """
-    checkpoint, _ = _open(str(source), reading or Reading())
+    checkpoint, _ = _open(str(source), options or SourceOptions())
     return checkpoint
 
 
 def import_model(
-    source: str, out: Path, *, reading: Reading | None = None, verify: bool = True
+    source: str, out: Path, *, options: SourceOptions | None = None, verify: bool = True
 ) -> Proof | None:
     """Write a foreign model as a model folder of ours, after the proof that it computes the same.
 
@@ -75,32 +75,32 @@ def import_model(
     earlier model of ours.
     """
     check_only_a_model(out)
-    checkpoint, prove = _open(source, reading or Reading())
+    checkpoint, prove = _open(source, options or SourceOptions())
     if prove is None:
         raise ValueError(f"{source} is a model folder of speechssl already.")
     proof = None
     if verify:
         proof = prove()
         proof.check()
-    said: dict[str, Any] = {"verified": proof.as_data() if proof else "no: --no-verify"}
-    save_model(out, replace(checkpoint, meta={**checkpoint.meta, "source": source, **said}))
+    proved: dict[str, Any] = {"verified": proof.as_data() if proof else "no: --no-verify"}
+    save_model(out, replace(checkpoint, meta={**checkpoint.meta, "source": source, **proved}))
     return proof
 
 
-def _open(source: str, reading: Reading) -> tuple[Checkpoint, Callable[[], Proof] | None]:
+def _open(source: str, options: SourceOptions) -> tuple[Checkpoint, Callable[[], Proof] | None]:
     """The model, and how to prove that it computes the same as its source; None for ours."""
     if source.startswith(torchaudio.PREFIX):
         checkpoint, peer = torchaudio.read_bundle(source)
         return checkpoint, lambda: against_module(checkpoint, peer, source)
     if (file := _fairseq_file(Path(source))) is not None:
         checkpoint = read_fairseq(
-            file, trust_pickle=reading.trust_pickle, dictionary=reading.dictionary
+            file, trust_pickle=options.trust_pickle, dictionary=options.dictionary
         )
         return checkpoint, lambda: through_transformers(checkpoint)
-    folder = find_folder(source, reading.hub, reading.language)
+    folder = find_folder(source, options.hub, options.language)
     if is_transformers_folder(folder):
-        checkpoint = read_folder(folder, language=reading.language)
-        return checkpoint, lambda: against_transformers(checkpoint, folder, reading.language)
+        checkpoint = read_folder(folder, language=options.language)
+        return checkpoint, lambda: against_transformers(checkpoint, folder, options.language)
     return load_model(folder), None
 
 
@@ -139,7 +139,7 @@ def _fetch(name: str, hub: Hub, language: str | None) -> Path:
             f"There is no folder {name}, and to fetch it from the hub: pip install 'speechssl[hf]'."
         ) from error
     wanted: list[str] = []
-    told = "it was not asked"
+    reason = "it was not asked"
     if reached := not (hub.offline or constants.HF_HUB_OFFLINE):
         try:
             api = huggingface_hub.HfApi(token=hub.token)
@@ -158,7 +158,7 @@ def _fetch(name: str, hub: Hub, language: str | None) -> Path:
                 "--token, or `hf auth login`)."
             ) from error
         except Exception as error:  # no network; its class changes with the client's version
-            reached, told = False, _reason(error)
+            reached, reason = False, _reason(error)
         else:
             wanted = _files_of(name, names, language)
     try:
@@ -179,10 +179,10 @@ def _fetch(name: str, hub: Hub, language: str | None) -> Path:
     except Exception as error:  # a file that is not in the cache, a line that broke
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        cause, told = error, _reason(error) if reached else told
+        cause, reason = error, _reason(error) if reached else reason
     raise FileNotFoundError(
         f"There is no folder {name}, the hub "
-        f"{'did not give all of it' if reached else 'cannot be reached'} ({told}), and the hub's "
+        f"{'did not give all of it' if reached else 'cannot be reached'} ({reason}), and the hub's "
         f"cache does not hold all of it either: fetch it with a network (`hf download {name}` goes "
         "on where it stopped), or give the folder of a copy."
     ) from cause

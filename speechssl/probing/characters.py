@@ -95,14 +95,14 @@ class Characters:
 
     @torch.no_grad()
     def _score(self, probe: nn.Linear, frames: Sequence[Tensor]) -> Rate:
-        written: list[str] = []
+        hypotheses: list[str] = []
         for first in range(0, len(frames), BATCH):
             batch, lengths = pad_frames(frames[first : first + BATCH])
             found = greedy_decode(probe(batch).log_softmax(2), lengths)
-            written += [hypothesis.text(self.tokenizer) for hypothesis in found]
+            hypotheses += [hypothesis.text(self.tokenizer) for hypothesis in found]
         result = score(
             [u.text or "" for u in self.test],
-            written,
+            hypotheses,
             ids=[u.id for u in self.test],
             speakers=[u.speaker for u in self.test],
             seed=self.seed,
@@ -118,7 +118,7 @@ class Frames:
         self, file: IO[bytes], representation: Representation, utterances: Sequence[Utterance]
     ) -> None:
         self.lengths: list[int] = []
-        for frames in representation.hear(utterances):  # (T, L, D)
+        for frames in representation.frames_of(utterances):  # (T, L, D)
             file.write(np.ascontiguousarray(frames).tobytes())
             self.lengths.append(len(frames))
         file.flush()

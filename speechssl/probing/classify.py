@@ -1,7 +1,7 @@
 """Digits and speakers: one vector for each utterance and layer, and a linear softmax.
 
 (SUPERB's keyword spotting and speaker identification, arXiv:2105.01051, section 3.) Where we
-differ: each layer is judged alone, on the plain mean of its frames.
+differ: each layer is judged by itself, on the plain mean of its frames.
 
 Shapes: N utterances, L layers + 1, D width, C classes.
 """
@@ -51,7 +51,7 @@ class Classification:
             )
         if task == "digit" and len(known) > MAX_WORDS:
             raise ValueError(
-                "The task digit tells a few words apart, one to an utterance; these manifests "
+                "The task digit is for a few different words, one to an utterance; these manifests "
                 f"have {len(known)} different transcripts. For running speech take --task "
                 "character."
             )
@@ -64,8 +64,8 @@ class Classification:
 
     def label(self, utterance: Utterance) -> str:
         """The class; empty where it is not known."""
-        said = utterance.text if self.task == "digit" else utterance.speaker
-        return (said or "").strip()
+        label = utterance.text if self.task == "digit" else utterance.speaker
+        return (label or "").strip()
 
     def describe(self) -> str:
         return (
@@ -101,8 +101,8 @@ class Classification:
 
 def pooled(representation: Representation, utterances: Sequence[Utterance]) -> np.ndarray:
     """(N, L, D) float64, the mean over each utterance's frames."""
-    heard = representation.hear(utterances)
-    return np.stack([frames.mean(axis=0, dtype=np.float64) for frames in heard])
+    each = representation.frames_of(utterances)  # (T, L, D)
+    return np.stack([frames.mean(axis=0, dtype=np.float64) for frames in each])
 
 
 def fit_softmax(vectors: Tensor, truth: Tensor, num_classes: int) -> nn.Linear:

@@ -31,7 +31,7 @@ class Representation:
     name: str
     num_layers: int
     """L."""
-    hear: Callable[[Sequence[Utterance]], Iterator[np.ndarray]]
+    frames_of: Callable[[Sequence[Utterance]], Iterator[np.ndarray]]
     """For each utterance (T, L, D) float32."""
 
 
@@ -39,13 +39,13 @@ def of_model(name: str, checkpoint: Checkpoint) -> Representation:
     """All layers of a model."""
     num_layers = checkpoint.speech.config.context.num_layers + 1
 
-    def hear(utterances: Sequence[Utterance]) -> Iterator[np.ndarray]:
+    def frames_of(utterances: Sequence[Utterance]) -> Iterator[np.ndarray]:
         clips = (Clip(u.id, u.audio, u.start_s, u.duration_s) for u in utterances)
         for parts in extract_all(checkpoint, clips, Layers(), batch_s=_BATCH_S):
             frames = np.concatenate([part.frames for part in parts])  # (T, L D)
             yield frames.reshape(len(frames), num_layers, -1)
 
-    return Representation(name, num_layers, hear)
+    return Representation(name, num_layers, frames_of)
 
 
 def untrained(name: str, checkpoint: Checkpoint, seed: int) -> Representation:
@@ -62,7 +62,7 @@ def log_mels(frame_s: float, *, normalize: bool) -> Representation:
     hop = round(HOP_S * _RATE)
     per_frame = max(round(frame_s / HOP_S), 1)
 
-    def hear(utterances: Sequence[Utterance]) -> Iterator[np.ndarray]:
+    def frames_of(utterances: Sequence[Utterance]) -> Iterator[np.ndarray]:
         for u in utterances:
             wave = audio.read(
                 u.audio, start_s=u.start_s, duration_s=u.duration_s, sample_rate=_RATE
@@ -74,4 +74,4 @@ def log_mels(frame_s: float, *, normalize: bool) -> Representation:
                 energies = (energies - energies.mean(0)) / (energies.std(0) + 1e-2)
             yield energies.reshape(-1, 1, per_frame * NUM_MELS)
 
-    return Representation(LOG_MEL, 1, hear)
+    return Representation(LOG_MEL, 1, frames_of)

@@ -10,8 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speechssl.checkpoint import load_model
+from speechssl.checkpoint import Checkpoint, load_model
+from speechssl.interop.fairseq_dictionary import read_dictionary
+from speechssl.interop.folders import read_folder, write_folder
+from speechssl.model.config import ContextConfig, ConvEncoderConfig, ModelConfig
+from speechssl.model.heads import CTCHead
+from speechssl.model.speech_model import CTCModel, SpeechModel
 from speechssl.runlog import read_metrics
+from speechssl.text import CharTokenizer
 from speechssl.training.resume import Progress, StateWriter, newest_state
 from tests.fuzz.damage import damaged, odd_json
 
@@ -42,6 +48,75 @@ def test_a_damaged_model_folder_opens_or_names_a_file(data, tiny_models, tmp_pat
         else:
             path.write_bytes(data.draw(damaged(path.read_bytes())))
     opens_or_names_a_file(folder)
+
+
+THEIRS = ["config.json", "vocab.json", "tokenizer_config.json", "preprocessor_config.json"]
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory):
+    """A folder of transformers, written by our own export."""
+    torch.manual_seed(1)
+    config = ModelConfig(
+        encoder=ConvEncoderConfig((8,), (10,), (10,)),
+        context=ContextConfig(8, 1, num_heads=2, ffn_dim=8, pos_kernel=4, pos_groups=2),
+    )
+    tokenizer = CharTokenizer.train(["abc déf"])
+    model = CTCModel(SpeechModel(config), CTCHead(8, tokenizer.vocab_size)).eval()
+    folder = tmp_path_factory.mktemp("theirs")
+    write_folder(Checkpoint(model, tokenizer), folder)
+    return folder
+
+
+@given(data=st.data())
+def test_a_damaged_folder_of_transformers_opens_or_names_a_file(data, theirs, tmp_path):
+    folder = tmp_path / "model"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(theirs, folder)
+    for name in data.draw(st.lists(st.sampled_from(THEIRS), min_size=1, max_size=2, unique=True)):
+        path = folder / name
+        if data.draw(st.booleans()):
+            path.write_text(json.dumps(data.draw(odd_json(json.loads(path.read_text("utf-8"))))))
+        else:
+            path.write_bytes(data.draw(damaged(path.read_bytes())))
+    said = ""
+    try:
+        model, tokenizer = read_folder(folder).require_ctc()
+        tokenizer.decode(list(range(2, tokenizer.vocab_size)))
+    except (ValueError, FileNotFoundError) as error:
+        model, said = None, str(error)
+    assert model is not None or str(folder) in said
+
+
+@given(data=st.data())
+def test_any_dictionary_is_read_or_refused_with_its_name(data, tmp_path):
+    lines = [
+        "| 9",
+        "▁the 4",
+        "a 3",
+        "a 3 #fairseq:overwrite",
+        "\u2028 1",
+        " 2",
+        "b\t1",
+        "",
+        "<pad> 1",
+    ]
+    chosen = data.draw(st.lists(st.sampled_from(lines) | st.text(max_size=4), max_size=6))
+    place = tmp_path / "dict.ltr.txt"
+    content = "\n".join(chosen).encode("utf-8", "surrogatepass")
+    place.write_bytes(data.draw(st.just(content) | damaged(content)))
+    num_rows = data.draw(st.integers(4, 11))
+    said = ""
+    try:
+        tokenizer, rows = read_dictionary(place, num_rows)
+    except ValueError as error:
+        said = str(error)
+    if said:
+        assert str(place) in said
+        return
+    assert sorted(row for row in rows if row is not None) == list(range(num_rows))
+    assert len(rows) == tokenizer.vocab_size
+    tokenizer.decode(tokenizer.encode(tokenizer.decode(list(range(2, num_rows)))))
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from speechssl.cli import main
-from speechssl.interop.card import Said, model_card
+from speechssl.interop.card import CardFields, model_card
 from tests.interop.test_families import config
 from tests.interop.test_folders import own
 
@@ -49,7 +49,7 @@ def front(card: str) -> dict[str, str]:
 
 
 def test_what_the_runs_knew_is_on_the_card(ctc):
-    card = model_card(ctc, "hf", None, Said("CC-BY-4.0", ["mdw", "fr"]))
+    card = model_card(ctc, "hf", None, CardFields("CC-BY-4.0", ["mdw", "fr"]))
     assert front(card) == {
         "library_name": "transformers",
         "pipeline_tag": "automatic-speech-recognition",
@@ -81,7 +81,7 @@ def test_what_the_runs_knew_is_on_the_card(ctc):
 
 def test_what_nobody_said_is_not_claimed():
     body = own(config("group", "post"), None)
-    card = model_card(replace(body, meta={}), "fairseq", None, Said())
+    card = model_card(replace(body, meta={}), "fairseq", None, CardFields())
     assert front(card) == {
         "library_name": "fairseq",
         "pipeline_tag": "feature-extraction",
@@ -99,20 +99,20 @@ def test_where_a_batch_changes_what_transformers_writes_it_is_said():
         ("layer", "hf", False),
         ("group", "onnx", False),
     ):
-        card = model_card(own(config(norm, "post"), None), kind, None, Said())
+        card = model_card(own(config(norm, "post"), None), kind, None, CardFields())
         assert ("One recording at a time" in card) == said
 
 
 def test_the_language_of_an_mms_model_is_known(ctc):
     mms = replace(ctc, meta={"task": "import", "source": "mms", "language": "wol"})
-    assert "language:\n- wol\n" in model_card(mms, "hf", None, Said())
+    assert "language:\n- wol\n" in model_card(mms, "hf", None, CardFields())
     later = replace(ctc, meta={**FINETUNED, "init": mms.meta})
-    assert "- wol\n" not in model_card(later, "hf", None, Said())
+    assert "- wol\n" not in model_card(later, "hf", None, CardFields())
 
 
 def test_hubs_read_the_card(ctc):
     huggingface_hub = pytest.importorskip("huggingface_hub")
-    data = huggingface_hub.ModelCard(model_card(ctc, "hf", None, Said("MIT", ["no"]))).data
+    data = huggingface_hub.ModelCard(model_card(ctc, "hf", None, CardFields("MIT", ["no"]))).data
     assert data.license == "mit"
     assert data.pipeline_tag == "automatic-speech-recognition"
     assert data.tags == ["speech", "speechssl"]

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from speechssl.interop.folders import read_folder
-from speechssl.interop.sources import Hub, Reading, open_model
+from speechssl.interop.sources import Hub, SourceOptions, open_model
 from tests.interop.test_families import CASES
 from tests.interop.test_folders import IDS, write_theirs
 
@@ -138,42 +138,42 @@ def same(checkpoint, folder) -> bool:
 
 def test_only_what_is_read_is_fetched_and_later_it_needs_no_network(shop, tmp_path):
     cache = tmp_path / "cache"
-    model = open_model(ID, Reading(Hub(cache_dir=cache)))
+    model = open_model(ID, SourceOptions(Hub(cache_dir=cache)))
     assert same(model, shop.folders[COMMITS["main"]])
     names = ("config", "preprocessor_config", "tokenizer_config", "vocab")
     assert {f"{name}.json" for name in names} | {"model.safetensors"} == shop.files()
     assert not list(cache.rglob("checkpoint-500"))
     shop.asked.clear()
-    again = open_model(ID, Reading(Hub(cache_dir=cache, offline=True)))
+    again = open_model(ID, SourceOptions(Hub(cache_dir=cache, offline=True)))
     assert same(again, shop.folders[COMMITS["main"]])
     assert not shop.asked
 
 
 def test_a_revision_is_that_of_the_hub(shop, tmp_path):
     for revision in ("v2", COMMITS["v2"]):
-        reading = Reading(Hub(revision=revision, cache_dir=tmp_path / revision))
-        assert same(open_model(ID, reading), shop.folders[COMMITS["v2"]])
+        options = SourceOptions(Hub(revision=revision, cache_dir=tmp_path / revision))
+        assert same(open_model(ID, options), shop.folders[COMMITS["v2"]])
     with pytest.raises(ValueError, match="has no revision 'v3' on the hub"):
-        open_model(ID, Reading(Hub(revision="v3", cache_dir=tmp_path / "c")))
+        open_model(ID, SourceOptions(Hub(revision="v3", cache_dir=tmp_path / "c")))
 
 
 def test_the_token_goes_along(shop, tmp_path):
-    open_model(ID, Reading(Hub(cache_dir=tmp_path / "c", token="hf_secret")))
+    open_model(ID, SourceOptions(Hub(cache_dir=tmp_path / "c", token="hf_secret")))
     assert {token for _, token in shop.asked} == {"Bearer hf_secret"}
     with pytest.raises(FileNotFoundError, match=r"no such model on the hub .*--token"):
-        open_model("someone/else", Reading(Hub(cache_dir=tmp_path / "c")))
+        open_model("someone/else", SourceOptions(Hub(cache_dir=tmp_path / "c")))
 
 
 def test_a_download_that_breaks_off_is_told_and_goes_on(shop, tmp_path, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda _: None)  # between the client's own attempts
-    reading = Reading(Hub(cache_dir=tmp_path / "cache"))
+    options = SourceOptions(Hub(cache_dir=tmp_path / "cache"))
     shop.breaks_off = "model.safetensors"
     with pytest.raises(FileNotFoundError, match=r"did not give all of it .*goes on where it"):
-        open_model(ID, reading)
+        open_model(ID, options)
     with pytest.raises(FileNotFoundError, match=r"cannot be reached.*goes on where it stopped"):
-        open_model(ID, Reading(Hub(cache_dir=tmp_path / "cache", offline=True)))
+        open_model(ID, SourceOptions(Hub(cache_dir=tmp_path / "cache", offline=True)))
     shop.breaks_off = ""
-    assert same(open_model(ID, reading), shop.folders[COMMITS["main"]])
+    assert same(open_model(ID, options), shop.folders[COMMITS["main"]])
 
 
 def test_a_disk_that_is_full_is_no_lack_of_network(shop, tmp_path, monkeypatch):
@@ -182,7 +182,7 @@ def test_a_disk_that_is_full_is_no_lack_of_network(shop, tmp_path, monkeypatch):
 
     monkeypatch.setattr(hub, "snapshot_download", full)
     with pytest.raises(OSError, match="No space left"):
-        open_model(ID, Reading(Hub(cache_dir=tmp_path)))
+        open_model(ID, SourceOptions(Hub(cache_dir=tmp_path)))
     assert shop.asked
 
 
@@ -205,12 +205,12 @@ def test_of_an_mms_model_one_language_is_fetched(shop, tmp_path):
         }
         save_file({**part, **head}, place / f"adapter.{language}.safetensors")
         (place / f"adapter.{language}.bin").write_bytes(b"the same again")
-    model = open_model(ID, Reading(Hub(cache_dir=tmp_path / "c"), language="wol"))
+    model = open_model(ID, SourceOptions(Hub(cache_dir=tmp_path / "c"), language="wol"))
     assert model.tokenizer.symbols == ("<blank>", "⁇", " ", "a", "ë")
     weights = {n for n in shop.files() if not n.endswith(".json")}
     assert weights == {"model.safetensors", "adapter.wol.safetensors"}
     with pytest.raises(FileNotFoundError, match="no adapter for the language 'xyz'; it has eng, w"):
-        open_model(ID, Reading(Hub(cache_dir=tmp_path / "c"), language="xyz"))
+        open_model(ID, SourceOptions(Hub(cache_dir=tmp_path / "c"), language="xyz"))
 
 
 def test_a_model_without_weights_that_are_read_here(shop, tmp_path):
@@ -218,4 +218,4 @@ def test_a_model_without_weights_that_are_read_here(shop, tmp_path):
     (place / "model.safetensors").rename(place / "flax_model.msgpack")
     (place / "pytorch_model.bin").unlink()
     with pytest.raises(FileNotFoundError, match=r"neither model\.safetensors nor"):
-        open_model(ID, Reading(Hub(cache_dir=tmp_path / "c")))
+        open_model(ID, SourceOptions(Hub(cache_dir=tmp_path / "c")))

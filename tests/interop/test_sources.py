@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 import speechssl
-from speechssl.interop.sources import Hub, Reading, import_model, open_model
+from speechssl.interop.sources import Hub, SourceOptions, import_model, open_model
 from tests.interop.test_folders import write_theirs
 
 hub = pytest.importorskip("huggingface_hub")
@@ -35,8 +35,8 @@ def no_network(monkeypatch):
 @pytest.mark.parametrize("offline", [False, True])
 @pytest.mark.usefixtures("no_network")
 def test_a_model_in_the_cache_needs_no_network(cache, tmp_path, offline):
-    reading = Reading(Hub(cache_dir=cache, offline=offline))
-    proof = import_model(ID, tmp_path / "ours", reading=reading)
+    options = SourceOptions(Hub(cache_dir=cache, offline=offline))
+    proof = import_model(ID, tmp_path / "ours", options=options)
     assert proof.transcripts[0] == proof.transcripts[1]
     assert speechssl.load(tmp_path / "ours").meta["source"] == ID
 
@@ -47,13 +47,13 @@ def test_an_interrupted_download_is_told(cache):
     with pytest.raises(
         FileNotFoundError, match=r"does not hold all of it.*goes on where it stopped"
     ):
-        open_model(ID, Reading(Hub(cache_dir=cache)))
+        open_model(ID, SourceOptions(Hub(cache_dir=cache)))
 
 
 @pytest.mark.usefixtures("no_network")
 def test_no_network_and_no_cache_says_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"cannot be reached.*hf download nobody/nothing"):
-        open_model("nobody/nothing", Reading(Hub(cache_dir=tmp_path)))
+        open_model("nobody/nothing", SourceOptions(Hub(cache_dir=tmp_path)))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_what_the_hub_lacks_is_told(monkeypatch, error, kind, said):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr(hub.HfApi, "model_info", refuse)
     with pytest.raises(kind, match=said):
-        open_model(ID, Reading(Hub(revision="v9")))
+        open_model(ID, SourceOptions(Hub(revision="v9")))
 
 
 def test_the_hub_is_asked_as_the_person_said(monkeypatch, tmp_path, cache):
@@ -91,7 +91,7 @@ def test_the_hub_is_asked_as_the_person_said(monkeypatch, tmp_path, cache):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr(hub.HfApi, "model_info", info)
     monkeypatch.setattr(hub, "snapshot_download", download)
-    open_model(ID, Reading(Hub(revision="v2", cache_dir=tmp_path, token="secret")))
+    open_model(ID, SourceOptions(Hub(revision="v2", cache_dir=tmp_path, token="secret")))
     assert asked["name"] == ID
     assert (asked["revision"], asked["cache_dir"], asked["token"]) == ("v2", tmp_path, "secret")
     assert asked["local_files_only"] is False

@@ -104,7 +104,7 @@ def to_hf_state(
     speech = model.speech if isinstance(model, CTCModel) else model
     if head is not None and head.upsample > 1:
         raise ValueError(
-            f"A CTC model of transformers outputs one row a frame, this head {head.upsample}."
+            f"A CTC model of transformers outputs one row per frame, this head {head.upsample}."
         )
     if head is not None and contrastive is not None:
         raise ValueError("A checkpoint of transformers has a CTC head or the pretraining heads.")
