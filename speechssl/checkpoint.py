@@ -53,9 +53,12 @@ class Checkpoint:
         """The CTC model and its tokenizer; ValueError where the model was only pretrained."""
         if isinstance(self.model, CTCModel) and self.tokenizer is not None:
             return self.model, self.tokenizer
+        left_out = self.meta.get("left_out", ())
+        why = f"only its body is read, not {', '.join(left_out)}" if left_out else ""
         raise ValueError(
-            f"The model in {self.folder} has no transcription head: it was pretrained but not "
-            "fine-tuned. Run `speechssl finetune --init` on it first."
+            f"The model in {self.folder} has no transcription head: "
+            f"{why or 'it was pretrained but not fine-tuned'}. Run `speechssl finetune --init` on "
+            "it first."
         )
 
 

@@ -90,7 +90,18 @@ def _with_head(
 ) -> Checkpoint:
     """The CTC model, with the vocabulary of its folder."""
     assert weights.head is not None
-    vocabulary, settings = _read_vocabulary(folder, language)
+    settings = {
+        **_maybe(folder / "special_tokens_map.json"),
+        **_maybe(folder / "tokenizer_config.json"),
+    }
+    with naming(folder / "tokenizer_config.json"):
+        check_tokenizer(settings)
+    ids, chosen = _read_ids(folder, language or settings.get("target_lang"))
+    if chosen is not None and language is None:
+        meta["language"] = chosen
+        left_out.append(f"the other languages of {_VOCABULARY}: --language chooses one of them")
+    with naming(folder / _VOCABULARY):
+        vocabulary = TheirVocabulary.read(ids, settings, _maybe(folder / "added_tokens.json"))
     num_rows = len(weights.head["linear.bias"])
     blank_id = theirs.get("pad_token_id", 0)
     vocabulary = vocabulary.with_blank(blank_id, num_rows)
@@ -201,8 +212,8 @@ def vocabulary_of(checkpoint: Checkpoint) -> tuple[TheirVocabulary, list[int | N
     return their_vocabulary(tokenizer), list(range(tokenizer.vocab_size))
 
 
-def _read_vocabulary(folder: Path, language: str | None) -> tuple[TheirVocabulary, dict[str, Any]]:
-    """The vocabulary, and the settings of its tokenizer."""
+def _read_ids(folder: Path, language: object) -> tuple[dict[str, Any], str | None]:
+    """``(token -> row, the language)`` of ``vocab.json``; None where it holds one language."""
     place = folder / _VOCABULARY
     if not place.exists():
         raise FileNotFoundError(
@@ -210,24 +221,17 @@ def _read_vocabulary(folder: Path, language: str | None) -> tuple[TheirVocabular
             "names the symbol of each row of the head."
         )
     ids = _read_json(place)
-    if nested := [k for k, v in ids.items() if isinstance(v, dict)]:
-        if language not in nested:
-            raise ValueError(
-                f"{place} holds the vocabularies of {len(nested)} languages "
-                f"({', '.join(nested[:8])}{', ...' if len(nested) > 8 else ''})"
-                f"{'' if language is None else f', {language!r} is not among them'}: import one of "
-                "them with `speechssl import --language`."
-            )
-        ids = ids[language]
-    settings = {
-        **_maybe(folder / "special_tokens_map.json"),
-        **_maybe(folder / "tokenizer_config.json"),
-    }
-    with naming(folder / "tokenizer_config.json"):
-        check_tokenizer(settings)
-    added = _maybe(folder / "added_tokens.json")
-    with naming(place):
-        return TheirVocabulary.read(ids, settings, added), settings
+    nested = [k for k, v in ids.items() if isinstance(v, dict)]
+    if not nested:
+        return ids, None
+    if not isinstance(language, str) or language not in nested:
+        raise ValueError(
+            f"{place} holds the vocabularies of {len(nested)} languages "
+            f"({', '.join(nested[:8])}{', ...' if len(nested) > 8 else ''})"
+            f"{'' if language is None else f', {language!r} is not among them'}: import one of "
+            "them with `speechssl import --language`."
+        )
+    return ids[language], language
 
 
 def _adapter(folder: Path, language: str) -> dict[str, Tensor]:

@@ -327,6 +327,26 @@ def test_each_language_may_have_another_number_of_symbols(tmp_path):
         read_folder(source)
 
 
+def test_the_language_that_the_tokenizer_names_is_read_and_the_others_are_named(tmp_path):
+    """A fine-tuned MMS model as transformers saves it: its weights are those of the language."""
+    name = next(n for n in CASES if n.startswith("wav2vec2"))
+    source = write_theirs(tmp_path / "theirs", name, "ForCTC")
+    other = {"<pad>": 0, "<unk>": 1, "|": 2, "ë": 3}
+    (source / "vocab.json").write_text(json.dumps({"wol": other, "eng": IDS}))
+    settings = {"tokenizer_class": "Wav2Vec2CTCTokenizer", "target_lang": "eng"}
+    (source / "tokenizer_config.json").write_text(json.dumps(settings))
+    proof = import_model(str(source), tmp_path / "ours")
+    assert proof.transcripts[0] == proof.transcripts[1]
+    mine = load_model(tmp_path / "ours")
+    assert "A" in mine.tokenizer.symbols
+    assert mine.meta["language"] == "eng"
+    assert "the other languages" in mine.meta["left_out"][0]
+    settings["target_lang"] = "xyz"
+    (source / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match="'xyz' is not among them"):
+        read_folder(source)
+
+
 # ---- heads of other jobs ------------------------------------------------------------------------
 
 HEADS = {
@@ -421,8 +441,11 @@ def test_a_body_with_a_tensor_too_many_is_still_refused(tmp_path):
         read_folder(tmp_path)
 
 
-def test_a_classifier_is_extracted_from_and_fine_tuned_but_does_not_transcribe(tmp_path, record):
+def test_features_are_extracted_from_a_classifier_but_it_does_not_transcribe(
+    tmp_path, record, capsys
+):
     small("wav2vec2", "ForSequenceClassification").save_pretrained(tmp_path / "theirs")
     out, sound = tmp_path / "features", str(record("a.wav", 1.0))
     assert main(["extract", str(tmp_path / "theirs"), sound, "--out", str(out)]) == 0
     assert main(["transcribe", str(tmp_path / "theirs"), sound]) == 2
+    assert "only its body is read, not classifier, projector" in capsys.readouterr().err
