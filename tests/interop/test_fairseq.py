@@ -41,8 +41,8 @@ def test_what_is_exported_comes_back(tmp_path, name, symbols):
         assert torch.equal(back.speech.state_dict()[key], value)
     if symbols:
         text = "fad é b"
-        written = back.tokenizer.decode(back.tokenizer.encode(text))
-        assert written == mine.tokenizer.decode(mine.tokenizer.encode(text)) == text
+        decoded = back.tokenizer.decode(back.tokenizer.encode(text))
+        assert decoded == mine.tokenizer.decode(mine.tokenizer.encode(text)) == text
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_what_is_exported_comes_back(tmp_path, name, symbols):
     [["<s>", "</s>", " ", "a", "b"], ["a", "<unused-3>", " ", "<pad>", "</s>", "b", "<unused-9>"]],
 )
 def test_rows_that_spell_nothing_keep_their_share(tmp_path, symbols):
-    """Left out, they would give it to the others; as text, they would be written."""
+    """Left out, they would give it to the others; as text, they would be output."""
     silent = [s for s in symbols if s.startswith("<")]
     tokenizer = VocabularyTokenizer([BLANK, UNKNOWN, *symbols], silent)
     plain = own(CONFIGS["group-post"], "abcdefg")

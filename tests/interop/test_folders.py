@@ -81,7 +81,7 @@ def own(ours, symbols: str | None = "abc déf") -> Checkpoint:
         return Checkpoint(speech.eval(), meta={"task": "pretrain"})
     tokenizer = CharTokenizer.train([symbols])
     head = CTCHead(ours.context.dim, tokenizer.vocab_size)
-    head.linear.bias.data.zero_()  # a fresh head writes nothing but blanks
+    head.linear.bias.data.zero_()  # a fresh head outputs nothing but blanks
     return Checkpoint(CTCModel(speech, head).eval(), tokenizer, {"task": "finetune"})
 
 
@@ -186,15 +186,15 @@ def test_transformers_pipeline_writes_what_we_write(tmp_path, name, normalize):
     export_model(mine, tmp_path / "hf", "hf")
     body = transformers.AutoModel.from_pretrained(tmp_path / "hf")
     assert body.config.hidden_size == 24
-    listen = transformers.pipeline("automatic-speech-recognition", str(tmp_path / "hf"))
+    recognise = transformers.pipeline("automatic-speech-recognition", str(tmp_path / "hf"))
     for wave in proof_sounds(16000):
         with torch.no_grad():
             rows, _ = mine.model(torch.from_numpy(wave)[None], torch.tensor([len(wave)]))
         best = rows[0].argmax(1).tolist()
         ids = [i for n, i in enumerate(best) if i and (n == 0 or best[n - 1] != i)]
         expected = mine.tokenizer.decode([i for i in ids if i != 1])
-        heard = listen({"raw": wave.copy(), "sampling_rate": 16000})["text"]
-        assert heard.replace("<unk>", "").split() == expected.split()
+        text = recognise({"raw": wave.copy(), "sampling_rate": 16000})["text"]
+        assert text.replace("<unk>", "").split() == expected.split()
 
 
 def test_uppercase_vocabulary_writes_lower_case(tmp_path):

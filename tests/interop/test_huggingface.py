@@ -101,7 +101,7 @@ def sample_mask(wave: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
 def their_hidden(model, wave, lengths, ours, **options) -> list[list[torch.Tensor]]:
     """For each utterance its hidden states and last context, valid frames only.
 
-    A layer-norm model hears the padded batch, a group-norm model each utterance alone.
+    A layer-norm model gets the padded batch, a group-norm model each utterance by itself.
     """
     alone = ours.encoder.norm == "group"
     rows = []
@@ -390,8 +390,8 @@ def test_normalised_waves_are_those_of_the_feature_extractor():
         padding=True,
         return_tensors="pt",
     )
-    heard, _ = SpeechModel(ours)._prepare(wave, lengths)
-    assert float((heard - made.input_values).abs().max()) < 1e-5
+    prepared, _ = SpeechModel(ours)._prepare(wave, lengths)
+    assert float((prepared - made.input_values).abs().max()) < 1e-5
 
 
 # --- refusals -------------------------------------------------------------------------------------

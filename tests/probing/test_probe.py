@@ -132,20 +132,20 @@ def digits(record) -> list[Utterance]:
 def test_layers_of_a_model_and_of_a_fresh_one(tiny_models, digits):
     checkpoint = load_model(tiny_models["speech"])
     model = of_model("m", checkpoint)
-    heard = list(model.hear(digits[:2]))
-    assert [frames.shape for frames in heard] == [(15, 3, 16)] * 2
+    found = list(model.frames_of(digits[:2]))
+    assert [frames.shape for frames in found] == [(15, 3, 16)] * 2
     wave = torch.from_numpy(speech_of(digits[0]))[None]
     with torch.no_grad():
         out = checkpoint.speech(wave, torch.tensor([wave.shape[1]]), keep_hidden=True)
     expected = torch.stack(out.hidden, 2)[0].numpy()
-    assert np.allclose(heard[0], expected, atol=1e-5)
+    assert np.allclose(found[0], expected, atol=1e-5)
     assert np.allclose(pooled(model, digits[:1])[0], expected.mean(0), atol=1e-5)
     state = torch.get_rng_state()
-    fresh = [next(untrained("f", checkpoint, seed).hear(digits)) for seed in (0, 0, 1)]
+    fresh = [next(untrained("f", checkpoint, seed).frames_of(digits)) for seed in (0, 0, 1)]
     assert torch.equal(torch.get_rng_state(), state)
     assert np.array_equal(fresh[0], fresh[1])
     assert not np.allclose(fresh[0], fresh[2], atol=1e-3)
-    assert not np.allclose(fresh[0], heard[0], atol=1e-3)
+    assert not np.allclose(fresh[0], found[0], atol=1e-3)
 
 
 def speech_of(u: Utterance) -> np.ndarray:
@@ -155,8 +155,8 @@ def speech_of(u: Utterance) -> np.ndarray:
 
 
 def test_log_mel(digits):
-    (raw,) = log_mels(0.04, normalize=False).hear(digits[:1])
-    (even,) = log_mels(0.04, normalize=True).hear(digits[:1])
+    (raw,) = log_mels(0.04, normalize=False).frames_of(digits[:1])
+    (even,) = log_mels(0.04, normalize=True).frames_of(digits[:1])
     assert raw.shape == even.shape == (7, 1, 320)
     hops = even.reshape(28, 80)
     assert np.allclose(hops.mean(0), 0, atol=1e-4)
