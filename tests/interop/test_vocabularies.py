@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 
 from speechssl.checkpoint import load_model
 from speechssl.cli import main
-from speechssl.decoding.beam import spellings
 from speechssl.interop.export import export_model
 from speechssl.interop.folders import read_folder, vocabulary_of, write_folder
 from speechssl.interop.sources import import_model, open_model
@@ -211,7 +210,7 @@ def test_a_token_that_is_our_blank_or_unknown_symbol_is_silent(tmp_path):
 
 def test_the_beam_takes_every_space_for_the_end_of_a_word(tmp_path):
     tokenizer = open_model(write(tmp_path, "three spaces")).tokenizer
-    assert [text for text in spellings(tokenizer) if "▁" in text] == ["▁", "▁", "▁"]
+    assert [text for text in tokenizer.spellings if "▁" in text] == ["▁", "▁", "▁"]
 
 
 def test_the_spaces_of_an_onnx_model_are_single(tmp_path):
