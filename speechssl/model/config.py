@@ -5,45 +5,42 @@ A config is data only. Every field is checked when it is made, so a config that 
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from speechssl.fields import check_fields, nearest
+from speechssl.config.bounds import (
+    AtLeast,
+    AtMost,
+    Even,
+    NotNegative,
+    Odd,
+    Positive,
+    Probability,
+    check_fields,
+)
+from speechssl.config.names import nearest
 
 NormOrder = Literal["pre", "post"]
 UpperLayer = Literal["attention", "gru"]
 EncoderNorm = Literal["group", "layer"]
 
 
-def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
-
-
 _MOST = 1 << 20
 """Of any width, length or number in a model: more is a slip, and asks for all memory there is."""
-
-
-def _check_at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}.")
-    if value > _MOST:
-        raise ValueError(f"{name} must be at most {_MOST}, got {value}.")
-
-
-def _check_probability(name: str, value: float) -> None:
-    if not 0 <= value < 1:
-        raise ValueError(f"{name} must be in [0, 1), got {value}.")
+Size = Annotated[int, AtLeast(1), AtMost(_MOST)]
+SizeOrNone = Annotated[int, AtLeast(0), AtMost(_MOST)]
+"""0 leaves the part out."""
+Sizes = tuple[Size, ...]
 
 
 @dataclass(frozen=True)
 class ConvEncoderConfig:
     """Convolutions on the raw wave (wav2vec 2.0, arXiv:2006.11477, section 2)."""
 
-    dims: tuple[int, ...] = (512,) * 7
+    dims: Sizes = (512,) * 7
     """Channels of each layer."""
-    kernels: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
+    kernels: Sizes = (10, 3, 3, 3, 3, 2, 2)
     """Kernel of each layer, in frames of the layer below."""
-    strides: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
+    strides: Sizes = (5, 2, 2, 2, 2, 2, 2)
     """Stride of each layer; their product is the hop in samples (320 = 20 ms at 16 kHz)."""
     norm: EncoderNorm = "group"
     """``group``: one group per channel over time, after the first layer only (BASE). ``layer``:
@@ -59,9 +56,6 @@ class ConvEncoderConfig:
                 "encoder: dims, kernels and strides must have the same number of layers, got "
                 f"{len(self.dims)}, {len(self.kernels)} and {len(self.strides)}."
             )
-        for name in ("dims", "kernels", "strides"):
-            for value in getattr(self, name):
-                _check_at_least(f"encoder.{name}", value, 1)
 
 
 @dataclass(frozen=True)
@@ -72,28 +66,24 @@ class FilterbankEncoderConfig:
     convolutions does not with the few updates that a CPU affords.
     """
 
-    num_filters: int = 80
+    num_filters: Size = 80
     """Pairs of filters (a real and an imaginary part), one pair per output channel."""
-    kernel_samples: int = 400
+    kernel_samples: Size = 400
     """Length of each filter (400 = 25 ms at 16 kHz)."""
-    hop_samples: int = 160
+    hop_samples: Annotated[Size, Even()] = 160
     """Samples between two pooled energies (160 = 10 ms)."""
-    stack: int = 4
+    stack: Size = 4
     """Energies stacked into one latent frame; ``hop_samples * stack`` is the hop of the model.
     Half of wav2vec 2.0's frame rate or less is what makes the context network cheap
     (arXiv:2109.06870)."""
-    min_hz: float = 50.0
+    min_hz: Annotated[float, NotNegative()] = 50.0
     """Centre of the lowest filter's lower neighbour."""
-    max_hz: float = 7800.0
+    max_hz: Positive = 7800.0
     """Centre of the highest filter's upper neighbour."""
 
     def __post_init__(self) -> None:
         check_fields(self, "encoder")
-        for name in ("num_filters", "kernel_samples", "hop_samples", "stack"):
-            _check_at_least(f"encoder.{name}", getattr(self, name), 1)
-        if self.hop_samples % 2:
-            raise ValueError(f"encoder.hop_samples must be even, got {self.hop_samples}.")
-        if not 0 <= self.min_hz < self.max_hz:
+        if self.min_hz >= self.max_hz:
             raise ValueError(
                 f"encoder.min_hz must be below encoder.max_hz, got {self.min_hz} and {self.max_hz}."
             )
@@ -106,72 +96,60 @@ EncoderConfig = ConvEncoderConfig | FilterbankEncoderConfig
 class ContextConfig:
     """The transformer that sees the whole utterance (arXiv:2006.11477, section 2)."""
 
-    dim: int = 768
+    dim: Size = 768
     """Width D of the frames."""
-    num_layers: int = 12
+    num_layers: Size = 12
     """All layers, the local ones among them."""
-    local_layers: int = 0
+    local_layers: SizeOrNone = 0
     """How many of them, the lowest, are convolutions instead of attention (pre-norm only). What a
     phone sounds like is local, and convolutions find it in far fewer updates than attention
     does."""
-    local_kernel: int = 5
+    local_kernel: Annotated[Size, Odd()] = 5
     """Frames that a local layer sees, odd."""
     upper: UpperLayer = "attention"
     """The layers above the local ones: ``attention`` (the published form), or ``gru``,
     bidirectional (pre-norm only), which learns from fewer updates and does not run in parallel
     over time."""
-    num_heads: int = 12
-    ffn_dim: int = 3072
+    num_heads: Size = 12
+    """Of the attention; they divide `dim`."""
+    ffn_dim: Size = 3072
     """Inner width of the feed-forward parts."""
     norm_order: NormOrder = "post"
     """``post``: norm after each residual sum (BASE). ``pre``: before each part, and once at the end
     (LARGE)."""
-    pos_kernel: int = 128
+    pos_kernel: Size = 128
     """Kernel of the convolution that tells frames their position."""
-    pos_groups: int = 16
-    pos_stack: int = 0
+    pos_groups: Size = 16
+    """Groups of that convolution; they divide `dim`."""
+    pos_stack: SizeOrNone = 0
     """0: one weight-normed convolution (wav2vec 2.0). Else so many convolutions, each followed by
     a norm without parameters and GELU (data2vec, arXiv:2202.03555; five of kernel 19)."""
     pos_norm: bool = False
     """A LayerNorm after the positional convolution. The published pre-norm form has none, and in
     small pre-norm models the residual stream then grows until the layers above hardly take part."""
-    dropout: float = 0.1
+    dropout: Probability = 0.1
     """After each part, and on the input of the first layer."""
-    attention_dropout: float = 0.1
-    activation_dropout: float = 0.0
+    attention_dropout: Probability = 0.1
+    """On the attention weights."""
+    activation_dropout: Probability = 0.0
     """Inside the feed-forward parts."""
-    layerdrop: float = 0.05
+    layerdrop: Probability = 0.05
     """Probability with which a whole layer is left out in training (arXiv:1909.11556)."""
-    norm_eps: float = 1e-5
-    rel_buckets: int = 0
+    norm_eps: Positive = 1e-5
+    """Added to the variance in every LayerNorm."""
+    rel_buckets: SizeOrNone = 0
     """Buckets of the gated relative position bias in attention (WavLM, arXiv:2110.13900, section
     3.1; 320 there); 0: none."""
-    rel_max_distance: int = 800
+    rel_max_distance: SizeOrNone = 800
     """Frames from which on all distances share a bucket."""
-    adapter_dim: int = 0
+    adapter_dim: SizeOrNone = 0
     """Inner width of an adapter at the end of every layer (MMS, arXiv:2305.13516, has 16); 0:
     none."""
 
     def __post_init__(self) -> None:
         check_fields(self, "context")
-        for name in (
-            "dim",
-            "num_layers",
-            "local_kernel",
-            "num_heads",
-            "ffn_dim",
-            "pos_kernel",
-            "pos_groups",
-        ):
-            _check_at_least(f"context.{name}", getattr(self, name), 1)
-        for name in ("pos_stack", "rel_buckets", "rel_max_distance", "adapter_dim"):
-            _check_at_least(f"context.{name}", getattr(self, name), 0)
-        if self.norm_eps <= 0:
-            raise ValueError(f"context.norm_eps must be above 0, got {self.norm_eps}.")
         self._check_attention()
-        for name in ("dropout", "attention_dropout", "activation_dropout", "layerdrop"):
-            _check_probability(f"context.{name}", getattr(self, name))
-        if not 0 <= self.local_layers <= self.num_layers:
+        if self.local_layers > self.num_layers:
             raise ValueError(
                 "context.local_layers must be between 0 and context.num_layers "
                 f"({self.num_layers}), got {self.local_layers}."
@@ -183,8 +161,6 @@ class ContextConfig:
             )
         if self.upper == "gru" and self.dim % 2:
             raise ValueError(f"context.dim must be even for context.upper 'gru', got {self.dim}.")
-        if self.local_kernel % 2 == 0:
-            raise ValueError(f"context.local_kernel must be odd, got {self.local_kernel}.")
         if self.dim % self.num_heads:
             raise ValueError(
                 "context.dim must be a multiple of context.num_heads, got "
@@ -217,18 +193,18 @@ class ModelConfig:
     """Encoder and context: the thing that is pretrained, fine-tuned and reused."""
 
     encoder: EncoderConfig = ConvEncoderConfig()
+    """From the wave to latents: ``conv`` or ``filterbank``."""
     context: ContextConfig = ContextConfig()
-    sample_rate: int = 16000
-    """Hz of the waves that the model hears."""
+    """From latents to contextual frames."""
+    sample_rate: Size = 16000
+    """Hz of the input wave."""
     normalize_wave: bool = False
     """Zero mean and unit variance for each utterance before the encoder (LARGE)."""
-    latent_dropout: float = 0.0
+    latent_dropout: Probability = 0.0
     """On the projected latents (``dropout_input`` of wav2vec 2.0)."""
 
     def __post_init__(self) -> None:
         check_fields(self)
-        _check_at_least("sample_rate", self.sample_rate, 1)
-        _check_probability("latent_dropout", self.latent_dropout)
 
     @property
     def latent_dim(self) -> int:
@@ -338,7 +314,8 @@ SIZES = {"tiny": tiny, "tiny-conv": tiny_conv, "small": small, "base": base, "la
 
 def size(name: str) -> ModelConfig:
     """The config of a named size; ValueError names the sizes that exist."""
-    _check_choice("size", name, tuple(SIZES))
+    if name not in SIZES:
+        raise ValueError(f"size must be one of {', '.join(SIZES)}, got {name!r}.")
     return SIZES[name]()
 
 
@@ -370,7 +347,8 @@ def from_dict(data: dict[str, Any]) -> ModelConfig:
     encoder = _object("encoder", data.pop("encoder", {"kind": "conv"}))
     kind = encoder.pop("kind", "conv")
     kinds = {"conv": ConvEncoderConfig, "filterbank": FilterbankEncoderConfig}
-    _check_choice("encoder.kind", kind, tuple(kinds))
+    if kind not in tuple(kinds):  # it may be anything that JSON holds
+        raise ValueError(f"encoder.kind must be one of {', '.join(kinds)}, got {kind!r}.")
     for name in ("dims", "kernels", "strides"):
         if isinstance(encoder.get(name), list):
             encoder[name] = tuple(encoder[name])

@@ -14,15 +14,15 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import torch
 from torch import nn
 
 from speechssl import distributed
+from speechssl.config.bounds import AtMost, Count, Positive, Share, Whole, check_fields
 from speechssl.config.names import nearest
 from speechssl.data.dataset import Batch, PlannedBatches, load_batches
-from speechssl.fields import check_fields
 from speechssl.runlog import RunLog
 from speechssl.training.budget import Budget, Clock
 from speechssl.training.diagnosis import gradient_norms, level_db
@@ -57,61 +57,47 @@ _FREE_TO_CHANGE = {
 class LoopConfig:
     """How long a run goes, and what it writes on the way."""
 
-    max_steps: int = 100_000
+    max_steps: Count = 100_000
     """Updates; with a budget, the fewer of both."""
-    budget_minutes: float | None = None
+    budget_minutes: Positive | None = None
     """Wall time of the whole run; the schedule is laid out to end inside it."""
-    accumulate: int = 1
+    accumulate: Count = 1
     """Micro-batches per update."""
-    log_every: int = 20
-    num_validations: int = 12
+    log_every: Count = 20
+    """Updates between two lines of metrics.jsonl."""
+    num_validations: Count = 12
     """Validations over the run, evenly spread, the last at its end."""
-    checkpoint_every: int = 500
+    checkpoint_every: Count = 500
     """Updates between two states on the disk; they are written while the training goes on."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: Count = 2
     """The newest states, which are kept; that of the best validation, where it has one, is kept
     too."""
-    keep_every: int = 0
+    keep_every: Whole = 0
     """States of every so many updates are kept for good; 0: none."""
     select_by: str = ""
     """The metric of the validation by which the best model is chosen, e.g. ``masked_units`` or
     ``cer``; '': the weighted loss in pretraining, the character error rate in fine-tuning."""
-    patience: int = 0
+    patience: Whole = 0
     """Validations without a better score after which the run ends; 0: never."""
-    num_workers: int = 1
+    num_workers: Annotated[Whole, AtMost(_MOST_WORKERS)] = 1
     """Loader processes."""
     parallel: Parallel = "ddp"
     """What several processes hold: ``ddp`` each a whole model, ``fsdp`` each a part of it, its
     gradients and its optimizer (less memory, more traffic)."""
-    max_fault_share: float = 0.01
+    max_fault_share: Share = 0.01
     """Share of the utterances that may become unreadable (vanish, be cut off, change) before the
     run stops; each is replaced by another one of its length, counted and named."""
-    seed: int = 0
+    seed: Whole = 0
+    """Of the fresh weights, the order of the data, masks, distortions and dropout."""
 
     def __post_init__(self) -> None:
         check_fields(self, "loop")
-        least = {"max_steps": 1, "accumulate": 1, "log_every": 1, "num_validations": 1}
-        least |= {"checkpoint_every": 1, "keep_checkpoints": 1, "keep_every": 0, "patience": 0}
-        least |= {"num_workers": 0, "seed": 0}
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise ValueError(
-                    f"loop.{name} must be at least {value}, got {getattr(self, name)}."
-                )
         between, kept = self.checkpoint_every, self.keep_every
         if kept and kept % between and between % kept:
             raise ValueError(
                 "loop.keep_every must be a multiple of loop.checkpoint_every, or divide it, got "
                 f"{kept} and {between}."
             )
-        if self.num_workers > _MOST_WORKERS:
-            raise ValueError(
-                f"loop.num_workers must be at most {_MOST_WORKERS}, got {self.num_workers}."
-            )
-        if not 0 <= self.max_fault_share <= 1:
-            raise ValueError(f"loop.max_fault_share must be in [0, 1], got {self.max_fault_share}.")
-        if self.budget_minutes is not None and self.budget_minutes <= 0:
-            raise ValueError(f"loop.budget_minutes must be above 0, got {self.budget_minutes}.")
 
 
 class Work(Protocol):

@@ -6,12 +6,12 @@ peft puts its layers into the model in place: a Linear ``NAME`` becomes ``NAME.b
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from torch import Tensor, nn
 
 from speechssl.checkpoint import build_empty, fill
-from speechssl.fields import check_fields
+from speechssl.config.bounds import Count, NotEmpty, Positive, Probability, check_fields
 from speechssl.model.speech_model import CTCModel
 from speechssl.training.learning import chosen
 
@@ -23,27 +23,19 @@ _ADAPTER = "default"
 class LoraConfig:
     """Which weights are adapted, and how freely: W + alpha / rank * B A."""
 
-    rank: int = 8
+    rank: Count = 8
     """Of the product B A that is added to a weight."""
-    alpha: float = 16.0
+    alpha: Positive = 16.0
     """What is added is scaled by alpha / rank, so that another rank needs no other learning
     rate (section 4.1)."""
-    dropout: float = 0.05
+    dropout: Probability = 0.05
     """On the input of A."""
-    modules: tuple[str, ...] = ("speech.context.layers.*",)
+    modules: Annotated[tuple[str, ...], NotEmpty()] = ("speech.context.layers.*",)
     """Name patterns; every Linear that one of them matches is adapted. The default takes the
     projections of the attention and the feed-forward parts in all layers."""
 
     def __post_init__(self) -> None:
         check_fields(self, "lora")
-        if self.rank < 1:
-            raise ValueError(f"lora.rank must be at least 1, got {self.rank}.")
-        if self.alpha <= 0:
-            raise ValueError(f"lora.alpha must be above 0, got {self.alpha}.")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"lora.dropout must be in [0, 1), got {self.dropout}.")
-        if not self.modules:
-            raise ValueError("lora.modules must name at least one module.")
 
 
 def add_lora(model: CTCModel, config: LoraConfig) -> None:

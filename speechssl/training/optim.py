@@ -8,7 +8,14 @@ from typing import Literal
 import torch
 from torch import nn
 
-from speechssl.fields import check_fields
+from speechssl.config.bounds import (
+    Positive,
+    Probability,
+    Share,
+    Weight,
+    Whole,
+    check_fields,
+)
 
 ScheduleKind = Literal["tri_stage", "linear", "cosine"]
 
@@ -17,41 +24,32 @@ ScheduleKind = Literal["tri_stage", "linear", "cosine"]
 class OptimConfig:
     """AdamW (arXiv:1711.05101) and how the learning rate goes."""
 
-    lr: float = 5e-4
+    lr: Positive = 5e-4
     """The peak."""
     schedule: ScheduleKind = "linear"
     """``linear`` and ``cosine``: warm up, fall to `final_share`. ``tri_stage``: warm up, hold,
     decay exponentially (arXiv:1904.08779, section 3)."""
-    warmup_steps: int = 300
+    warmup_steps: Whole = 300
     """Steps from `initial_share` to the peak; at most a tenth of the run."""
-    hold_share: float = 0.4
+    hold_share: Share = 0.4
     """Share of the run at the peak, ``tri_stage`` only."""
-    initial_share: float = 0.01
+    initial_share: Share = 0.01
     """The first learning rate over the peak."""
-    final_share: float = 0.05
+    final_share: Share = 0.05
     """The last learning rate over the peak."""
-    beta1: float = 0.9
-    beta2: float = 0.98
-    eps: float = 1e-6
-    weight_decay: float = 0.01
+    beta1: Probability = 0.9
+    """Decay of the running mean of the gradients."""
+    beta2: Probability = 0.98
+    """Decay of the running mean of their squares."""
+    eps: Positive = 1e-6
+    """Added to the root of the mean square, so that small gradients do not make large updates."""
+    weight_decay: Weight = 0.01
     """On matrices; biases, norms and embeddings are left alone."""
-    clip_norm: float = 2.0
+    clip_norm: Positive = 2.0
     """Largest norm of the whole gradient."""
 
     def __post_init__(self) -> None:
         check_fields(self, "optim")
-        for name in ("lr", "eps", "clip_norm"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"optim.{name} must be above 0, got {getattr(self, name)}.")
-        for name in ("hold_share", "initial_share", "final_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"optim.{name} must be in [0, 1], got {getattr(self, name)}.")
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"optim.{name} must be in [0, 1), got {getattr(self, name)}.")
-        for name in ("warmup_steps", "weight_decay"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"optim.{name} must not be negative, got {getattr(self, name)}.")
 
 
 def lr_at(config: OptimConfig, step: int, max_steps: int) -> float:
