@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from speechssl.checkpoint import load_model
+from speechssl.config.json import to_json
 from speechssl.data.layouts import Recording, Split, join_folder, read_table
 from speechssl.data.manifest import Utterance, read_manifest, write_manifest
 from speechssl.data.prepare import SPLITS, PrepareConfig, prepare
@@ -31,7 +32,7 @@ from speechssl.training import pretrain as pretraining
 from speechssl.training.inputs import changed, finetuning_inputs, pretraining_inputs
 from speechssl.training.loop import starting_point
 from speechssl.training.resume import Progress, has_state, newest_progress
-from speechssl.training.runfolder import alone_in, to_json
+from speechssl.training.runfolder import alone_in
 
 PRETRAINING, TUNED, SCRATCH = "pretrain", "pretrained", "from-scratch"
 """The folders of the three runs."""

@@ -15,6 +15,7 @@ import torch
 from speechssl.checkpoint import load_model
 from speechssl.cli import build_parser
 from speechssl.commands.training import pairs
+from speechssl.config.json import override
 from speechssl.data.layouts import detect_layout
 from speechssl.data.manifest import Utterance, read_manifest, write_manifest
 from speechssl.decoding.lm import train_lm, write_arpa
@@ -24,7 +25,6 @@ from speechssl.model import config as model_config
 from speechssl.model.speech_model import SpeechModel
 from speechssl.training.finetune import FinetuneConfig
 from speechssl.training.pretrain import PretrainConfig
-from speechssl.training.runfolder import override
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

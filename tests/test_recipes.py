@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from speechssl import audio
+from speechssl.config.json import from_json, to_json
 from speechssl.data.dataset import Batch, Waves
 from speechssl.data.manifest import Utterance, read_manifest
 from speechssl.data.synthetic import CorpusPaths, make_corpus
@@ -24,7 +25,6 @@ from speechssl.text import CharTokenizer
 from speechssl.training.finetune import FinetuneConfig, FinetuneWork
 from speechssl.training.pretrain import PretrainConfig, PretrainWork
 from speechssl.training.recipe import load_recipe
-from speechssl.training.runfolder import from_json, to_json
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = sorted(path.parent for path in (ROOT / "recipes").glob("*/README.md"))

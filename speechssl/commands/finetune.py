@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from speechssl.checkpoint import load_model
+    from speechssl.config.json import override
     from speechssl.data.index import Corpora
     from speechssl.data.manifest import read_manifest
     from speechssl.training.finetune import (
@@ -46,7 +47,6 @@ def run(args: argparse.Namespace) -> int:
     )
     from speechssl.training.labels import take_minutes
     from speechssl.training.recipe import load_recipe
-    from speechssl.training.runfolder import override
 
     if args.valid is None:
         raise ValueError("finetune needs --valid MANIFEST: the best model is chosen on it.")

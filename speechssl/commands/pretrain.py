@@ -39,11 +39,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from speechssl.config.json import override
     from speechssl.data.index import Corpora, open_manifest
     from speechssl.interop.sources import open_model
     from speechssl.training.pretrain import PretrainConfig, going_on, preset, pretrain
     from speechssl.training.recipe import load_recipe
-    from speechssl.training.runfolder import override
 
     init = open_model(args.init) if args.init else None
     size = choose_size(args, init.speech.config if init else None)

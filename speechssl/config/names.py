@@ -6,9 +6,9 @@ _MANY = 30
 """Above so many, names are not all listed."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
     """A sentence with the known names that are most like `name`, or with all of them, or where
-    they are many with what they begin with."""
+    they are many with what they begin with; `prefix` is put before each (``--``)."""
     import difflib
 
     known = list(known)
@@ -17,7 +17,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     ends = difflib.get_close_matches(name.rsplit(".", 1)[-1], short, n=3, cutoff=0.6)
     found = list(dict.fromkeys([*close, *(short[end] for end in ends)]))[:3]
     if found:
-        return f"Perhaps {' or '.join(found)}?"
+        return f"Perhaps {' or '.join(prefix + each for each in found)}?"
     if len(known) > _MANY:
         known = list(dict.fromkeys(k.split(".")[0] + ".…" * ("." in k) for k in known))
-    return f"Known: {', '.join(known)}."
+    return f"Known: {', '.join(prefix + each for each in known)}."

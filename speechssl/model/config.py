@@ -3,9 +3,8 @@
 A config is data only. Every field is checked when it is made, so a config that exists can be built.
 """
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from speechssl.config.bounds import (
     AtLeast,
@@ -17,7 +16,7 @@ from speechssl.config.bounds import (
     Probability,
     check_fields,
 )
-from speechssl.config.names import nearest
+from speechssl.config.json import from_json, to_json
 
 NormOrder = Literal["pre", "post"]
 UpperLayer = Literal["attention", "gru"]
@@ -35,6 +34,8 @@ Sizes = tuple[Size, ...]
 @dataclass(frozen=True)
 class ConvEncoderConfig:
     """Convolutions on the raw wave (wav2vec 2.0, arXiv:2006.11477, section 2)."""
+
+    kind: ClassVar[str] = "conv"
 
     dims: Sizes = (512,) * 7
     """Channels of each layer."""
@@ -65,6 +66,8 @@ class FilterbankEncoderConfig:
     It starts as a mel filterbank and learns from the first minute, which a deep stack of
     convolutions does not with the few updates that a CPU affords.
     """
+
+    kind: ClassVar[str] = "filterbank"
 
     num_filters: Size = 80
     """Pairs of filters (a real and an imaginary part), one pair per output channel."""
@@ -332,51 +335,12 @@ def nearest_size(config: ModelConfig) -> str:
 
 def to_dict(config: ModelConfig) -> dict[str, Any]:
     """Plain JSON types; the encoder's class is told by its ``kind``."""
-    data = dataclasses.asdict(config)
-    is_conv = isinstance(config.encoder, ConvEncoderConfig)
-    data["encoder"] = {"kind": "conv" if is_conv else "filterbank", **data["encoder"]}
-    return data
+    return cast(dict[str, Any], to_json(config))
 
 
-def from_dict(data: dict[str, Any]) -> ModelConfig:
+def from_dict(data: Any) -> ModelConfig:
     """The config that :func:`to_dict` wrote; missing keys take their defaults.
 
     Raises ValueError for an unknown encoder kind or an unknown key, naming it.
     """
-    data = _object("model", data)
-    encoder = _object("encoder", data.pop("encoder", {"kind": "conv"}))
-    kind = encoder.pop("kind", "conv")
-    kinds = {"conv": ConvEncoderConfig, "filterbank": FilterbankEncoderConfig}
-    if kind not in tuple(kinds):  # it may be anything that JSON holds
-        raise ValueError(f"encoder.kind must be one of {', '.join(kinds)}, got {kind!r}.")
-    for name in ("dims", "kernels", "strides"):
-        if isinstance(encoder.get(name), list):
-            encoder[name] = tuple(encoder[name])
-    return _build(
-        ModelConfig,
-        "model",
-        {
-            **data,
-            "encoder": _build(kinds[kind], "encoder", encoder),
-            "context": _build(
-                ContextConfig, "context", _object("context", data.get("context", {}))
-            ),
-        },
-    )
-
-
-def _object(name: str, data: Any) -> dict[str, Any]:
-    """A copy of a JSON object."""
-    if not isinstance(data, dict):
-        raise ValueError(f"{name} must be an object of settings, got {data!r}.")
-    return dict(data)
-
-
-def _build(cls: Any, name: str, fields: dict[str, Any]) -> Any:
-    known = [f.name for f in dataclasses.fields(cls)]
-    unknown = sorted(set(fields) - set(known))
-    if unknown:
-        raise ValueError(
-            f"{name} config has unknown fields {unknown}. {nearest(unknown[0], known)}"
-        )
-    return cls(**fields)
+    return from_json(ModelConfig, data, "model")

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from speechssl import distributed
 from speechssl.checkpoint import Checkpoint, save_model
+from speechssl.config.json import to_json
 from speechssl.data.batching import BatchPlan
 from speechssl.data.dataset import Batch, PlannedBatches, Waves
 from speechssl.data.distortion import DistortionConfig, DistortionPool
@@ -60,7 +61,7 @@ from speechssl.training.optim import OptimConfig, Part, build_optimizer
 from speechssl.training.parallel import spread
 from speechssl.training.planner import announce_run
 from speechssl.training.resume import has_state
-from speechssl.training.runfolder import alone_in, to_json, write_hypotheses
+from speechssl.training.runfolder import alone_in, write_hypotheses
 
 Learns = Literal["all", "adapters", "lora"]
 _MOST_SHOWN = 40

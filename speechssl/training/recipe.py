@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, TypeVar
 
-from speechssl.training.runfolder import from_json
+from speechssl.config.json import from_json
 
 Config = TypeVar("Config")
 

@@ -6,12 +6,12 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
+from speechssl.config.json import from_json, override, to_json
 from speechssl.data.distortion import full
 from speechssl.model import config as model_config
 from speechssl.training.finetune import FinetuneConfig
 from speechssl.training.pretrain import PretrainConfig
 from speechssl.training.recipe import load_recipe
-from speechssl.training.runfolder import from_json, override, to_json
 from tests.fuzz.damage import JSON_VALUES, damaged, odd_json
 
 CONFIGS = [

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from speechssl.cli import main
+from speechssl.config.json import from_json, override, to_json
 from speechssl.data.distortion import full
 from speechssl.model import config as model_config
 from speechssl.model.config import ConvEncoderConfig
@@ -18,7 +19,6 @@ from speechssl.pretext.tasks import TaskConfigs
 from speechssl.training.finetune import FinetuneConfig
 from speechssl.training.pretrain import PretrainConfig
 from speechssl.training.recipe import load_recipe
-from speechssl.training.runfolder import from_json, override, to_json
 
 CONFIGS = {
     "pretrain": PretrainConfig(distortion=full()),
@@ -80,7 +80,7 @@ def test_there_are_fields():
 
 @pytest.mark.parametrize(("run", "name", "kind", "value"), FIELDS)
 def test_every_number_is_checked(run, name, kind, value):
-    config, field = CONFIGS[run], name.rsplit(".", 1)[-1]
+    config, field, flag = CONFIGS[run], name.rsplit(".", 1)[-1], name.replace("_", "-")
     bad = ["many", float("nan"), float("inf"), True, 10**30, 10**400]
     bad += [] if field in SIGNED else [-1]
     bad += [2.5] if kind is int else []
@@ -92,7 +92,7 @@ def test_every_number_is_checked(run, name, kind, value):
     as_json = json.dumps("many" if not isinstance(value, tuple) else ["many"] * len(value))
     with pytest.raises(ValueError, match=rf"\b{field}\b"):
         override(config, [(name, as_json)])
-    with pytest.raises(ValueError, match=rf"no setting .*Perhaps .*{name}"):
+    with pytest.raises(ValueError, match=rf"no setting .*Perhaps .*--{flag}\b"):
         override(config, [(f"{name}x", "1")])
 
 
@@ -186,9 +186,9 @@ def test_a_misspelt_key_of_a_json_file_is_told_with_the_nearest(run, tmp_path):
     [
         (("transcribe", "m", "a.wav", "--fromat", "srt"), "--format"),
         (("evaluate", "m", "a.jsonl", "--normalise=none"), "--normalize"),
-        (("pretrain", "--train", "a.jsonl", "--out", "r", "--max-stps", "3"), "max_steps"),
-        (("pretrain", "--train", "a.jsonl", "--out", "r", "--optm.lr", "3"), "optim.lr"),
-        (("finetune", *FINETUNE, "--masks_share", "1"), "mask_"),
+        (("pretrain", "--train", "a.jsonl", "--out", "r", "--max-stps", "3"), "--max-steps"),
+        (("pretrain", "--train", "a.jsonl", "--out", "r", "--optm.lr", "3"), "--optim.lr"),
+        (("finetune", *FINETUNE, "--masks_share", "1"), "--mask-"),
     ],
 )
 def test_a_misspelt_option_is_told_with_the_nearest(arguments, nearest, capsys):

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from speechssl.checkpoint import Checkpoint, load_model
+from speechssl.config.json import override
 from speechssl.interop.vocabulary import NEVER
 from speechssl.model.config import ContextConfig, ConvEncoderConfig, ModelConfig
 from speechssl.model.heads import CTCHead
@@ -22,7 +23,6 @@ from speechssl.training.finetune import (
 )
 from speechssl.training.learning import chosen, freeze
 from speechssl.training.optim import build_optimizer
-from speechssl.training.runfolder import override
 from tests.training.conftest import MICRO
 
 BASE = ModelConfig(

@@ -23,6 +23,7 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 from benchmarks import kill_resume
 from speechssl import distributed
 from speechssl.checkpoint import Checkpoint, load_model
+from speechssl.config.json import to_json
 from speechssl.data.dataset import FaultyDataError
 from speechssl.data.manifest import Utterance, write_manifest
 from speechssl.model.config import ConvEncoderConfig
@@ -37,7 +38,6 @@ from speechssl.training.finetune import finetune
 from speechssl.training.loop import InterruptedRunError
 from speechssl.training.pretrain import PretrainConfig, PretrainWork, pretrain
 from speechssl.training.resume import newest_state, newest_weights
-from speechssl.training.runfolder import to_json
 
 pytestmark = [
     pytest.mark.distributed,

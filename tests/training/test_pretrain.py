@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from speechssl.checkpoint import load_model
+from speechssl.config.json import from_json, override, to_json
 from speechssl.data.index import Corpora
 from speechssl.data.manifest import read_manifest
 from speechssl.pretext.inputs import Inputs
@@ -18,7 +19,6 @@ from speechssl.runlog import read_metrics
 from speechssl.training import budget
 from speechssl.training.loop import InterruptedRunError, NonFiniteLossError
 from speechssl.training.pretrain import PretrainConfig, PretrainWork, pretrain
-from speechssl.training.runfolder import from_json, override, to_json
 
 
 def weights(run):
