@@ -14,6 +14,8 @@ from typing import NoReturn
 
 from speechssl import __version__
 from speechssl.commands.exits import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
+from speechssl.commands.parser import Parser
+from speechssl.config.names import nearest
 
 COMMANDS = (
     "demo",
@@ -62,13 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = next((a for a in argv if not a.startswith("-")), None)
     parser = build_parser(command if command in COMMANDS else None)
     args, extra = parser.parse_known_args(argv)
-    if extra and args.command not in ("pretrain", "finetune"):
-        from speechssl.commands.training import option_names
-        from speechssl.fields import nearest
-
-        known = [f"--{name}" for name in option_names(args)]
-        hint = f". {nearest(extra[0].split('=')[0], known)}" if extra[0].startswith("--") else ""
-        parser.error(f"unknown arguments: {' '.join(extra)}{hint}")
+    if extra and args.parser.config is None:
+        name = extra[0].partition("=")[0]
+        known = args.parser.option_names()
+        hint = f". {nearest(name[2:], known, '--')}" if name.startswith("--") else ""
+        args.parser.error(f"unknown arguments: {' '.join(extra)}{hint}")
     args.overrides = extra
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # transcripts are UTF-8, whatever the terminal
@@ -146,25 +146,16 @@ def _fail(code: int, reason: str, debug: bool) -> int:
     return code
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message}; see {self.prog} --help.", file=sys.stderr)
-        raise SystemExit(EXIT_BAD_INPUT)
-
-
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     """The parser of all commands, with the options of one, or of each of them.
 
     A command's file is imported only where its options are asked for.
     """
-    parser = _Parser(
+    parser = Parser(
         prog="speechssl",
         description="Learn speech from unlabeled audio, transcribe it after a few labeled minutes.",
         epilog="Each command has its own help: speechssl pretrain --help. "
         "--debug anywhere shows the traceback of an error.",
-        allow_abbrev=False,
     )
     parser.add_argument("-v", "--version", action="version", version=f"speechssl {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -179,7 +170,6 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
             help=made.SUMMARY,
             description=made.SUMMARY,
             epilog=f"Example: {made.EXAMPLE}",
-            allow_abbrev=False,
         )
         made.arguments(sub)
         sub.set_defaults(run=made.run, parser=sub)

@@ -506,10 +506,10 @@ def test_training_settings_that_are_wrong(speech, tmp_path, fails):
     line = fails(2, "pretrain", *data, "--optim.lrr", "1")
     assert "There is no setting 'optim.lrr'" in line
     assert "optim.lr" in line.split("Perhaps")[1]
-    assert "Perhaps size" in fails(2, "pretrain", *data, "--sizze", "tiny")
+    assert "Perhaps --size?" in fails(2, "pretrain", *data, "--sizze", "tiny")
     line = fails(2, "pretrain", *data, "--qqqqqqqq", "1")
-    assert line.endswith("precision, compile, device.")
-    assert "optim.…" in line
+    assert line.endswith("--precision, --compile, --device.")
+    assert "--optim.…" in line
     assert "needs a value" in fails(2, "pretrain", *data, "--optim.lr")
     assert "Unexpected argument 'stray'" in fails(2, "pretrain", *data, "stray")
     assert "There is no recipe nobody" in fails(2, "pretrain", *data, "--recipe", "nobody")

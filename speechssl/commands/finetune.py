@@ -4,11 +4,12 @@ import argparse
 import os
 
 from speechssl.commands.exits import EXIT_DONE
+from speechssl.commands.parser import Parser
 from speechssl.commands.training import (
     add_training_options,
     choose_size,
+    default_config,
     loop_settings,
-    option_names,
     pairs,
     print_verdict,
 )
@@ -20,7 +21,7 @@ EXAMPLE = (
 )
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: Parser) -> None:
     parser.add_argument("--init", metavar="MODEL|scratch", required=True)
     add_training_options(parser)
     parser.add_argument("--tokenizer", help="char or spm:SIZE, learned from the training text")
@@ -30,6 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="use only N minutes of transcripts, by seed",
     )
+    parser.list_settings(default_config("finetune"))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -58,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     settings = loop_settings(args)
     if args.tokenizer:
         settings.append(("tokenizer", args.tokenizer))
-    config = override(config, [*settings, *pairs(args.overrides)], option_names(args))
+    config = override(config, [*settings, *pairs(args.overrides)], args.parser.option_names())
     changed = [f"--{name}" for name, _ in pairs(args.overrides) if name.startswith("model.")]
     if init is not None and changed and config.model != init.speech.config:
         raise ValueError(

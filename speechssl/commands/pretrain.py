@@ -5,11 +5,12 @@ import os
 from dataclasses import replace
 
 from speechssl.commands.exits import EXIT_DONE
+from speechssl.commands.parser import Parser
 from speechssl.commands.training import (
     add_training_options,
     choose_size,
+    default_config,
     loop_settings,
-    option_names,
     pairs,
     print_verdict,
 )
@@ -21,7 +22,7 @@ SUMMARY = (
 EXAMPLE = "speechssl pretrain --train data/train.jsonl --out runs/pretrain --budget-minutes 60"
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: Parser) -> None:
     add_training_options(parser)
     parser.add_argument("--init", metavar="MODEL", help="go on from this model's weights")
     parser.add_argument(
@@ -36,6 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="first say where the time of a step goes, and write a trace to RUN/profile",
     )
+    parser.list_settings(default_config("pretrain"))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,7 +54,9 @@ def run(args: argparse.Namespace) -> int:
         config = replace(config, tasks=config.tasks.chosen(args.tasks))
     if init is not None:
         config = going_on(config, init)
-    config = override(config, [*loop_settings(args), *pairs(args.overrides)], option_names(args))
+    config = override(
+        config, [*loop_settings(args), *pairs(args.overrides)], args.parser.option_names()
+    )
     train_set = Corpora([open_manifest(path) for path in args.train])
     valid_set = open_manifest(args.valid) if args.valid else []
     outcome = pretrain(

@@ -1,10 +1,9 @@
 """What pretrain and finetune share: their options, and settings by dotted name."""
 
 import argparse
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from speechssl.commands.options import SIZES
 
@@ -60,6 +59,20 @@ def choose_size(args: argparse.Namespace, model: "ModelConfig | None") -> str:
     return nearest_size(model)
 
 
+def default_config(task: str) -> Callable[[str], Any]:
+    """What makes the config of a size without a recipe, for help: torch is not imported.
+
+    `task` is ``pretrain`` or ``finetune``.
+    """
+
+    def make(size: str) -> Any:
+        from speechssl.config.source import load
+
+        return load(f"speechssl.training.{task}", "preset")(size)
+
+    return make
+
+
 def loop_settings(args: argparse.Namespace) -> list[tuple[str, str]]:
     named = {
         "loop.budget_minutes": args.budget_minutes,
@@ -71,26 +84,21 @@ def loop_settings(args: argparse.Namespace) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in named.items() if value is not None]
 
 
-def option_names(args: argparse.Namespace) -> list[str]:
-    """What the command takes beside settings, without ``--``."""
-    return list(dict.fromkeys(re.findall(r"--([a-z][a-z-]*)", args.parser.format_help())))
-
-
-def pairs(extra: Sequence[str]) -> list[tuple[str, str]]:
-    """``--optim.lr 1e-4`` or ``--optim.lr=1e-4`` -> names and values."""
-    pairs, rest = [], list(extra)
+def pairs(extra: Sequence[str]) -> list[tuple[str, str | None]]:
+    """``--optim.lr 1e-4`` or ``--optim.lr=1e-4`` -> names and values; None where there is none."""
+    pairs: list[tuple[str, str | None]] = []
+    rest = list(extra)
     while rest:
         name = rest.pop(0)
         if not name.startswith("--"):
             raise ValueError(
                 f"Unexpected argument {name!r}; a setting is given as --optim.lr 1e-4."
             )
+        value: str | None = None
         if "=" in name:
             name, value = name.split("=", 1)
-        elif rest:
+        elif rest and not rest[0].startswith("--"):
             value = rest.pop(0)
-        else:
-            raise ValueError(f"The setting {name} needs a value.")
         pairs.append((name.removeprefix("--"), value))
     return pairs
 

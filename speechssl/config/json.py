@@ -122,8 +122,9 @@ def _choose(union: Any, data: Any, name: str) -> Any:
 
 def _read_plain(kind: Any, data: Any, name: str) -> Any:
     if typing.get_origin(kind) is tuple:
-        if isinstance(data, str) and typing.get_args(kind)[0] is str:  # as a person types it
-            data = data.split(",")
+        if isinstance(data, str):  # as a person types it
+            inner = typing.get_args(kind)[0]
+            data = [part if inner is str else _parse(part) for part in data.split(",")]
         if not isinstance(data, (list, tuple)):
             raise ValueError(f"{name} must be a list, got {data!r}.")
         return tuple(data)

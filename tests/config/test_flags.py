@@ -1,0 +1,262 @@
+"""Every setting of a run has a flag, a meaning, a range and a default, shown without torch."""
+
+import dataclasses
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import pytest
+
+from speechssl.cli import main
+from speechssl.commands.parser import Parser
+from speechssl.config.bounds import AtMost, Count, Positive, Whole, check_fields, field_types
+from speechssl.config.flags import Setting, add_settings, setting_groups, shown
+from speechssl.config.json import from_json, override, setting_names, to_json
+from speechssl.config.names import closest, nearest
+from speechssl.config.source import field_docs, load
+from speechssl.training import finetune, pretrain
+
+REAL = {"pretrain": pretrain.preset("tiny"), "finetune": finetune.preset("tiny")}
+LOADED = {run: load(f"speechssl.training.{run}", "preset")("tiny") for run in REAL}
+FIELDS = [
+    pytest.param(run, setting, id=f"{run}-{setting.name}")
+    for run, config in LOADED.items()
+    for group in setting_groups(config)
+    for setting in group.settings
+]
+BARE = {
+    "teacher_layer",
+    "mask_share",
+    "max_crop_s",
+    "precision",
+    "device",
+    "contrastive.weight",
+    "contrastive.diversity_weight",
+    "contrastive.gumbel_start",
+    "contrastive.gumbel_end",
+    "reconstruction.masked_weight",
+    "reconstruction.unmasked_weight",
+    "distortion.resample.rates",
+    "channel_share",
+    "batch_s",
+}
+"""Fields without a docstring."""
+
+
+def value_of(config, name):
+    """The value of a dotted name; None where a part of it is off."""
+    for part in name.split("."):
+        config = getattr(config, part, None)
+    return config
+
+
+@pytest.fixture(scope="module")
+def help_all() -> dict[str, str]:
+    """What ``--help-all`` prints for each run, without line breaks in its texts."""
+    shown = {}
+    for run in REAL:
+        command = [sys.executable, "-m", "speechssl", run, "--help-all"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        shown[run] = " ".join(done.stdout.split())
+    return shown
+
+
+@pytest.mark.parametrize(("run", "setting"), FIELDS)
+def test_every_setting(run, setting, help_all):
+    config = REAL[run]
+    if setting.name not in BARE:
+        assert setting.doc, f"a docstring below {setting.name} says what it is"
+    assert re.match(r"--[a-z0-9.-]+$", setting.flag)
+    assert f" {setting.flag} {setting.metavar} " in help_all[run]
+    end = f"default {shown(setting.default)})"
+    assert end in help_all[run].split(f" {setting.flag} {setting.metavar} ", 1)[1]
+    if setting.name in setting_names(to_json(config)):
+        assert value_of(config, setting.name) == setting.default
+        typed = [(setting.flag.removeprefix("--"), shown(setting.default))]
+        assert override(config, typed) == config  # in bounds, and typed as it is shown
+        assert override(config, [(setting.name, shown(setting.default))]) == config
+
+
+@pytest.mark.parametrize("run", REAL)
+def test_no_setting_is_left_out(run):
+    listed = {setting.name for group in setting_groups(LOADED[run]) for setting in group.settings}
+    names = {name for name in setting_names(to_json(REAL[run])) if not name.endswith(".kind")}
+    assert names <= listed
+    assert len(listed) > 80
+
+
+@pytest.mark.parametrize("run", REAL)
+@pytest.mark.parametrize("size", ["tiny", "tiny-conv", "small", "base", "large"])
+def test_a_config_by_its_source_has_the_values_of_the_real_one(run, size):
+    real = {"pretrain": pretrain, "finetune": finetune}[run].preset(size)
+    assert to_json(load(f"speechssl.training.{run}", "preset")(size)) == to_json(real)
+
+
+def test_help_shows_a_range_a_choice_and_a_word(capsys):
+    for arguments, texts in {
+        ("pretrain", "--help-all", "clip-norm"): ["--optim.clip-norm X", "(above 0; default 2.0)"],
+        ("finetune", "--help-all", "SCHEDULE"): ["--optim.schedule {tri_stage,linear,cosine}"],
+        ("pretrain", "--size", "base", "--help-all", "warmup"): ["default 32000)"],
+        ("pretrain", "--help"): ["--optim.NAME VALUE", "warmup-steps", "--help-all"],
+    }.items():
+        with pytest.raises(SystemExit) as stopped:
+            main(list(arguments))
+        assert stopped.value.code == 0
+        out = " ".join(capsys.readouterr().out.split())
+        for text in texts:
+            assert text in out
+    with pytest.raises(SystemExit) as stopped:
+        main(["pretrain", "--help-all", "wombat"])
+    assert stopped.value.code == 2
+    assert "no setting has 'wombat'" in capsys.readouterr().err
+
+
+def test_help_imports_neither_torch_nor_numpy():
+    for arguments in (["pretrain", "--help-all"], ["finetune", "--help"]):
+        code = (
+            "import sys, speechssl.cli as c\n"
+            "try: c.main(sys.argv[1:])\n"
+            "finally: print(sorted({'torch', 'numpy', 'soundfile'} & set(sys.modules)))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.splitlines()[-1] == "[]"
+
+
+@dataclass(frozen=True)
+class Plain:
+    """One kind. More of it.
+
+    And details.
+    """
+
+    kind: ClassVar[str] = "plain"
+    width: Count = 3
+    """Columns."""
+
+
+@dataclass(frozen=True)
+class Fancy:
+    """Another kind."""
+
+    kind: ClassVar[str] = "fancy"
+    rate: Positive = 0.5
+    """Of 100 % (:func:`nothing`), see ``here``."""
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A toy."""
+
+    part: Plain | Fancy = Fancy()
+    """What it has."""
+    extra: Plain | None = None
+    """None: nothing more."""
+    workers: Annotated[Whole, AtMost(9)] = 1
+    many: Count | Literal["auto"] = "auto"
+    names: tuple[str, ...] = ()
+    pair: tuple[float, float] = (0.5, 1.0)
+    fast: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self, "toy")
+
+
+def toy_help(word=""):
+    parser = Parser(prog="toy", add_help=False)
+    num = add_settings(parser, Toy(), word)
+    return num, " ".join(parser.format_help().split())
+
+
+def test_unions_none_lists_and_markup_in_help():
+    num, text = toy_help()
+    assert num == 8
+    for part in (
+        "--part.rate X Of 100 %, see here. (above 0; default 0.5)",
+        "--part.width N Columns. (at least 1; default 3)",
+        "Another kind. What it has. This one is fancy.",
+        "One kind. More of it. None: nothing more.",
+        "--workers N (at least 0, at most 9; default 1)",
+        "--many N|{auto} (at least 1; default auto)",
+        "--names TEXT[,...] (default [])",
+        "--pair X,X (each a number; default 0.5,1.0)",
+        "--fast {true,false} (default false)",
+    ):
+        assert part in text
+    assert "details" not in text
+    assert text.index("--part.rate") < text.index("--part.width")  # what it is comes first
+    assert toy_help("COLUMN")[0] == 2
+    assert toy_help("part.w")[0] == 1
+
+
+def test_a_setting_that_is_an_option_too_is_no_conflict():
+    parser = Parser(prog="toy")
+    parser.add_argument("--workers")
+    assert add_settings(parser, Toy()) == 8
+
+
+@pytest.mark.parametrize(
+    ("typed", "config"),
+    [
+        ([("names", "a,b")], Toy(names=("a", "b"))),
+        ([("names", '["a"]')], Toy(names=("a",))),
+        ([("names", "a")], Toy(names=("a",))),
+        ([("pair", "1,2.5")], Toy(pair=(1, 2.5))),
+        ([("fast", None)], Toy(fast=True)),
+        ([("fast", "true")], Toy(fast=True)),
+        ([("many", "4")], Toy(many=4)),
+        ([("part.rate", "2")], Toy(part=Fancy(rate=2.0))),
+    ],
+)
+def test_values_as_they_are_typed(typed, config):
+    assert override(Toy(), typed) == config
+    assert from_json(Toy, to_json(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("typed", "error"),
+    [
+        ([("workers", None)], "The setting --workers needs a value."),
+        ([("pair", "1")], "pair must be a list, got 1"),
+        ([("pair", "1,fast")], "toy.pair must be a list, each a number"),
+        ([("workers", "10")], "toy.workers must be at most 9, got 10."),
+        ([("many", "0")], "toy.many must be at least 1 or one of auto, got 0."),
+        ([("wrokers", "1")], "There is no setting 'wrokers'. Perhaps --workers?"),
+        ([("part.raet", "1")], "There is no setting 'part.raet'. Perhaps --part.rate?"),
+    ],
+)
+def test_wrong_values_are_a_sentence(typed, error):
+    with pytest.raises(ValueError, match=re.escape(error)):
+        override(Toy(), typed)
+
+
+def test_kinds_are_written_and_read():
+    data = to_json(Toy())
+    assert data["part"] == {"kind": "fancy", "rate": 0.5}
+    assert from_json(Toy, {"part": {"kind": "plain", "width": 7}}).part == Plain(7)
+    assert from_json(Toy, {"part": {"width": 7}}).part == Plain(7)  # the first is meant
+    assert from_json(Toy, {"extra": {"kind": "plain"}}).extra == Plain()
+    with pytest.raises(ValueError, match=r"part\.kind must be one of plain, fancy, got \[\]\."):
+        from_json(Toy, {"part": {"kind": []}})
+    with pytest.raises(ValueError, match=r"part config has unknown fields \['width'\]"):
+        from_json(Toy, {"part": {"kind": "fancy", "width": 7}})
+
+
+def test_docs_and_types_of_a_real_class():
+    docs = field_docs(pretrain.OptimConfig)
+    assert docs["lr"] == "The peak."
+    assert set(docs) == set(field_types(pretrain.OptimConfig))
+    assert [f.name for f in dataclasses.fields(load("speechssl.training.optim", "OptimConfig"))]
+    with pytest.raises(KeyError):
+        load("speechssl.training.optim", "NoSuchConfig")
+
+
+def test_nearest_names():
+    assert closest("max-stps", ["max-steps", "max-crop-s", "seed"]) == ["max-steps"]
+    assert nearest("lr", ["optim.lr", "seed"], "--") == "Perhaps --optim.lr?"
+    assert nearest("zzz", ["a", "b"], "--") == "Known: --a, --b."
+    assert "a.…" in nearest("zzz", [f"a.{i}" for i in range(40)])
+    assert Setting("optim.warmup_steps", Whole, 3, "").flag == "--optim.warmup-steps"
