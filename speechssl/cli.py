@@ -44,11 +44,14 @@ operation: beside a second run of two threads on two cores a step took 35 times 
 
 EXTRAS = {
     "espeakng_loader": "demo",
-    "tensorboard": "tensorboard",
     "huggingface_hub": "hf",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "onnxscript": "onnx",
     "peft": "lora",
-    "transformers": "hf",
     "pyarrow": "parquet",
+    "tensorboard": "tensorboard",
+    "transformers": "hf",
 }
 """Optional packages, and the extra that installs each."""
 

@@ -22,6 +22,7 @@ FLOORS = {
     "audio": 0,
     "text": 0,
     "rng": 0,
+    "compiled": 0,
     "config": 0,
     "fields": 0,
     "shards": 0,

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from speechssl.commands.exits import exit_code_of
-from speechssl.commands.options import MODEL, add_precision
+from speechssl.commands.options import MODEL, add_precision, file
 
 SUMMARY = "Transcripts that look wrong, the most suspicious first."
 EXAMPLE = "speechssl check runs/finetune data/train.jsonl --out suspicious.tsv"
@@ -16,7 +16,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL)
     parser.add_argument("manifests", type=Path, nargs="+", metavar="MANIFEST")
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="all of them in order, as .tsv or .jsonl"
+        "--out", type=file, metavar="FILE", help="all of them in order, as .tsv or .jsonl"
     )
     parser.add_argument("--top", type=int, default=10, help="how many to show (default 10)")
     add_precision(parser, auto=False)

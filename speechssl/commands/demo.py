@@ -1,7 +1,8 @@
 """``speechssl demo``."""
 
 import argparse
-from pathlib import Path
+
+from speechssl.commands.options import folder
 
 SUMMARY = "The whole job on synthetic speech, no download: pretrain, fine-tune, compare."
 EXAMPLE = "speechssl demo --out demo --minutes 9"
@@ -9,7 +10,7 @@ EXAMPLE = "speechssl demo --out demo --minutes 9"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--out", type=Path, default=Path("speechssl-demo"), help="folder (default %(default)s)"
+        "--out", type=folder, default="speechssl-demo", help="folder (default %(default)s)"
     )
     parser.add_argument(
         "--minutes", type=float, default=9.0, help="time to spend (default %(default)s)"
@@ -17,6 +18,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from importlib.util import find_spec
+
+    if find_spec("espeakng_loader") is None:  # before anything is made
+        raise ValueError(
+            "The demo's speech is made by espeak-ng, which is not installed: "
+            "pip install 'speechssl[demo]'. Recordings of your own need no more: speechssl run."
+        )
     from speechssl.experiment import demo
 
     return demo(args.out, args.minutes)

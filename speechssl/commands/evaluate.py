@@ -7,7 +7,7 @@ from pathlib import Path
 
 from speechssl.commands.decoding import add_decoding, decoder_of, describe_decoding
 from speechssl.commands.exits import EXIT_DONE
-from speechssl.commands.options import MODEL, add_precision
+from speechssl.commands.options import MODEL, add_precision, file
 
 SUMMARY = "WER and CER with intervals, raw and normalised, and the worst utterances."
 EXAMPLE = "speechssl evaluate runs/finetune data/test.jsonl --out scores.json"
@@ -23,7 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="none, lower or basic (default %(default)s)",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FILE.json", help="the normalised scores and every utterance"
+        "--out", type=file, metavar="FILE.json", help="the normalised scores and every utterance"
     )
     parser.add_argument(
         "--worst", type=int, default=5, help="utterances to show (default %(default)s)"

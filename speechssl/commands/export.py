@@ -1,10 +1,9 @@
 """``speechssl export``."""
 
 import argparse
-from pathlib import Path
 
 from speechssl.commands.exits import EXIT_DONE
-from speechssl.commands.options import MODEL, add_no_verify
+from speechssl.commands.options import MODEL, add_no_verify, folder
 
 SUMMARY = "Write a model so that other tools open it, proved to compute the same."
 EXAMPLE = "speechssl export runs/finetune --format onnx --out onnx-model"
@@ -18,7 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="hf (transformers) and fairseq hold tiny-conv, base and large; onnx holds every model",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--out", type=folder, required=True, metavar="DIR")
     parser.add_argument("--int8", action="store_true", help="onnx with weights of 8 bits")
     parser.add_argument("--license", metavar="SPDX", help="for the model card, e.g. CC-BY-4.0")
     parser.add_argument(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from speechssl.commands.exits import exit_code_of
-from speechssl.commands.options import MODEL, add_precision
+from speechssl.commands.options import MODEL, add_precision, file, folder
 
 SUMMARY = (
     "Representations as NAME.npy (T, D) float32, with NAME.times.npy in seconds, for each "
@@ -39,7 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=_place,
         required=True,
         metavar="DIR|FILE.parquet",
         help="a file per recording, or one table (extra parquet)",
@@ -93,6 +93,10 @@ def run(args: argparse.Namespace) -> int:
                 f"{place}: {num_frames} frames of {width}" + (", their mean" if args.pool else "")
             )
     return exit_code_of(failed, len(clips))
+
+
+def _place(text: str) -> Path:
+    return file(text) if text.endswith(".parquet") else folder(text)
 
 
 def _layer_weights(given: str | None) -> "Sequence[float] | Literal['mean'] | None":

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from speechssl.commands.exits import EXIT_DONE
-from speechssl.commands.options import add_no_verify
+from speechssl.commands.options import add_no_verify, folder
 
 SUMMARY = "Make a model folder of somebody else's model, proved to compute the same."
 EXAMPLE = "speechssl import facebook/wav2vec2-base-960h --out models/base-960h"
@@ -16,7 +16,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         help="a folder of transformers, a hub id, a fairseq .pt, or torchaudio:WAV2VEC2_BASE",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="MODEL")
+    parser.add_argument("--out", type=folder, required=True, metavar="MODEL")
     parser.add_argument("--language", help="of an MMS model, e.g. wol")
     parser.add_argument("--revision", help="of the hub: a branch, tag or commit")
     parser.add_argument("--cache-dir", type=Path, help="of the hub (default: HF_HOME)")

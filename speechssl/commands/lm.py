@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from speechssl.commands.exits import EXIT_DONE
+from speechssl.commands.options import file
 
 SUMMARY = "An n-gram language model of text (interpolated Kneser-Ney), as an ARPA file."
 EXAMPLE = "speechssl lm data/train.jsonl --order 6 --out lm.arpa"
@@ -36,7 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="ARPA", help="with .gz at its end compressed"
+        "--out", type=file, required=True, metavar="ARPA", help="with .gz at its end compressed"
     )
 
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from speechssl.commands.exits import EXIT_DONE
+from speechssl.commands.options import folder
 
 SUMMARY = "Probe recordings, cut long ones, drop and name unusable ones, split, write manifests."
 EXAMPLE = "speechssl prepare recordings --out data"
@@ -11,7 +12,7 @@ EXAMPLE = "speechssl prepare recordings --out data"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, help="folder, table, Kaldi or fairseq data")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the manifests")
+    parser.add_argument("--out", type=folder, required=True, help="folder for the manifests")
     parser.add_argument(
         "--layout", choices=("auto", "folder", "tsv", "kaldi", "fairseq", "shards"), default="auto"
     )

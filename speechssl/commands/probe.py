@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from speechssl.commands.exits import EXIT_DONE
-from speechssl.commands.options import MODEL
+from speechssl.commands.options import MODEL, folder
 
 SUMMARY = (
     "What each layer of frozen models knows: linear probes side by side with log-mel, as a "
@@ -27,7 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--train", type=Path, nargs="+", required=True, metavar="MANIFEST")
     parser.add_argument("--test", type=Path, nargs="+", required=True, metavar="MANIFEST")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--out", type=folder, required=True, metavar="DIR")
     parser.add_argument(
         "--label-minutes", type=float, metavar="N", help="learn from N minutes of transcripts"
     )

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from speechssl.commands.exits import EXIT_DONE
+from speechssl.commands.options import file
 
 SUMMARY = "One static HTML page that shows one or several runs: curves, sound, codes, errors."
 EXAMPLE = "speechssl report runs/pretrain runs/finetune --out report.html"
@@ -12,7 +13,7 @@ EXAMPLE = "speechssl report runs/pretrain runs/finetune --out report.html"
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="default: report.html in the first run"
+        "--out", type=file, metavar="FILE", help="default: report.html in the first run"
     )
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from speechssl.commands.options import SIZES
+from speechssl.commands.options import SIZES, folder
 
 SUMMARY = "The whole job on a folder of recordings, a few of them transcribed in a table."
 EXAMPLE = "speechssl run recordings --transcripts texts.tsv --out result --budget-minutes 120"
@@ -18,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="TSV or CSV whose header names path and text",
     )
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder for everything that is made"
+        "--out", type=folder, required=True, help="folder for everything that is made"
     )
     parser.add_argument("--budget-minutes", type=float, default=60.0, help="default %(default)s")
     parser.add_argument(

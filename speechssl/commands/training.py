@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speechssl.commands.options import SIZES
+from speechssl.commands.options import SIZES, folder
 
 if TYPE_CHECKING:
     from speechssl.model.config import ModelConfig
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 def add_training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train", type=Path, nargs="+", required=True, metavar="MANIFEST")
     parser.add_argument("--valid", type=Path, metavar="MANIFEST")
-    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
+    parser.add_argument(
+        "--out", type=folder, required=True, metavar="RUN", help="folder of the run"
+    )
     parser.add_argument("--size", choices=SIZES, help="default: that of --init, else tiny")
     parser.add_argument(
         "--recipe",

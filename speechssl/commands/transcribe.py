@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechssl.commands.decoding import add_decoding, decoder_of
 from speechssl.commands.exits import exit_code_of
-from speechssl.commands.options import FORMATS, MODEL, add_precision
+from speechssl.commands.options import FORMATS, MODEL, add_precision, folder
 
 if TYPE_CHECKING:
     from speechssl.inference.recordings import Clip
@@ -22,7 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("audio", nargs="+", metavar="AUDIO|DIR|-", help="recordings")
     parser.add_argument("--format", choices=FORMATS, default="txt", help="default %(default)s")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="one file per recording; else to stdout"
+        "--out", type=folder, metavar="DIR", help="one file per recording; else to stdout"
     )
     parser.add_argument(
         "--batch-s", type=float, default=60.0, metavar="S", help="seconds in a batch (default 60)"

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from speechssl.compiled import njit
 from speechssl.text import BLANK_ID, UNKNOWN_ID, WORD_MARK, Tokenizer, ctc_min_frames
 
 _FLOOR = -1e4  # log-probability in place of -inf: improbable stays apart from impossible
@@ -177,13 +178,7 @@ def _states(ids: Sequence[int], columns: np.ndarray) -> tuple[np.ndarray, np.nda
 @cache
 def _compiled_viterbi() -> Callable[..., Any]:
     """`_viterbi` through numba, which keeps the machine code on disk where it finds a place."""
-    import numba
-
-    try:
-        compiled: Callable[..., Any] = numba.njit(cache=True)(_viterbi)
-    except RuntimeError:  # no writable folder for the cache: compile in each process
-        compiled = numba.njit(_viterbi)
-    return compiled
+    return njit(_viterbi)
 
 
 def _viterbi(

@@ -10,10 +10,11 @@ float32 throughout. An array of bfloat16 is one of uint16 here, which numba know
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
-import numba
 import numpy as np
 from numba import types
 from numba.extending import overload
+
+from speechssl.compiled import njit
 
 Array = np.ndarray[Any, Any]
 _Args = ParamSpec("_Args")
@@ -25,8 +26,8 @@ _FLAGS = {"reassoc", "contract", "arcp", "nsz"}  # without "nnan" and "ninf": Na
 
 def compiled(function: Callable[_Args, _Result]) -> Callable[_Args, _Result]:
     """Compile at the first call, keep the code on disk, let other threads run beside it."""
-    options = {"cache": True, "nogil": True, "fastmath": _FLAGS, "error_model": "numpy"}
-    return cast(Callable[_Args, _Result], numba.njit(**options)(function))
+    made = njit(function, nogil=True, fastmath=_FLAGS, error_model="numpy")
+    return cast(Callable[_Args, _Result], made)
 
 
 @compiled
