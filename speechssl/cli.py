@@ -170,7 +170,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
         made = import_module(f"speechssl.commands.{name}{'_' * iskeyword(name)}")
         sub = commands.add_parser(
             name,
-            help=made.SUMMARY,
+            help=made.SUMMARY.replace("%", "%%"),
             description=made.SUMMARY,
             epilog=f"Example: {made.EXAMPLE}",
         )

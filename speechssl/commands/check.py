@@ -14,11 +14,15 @@ EXAMPLE = "speechssl check runs/finetune data/train.jsonl --out suspicious.tsv"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL)
-    parser.add_argument("manifests", type=Path, nargs="+", metavar="MANIFEST")
     parser.add_argument(
-        "--out", type=file, metavar="FILE", help="all of them in order, as .tsv or .jsonl"
+        "manifests", type=Path, nargs="+", metavar="MANIFEST", help="transcribed speech"
     )
-    parser.add_argument("--top", type=int, default=10, help="how many to show (default 10)")
+    parser.add_argument(
+        "--out", type=file, metavar="FILE", help="all transcripts in this order, as .tsv or .jsonl"
+    )
+    parser.add_argument(
+        "--top", type=int, default=10, metavar="N", help="how many to show (default 10)"
+    )
     add_precision(parser, auto=False)
 
 

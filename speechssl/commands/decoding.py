@@ -15,19 +15,19 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
         "--beam",
         type=int,
         metavar="N",
-        help="beam search that follows N texts at a time (default: greedy; 16 with --lm)",
+        help="beam search with N hypotheses (default: greedy; 16 with --lm)",
     )
     parser.add_argument(
-        "--lm", type=Path, metavar="ARPA", help="language model, as of speechssl lm"
+        "--lm", type=Path, metavar="ARPA", help="n-gram language model, such as speechssl lm makes"
     )
     parser.add_argument(
-        "--lm-weight", type=float, metavar="X", help="factor on the language model (default 0.5)"
+        "--lm-weight", type=float, metavar="X", help="of the language model's scores (default 0.5)"
     )
     parser.add_argument(
         "--bonus",
         type=float,
         metavar="X",
-        help="added for each character or word of the language model (default 1.0)",
+        help="added to the score for each token of the language model (default 1.0)",
     )
 
 

@@ -10,10 +10,18 @@ EXAMPLE = "speechssl demo --out demo --minutes 9"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--out", type=folder, default="speechssl-demo", help="folder (default %(default)s)"
+        "--out",
+        type=folder,
+        default="speechssl-demo",
+        metavar="DIR",
+        help="folder for everything that is made (default %(default)s)",
     )
     parser.add_argument(
-        "--minutes", type=float, default=9.0, help="time to spend (default %(default)s)"
+        "--minutes",
+        type=float,
+        default=9.0,
+        metavar="M",
+        help="wall time to spend, in minutes (default %(default)g)",
     )
 
 

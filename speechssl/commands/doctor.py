@@ -13,7 +13,7 @@ EXAMPLE = "speechssl doctor runs/pretrain"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", type=Path, nargs="*", metavar="RUN")
+    parser.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="run folders")
 
 
 def run(args: argparse.Namespace) -> int:

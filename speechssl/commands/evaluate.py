@@ -9,24 +9,26 @@ from speechssl.commands.decoding import add_decoding, decoder_of, describe_decod
 from speechssl.commands.exits import EXIT_DONE
 from speechssl.commands.options import MODEL, add_precision, file
 
-SUMMARY = "WER and CER with intervals, raw and normalised, and the worst utterances."
+SUMMARY = "WER and CER with 95 % intervals, raw and normalised, and the worst utterances."
 EXAMPLE = "speechssl evaluate runs/finetune data/test.jsonl --out scores.json"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL)
-    parser.add_argument("manifests", type=Path, nargs="+", metavar="MANIFEST")
+    parser.add_argument(
+        "manifests", type=Path, nargs="+", metavar="MANIFEST", help="transcribed speech"
+    )
     parser.add_argument(
         "--normalize",
         default="basic",
         metavar="NAME",
-        help="none, lower or basic (default %(default)s)",
+        help="of both texts before they are compared: none, lower or basic (default %(default)s)",
     )
     parser.add_argument(
         "--out", type=file, metavar="FILE.json", help="the normalised scores and every utterance"
     )
     parser.add_argument(
-        "--worst", type=int, default=5, help="utterances to show (default %(default)s)"
+        "--worst", type=int, default=5, metavar="N", help="utterances to show (default %(default)s)"
     )
     add_decoding(parser)
     add_precision(parser, auto=True)

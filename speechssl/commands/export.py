@@ -5,7 +5,7 @@ import argparse
 from speechssl.commands.exits import EXIT_DONE
 from speechssl.commands.options import MODEL, add_no_verify, folder
 
-SUMMARY = "Write a model so that other tools open it, proved to compute the same."
+SUMMARY = "Convert a model for another toolkit, and compare the outputs of both."
 EXAMPLE = "speechssl export runs/finetune --format onnx --out onnx-model"
 
 
@@ -15,10 +15,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=("hf", "onnx", "fairseq"),
         required=True,
-        help="hf (transformers) and fairseq hold tiny-conv, base and large; onnx holds every model",
+        help="onnx for every model; hf (transformers) and fairseq for tiny-conv, base and large",
     )
-    parser.add_argument("--out", type=folder, required=True, metavar="DIR")
-    parser.add_argument("--int8", action="store_true", help="onnx with weights of 8 bits")
+    parser.add_argument(
+        "--out", type=folder, required=True, metavar="DIR", help="folder for the export"
+    )
+    parser.add_argument("--int8", action="store_true", help="8-bit weights, for onnx")
     parser.add_argument("--license", metavar="SPDX", help="for the model card, e.g. CC-BY-4.0")
     parser.add_argument(
         "--language", nargs="+", default=[], metavar="ISO639", help="for the model card"

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from speechssl.commands.exits import exit_code_of
-from speechssl.commands.options import MODEL, add_precision, file, folder
+from speechssl.commands.options import MODEL, add_precision, file, folder, is_renamed
 
 SUMMARY = (
-    "Representations as NAME.npy (T, D) float32, with NAME.times.npy in seconds, for each "
-    "recording; or all of them in one Parquet file."
+    "Representations of recordings: NAME.npy, (T, D) float32, and NAME.times.npy, in seconds, for "
+    "each; or one Parquet file for all."
 )
 EXAMPLE = "speechssl extract runs/pretrain a.wav --layer 4 --out features"
 
@@ -25,24 +25,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=-1,
         metavar="K",
-        help="0: first layer's input; -1: last (default)",
+        help="of the context network: 1 is the first, 0 its input, -1 the last (default)",
     )
     chosen.add_argument(
         "--weights",
         metavar="W0,W1,...|mean",
-        help="the sum of all layers from 0 on with these weights, or their mean",
+        help="instead the weighted sum of all layers from 0 on, or their mean",
     )
     parser.add_argument(
         "--pool",
         choices=("mean",),
-        help="one vector (D,) for each recording: the mean of its frames",
+        help="one vector (D,) for each recording, the mean of its frames",
     )
     parser.add_argument(
         "--out",
         type=_place,
         required=True,
         metavar="DIR|FILE.parquet",
-        help="a file per recording, or one table (extra parquet)",
+        help="folder for a file for each recording, or one table (extra parquet)",
     )
     parser.add_argument(
         "--batch-s", type=float, default=60.0, metavar="S", help="seconds in a batch (default 60)"
@@ -89,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
                 print(f"speechssl: {error}", file=sys.stderr)
                 continue
             place = clip.name if table else f"{args.out / name}.npy"
+            if not table and is_renamed(name, clip.name):
+                place = f"{place} ({clip.name})"
             print(
                 f"{place}: {num_frames} frames of {width}" + (", their mean" if args.pool else "")
             )

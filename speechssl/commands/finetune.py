@@ -14,7 +14,7 @@ from speechssl.commands.training import (
     print_verdict,
 )
 
-SUMMARY = "CTC fine-tuning on transcribed speech. Settings as for pretrain."
+SUMMARY = "CTC fine-tuning of a pretrained model on transcribed speech."
 EXAMPLE = (
     "speechssl finetune --init runs/pretrain --train data/train.jsonl --valid data/dev.jsonl "
     "--out runs/finetune --label-minutes 60 --budget-minutes 20"
@@ -22,14 +22,23 @@ EXAMPLE = (
 
 
 def arguments(parser: Parser) -> None:
-    parser.add_argument("--init", metavar="MODEL|scratch", required=True)
+    parser.add_argument(
+        "--init",
+        metavar="MODEL|scratch",
+        required=True,
+        help="model to start from, or scratch: fresh weights",
+    )
     add_training_options(parser)
-    parser.add_argument("--tokenizer", help="char or spm:SIZE, learned from the training text")
+    parser.add_argument(
+        "--tokenizer",
+        metavar="char|spm:SIZE",
+        help="characters (default), or pieces of words, learned from the transcripts of --train",
+    )
     parser.add_argument(
         "--label-minutes",
         type=float,
         metavar="N",
-        help="use only N minutes of transcripts, by seed",
+        help="use only N minutes of --train, drawn by --seed",
     )
     parser.list_settings(default_config("finetune"))
 

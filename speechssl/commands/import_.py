@@ -6,7 +6,7 @@ from pathlib import Path
 from speechssl.commands.exits import EXIT_DONE
 from speechssl.commands.options import add_no_verify, folder
 
-SUMMARY = "Make a model folder of somebody else's model, proved to compute the same."
+SUMMARY = "Convert a model of another toolkit to a model folder, and compare the outputs of both."
 EXAMPLE = "speechssl import facebook/wav2vec2-base-960h --out models/base-960h"
 
 
@@ -16,13 +16,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         help="a folder of transformers, a hub id, a fairseq .pt, or torchaudio:WAV2VEC2_BASE",
     )
-    parser.add_argument("--out", type=folder, required=True, metavar="MODEL")
-    parser.add_argument("--language", help="of an MMS model, e.g. wol")
-    parser.add_argument("--revision", help="of the hub: a branch, tag or commit")
-    parser.add_argument("--cache-dir", type=Path, help="of the hub (default: HF_HOME)")
-    parser.add_argument("--offline", action="store_true", help="only what the hub's cache holds")
+    parser.add_argument(
+        "--out", type=folder, required=True, metavar="MODEL", help="folder for the model"
+    )
+    parser.add_argument("--language", metavar="ISO639", help="of an MMS model, e.g. wol")
+    parser.add_argument("--revision", metavar="NAME", help="of the hub: a branch, tag or commit")
+    parser.add_argument(
+        "--cache-dir", type=Path, metavar="DIR", help="of the hub (default: HF_HOME)"
+    )
+    parser.add_argument(
+        "--offline", action="store_true", help="use only what the hub's cache holds"
+    )
     parser.add_argument("--token", help="for the hub (default: HF_TOKEN)")
-    parser.add_argument("--dictionary", type=Path, help="of a fairseq CTC model: dict.ltr.txt")
+    parser.add_argument(
+        "--dictionary", type=Path, metavar="FILE", help="of a fairseq CTC model: dict.ltr.txt"
+    )
     parser.add_argument(
         "--trust-pickle",
         action="store_true",

@@ -23,21 +23,30 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--unit",
         choices=("char", "word"),
         default="char",
-        help="what is counted: char (default), for up to some hours of transcripts, or word",
+        help="n-grams of characters (default), better for a few hours of transcripts, or words",
     )
     parser.add_argument(
-        "--order", type=int, metavar="N", help="longest n-gram (default: 6 of char, 3 of word)"
+        "--order", type=int, metavar="N", help="longest n-gram (default: 6 characters, 3 words)"
     )
-    parser.add_argument("--normalize", default="none", metavar="NAME", help="none, lower or basic")
+    parser.add_argument(
+        "--normalize",
+        default="none",
+        metavar="NAME",
+        help="of the text: none (default), lower or basic",
+    )
     parser.add_argument(
         "--label-minutes",
         type=float,
         metavar="N",
-        help="take N minutes of the manifests, those that finetune takes with the same --seed",
+        help="use only N minutes of the manifests, those that finetune uses with the same --seed",
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default %(default)s")
     parser.add_argument(
-        "--out", type=file, required=True, metavar="ARPA", help="with .gz at its end compressed"
+        "--out",
+        type=file,
+        required=True,
+        metavar="ARPA",
+        help="file to write; compressed where its name ends in .gz",
     )
 
 

@@ -6,32 +6,58 @@ from pathlib import Path
 from speechssl.commands.exits import EXIT_DONE
 from speechssl.commands.options import folder
 
-SUMMARY = "Probe recordings, cut long ones, drop and name unusable ones, split, write manifests."
+SUMMARY = (
+    "Make manifests of recordings: look into every file, cut long ones, leave out and name "
+    "unusable ones, split into train, dev and test."
+)
 EXAMPLE = "speechssl prepare recordings --out data"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", type=Path, help="folder, table, Kaldi or fairseq data")
-    parser.add_argument("--out", type=folder, required=True, help="folder for the manifests")
     parser.add_argument(
-        "--layout", choices=("auto", "folder", "tsv", "kaldi", "fairseq", "shards"), default="auto"
+        "source", type=Path, metavar="SOURCE", help="a folder, a table, Kaldi or fairseq data"
+    )
+    parser.add_argument(
+        "--out", type=folder, required=True, metavar="DIR", help="folder for the manifests"
+    )
+    parser.add_argument(
+        "--layout",
+        choices=("auto", "folder", "tsv", "kaldi", "fairseq", "shards"),
+        default="auto",
+        help="what SOURCE is; auto looks (default)",
     )
     parser.add_argument(
         "--max-duration-s",
         type=float,
         default=30.0,
-        help="longer recordings without a transcript are cut (default %(default)s)",
+        metavar="S",
+        help="recordings of more seconds without a transcript are cut (default %(default)g)",
     )
     parser.add_argument(
         "--max-labeled-duration-s",
         type=float,
         default=60.0,
-        help="longer ones with a transcript, which cannot be cut, are dropped (default "
-        "%(default)s)",
+        metavar="S",
+        help="those of more seconds with a transcript, which cannot be cut, are left out "
+        "(default %(default)g)",
     )
-    parser.add_argument("--dev-share", type=float, default=0.1, help="default %(default)s")
-    parser.add_argument("--test-share", type=float, default=0.1, help="default %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="of the split (default %(default)s)")
+    parser.add_argument(
+        "--dev-share",
+        type=float,
+        default=0.1,
+        metavar="X",
+        help="part of the speech that becomes dev.jsonl (default %(default)s)",
+    )
+    parser.add_argument(
+        "--test-share",
+        type=float,
+        default=0.1,
+        metavar="X",
+        help="part that becomes test.jsonl (default %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the split (default %(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -15,16 +15,15 @@ from speechssl.commands.training import (
     print_verdict,
 )
 
-SUMMARY = (
-    "Self-supervised pretraining. Any setting of the run's config.json can be given by its "
-    "dotted name, e.g. --optim.lr 1e-4."
-)
+SUMMARY = "Self-supervised pretraining on recordings, which need no transcripts."
 EXAMPLE = "speechssl pretrain --train data/train.jsonl --out runs/pretrain --budget-minutes 60"
 
 
 def arguments(parser: Parser) -> None:
     add_training_options(parser)
-    parser.add_argument("--init", metavar="MODEL", help="go on from this model's weights")
+    parser.add_argument(
+        "--init", metavar="MODEL", help="model whose weights to start from (default: fresh ones)"
+    )
     parser.add_argument(
         "--tasks",
         nargs="+",
@@ -35,7 +34,7 @@ def arguments(parser: Parser) -> None:
     parser.add_argument(
         "--profile",
         action="store_true",
-        help="first say where the time of a step goes, and write a trace to RUN/profile",
+        help="first measure where the time of a step goes, and write a trace to RUN/profile",
     )
     parser.list_settings(default_config("pretrain"))
 

@@ -22,24 +22,34 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--task",
         choices=("digit", "speaker", "character"),
         required=True,
-        help="digit: which word, from text; speaker: who, of speakers that are in both manifests; "
+        help="digit: which word is said; speaker: who speaks, of those in both manifests; "
         "character: CER of a linear CTC layer",
     )
-    parser.add_argument("--train", type=Path, nargs="+", required=True, metavar="MANIFEST")
-    parser.add_argument("--test", type=Path, nargs="+", required=True, metavar="MANIFEST")
-    parser.add_argument("--out", type=folder, required=True, metavar="DIR")
     parser.add_argument(
-        "--label-minutes", type=float, metavar="N", help="learn from N minutes of transcripts"
+        "--train", type=Path, nargs="+", required=True, metavar="MANIFEST", help="for the probes"
     )
     parser.add_argument(
-        "--steps", type=int, default=500, help="updates of a character probe (default %(default)s)"
+        "--test", type=Path, nargs="+", required=True, metavar="MANIFEST", help="for their scores"
+    )
+    parser.add_argument(
+        "--out", type=folder, required=True, metavar="DIR", help="folder for the results"
+    )
+    parser.add_argument(
+        "--label-minutes", type=float, metavar="N", help="use only N minutes of --train"
+    )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=500,
+        metavar="N",
+        help="updates of a character probe (default %(default)s)",
     )
     parser.add_argument(
         "--untrained",
         action="store_true",
-        help="beside each model one of its form with fresh weights",
+        help="also probe each model with fresh weights",
     )
-    parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default %(default)s")
 
 
 def run(args: argparse.Namespace) -> int:

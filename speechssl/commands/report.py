@@ -11,9 +11,12 @@ EXAMPLE = "speechssl report runs/pretrain runs/finetune --out report.html"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
     parser.add_argument(
-        "--out", type=file, metavar="FILE", help="default: report.html in the first run"
+        "--out",
+        type=file,
+        metavar="FILE",
+        help="page to write (default: report.html in the first run)",
     )
 
 

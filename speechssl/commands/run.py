@@ -10,17 +10,30 @@ EXAMPLE = "speechssl run recordings --transcripts texts.tsv --out result --budge
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, help="recordings, in any sub-folders")
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="recordings, in any sub-folders"
+    )
     parser.add_argument(
         "--transcripts",
         type=Path,
         required=True,
+        metavar="TABLE",
         help="TSV or CSV whose header names path and text",
     )
     parser.add_argument(
-        "--out", type=folder, required=True, help="folder for everything that is made"
+        "--out",
+        type=folder,
+        required=True,
+        metavar="DIR",
+        help="folder for everything that is made",
     )
-    parser.add_argument("--budget-minutes", type=float, default=60.0, help="default %(default)s")
+    parser.add_argument(
+        "--budget-minutes",
+        type=float,
+        default=60.0,
+        metavar="M",
+        help="wall time of the whole job, in minutes (default %(default)g)",
+    )
     parser.add_argument(
         "--size", choices=SIZES, default="tiny", help="model size (default %(default)s)"
     )

@@ -12,34 +12,52 @@ if TYPE_CHECKING:
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--train", type=Path, nargs="+", required=True, metavar="MANIFEST")
-    parser.add_argument("--valid", type=Path, metavar="MANIFEST")
+    parser.add_argument(
+        "--train",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="MANIFEST",
+        help="what is trained on",
+    )
+    parser.add_argument(
+        "--valid", type=Path, metavar="MANIFEST", help="what the best model is chosen on"
+    )
     parser.add_argument(
         "--out", type=folder, required=True, metavar="RUN", help="folder of the run"
     )
-    parser.add_argument("--size", choices=SIZES, help="default: that of --init, else tiny")
+    parser.add_argument(
+        "--size", choices=SIZES, help="of the model (default: that of --init, else tiny)"
+    )
     parser.add_argument(
         "--recipe",
         metavar="NAME",
-        help="a recipe of recipes/NAME, a .py file, or the config.json of a run; its function "
-        "named as the size is used, or NAME:FUNCTION",
+        help="settings to begin with: a folder of recipes/, a .py file (NAME:FUNCTION, or the "
+        "function named as the size), or the config.json of a run",
     )
     parser.add_argument(
-        "--budget-minutes", type=float, help="wall time; the schedule ends inside it"
+        "--budget-minutes",
+        type=float,
+        metavar="M",
+        help="wall time in minutes; the schedule of the learning rate ends inside it",
     )
-    parser.add_argument("--max-steps", type=int, help="updates")
-    parser.add_argument("--checkpoint-every", type=int, metavar="N", help="updates")
-    parser.add_argument("--seed", type=int)
+    parser.add_argument(
+        "--max-steps", type=int, metavar="N", help="updates of the weights, at most"
+    )
+    parser.add_argument(
+        "--checkpoint-every", type=int, metavar="N", help="updates between two saved states"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="of everything random (default 0)")
     parser.add_argument(
         "--parallel",
         choices=("ddp", "fsdp"),
-        help="what each of several processes holds: a whole model (default) or a part of it",
+        help="what each of several processes holds: all of the model (ddp, default) or a part",
     )
     parser.add_argument(
         "--resume",
         choices=("auto", "never"),
         default="auto",
-        help="auto goes on with a run that lies in RUN (default); never begins anew",
+        help="auto goes on with the run in RUN, if there is one (default); never begins a new one",
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechssl.commands.decoding import add_decoding, decoder_of
 from speechssl.commands.exits import exit_code_of
-from speechssl.commands.options import FORMATS, MODEL, add_precision, folder
+from speechssl.commands.options import FORMATS, MODEL, add_precision, folder, is_renamed
 
 if TYPE_CHECKING:
     from speechssl.inference.recordings import Clip
@@ -20,9 +20,14 @@ EXAMPLE = "speechssl transcribe runs/finetune interview.mp3 --format srt --out s
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL)
     parser.add_argument("audio", nargs="+", metavar="AUDIO|DIR|-", help="recordings")
-    parser.add_argument("--format", choices=FORMATS, default="txt", help="default %(default)s")
     parser.add_argument(
-        "--out", type=folder, metavar="DIR", help="one file per recording; else to stdout"
+        "--format", choices=FORMATS, default="txt", help="of the output (default %(default)s)"
+    )
+    parser.add_argument(
+        "--out",
+        type=folder,
+        metavar="DIR",
+        help="folder for a file for each recording (default: all to standard output)",
     )
     parser.add_argument(
         "--batch-s", type=float, default=60.0, metavar="S", help="seconds in a batch (default 60)"
@@ -69,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
         if target is not None:
             with writing(target) as file:
                 file.write(text)
+            if is_renamed(target.stem, result.audio):
+                print(f"{target}: {result.audio}")
             continue
         if args.format == "txt" and len(clips) > 1:
             text = f"{result.audio}\t{text}"
