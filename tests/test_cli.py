@@ -223,12 +223,12 @@ def test_several_recordings_on_stdout(tiny_models, record, capsys, fails):
     assert "2 recordings cannot be in one srt: give --out DIR" in line
 
 
-def test_narrow_recordings_are_told(tiny_models, tmp_path, capsys):
+def test_narrow_recordings_are_reported(tiny_models, tmp_path, capsys):
     noise = np.random.default_rng(0).standard_normal(8000).astype(np.float32)
-    for rate, told in ((8000, True), (16000, False)):
+    for rate, shown in ((8000, True), (16000, False)):
         audio.write(tmp_path / "a.wav", 0.1 * noise, rate)
         assert run("transcribe", tiny_models["ctc"], tmp_path / "a.wav") == 0
-        assert ("1 of 1 recordings (the first: " in capsys.readouterr().err) == told
+        assert ("1 of 1 recordings (the first: " in capsys.readouterr().err) == shown
     silence = np.zeros(17 * 8000, np.float32)
     audio.write(tmp_path / "a.wav", np.concatenate([silence, 0.1 * noise]), 8000)
     assert run("transcribe", tiny_models["ctc"], tmp_path / "a.wav", "--format", "json") == 0
@@ -648,12 +648,12 @@ def test_doctor_describes_the_machine(capsys, monkeypatch):
     monkeypatch.setattr(doctor.importlib, "import_module", broken)
     monkeypatch.setattr(doctor, "_version", lambda name: None if name == "tensorboard" else "1.0")
     assert run("doctor") == 0
-    told = capsys.readouterr().out
-    assert f"speechssl {__version__}" in told
-    assert "torchaudio          1.0, does not load: libcudart.so.13" in told
-    assert "missing tensorboard: pip install 'speechssl[tensorboard]'" in told
+    shown = capsys.readouterr().out
+    assert f"speechssl {__version__}" in shown
+    assert "torchaudio          1.0, does not load: libcudart.so.13" in shown
+    assert "missing tensorboard: pip install 'speechssl[tensorboard]'" in shown
     for name in ("device", "threads", "memory", "disk"):
-        assert f"\n  {name} " in told
+        assert f"\n  {name} " in shown
 
 
 def test_doctor_reads_a_run(tmp_path, capsys, fails):
@@ -661,6 +661,6 @@ def test_doctor_reads_a_run(tmp_path, capsys, fails):
     lines.append({"step": 9, "time_s": 9.0, "faults/not_finite": 1.0})
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(m) + "\n" for m in lines))
     assert run("doctor", tmp_path) == 0
-    told = capsys.readouterr().out
-    assert told.startswith(f"{tmp_path}: diverging\n  At update 9 ")
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"{tmp_path}: diverging\n  At update 9 ")
     assert "gone" in fails(2, "doctor", tmp_path / "gone")

@@ -44,5 +44,10 @@ def decoder_of(checkpoint: "Checkpoint", args: argparse.Namespace) -> "Decoder":
 
 def describe_decoding(args: argparse.Namespace) -> str:
     """How the options of :func:`add_decoding` have it, in words."""
-    told = [("beam", args.beam), ("lm", args.lm), ("weight", args.lm_weight), ("bonus", args.bonus)]
-    return ", ".join(f"{name} {value}" for name, value in told if value is not None) or "greedy"
+    given = [
+        ("beam", args.beam),
+        ("lm", args.lm),
+        ("weight", args.lm_weight),
+        ("bonus", args.bonus),
+    ]
+    return ", ".join(f"{name} {value}" for name, value in given if value is not None) or "greedy"

@@ -19,6 +19,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from speechssl.doctor import describe_machine, describe_run
 
-    told = [describe_run(run) for run in args.runs] or [describe_machine()]
-    print("\n\n".join(told))
+    texts = [describe_run(run) for run in args.runs] or [describe_machine()]
+    print("\n\n".join(texts))
     return EXIT_DONE

@@ -12,7 +12,7 @@ FORMATS = ("txt", "json", "srt", "vtt", "tsv")
 def folder(text: str) -> Path:
     """For ``type=`` of an option that names a folder to write into: there is no file in its place.
 
-    Raises ArgumentTypeError, which argparse tells with the option's name.
+    Raises ArgumentTypeError, which argparse reports with the option's name.
     """
     path = Path(text)
     place = next(each for each in (path, *path.absolute().parents) if each.exists())

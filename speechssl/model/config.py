@@ -334,7 +334,7 @@ def nearest_size(config: ModelConfig) -> str:
 
 
 def to_dict(config: ModelConfig) -> dict[str, Any]:
-    """Plain JSON types; the encoder's class is told by its ``kind``."""
+    """Plain JSON types; the encoder's class is named by its ``kind``."""
     return cast(dict[str, Any], to_json(config))
 
 

@@ -50,7 +50,7 @@ def test_every_command_is_here():
 
 
 @pytest.mark.parametrize("command", FOLDERS)
-def test_a_file_in_a_folders_place_is_told_before_any_work(command, tmp_path, capsys):
+def test_a_file_in_a_folders_place_is_reported_before_any_work(command, tmp_path, capsys):
     place = tmp_path / "taken.wav"
     place.write_bytes(b"mine")
     for out in (place, place / "below" / "it"):
@@ -60,7 +60,7 @@ def test_a_file_in_a_folders_place_is_told_before_any_work(command, tmp_path, ca
 
 
 @pytest.mark.parametrize("command", FILES)
-def test_a_folder_in_a_files_place_is_told_before_any_work(command, tmp_path, capsys):
+def test_a_folder_in_a_files_place_is_reported_before_any_work(command, tmp_path, capsys):
     place = tmp_path / "taken"
     place.touch()
     said = refused(capsys, command, *FILES[command], "--out", tmp_path)
@@ -99,7 +99,7 @@ def test_places_that_are_free(tmp_path):
         (("lm", "t", "--out", "x", "--ordr", "3"), "Perhaps --order?"),
     ],
 )
-def test_a_misspelt_name_is_told_with_the_one_that_was_meant(
+def test_a_misspelt_name_is_reported_with_the_one_that_was_meant(
     arguments, meant, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -122,7 +122,7 @@ def test_pairs_of_settings():
     assert pairs([]) == []
 
 
-def test_a_missing_optional_package_is_told_with_its_extra():
+def test_a_missing_optional_package_is_reported_with_its_extra():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = dict(project["optional-dependencies"])
     del extras["dev"]

@@ -162,7 +162,7 @@ def misspelt(data, path=()):
 
 
 @pytest.mark.parametrize("run", ["pretrain", "finetune"])
-def test_a_misspelt_key_of_a_json_file_is_told_with_the_nearest(run, tmp_path):
+def test_a_misspelt_key_of_a_json_file_is_reported_with_the_nearest(run, tmp_path):
     kind = type(CONFIGS[run])
     wrong = list(misspelt(to_json(CONFIGS[run])))
     assert len(wrong) > 8
@@ -191,7 +191,7 @@ def test_a_misspelt_key_of_a_json_file_is_told_with_the_nearest(run, tmp_path):
         (("finetune", *FINETUNE, "--masks_share", "1"), "--mask-"),
     ],
 )
-def test_a_misspelt_option_is_told_with_the_nearest(arguments, nearest, capsys):
+def test_a_misspelt_option_is_reported_with_the_nearest(arguments, nearest, capsys):
     try:
         code = main([str(a) for a in arguments])
     except SystemExit as stop:
