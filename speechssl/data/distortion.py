@@ -19,199 +19,160 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import scipy.fft
 
 from speechssl import audio
-from speechssl.fields import check_fields
+from speechssl.config.bounds import AtLeast, Between, Interval, NotEmpty, check_fields
 
-NOISE_KINDS = ("white", "pink", "brown", "babble", "hum")
+NoiseKind = Literal["white", "pink", "brown", "babble", "hum"]
+NOISE_KINDS: tuple[NoiseKind, ...] = ("white", "pink", "brown", "babble", "hum")
 
-Range = tuple[float, float]
-
-
-def _check_p(config: object, name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{type(config).__name__}.{name} is {value}; a probability is 0 to 1")
-
-
-def _check_range(config: object, name: str, value: Range, low: float, high: float) -> None:
-    where = f"{type(config).__name__}.{name}"
-    if len(value) != 2 or not low <= value[0] <= value[1] <= high:
-        raise ValueError(f"{where} is {value}; give (lowest, highest) within {low:g} to {high:g}")
+P = Annotated[float, Between(0, 1)]
+"""A probability: 1 is always."""
+Decibels = Annotated[tuple[float, float], Interval(-60, 100)]
+Hertz = Annotated[tuple[float, float], Interval(10, 96_000)]
 
 
 @dataclass(frozen=True)
 class OverlapConfig:
     """Another speaker over a part of the utterance (WavLM, arXiv:2110.13900, utterance mixing)."""
 
-    p: float = 0.0
+    p: P = 0.0
     """Probability; nothing happens without a pool that has speech."""
-    snr_db: Range = (-5.0, 5.0)
+    snr_db: Decibels = (-5.0, 5.0)
     """This utterance over the other, both measured whole; WavLM draws from (-5, 5) dB."""
-    max_share: float = 0.5
+    max_share: Annotated[float, Between(0, 0.5, "(]")] = 0.5
     """The longest part that is covered. Above one half the model cannot tell who is the speaker."""
 
     def __post_init__(self) -> None:
-        check_fields(self, type(self).__name__)
-        _check_p(self, "p", self.p)
-        _check_range(self, "snr_db", self.snr_db, -60, 100)
-        if not 0 < self.max_share <= 0.5:
-            raise ValueError(f"OverlapConfig.max_share is {self.max_share}; give 0 to 0.5")
+        check_fields(self, "distortion.overlap")
 
 
 @dataclass(frozen=True)
 class ReverbConfig:
     """A room: convolution with an impulse response, from the pool's folder or generated."""
 
-    p: float = 0.0
+    p: P = 0.0
     """Probability."""
-    rt60_s: Range = (0.1, 0.7)
+    rt60_s: Annotated[tuple[float, float], Interval(0.01, 5)] = (0.1, 0.7)
     """Generated rooms: seconds until the sound has fallen by 60 dB. Above 1 s is a church."""
-    direct_db: Range = (-6.0, 12.0)
+    direct_db: Annotated[tuple[float, float], Interval(-40, 60)] = (-6.0, 12.0)
     """Generated rooms: energy of the direct path over that of all reflections."""
-    files_p: float = 0.5
+    files_p: P = 0.5
     """Share of rooms taken from the pool's folder where it has any."""
 
     def __post_init__(self) -> None:
-        check_fields(self, type(self).__name__)
-        _check_p(self, "p", self.p)
-        _check_range(self, "rt60_s", self.rt60_s, 0.01, 5)
-        _check_range(self, "direct_db", self.direct_db, -40, 60)
-        _check_p(self, "files_p", self.files_p)
+        check_fields(self, "distortion.reverb")
 
 
 @dataclass(frozen=True)
 class NoiseConfig:
     """Additive noise over the whole utterance, from the pool's folder or generated."""
 
-    p: float = 0.0
+    p: P = 0.0
     """Probability."""
-    snr_db: Range = (0.0, 20.0)
+    snr_db: Decibels = (0.0, 20.0)
     """Power of the utterance over that of the noise. PASE+ draws from 0, 5, 10 dB."""
-    kinds: tuple[str, ...] = NOISE_KINDS
+    kinds: Annotated[tuple[NoiseKind, ...], NotEmpty()] = NOISE_KINDS
     """Generated noises, one is drawn: white, pink, brown, babble (speech-shaped, with the rhythm of
     syllables), hum (mains and its harmonics)."""
-    files_p: float = 0.7
+    files_p: P = 0.7
     """Share of noises taken from the pool's folder where it has any."""
 
     def __post_init__(self) -> None:
-        check_fields(self, type(self).__name__)
-        _check_p(self, "p", self.p)
-        _check_range(self, "snr_db", self.snr_db, -60, 100)
-        _check_p(self, "files_p", self.files_p)
-        if not self.kinds or not set(self.kinds) <= set(NOISE_KINDS):
-            raise ValueError(
-                f"NoiseConfig.kinds is {self.kinds}; name at least one of {', '.join(NOISE_KINDS)}"
-            )
+        check_fields(self, "distortion.noise")
 
 
 @dataclass(frozen=True)
 class GainConfig:
     """Loudness of the whole utterance."""
 
-    p: float = 0.0
+    p: P = 0.0
     """Probability."""
-    gain_db: Range = (-12.0, 6.0)
+    gain_db: Annotated[tuple[float, float], Interval(-80, 40)] = (-12.0, 6.0)
     """Positive gains may leave [-1, 1]; nothing is clipped here."""
 
     def __post_init__(self) -> None:
-        check_fields(self, type(self).__name__)
-        _check_p(self, "p", self.p)
-        _check_range(self, "gain_db", self.gain_db, -80, 40)
+        check_fields(self, "distortion.gain")
 
 
 @dataclass(frozen=True)
 class ClipConfig:
     """An overdriven microphone."""
 
-    p: float = 0.0
+    p: P = 0.0
     """Probability."""
-    level: Range = (0.1, 0.5)
+    level: Annotated[tuple[float, float], Interval(0.001, 1)] = (0.1, 0.5)
     """What is left of the highest peak; PASE+ draws from 0.1, 0.3, 0.5."""
 
     def __post_init__(self) -> None:
-        check_fields(self, type(self).__name__)
-        _check_p(self, "p", self.p)
-        _check_range(self, "level", self.level, 0.001, 1)
+        check_fields(self, "distortion.clip")
 
 
 @dataclass(frozen=True)
 class BandLimitConfig:
     """A channel that loses a part of the spectrum: low-pass, high-pass or band-stop."""
 
-    p: float = 0.0
+    p: P = 0.0
     """Probability."""
-    low_pass_hz: Range = (2000.0, 6000.0)
+    low_pass_hz: Hertz = (2000.0, 6000.0)
     """Cut-off of the low-pass; consonants are lost below 3 kHz."""
-    high_pass_hz: Range = (100.0, 600.0)
+    high_pass_hz: Hertz = (100.0, 600.0)
     """Cut-off of the high-pass."""
-    stop_hz: Range = (300.0, 6000.0)
+    stop_hz: Hertz = (300.0, 6000.0)
     """Where the centre of the band-stop may lie."""
-    stop_octaves: Range = (0.3, 1.0)
+    stop_octaves: Annotated[tuple[float, float], Interval(0.05, 4)] = (0.3, 1.0)
     """Width of the band-stop."""
 
     def __post_init__(self) -> None:
-        check_fields(self, type(self).__name__)
-        _check_p(self, "p", self.p)
-        for name in ("low_pass_hz", "high_pass_hz", "stop_hz"):
-            _check_range(self, name, getattr(self, name), 10, 96_000)
-        _check_range(self, "stop_octaves", self.stop_octaves, 0.05, 4)
+        check_fields(self, "distortion.band_limit")
 
 
 @dataclass(frozen=True)
 class ResampleConfig:
     """Down to a lower sampling rate and up again."""
 
-    p: float = 0.0
+    p: P = 0.0
     """Probability."""
-    rates: tuple[int, ...] = (8000,)
+    rates: Annotated[tuple[Annotated[int, AtLeast(1000)], ...], NotEmpty()] = (8000,)
     """Hertz, one is drawn; those not below the wave's own rate do nothing. PASE+ has 8000."""
-    alias_p: float = 0.3
+    alias_p: P = 0.3
     """Share that is done without a filter, as cheap devices do: higher tones fold down."""
 
     def __post_init__(self) -> None:
-        check_fields(self, type(self).__name__)
-        _check_p(self, "p", self.p)
-        _check_p(self, "alias_p", self.alias_p)
-        if not self.rates or min(self.rates) < 1000:
-            raise ValueError(f"ResampleConfig.rates is {self.rates}; give rates of 1000 Hz or more")
+        check_fields(self, "distortion.resample")
 
 
 @dataclass(frozen=True)
 class CodecConfig:
     """Coarse companding quantisation, the sound of a telephone line (mu-law, ITU-T G.711)."""
 
-    p: float = 0.0
+    p: P = 0.0
     """Probability."""
-    bits: tuple[int, int] = (4, 8)
+    bits: Annotated[tuple[int, int], Interval(2, 16)] = (4, 8)
     """Bits a sample, (fewest, most). 8 is hardly heard, 4 is harsh."""
 
     def __post_init__(self) -> None:
-        check_fields(self, type(self).__name__)
-        _check_p(self, "p", self.p)
-        _check_range(self, "bits", self.bits, 2, 16)
+        check_fields(self, "distortion.codec")
 
 
 @dataclass(frozen=True)
 class DropConfig:
     """Lost packets: chunks of zeros."""
 
-    p: float = 0.0
+    p: P = 0.0
     """Probability."""
-    share: Range = (0.02, 0.1)
+    share: Annotated[tuple[float, float], Interval(0, 0.9)] = (0.02, 0.1)
     """Part of the utterance that is lost, all chunks together."""
-    chunk_s: Range = (0.02, 0.1)
+    chunk_s: Annotated[tuple[float, float], Interval(0.001, 10)] = (0.02, 0.1)
     """Length of a chunk; PASE+ draws from 25 and 50 ms around 50 and 100 ms. Chunks well above
     0.1 s take whole phones, which CTC is then asked to guess."""
 
     def __post_init__(self) -> None:
-        check_fields(self, type(self).__name__)
-        _check_p(self, "p", self.p)
-        _check_range(self, "share", self.share, 0, 0.9)
-        _check_range(self, "chunk_s", self.chunk_s, 0.001, 10)
+        check_fields(self, "distortion.drop")
 
 
 @dataclass(frozen=True)
@@ -414,10 +375,10 @@ class _Draw:
     generator: np.random.Generator
     pool: DistortionPool
 
-    def uniform(self, limits: Range) -> float:
+    def uniform(self, limits: tuple[float, float]) -> float:
         return float(self.generator.uniform(*limits))
 
-    def log_uniform(self, limits: Range) -> float:
+    def log_uniform(self, limits: tuple[float, float]) -> float:
         return math.exp(self.uniform((math.log(limits[0]), math.log(limits[1]))))
 
     def below(self, stop: int) -> int:
