@@ -6,8 +6,7 @@ file as it was and nothing beside it.
 
 import os
 import re
-import secrets
-import shutil
+from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +28,9 @@ def replacing(path: Path) -> Iterator[Path]:
     if stream or not os.access(path.resolve().parent, os.W_OK | os.X_OK):
         yield path
         return
+    import secrets  # slow to import, for whoever writes nothing
+    import shutil
+
     path = path.resolve()
     # The name is cut, for that of a file has 255 bytes at most.
     part = path.with_name(f".{path.name[:32]}.{secrets.token_hex(4)}.part")
@@ -54,3 +56,25 @@ def writing(path: Path) -> Iterator[IO[str]]:
         part.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
     ):
         yield file
+
+
+def output_folder(text: str) -> Path:
+    """For ``type=`` of an option that names a folder to write into: there is no file in its place.
+
+    Raises ArgumentTypeError, which argparse reports with the option's name.
+    """
+    path = Path(text)
+    place = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if not place.is_dir():
+        raise ArgumentTypeError(f"{place} is a file: give a folder, which is made if needed")
+    return path
+
+
+def output_file(text: str) -> Path:
+    """The same of a file to write: there is no folder of its name, and no file in its folder's
+    place."""
+    path = Path(text)
+    if path.is_dir():
+        raise ArgumentTypeError(f"{path} is a folder: give the name of a file")
+    output_folder(str(path.absolute().parent))
+    return path

@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import Path
 
 from speechssl.commands.exits import exit_code_of
-from speechssl.commands.options import MODEL, add_precision, file
+from speechssl.commands.options import MODEL, add_precision
+from speechssl.files import output_file
 
 SUMMARY = "Transcripts that look wrong, the most suspicious first."
 EXAMPLE = "speechssl check runs/finetune data/train.jsonl --out suspicious.tsv"
@@ -18,7 +19,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "manifests", type=Path, nargs="+", metavar="MANIFEST", help="transcribed speech"
     )
     parser.add_argument(
-        "--out", type=file, metavar="FILE", help="all transcripts in this order, as .tsv or .jsonl"
+        "--out",
+        type=output_file,
+        metavar="FILE",
+        help="all transcripts in this order, as .tsv or .jsonl",
     )
     parser.add_argument(
         "--top", type=int, default=10, metavar="N", help="how many to show (default 10)"

@@ -2,7 +2,7 @@
 
 import argparse
 
-from speechssl.commands.options import folder
+from speechssl.files import output_folder
 
 SUMMARY = "The whole job on synthetic speech, no download: pretrain, fine-tune, compare."
 EXAMPLE = "speechssl demo --out demo --minutes 9"
@@ -11,7 +11,7 @@ EXAMPLE = "speechssl demo --out demo --minutes 9"
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
-        type=folder,
+        type=output_folder,
         default="speechssl-demo",
         metavar="DIR",
         help="folder for everything that is made (default %(default)s)",

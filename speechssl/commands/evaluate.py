@@ -7,7 +7,8 @@ from pathlib import Path
 
 from speechssl.commands.decoding import add_decoding, decoder_of, describe_decoding
 from speechssl.commands.exits import EXIT_DONE
-from speechssl.commands.options import MODEL, add_precision, file
+from speechssl.commands.options import MODEL, add_precision
+from speechssl.files import output_file
 
 SUMMARY = "WER and CER with 95 % intervals, raw and normalised, and the worst utterances."
 EXAMPLE = "speechssl evaluate runs/finetune data/test.jsonl --out scores.json"
@@ -25,7 +26,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="of both texts before they are compared: none, lower or basic (default %(default)s)",
     )
     parser.add_argument(
-        "--out", type=file, metavar="FILE.json", help="the normalised scores and every utterance"
+        "--out",
+        type=output_file,
+        metavar="FILE.json",
+        help="the normalised scores and every utterance",
     )
     parser.add_argument(
         "--worst", type=int, default=5, metavar="N", help="utterances to show (default %(default)s)"

@@ -3,7 +3,8 @@
 import argparse
 
 from speechssl.commands.exits import EXIT_DONE
-from speechssl.commands.options import MODEL, add_no_verify, folder
+from speechssl.commands.options import MODEL, add_no_verify
+from speechssl.files import output_folder
 
 SUMMARY = "Convert a model for another toolkit, and compare the outputs of both."
 EXAMPLE = "speechssl export runs/finetune --format onnx --out onnx-model"
@@ -18,7 +19,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="onnx for every model; hf (transformers) and fairseq for tiny-conv, base and large",
     )
     parser.add_argument(
-        "--out", type=folder, required=True, metavar="DIR", help="folder for the export"
+        "--out", type=output_folder, required=True, metavar="DIR", help="folder for the export"
     )
     parser.add_argument("--int8", action="store_true", help="8-bit weights, for onnx")
     parser.add_argument("--license", metavar="SPDX", help="for the model card, e.g. CC-BY-4.0")

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from speechssl.commands.exits import exit_code_of
-from speechssl.commands.options import MODEL, add_precision, file, folder, is_renamed
+from speechssl.commands.options import MODEL, add_precision, is_renamed
+from speechssl.files import output_file, output_folder
 
 SUMMARY = (
     "Representations of recordings: NAME.npy, (T, D) float32, and NAME.times.npy, in seconds, for "
@@ -98,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _place(text: str) -> Path:
-    return file(text) if text.endswith(".parquet") else folder(text)
+    return output_file(text) if text.endswith(".parquet") else output_folder(text)
 
 
 def _layer_weights(given: str | None) -> "Sequence[float] | Literal['mean'] | None":

@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 from speechssl.commands.exits import EXIT_DONE
-from speechssl.commands.options import add_no_verify, folder
+from speechssl.commands.options import add_no_verify
+from speechssl.files import output_folder
 
 SUMMARY = "Convert a model of another toolkit to a model folder, and compare the outputs of both."
 EXAMPLE = "speechssl import facebook/wav2vec2-base-960h --out models/base-960h"
@@ -17,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="a folder of transformers, a hub id, a fairseq .pt, or torchaudio:WAV2VEC2_BASE",
     )
     parser.add_argument(
-        "--out", type=folder, required=True, metavar="MODEL", help="folder for the model"
+        "--out", type=output_folder, required=True, metavar="MODEL", help="folder for the model"
     )
     parser.add_argument("--language", metavar="ISO639", help="of an MMS model, e.g. wol")
     parser.add_argument("--revision", metavar="NAME", help="of the hub: a branch, tag or commit")

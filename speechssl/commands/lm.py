@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from speechssl.commands.exits import EXIT_DONE
-from speechssl.commands.options import file
+from speechssl.files import output_file
 
 SUMMARY = "An n-gram language model of text (interpolated Kneser-Ney), as an ARPA file."
 EXAMPLE = "speechssl lm data/train.jsonl --order 6 --out lm.arpa"
@@ -43,7 +43,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default %(default)s")
     parser.add_argument(
         "--out",
-        type=file,
+        type=output_file,
         required=True,
         metavar="ARPA",
         help="file to write; compressed where its name ends in .gz",

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from speechssl.commands.exits import EXIT_DONE
-from speechssl.commands.options import folder
+from speechssl.files import output_folder
 
 SUMMARY = (
     "Make manifests of recordings: look into every file, cut long ones, leave out and name "
@@ -18,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "source", type=Path, metavar="SOURCE", help="a folder, a table, Kaldi or fairseq data"
     )
     parser.add_argument(
-        "--out", type=folder, required=True, metavar="DIR", help="folder for the manifests"
+        "--out", type=output_folder, required=True, metavar="DIR", help="folder for the manifests"
     )
     parser.add_argument(
         "--layout",

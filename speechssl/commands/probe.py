@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 from speechssl.commands.exits import EXIT_DONE
-from speechssl.commands.options import MODEL, folder
+from speechssl.commands.options import MODEL
+from speechssl.files import output_folder
 
 SUMMARY = (
     "What each layer of frozen models knows: linear probes side by side with log-mel, as a "
@@ -32,7 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--test", type=Path, nargs="+", required=True, metavar="MANIFEST", help="for their scores"
     )
     parser.add_argument(
-        "--out", type=folder, required=True, metavar="DIR", help="folder for the results"
+        "--out", type=output_folder, required=True, metavar="DIR", help="folder for the results"
     )
     parser.add_argument(
         "--label-minutes", type=float, metavar="N", help="use only N minutes of --train"

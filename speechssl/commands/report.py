@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from speechssl.commands.exits import EXIT_DONE
-from speechssl.commands.options import file
+from speechssl.files import output_file
 
 SUMMARY = "One static HTML page that shows one or several runs: curves, sound, codes, errors."
 EXAMPLE = "speechssl report runs/pretrain runs/finetune --out report.html"
@@ -14,7 +14,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
     parser.add_argument(
         "--out",
-        type=file,
+        type=output_file,
         metavar="FILE",
         help="page to write (default: report.html in the first run)",
     )

@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from speechssl.commands.options import SIZES, folder
+from speechssl.commands.options import SIZES
+from speechssl.files import output_folder
 
 SUMMARY = "The whole job on a folder of recordings, a few of them transcribed in a table."
 EXAMPLE = "speechssl run recordings --transcripts texts.tsv --out result --budget-minutes 120"
@@ -22,7 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--out",
-        type=folder,
+        type=output_folder,
         required=True,
         metavar="DIR",
         help="folder for everything that is made",

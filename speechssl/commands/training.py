@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speechssl.commands.options import SIZES, folder
+from speechssl.commands.options import SIZES
+from speechssl.files import output_folder
 
 if TYPE_CHECKING:
     from speechssl.model.config import ModelConfig
@@ -24,7 +25,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         "--valid", type=Path, metavar="MANIFEST", help="what the best model is chosen on"
     )
     parser.add_argument(
-        "--out", type=folder, required=True, metavar="RUN", help="folder of the run"
+        "--out", type=output_folder, required=True, metavar="RUN", help="folder of the run"
     )
     parser.add_argument(
         "--size", choices=SIZES, help="of the model (default: that of --init, else tiny)"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from speechssl.commands.decoding import add_decoding, decoder_of
 from speechssl.commands.exits import exit_code_of
-from speechssl.commands.options import FORMATS, MODEL, add_precision, folder, is_renamed
+from speechssl.commands.options import FORMATS, MODEL, add_precision, is_renamed
+from speechssl.files import output_folder
 
 if TYPE_CHECKING:
     from speechssl.inference.recordings import Clip
@@ -25,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--out",
-        type=folder,
+        type=output_folder,
         metavar="DIR",
         help="folder for a file for each recording (default: all to standard output)",
     )

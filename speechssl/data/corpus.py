@@ -12,7 +12,7 @@ from pathlib import Path
 
 from speechssl.data.layouts import Recording
 from speechssl.data.prepare import PrepareConfig, prepare
-from speechssl.files import replacing
+from speechssl.files import output_folder, replacing
 
 Reader = Callable[..., Iterable[Recording]]
 """``recordings(source)``, or ``recordings(source, parts)`` for a corpus in parts."""
@@ -35,7 +35,9 @@ def main(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("source", type=Path, help="the folder of the corpus, as it is published")
-    parser.add_argument("--out", type=Path, required=True, help="where the manifests are written")
+    parser.add_argument(
+        "--out", type=output_folder, required=True, help="where the manifests are written"
+    )
     parser.add_argument(
         "--download", action="store_true", help="fetch the corpus into SOURCE first, verified"
     )

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from speechssl.cli import COMMANDS, EXTRAS, _sentence, build_parser, main
-from speechssl.commands.options import file, folder, is_renamed
+from speechssl.commands.options import is_renamed
 from speechssl.commands.training import pairs
+from speechssl.files import output_file, output_folder
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = {
@@ -75,14 +76,26 @@ def test_a_parquet_file_is_no_folder(tmp_path, capsys):
     assert "x.parquet is a folder: give the name of a file" in said
 
 
+def test_data_prep_too_before_it_downloads(tmp_path, capsys):
+    from data_prep import fsdd
+    from speechssl.data.corpus import main as prepare_corpus
+
+    (tmp_path / "taken").touch()
+    arguments = [str(tmp_path), "--download", "--out", str(tmp_path / "taken")]
+    with pytest.raises(SystemExit) as stop:
+        prepare_corpus("", fsdd.recordings, fsdd.download, arguments)
+    assert stop.value.code == 2
+    assert "taken is a file: give a folder" in capsys.readouterr().err
+
+
 def test_places_that_are_free(tmp_path):
     (tmp_path / "old.txt").touch()
-    assert folder(str(tmp_path)) == tmp_path
-    assert folder(str(tmp_path / "new" / "deep")) == tmp_path / "new" / "deep"
-    assert file(str(tmp_path / "old.txt")) == tmp_path / "old.txt"  # written anew
-    assert file(str(tmp_path / "new" / "x")) == tmp_path / "new" / "x"
-    assert file("/dev/stdout") == Path("/dev/stdout")
-    assert folder("x") == Path("x")
+    assert output_folder(str(tmp_path)) == tmp_path
+    assert output_folder(str(tmp_path / "new" / "deep")) == tmp_path / "new" / "deep"
+    assert output_file(str(tmp_path / "old.txt")) == tmp_path / "old.txt"  # written anew
+    assert output_file(str(tmp_path / "new" / "x")) == tmp_path / "new" / "x"
+    assert output_file("/dev/stdout") == Path("/dev/stdout")
+    assert output_folder("x") == Path("x")
 
 
 @pytest.mark.parametrize(
