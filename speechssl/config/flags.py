@@ -62,13 +62,20 @@ class Group:
 def setting_groups(config: Any, prefix: str = "", about: str = "") -> Iterator[Group]:
     """Every setting of a config, whose values are the defaults; a config's own before those in it.
 
-    Where a field may be one of several classes, or none, all of them are there.
+    Where a field may be one of several classes, or none, all of them are there; of a collection all
+    members, without the collection's name (`speechssl.config.json`).
     """
     cls: Any = type(config)
     docs = field_docs(cls)
     own, inner = [], []
     for name, kind in field_types(cls).items():
         value, doc = getattr(config, name), docs.get(name, "")
+        if hasattr(kind, "members"):
+            there = {each.name: each for each in value.configs}
+            for member, each in kind.members.items():
+                about = "" if member in there else f"Only with --{name} {member}."
+                inner.append((there.get(member) or each(), f"{member}.", about))
+            continue
         classes: list[Any] = [c for c in _members(kind) if dataclasses.is_dataclass(c)]
         if not classes:
             own.append(Setting(prefix + name, kind, value, doc))

@@ -1,7 +1,14 @@
 """A frozen config as JSON and back, and changed by dotted names as on the command line.
 
-A field whose type is one of several dataclasses is written with its ``kind``, a class attribute of
-each: ``{"kind": "conv", "dims": [...]}``. Without one the first of them is meant.
+Three things a class can say of itself, beside its fields:
+
+- ``kind``: a field whose type is one of several dataclasses is written with the kind of its value,
+  ``{"kind": "conv", "dims": [...]}``. Without one the first of them is meant.
+- ``members``: the class is a collection of configs of different classes, by name. It has one field
+  ``configs``, a tuple, and ``members: ClassVar[dict[str, type]]`` says which there are; each config
+  has its ``name``. As JSON it is ``{name: config, ...}``, and the settings of a member can be given
+  without the collection's name: ``masked_units.weight`` for ``tasks.masked_units.weight``.
+- ``upgrade``: a static method that takes the JSON of an earlier version to that of this one.
 """
 
 import dataclasses
@@ -22,6 +29,8 @@ def to_json(config: Any) -> Any:
         return [to_json(item) for item in config]
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
         return config
+    if hasattr(config, "members"):
+        return {each.name: to_json(each) for each in typing.cast(Any, config).configs}
     kind = {"kind": config.kind} if hasattr(config, "kind") else {}
     return kind | {f.name: to_json(getattr(config, f.name)) for f in dataclasses.fields(config)}
 
@@ -32,7 +41,8 @@ def from_json(kind: type[Config], data: Any, name: str = "") -> Config:
     `name` is the config's dotted name in a larger one, for the message. Raises ValueError naming an
     unknown field and those that exist.
     """
-    return typing.cast(Config, _read(kind, data, name))
+    upgrade = getattr(kind, "upgrade", None) if isinstance(data, dict) and not name else None
+    return typing.cast(Config, _read(kind, upgrade(data) if upgrade else data, name))
 
 
 def differences(old: Any, new: Any, name: str = "") -> str:
@@ -55,21 +65,52 @@ def override(
     exist, with the nearest ones, which may be `options` of the command instead.
     """
     data = to_json(config)
+    groups = collections(type(config))
     for name, value in settings:
-        *path, last = name.replace("-", "_").split(".")
+        *path, last = _whole(name.replace("-", "_"), data, groups).split(".")
         place = data
         for part in path:
             place = place.get(part) if isinstance(place, dict) else None
             if place is None:
                 break
         if not isinstance(place, dict) or last not in place:
-            known = [*options, *(flag.replace("_", "-") for flag in setting_names(data))]
+            names = [_short(known, groups) for known in setting_names(data)]
+            known = [*options, *(known.replace("_", "-") for known in names)]
             hint = nearest(name.replace("_", "-"), known, prefix="--")
             raise ValueError(f"There is no setting {name!r}. {hint}")
         if value is None and not isinstance(place[last], bool):
             raise ValueError(f"The setting --{name} needs a value.")
         place[last] = True if value is None else _parse(value)
     return from_json(type(config), data)
+
+
+def collections(kind: Any) -> dict[str, Any]:
+    """The fields of a config class that are collections of named members, and their classes."""
+    hints = typing.get_type_hints(kind)
+    return {name: each for name, each in hints.items() if hasattr(each, "members")}
+
+
+def _whole(name: str, data: dict[str, Any], groups: dict[str, Any]) -> str:
+    """A member's setting with the collection's name before it; any other name as it is.
+
+    Raises ValueError where the member is not in the collection.
+    """
+    first = name.split(".")[0]
+    for group, kind in groups.items():
+        if first in kind.members and first not in data:
+            if first not in data[group]:
+                raise ValueError(
+                    f"--{name}: {first} is not among the {group} of this run "
+                    f"({', '.join(data[group])}): name it with --{group}."
+                )
+            return f"{group}.{name}"
+    return name
+
+
+def _short(name: str, groups: dict[str, Any]) -> str:
+    """The reverse: without the collection's name."""
+    first, _, rest = name.partition(".")
+    return rest if first in groups and rest else name
 
 
 def setting_names(data: dict[str, Any], prefix: str = "") -> list[str]:
@@ -94,6 +135,8 @@ def _read(kind: Any, data: Any, name: str) -> Any:
             return None
         return _read(_choose(kind, data, name), data, name)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        if hasattr(kind, "members"):
+            return _read_members(kind, data, name)
         if not isinstance(data, dict):
             raise ValueError(f"{name or 'The config'} must be an object of settings, got {data!r}.")
         hints = typing.get_type_hints(kind)
@@ -107,6 +150,20 @@ def _read(kind: Any, data: Any, name: str) -> Any:
         values = {k: v for k, v in data.items() if k in known}
         return kind(**{k: _read(hints[k], v, f"{name}.{k}".strip(".")) for k, v in values.items()})
     return _read_plain(kind, data, name)
+
+
+def _read_members(kind: Any, data: Any, name: str) -> Any:
+    """A collection; a member that is null or ``none`` is left out."""
+    if not isinstance(data, dict):
+        raise ValueError(f"{name} must be an object of configs by name, got {data!r}.")
+    if unknown := sorted(set(data) - set(kind.members)):
+        raise ValueError(
+            f"{name} config has unknown fields {unknown}. {nearest(unknown[0], kind.members)}"
+        )
+    chosen = {each: fields for each, fields in data.items() if fields not in (None, "none")}
+    return kind(
+        tuple(_read(kind.members[n], fields, f"{name}.{n}") for n, fields in chosen.items())
+    )
 
 
 def _choose(union: Any, data: Any, name: str) -> Any:

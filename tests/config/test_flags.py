@@ -11,7 +11,15 @@ import pytest
 
 from speechssl.cli import main
 from speechssl.commands.parser import Parser
-from speechssl.config.bounds import AtMost, Count, Positive, Whole, check_fields, field_types
+from speechssl.config.bounds import (
+    AtMost,
+    Count,
+    Positive,
+    Weight,
+    Whole,
+    check_fields,
+    field_types,
+)
 from speechssl.config.flags import Setting, add_settings, setting_groups, shown
 from speechssl.config.json import from_json, override, setting_names, to_json
 from speechssl.config.names import closest, nearest
@@ -260,3 +268,95 @@ def test_nearest_names():
     assert nearest("zzz", ["a", "b"], "--") == "Known: --a, --b."
     assert "a.…" in nearest("zzz", [f"a.{i}" for i in range(40)])
     assert Setting("optim.warmup_steps", Whole, 3, "").flag == "--optim.warmup-steps"
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Guesses."""
+
+    name: ClassVar[str] = "guess"
+    weight: Weight = 1.0
+    """In the loss."""
+
+
+@dataclass(frozen=True)
+class Jigsaw:
+    """Puts parts in order."""
+
+    name: ClassVar[str] = "jigsaw"
+    num_parts: Count = 4
+    """Of a recording."""
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """Jobs by name."""
+
+    members: ClassVar[dict[str, type]] = {"guess": Guess, "jigsaw": Jigsaw}
+    configs: tuple[Guess | Jigsaw, ...] = (Guess(),)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run."""
+
+    jobs: Jobs = Jobs()
+    seed: Whole = 0
+    """Of chance."""
+
+    @staticmethod
+    def upgrade(data):
+        """`chance` was the name of `seed`."""
+        return {"seed" if key == "chance" else key: value for key, value in data.items()}
+
+
+def test_a_collection_of_named_configs():
+    both = Run(Jobs((Jigsaw(2), Guess(0.5))), 1)
+    data = {"jobs": {"jigsaw": {"num_parts": 2}, "guess": {"weight": 0.5}}, "seed": 1}
+    assert to_json(both) == data
+    assert from_json(Run, data) == both
+    assert from_json(Run, {"jobs": {"guess": {}, "jigsaw": None}}) == Run()
+    assert override(Run(), [("guess.weight", "2")]) == Run(Jobs((Guess(2.0),)))
+    assert override(Run(), [("jobs.guess.weight", "2")]) == Run(Jobs((Guess(2.0),)))
+    groups = list(setting_groups(Run()))
+    assert [s.flag for group in groups for s in group.settings] == [
+        "--seed",
+        "--guess.weight",
+        "--jigsaw.num-parts",
+    ]
+    assert [group.doc for group in groups[1:]] == [
+        "Guesses.",
+        "Puts parts in order. Only with --jobs jigsaw.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        (
+            "jigsaw.num_parts",
+            "jigsaw is not among the jobs of this run (guess): name it with --jobs.",
+        ),
+        ("guess.wieght", "There is no setting 'guess.wieght'. Perhaps --guess.weight?"),
+        ("gess.weight", "There is no setting 'gess.weight'. Perhaps --guess.weight?"),
+    ],
+)
+def test_a_setting_of_no_member_is_a_sentence(name, error):
+    with pytest.raises(ValueError, match=re.escape(error)):
+        override(Run(), [(name, "3")])
+
+
+def test_wrong_collections_are_a_sentence():
+    with pytest.raises(
+        ValueError, match=r"jobs config has unknown fields \['gess'\]. Perhaps guess"
+    ):
+        from_json(Run, {"jobs": {"gess": {}}})
+    with pytest.raises(
+        ValueError, match=r"jobs must be an object of configs by name, got \['guess'\]"
+    ):
+        from_json(Run, {"jobs": ["guess"]})
+
+
+def test_an_earlier_versions_json_is_upgraded():
+    assert from_json(Run, {"chance": 3}) == Run(seed=3)
+    assert from_json(Run, {"seed": 3}) == Run(seed=3)
