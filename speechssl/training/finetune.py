@@ -5,13 +5,24 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
 from speechssl import distributed
 from speechssl.checkpoint import Checkpoint, save_model
+from speechssl.config.bounds import (
+    Between,
+    Count,
+    NotEmpty,
+    Positive,
+    Probability,
+    Share,
+    Weight,
+    Whole,
+    check_fields,
+)
 from speechssl.config.json import to_json
 from speechssl.data.batching import BatchPlan
 from speechssl.data.dataset import Batch, PlannedBatches, Waves
@@ -27,7 +38,6 @@ from speechssl.device import (
     pick_device,
     send,
 )
-from speechssl.fields import check_fields
 from speechssl.interop.sources import open_model
 from speechssl.interop.vocabulary import NEVER
 from speechssl.model import config as model_config
@@ -73,56 +83,58 @@ class FinetuneConfig:
     """A fine-tuning run."""
 
     model: ModelConfig = field(default_factory=model_config.tiny)
-    """Of a model from scratch; one that is given decides itself."""
+    """Of a model from scratch; one that is given has its own."""
     tokenizer: str = "char"
     """``char`` or ``spm:SIZE``, learned from the training text."""
-    dropout: float | None = None
+    dropout: Probability | None = None
     """Dropout of the context network in this run. None: the model's own, or where a pretrained one
     has none, by the minutes of labels (:func:`fitting_dropout`)."""
-    upsample: int = 1
+    upsample: Count = 1
     """Rows of output per frame: 2 where people speak faster than the frames allow."""
-    head_only_steps: int = 0
+    head_only_steps: Whole = 0
     """Updates in which only the head learns, so that its noise does not spoil what was pretrained;
     at most half of the run."""
     learns: Learns = "all"
     """Beside the head: ``all`` of the model; only its ``adapters``, fresh ones where it has none
     (MMS, arXiv:2305.13516); or ``lora``, low-rank additions to its weights. The latter two want a
     larger `optim.lr`, about 1e-3."""
-    adapter_dim: int = 16
+    adapter_dim: Count = 16
     """Inner width of fresh adapters."""
     lora: LoraConfig = LoraConfig()
     freeze: tuple[str, ...] = ()
     """Name patterns of parameters that do not learn, e.g. ``speech.context.layers.[0-5].*``."""
     fresh_head: bool = False
     """Begin with a fresh head where the model has one. Else the symbols that its old vocabulary
-    shares with the new one are written as before, and only the others are new."""
-    freeze_encoder_share: float = 1.0
+    shares with the new one keep their weights, and only the others get fresh ones."""
+    freeze_encoder_share: Share = 1.0
     """Share of the run in which a pretrained encoder is frozen; one from scratch never is."""
-    fresh_layers: int = 0
-    """Upper layers that are initialised anew: their last pretraining job was another one."""
-    layer_lr_decay: float = 0.8
+    fresh_layers: Whole = 0
+    """Upper layers that are initialised anew: what they learned last is the pretext task."""
+    layer_lr_decay: Annotated[float, Between(0, 1, "(]")] = 0.8
     """Factor on the learning rate from each layer of a pretrained model to the one below it, so
     that few labels do not overwrite what was learned without (arXiv:1801.06146, section 3.2). One
     from scratch learns evenly."""
-    mask_share: float = 0.2
+    mask_share: Share = 0.2
     """Time masks, as in pretraining (SpecAugment, arXiv:1904.08779)."""
-    mask_span: int = 2
-    """Frames."""
-    channel_share: float = 0.1
-    channel_span: int = 8
-    """Channels of the latents."""
-    mask_from_share: float = 0.3
-    """Share of the run without masks at its begin: a model from scratch must first leave the
-    plateau on which it writes only blanks."""
-    consistency: float = 0.0
+    mask_span: Count = 2
+    """Frames of a mask."""
+    channel_share: Share = 0.1
+    """Share of the channels of the latents that are masked."""
+    channel_span: Count = 8
+    """Neighbouring channels of a mask."""
+    mask_from_share: Share = 0.3
+    """Share of the run, at its beginning, without masks: a model from scratch must first leave the
+    plateau on which its outputs are blanks."""
+    consistency: Weight = 0.0
     """Weight of the agreement between two differently masked views of each utterance (CR-CTC,
     arXiv:2410.05101, section 3.1: 0.2); an update then costs twice. 0: one view."""
-    speeds: tuple[float, ...] = (1.0,)
-    """Each time an utterance is heard it is played at one of these speeds, pitch and all."""
+    speeds: Annotated[tuple[Annotated[float, Between(0.5, 2)], ...], NotEmpty()] = (1.0,)
+    """In each epoch an utterance is played at one of these speeds, its pitch changed with it."""
     distortion: DistortionConfig = field(default_factory=no_distortion)
-    batch_s: float = 20.0
-    max_valid: int = 300
-    """Utterances that a validation during the run hears, at most; a fixed choice."""
+    batch_s: Positive = 20.0
+    """Seconds of audio in a micro-batch, padding included."""
+    max_valid: Count = 300
+    """Utterances of a validation during the run, at most; always the same ones."""
     optim: OptimConfig = OptimConfig(
         lr=2e-3,
         schedule="tri_stage",
@@ -133,33 +145,16 @@ class FinetuneConfig:
     )
     loop: LoopConfig = LoopConfig(max_steps=8000, num_validations=12, patience=6)
     precision: Precision = "auto"
+    """Of the products in the forward and backward pass; the weights are float32."""
     device: str = "auto"
+    """auto, cpu, cuda or cuda:NUMBER."""
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("freeze_encoder_share", "mask_share", "channel_share", "mask_from_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}.")
-        for name in ("upsample", "mask_span", "channel_span", "max_valid", "adapter_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        for name in ("head_only_steps", "fresh_layers"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}.")
         if self.learns != "all" and self.fresh_layers:
             raise ValueError(f"fresh_layers cannot learn where learns is {self.learns!r}.")
         if self.learns == "lora" and self.loop.parallel == "fsdp":
             raise ValueError("learns lora needs loop.parallel ddp, got fsdp.")
-        if self.consistency < 0:
-            raise ValueError(f"consistency must not be negative, got {self.consistency}.")
-        if not self.speeds or not all(0.5 <= speed <= 2 for speed in self.speeds):
-            raise ValueError(f"speeds must be one or more of 0.5 to 2, got {self.speeds}.")
-        if not 0 < self.layer_lr_decay <= 1:
-            raise ValueError(f"layer_lr_decay must be in (0, 1], got {self.layer_lr_decay}.")
-        if self.batch_s <= 0:
-            raise ValueError(f"batch_s must be above 0, got {self.batch_s}.")
 
 
 def preset(size: str) -> FinetuneConfig:

@@ -46,9 +46,6 @@ BARE = {
     "contrastive.gumbel_end",
     "reconstruction.masked_weight",
     "reconstruction.unmasked_weight",
-    "distortion.resample.rates",
-    "channel_share",
-    "batch_s",
 }
 """Fields without a docstring."""
 
@@ -74,7 +71,7 @@ def help_all() -> dict[str, str]:
 @pytest.mark.parametrize(("run", "setting"), FIELDS)
 def test_every_setting(run, setting, help_all):
     config = REAL[run]
-    if setting.name not in BARE:
+    if run != "pretrain" or setting.name not in BARE:
         assert setting.doc, f"a docstring below {setting.name} says what it is"
     assert re.match(r"--[a-z0-9.-]+$", setting.flag)
     assert f" {setting.flag} {setting.metavar} " in help_all[run]
