@@ -63,9 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv
     argv = [a for a in argv if a != "--debug"]
-    # only the command in use is imported
-    command = next((a for a in argv if not a.startswith("-")), None)
-    parser = build_parser(command if command in COMMANDS else None)
+    command = next((a for a in argv if not a.startswith("-")), "")
+    parser = build_parser([command] if command in COMMANDS else [])
     args, extra = parser.parse_known_args(argv)
     if extra and args.parser.config is None:
         name = extra[0].partition("=")[0]
@@ -149,10 +148,11 @@ def _fail(code: int, reason: str, debug: bool) -> int:
     return code
 
 
-def build_parser(command: str | None = None) -> argparse.ArgumentParser:
-    """The parser of all commands, with the options of one, or of each of them.
+def build_parser(chosen: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+    """The parser of all commands, with the options of the chosen ones.
 
-    A command's file is imported only where its options are asked for.
+    Help is quick: a command's file is imported for its options, or where none is chosen, for the
+    line in the list of commands.
     """
     parser = Parser(
         prog="speechssl",
@@ -163,7 +163,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("-v", "--version", action="version", version=f"speechssl {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
-        if command not in (None, name):
+        if chosen and name not in chosen:
             commands.add_parser(name)
             continue
         # "import" is no name for a file of Python
@@ -174,8 +174,9 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
             description=made.SUMMARY,
             epilog=f"Example: {made.EXAMPLE}",
         )
-        made.arguments(sub)
         sub.set_defaults(run=made.run, parser=sub)
+        if name in chosen:
+            made.arguments(sub)
     return parser
 
 

@@ -67,7 +67,9 @@ class Parser(argparse.ArgumentParser):
 
     def fix_usage(self) -> None:
         """Keep the usage as it is: it does not grow with the settings."""
-        usage = self.format_usage().removeprefix("usage: ").rstrip()
+        formatter = self.formatter_class(prog=self.prog)
+        formatter.add_usage(None, self._actions, self._mutually_exclusive_groups, "usage: ")
+        usage = formatter.format_help().removeprefix("usage: ").rstrip()
         self.usage = f"{usage} [--SETTING VALUE ...]".replace("%", "%%")
 
     def _hint(self, message: str) -> str:
