@@ -70,7 +70,8 @@ class Parser(argparse.ArgumentParser):
         formatter = self.formatter_class(prog=self.prog)
         formatter.add_usage(None, self._actions, self._mutually_exclusive_groups, "usage: ")
         usage = formatter.format_help().removeprefix("usage: ").rstrip()
-        self.usage = f"{usage} [--SETTING VALUE ...]".replace("%", "%%")
+        below = "\n" + " " * len(f"usage: {self.prog} ")
+        self.usage = f"{usage}{below}[--SETTING VALUE ...]".replace("%", "%%")
 
     def _hint(self, message: str) -> str:
         """The name that was meant where it is a misspelt one that an error is about."""
