@@ -80,7 +80,8 @@ def test_there_are_fields():
 
 @pytest.mark.parametrize(("run", "name", "kind", "value"), FIELDS)
 def test_every_number_is_checked(run, name, kind, value):
-    config, field, flag = CONFIGS[run], name.rsplit(".", 1)[-1], name.replace("_", "-")
+    config, field = CONFIGS[run], name.rsplit(".", 1)[-1]
+    flag = name.removeprefix("tasks.").replace("_", "-")
     bad = ["many", float("nan"), float("inf"), True, 10**30, 10**400]
     bad += [] if field in SIGNED else [-1]
     bad += [2.5] if kind is int else []
