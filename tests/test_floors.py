@@ -24,7 +24,6 @@ FLOORS = {
     "rng": 0,
     "compiled": 0,
     "config": 0,
-    "fields": 0,
     "shards": 0,
     "files": 0,
     "shapes": 0,
@@ -48,7 +47,6 @@ ALLOWED = {
     ("text", "files"): "a tokenizer is written whole or not at all",
     ("shards", "files"): "and so is the index of a tar file",
     ("checkpoint", "model"): "a folder that explains itself has to build the model it describes",
-    ("fields", "config"): "its former place",
 }
 
 

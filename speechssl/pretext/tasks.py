@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from torch import nn
 
@@ -29,6 +30,7 @@ TASKS: dict[str, type[TaskConfig]] = {
 class TaskConfigs:
     """The tasks of a run, in the order in which they are computed; each at most once."""
 
+    members: ClassVar[dict[str, type[TaskConfig]]] = TASKS
     configs: tuple[TaskConfig, ...]
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from speechssl.config.json import from_json
 from speechssl.data.dataset import Batch, Waves
 from speechssl.data.manifest import Utterance, read_manifest
 from speechssl.data.wave_cache import WaveCache
@@ -17,7 +18,7 @@ from speechssl.report.runs import Run
 from speechssl.training.pretrain import PretrainConfig
 from speechssl.training.pretrain_work import load_teacher
 from speechssl.training.resume import newest_weights
-from speechssl.training.runfolder import VALID_SET, from_json
+from speechssl.training.runfolder import VALID_SET
 from speechssl.training.units import compute_units
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from speechssl.config.json import from_json
 from speechssl.model import config as model_config
 from speechssl.model.config import ContextConfig
 from speechssl.pretext.signal import Signal, read_signals
 from speechssl.pretext.tasks import TASKS, TaskConfigs
 from speechssl.runlog import read_metrics
-from speechssl.training.runfolder import from_json
 from speechssl.training.verdict import Verdict, judge
 from speechssl.training.version_0_1 import upgraded_config, upgraded_records
 

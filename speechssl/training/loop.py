@@ -21,6 +21,7 @@ from torch import nn
 
 from speechssl import distributed
 from speechssl.config.bounds import AtMost, Count, Positive, Share, Whole, check_fields
+from speechssl.config.json import differences
 from speechssl.config.names import nearest
 from speechssl.data.dataset import Batch, PlannedBatches, load_batches
 from speechssl.runlog import RunLog
@@ -37,7 +38,7 @@ from speechssl.training.resume import (
     newest_progress,
     newest_state,
 )
-from speechssl.training.runfolder import differences, write_config
+from speechssl.training.runfolder import write_config
 from speechssl.training.version_0_1 import upgraded_config
 
 _INTERRUPTED, _PREEMPTED = 1, 2

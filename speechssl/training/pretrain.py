@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ import torch
 from speechssl import distributed
 from speechssl.checkpoint import Checkpoint
 from speechssl.config.bounds import Positive, Share, Whole, check_fields
+from speechssl.config.json import differences, to_json
 from speechssl.data.distortion import DistortionConfig
 from speechssl.data.distortion import light as light_distortion
 from speechssl.data.index import Corpora, durations_s
@@ -40,7 +42,8 @@ from speechssl.training.pretrain_work import PretrainWork as PretrainWork
 from speechssl.training.pretrain_work import corpus_sizes
 from speechssl.training.profile import profile_steps
 from speechssl.training.resume import has_state
-from speechssl.training.runfolder import alone_in, differences, to_json
+from speechssl.training.runfolder import alone_in
+from speechssl.training.version_0_1 import upgraded_config
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,11 @@ class PretrainConfig:
     minutes, and a CPU gets slower (RESULTS.md)."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:NUMBER."""
+
+    @staticmethod
+    def upgrade(data: dict[str, Any]) -> dict[str, Any]:
+        """The JSON of version 0.1 under the names of today."""
+        return cast(dict[str, Any], upgraded_config(data))
 
     def __post_init__(self) -> None:
         check_fields(self)

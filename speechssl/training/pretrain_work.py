@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from speechssl import distributed
 from speechssl.checkpoint import Checkpoint, save_model
+from speechssl.config.json import to_json
 from speechssl.data.batching import BatchPlan, MixedPlan, Plan
 from speechssl.data.dataset import Batch, PlannedBatches, Waves
 from speechssl.data.distortion import DistortionPool
@@ -28,7 +29,6 @@ from speechssl.pretext.tasks import Tasks
 from speechssl.pretext.teacher import Teacher
 from speechssl.rng import rng, torch_seed
 from speechssl.training.diagnosis import frame_health
-from speechssl.training.runfolder import to_json
 from speechssl.training.units import OfflineUnits, single_inputs
 
 if TYPE_CHECKING:

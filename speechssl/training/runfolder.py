@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from speechssl import distributed
-from speechssl.config.json import differences as differences
-from speechssl.config.json import to_json as to_json
 from speechssl.files import writing
 from speechssl.scoring.wer import EvalResult
 

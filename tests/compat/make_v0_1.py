@@ -17,6 +17,7 @@ from speechssl.objectives.reconstruction import ReconstructionConfig
 
 from speechssl import __version__, audio, load, transcribe
 from speechssl.checkpoint import Checkpoint, save_model
+from speechssl.config.json import to_json
 from speechssl.data.index import Corpora, open_manifest
 from speechssl.data.layouts import read_layout
 from speechssl.data.manifest import read_manifest, write_manifest
@@ -40,7 +41,6 @@ from speechssl.training.finetune import FinetuneConfig, finetune
 from speechssl.training.loop import LoopConfig
 from speechssl.training.optim import OptimConfig
 from speechssl.training.pretrain import PretrainConfig, pretrain
-from speechssl.training.runfolder import to_json
 
 RATE = 16000
 STEPS, STOP, EVERY = 8, 5, 4

@@ -34,20 +34,6 @@ FIELDS = [
     for group in setting_groups(config)
     for setting in group.settings
 ]
-BARE = {
-    "teacher_layer",
-    "mask_share",
-    "max_crop_s",
-    "precision",
-    "device",
-    "contrastive.weight",
-    "contrastive.diversity_weight",
-    "contrastive.gumbel_start",
-    "contrastive.gumbel_end",
-    "reconstruction.masked_weight",
-    "reconstruction.unmasked_weight",
-}
-"""Fields without a docstring."""
 
 
 def values(config) -> dict[str, object]:
@@ -78,8 +64,7 @@ def help_all() -> dict[str, str]:
 @pytest.mark.parametrize(("run", "setting"), FIELDS)
 def test_every_setting(run, setting, help_all):
     config = REAL[run]
-    if run != "pretrain" or setting.name not in BARE:
-        assert setting.doc, f"a docstring below {setting.name} says what it is"
+    assert setting.doc, f"a docstring below {setting.name} says what it is"
     assert re.match(r"--[a-z0-9.-]+$", setting.flag)
     assert f" {setting.flag} {setting.metavar} " in help_all[run]
     end = f"default {shown(setting.default)})"

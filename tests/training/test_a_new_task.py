@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from speechssl.cli import main
+from speechssl.config.json import override
 from speechssl.data.manifest import write_manifest
 from speechssl.doctor import describe_run, judge_run
 from speechssl.pretext.signal import Signal
@@ -21,7 +22,6 @@ from speechssl.pretext.tasks import TASKS, TaskConfigs
 from speechssl.report.page import write_report
 from speechssl.runlog import read_metrics
 from speechssl.training.pretrain import PretrainWork, pretrain
-from speechssl.training.runfolder import override
 from tests.training.test_pretrain import steps_only, weights
 
 # ---- the task -----------------------------------------------------------------------------------

@@ -2,8 +2,8 @@
 
 import pytest
 
+from speechssl.config.json import from_json
 from speechssl.training.pretrain import PretrainConfig
-from speechssl.training.runfolder import from_json
 from speechssl.training.version_0_1 import renamed_weights, upgraded_config, upgraded_records
 
 
