@@ -112,7 +112,7 @@ def _preemptible(command: str) -> Iterator[None]:
 
 def _exit_code(error: Exception) -> int:
     """Whose fault it was: the person's input, the work, or a stop that was asked for."""
-    loop = sys.modules.get("speechssl.training.loop")
+    loop = sys.modules.get("speechssl.training.interrupts")
     if loop is not None and isinstance(error, loop.PreemptedRunError):
         return EXIT_DONE  # no failure: a scheduler starts the command again
     if loop is not None and isinstance(error, loop.InterruptedRunError):

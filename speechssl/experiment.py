@@ -30,9 +30,9 @@ from speechssl.text import train_tokenizer
 from speechssl.training import finetune as finetuning
 from speechssl.training import pretrain as pretraining
 from speechssl.training.inputs import changed, finetuning_inputs, pretraining_inputs
-from speechssl.training.loop import starting_point
 from speechssl.training.resume import Progress, has_state, newest_progress
 from speechssl.training.runfolder import alone_in
+from speechssl.training.start import starting_point
 
 PRETRAINING, TUNED, SCRATCH = "pretrain", "pretrained", "from-scratch"
 """The folders of the three runs."""

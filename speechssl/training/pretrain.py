@@ -21,7 +21,7 @@ from speechssl.data.distortion import DistortionConfig
 from speechssl.data.distortion import light as light_distortion
 from speechssl.data.index import Corpora, durations_s
 from speechssl.data.manifest import Utterance
-from speechssl.device import Precision, keep_freed_memory, pick_device
+from speechssl.device import Precision
 from speechssl.model import config as model_config
 from speechssl.model.config import ModelConfig
 from speechssl.model.speech_model import SpeechModel
@@ -34,15 +34,13 @@ from speechssl.pretext.tasks import TaskConfigs
 from speechssl.rng import rng, torch_seed
 from speechssl.training.faults import open_waves
 from speechssl.training.inputs import pretraining_inputs
-from speechssl.training.loop import LoopConfig, Outcome, preemptible, starting_point, train
-from speechssl.training.optim import OptimConfig, Part, build_optimizer
-from speechssl.training.parallel import spread
-from speechssl.training.planner import announce_run
+from speechssl.training.loop import LoopConfig, Outcome
+from speechssl.training.optim import OptimConfig, Part
 from speechssl.training.pretrain_work import PretrainWork as PretrainWork
 from speechssl.training.pretrain_work import corpus_sizes
-from speechssl.training.profile import profile_steps
 from speechssl.training.resume import has_state
-from speechssl.training.runfolder import alone_in
+from speechssl.training.run import session, train_run
+from speechssl.training.start import starting_point
 from speechssl.training.version_0_1 import upgraded_config
 
 
@@ -172,9 +170,7 @@ def pretrain(
     not fit in memory.
     """
     started = time.monotonic()
-    keep_freed_memory()
-    device = pick_device(config.device)
-    with preemptible(), distributed.process_group(device), alone_in(run):
+    with session(config, run) as device:
         torch.manual_seed(torch_seed(config.loop.seed, "weights"))
         model = build_model(config, init)
         begins = not (resume and has_state(run))
@@ -205,28 +201,17 @@ def pretrain(
             work.notes["heads"] = work.take_heads(init)
             if begins and not quiet:
                 print(f"Continued pretraining: {work.notes['heads']}.", file=sys.stderr, flush=True)
-        spread(work.modules, config.loop.parallel)
-        optimizer = build_optimizer(config.optim, [Part((work.modules,))])
-        dataset = work.dataset(train_waves, shuffle=True)
-
-        update_s = announce_run(work, dataset, config, device) if announce and begins else None
-        if profile:
-            spent = profile_steps(
-                work, optimizer, dataset, config.loop, config.optim, run / "profile"
-            )
-            if not quiet:
-                print(spent.table(), file=sys.stderr, flush=True)
-        return train(
+        return train_run(
             run,
+            config,
             work,
-            optimizer,
-            dataset,
+            lambda: [Part((work.modules,))],
+            work.dataset(train_waves, shuffle=True),
             fresh=fresh,
-            loop=config.loop,
-            optim=config.optim,
             started=started,
             resume=resume,
-            update_s=update_s,
+            announce=announce and begins,
+            profile=profile,
         )
 
 

@@ -1,0 +1,100 @@
+"""What pretraining and fine-tuning share around the loop: the session, and the run itself."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from speechssl import distributed
+from speechssl.data.dataset import PlannedBatches
+from speechssl.device import Precision, keep_freed_memory, pick_device
+from speechssl.training.interrupts import preemptible
+from speechssl.training.loop import Outcome, train
+from speechssl.training.loop_config import LoopConfig
+from speechssl.training.optim import OptimConfig, Part, build_optimizer
+from speechssl.training.parallel import spread
+from speechssl.training.planner import announce_run
+from speechssl.training.profile import profile_steps
+from speechssl.training.runfolder import alone_in
+from speechssl.training.states import Progress
+from speechssl.training.work import Work
+
+
+class RunConfig(Protocol):
+    """What the configs of all runs have."""
+
+    @property
+    def loop(self) -> LoopConfig: ...
+
+    @property
+    def optim(self) -> OptimConfig: ...
+
+    @property
+    def batch_s(self) -> float: ...
+
+    @property
+    def precision(self) -> Precision: ...
+
+    @property
+    def device(self) -> str: ...
+
+
+@contextmanager
+def session(config: RunConfig, run: Path) -> Iterator[torch.device]:
+    """Around a run: its device, its process group, its folder locked."""
+    keep_freed_memory()
+    device = pick_device(config.device)
+    with preemptible(), distributed.process_group(device), alone_in(run):
+        yield device
+
+
+def train_run(
+    run: Path,
+    config: RunConfig,
+    work: Work,
+    parts: Callable[[], Sequence[Part]],
+    dataset: PlannedBatches,
+    *,
+    fresh: Progress,
+    started: float,
+    resume: bool,
+    announce: bool = False,
+    profile: bool = False,
+) -> Outcome:
+    """Shard the weights, build the optimizer, say what the run will cost, and train it.
+
+    Args:
+        run: its folder.
+        config: its settings.
+        work: what is trained.
+        parts: what the optimizer learns and how fast, asked for when the weights are sharded.
+        dataset: its micro-batches.
+        fresh: the :func:`starting_point`.
+        started: ``time.monotonic()`` when the command began.
+        resume: go on from its newest state.
+        announce: measure the run, and say on stderr what it will cost.
+        profile: say also where the time of a step goes, and write a trace to `run/profile`.
+    """
+    spread(work.modules, config.loop.parallel)
+    optimizer = build_optimizer(config.optim, parts())
+    device = next(work.modules.parameters()).device
+    update_s = announce_run(work, dataset, config, device) if announce else None
+    if profile:
+        spent = profile_steps(work, optimizer, dataset, config.loop, config.optim, run / "profile")
+        if distributed.rank() == 0:
+            print(spent.table(), file=sys.stderr, flush=True)
+    return train(
+        run,
+        work,
+        optimizer,
+        dataset,
+        fresh=fresh,
+        loop=config.loop,
+        optim=config.optim,
+        started=started,
+        resume=resume,
+        update_s=update_s,
+    )
