@@ -100,7 +100,7 @@ def _whole(name: str, data: dict[str, Any], groups: dict[str, Any]) -> str:
         if first in kind.members and first not in data:
             if first not in data[group]:
                 raise ValueError(
-                    f"--{name}: {first} is not among the {group} of this run "
+                    f"--{name}: {first} is not a {group.removesuffix('s')} of this run "
                     f"({', '.join(data[group])}): name it with --{group}."
                 )
             return f"{group}.{name}"

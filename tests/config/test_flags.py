@@ -323,7 +323,7 @@ def test_a_collection_of_named_configs():
     [
         (
             "jigsaw.num_parts",
-            "jigsaw is not among the jobs of this run (guess): name it with --jobs.",
+            "jigsaw is not a job of this run (guess): name it with --jobs.",
         ),
         ("guess.wieght", "There is no setting 'guess.wieght'. Perhaps --guess.weight?"),
         ("gess.weight", "There is no setting 'gess.weight'. Perhaps --guess.weight?"),
