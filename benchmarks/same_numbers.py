@@ -12,7 +12,7 @@ bfloat16, twenty updates of pretraining (each kind of target, a teacher's codes,
 feature, both tasks together) and of fine-tuning (plain, consistency, LoRA, adapters), and a
 transcription in each precision. Kept are every loss, gradient norm and validation metric of
 metrics.jsonl, the transcripts with times and confidences, and digests of extracted representations.
-``--only 'tiny/*/*'`` takes a part. All of it takes about seven minutes of one core.
+``--only 'tiny/*/*' 'base/bf16/lora'`` takes a part. All of it takes seven minutes of a core.
 
 Speech, of a kind, is made from a seed, so that nothing is downloaded. One thread; each case runs in
 a forked process through the command line, ``speechssl.cli.main``. A new process gives the same
@@ -144,9 +144,6 @@ Case = dict[str, Any]
 """``records`` of metrics, ``transcripts`` or ``digests``, or ``error``; and ``seconds``."""
 
 
-# ---- the speech ---------------------------------------------------------------------------------
-
-
 def write_data(folder: Path) -> None:
     """Recordings of one to three seconds with texts and their manifests, and three to transcribe,
     one of them longer than what is transcribed at once."""
@@ -204,9 +201,6 @@ def _write_wave(path: Path, samples: np.ndarray) -> None:
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
         file.writeframes((samples.clip(-1, 1) * 32767).astype("<i2").tobytes())
-
-
-# ---- the runs -----------------------------------------------------------------------------------
 
 
 class Runner:
@@ -341,9 +335,6 @@ def speechssl(arguments: Sequence[str]) -> tuple[int, str]:
     return os.waitstatus_to_exitcode(status), lines[-1] if lines else ""
 
 
-# ---- the comparison -----------------------------------------------------------------------------
-
-
 def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
     """Each place where `new` does not hold what `old` holds; what is only in `new` is no
     difference."""
@@ -371,14 +362,18 @@ def _apart(old: Any, new: Any) -> str:
 
 
 def compare(old: Path, new: Path) -> int:
-    """Print the first difference of each case of the older file; 1 where there is any."""
+    """Print the first difference of each case of the older file; 1 where there is any. Cases that
+    the newer one has not run are counted alone."""
     files = [json.loads(path.read_text(encoding="utf-8")) for path in (old, new)]
     if files[0]["conditions"]["machine"] != files[1]["conditions"]["machine"]:
         print("The two were made on different machines or versions of torch.")
     before, after = (file["cases"] for file in files)
-    bad = 0
+    missing = [name for name in before if name not in after]
+    bad = len(missing)
     for name, case in before.items():
-        other = after.get(name, {})
+        if name in missing:
+            continue
+        other = after[name]
         own = {k: v for k, v in case.items() if k != "seconds"}
         found = list(differences(own, other))
         if "error" in case or found:
@@ -386,11 +381,10 @@ def compare(old: Path, new: Path) -> int:
             more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
             reason = other.get("error") or case.get("error") or f"{found[0]}{more}"
             print(f"{name}: {reason}")
+    if missing:
+        print(f"{len(missing)} cases were not run, the first is {missing[0]}.")
     print(f"{len(before) - bad} of {len(before)} cases are equal to the last digit.")
     return min(bad, 1)
-
-
-# ---- the command --------------------------------------------------------------------------------
 
 
 def conditions() -> dict[str, Any]:
@@ -416,7 +410,7 @@ def main() -> int:
     """Write the numbers, or compare two files of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, metavar="FILE.json")
-    parser.add_argument("--only", default="*", metavar="PATTERN", help="e.g. 'tiny/fp32/*'")
+    parser.add_argument("--only", nargs="+", default=["*"], metavar="PATTERN")
     parser.add_argument("--compare", type=Path, nargs=2, metavar=("OLD.json", "NEW.json"))
     args = parser.parse_args()
     if args.compare:
@@ -425,14 +419,16 @@ def main() -> int:
         parser.error("give --out FILE.json, or --compare OLD.json NEW.json")
     torch.set_num_threads(1)
     names = [f"{size}/{p}/{job}" for size in SIZES for p in PRECISIONS for job in COMMANDS]
-    chosen = [name for name in names if fnmatch.fnmatch(name, args.only)]
+    chosen = [name for p in args.only for name in names if fnmatch.fnmatch(name, p)]
     if not chosen:
-        parser.error(f"no case is named like {args.only!r}; the first is {names[0]}")
+        parser.error(f"no case is named like {args.only}; the first is {names[0]}")
     with tempfile.TemporaryDirectory(prefix="same-numbers-") as scratch:
         runner = Runner(Path(scratch))
-        cases = {name: runner.run(name) for name in chosen}
-    data = {"conditions": conditions(), "cases": cases}
-    args.out.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        for name in chosen:
+            runner.run(name)
+            cases = runner.done
+            data = {"conditions": conditions(), "cases": cases}
+            args.out.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     failed = [name for name, case in cases.items() if "error" in case]
     print(f"{len(cases)} cases, {len(failed)} failed: {args.out}")
     return min(len(failed), 1)

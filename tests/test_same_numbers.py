@@ -47,6 +47,16 @@ def test_what_differs_from_run_to_run_is_left_out(tmp_path):
     assert read_records(tmp_path) == [{"step": 3, "loss/ctc": 0.1}]
 
 
+def test_a_case_that_was_not_run_is_not_called_equal(tmp_path, capsys):
+    paths = tmp_path / "old.json", tmp_path / "new.json"
+    for path, cases in zip(paths, ({"a": CASE, "b": CASE}, {"a": CASE}), strict=True):
+        path.write_text(json.dumps({"conditions": {"machine": {}}, "cases": cases}))
+    assert compare(*paths) == 1
+    told = capsys.readouterr().out
+    assert "1 cases were not run, the first is b" in told
+    assert "1 of 2 cases are equal" in told
+
+
 @pytest.mark.slow
 def test_a_case_runs_from_the_speech_to_the_transcripts(tmp_path):
     """By the commands of this version; the model emits something."""
