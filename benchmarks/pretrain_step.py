@@ -192,6 +192,7 @@ class Runner:
 
         from speechssl.device import autocast, keep_freed_memory
         from speechssl.interop import huggingface as hf
+        from speechssl.model.fast.accelerate import accelerate
         from speechssl.model.masking import span_mask
         from speechssl.model.speech_model import SpeechModel
         from speechssl.pretext.contrastive import (
@@ -206,7 +207,7 @@ class Runner:
         self.device, self.dtype = device, dtype
         self.autocast = partial(autocast, device)
         task = ContrastiveConfig(feature_penalty=0.0)
-        model = SpeechModel(self.config)
+        model = accelerate(SpeechModel(self.config))
         heads = ContrastiveTask(task, model)
         lengths = [round(16000 * s) for s in seconds]
         self.lengths = torch.tensor(lengths)

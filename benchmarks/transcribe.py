@@ -33,8 +33,8 @@ from speechssl.inference.recordings import Clip
 from speechssl.inference.transcribe import transcribe_all
 from speechssl.interop.export import export_model
 from speechssl.model import config as sizes
+from speechssl.model.fast.accelerate import int8_is_fast
 from speechssl.model.heads import CTCHead
-from speechssl.model.int8 import int8_is_fast
 from speechssl.model.speech_model import CTCModel, SpeechModel
 from speechssl.text import UNKNOWN_ID, CharTokenizer
 

@@ -40,8 +40,11 @@ def load(path: str | Path) -> "Checkpoint":
     FileNotFoundError or ValueError with a sentence that names what is missing or damaged.
     """
     from speechssl.interop.sources import open_model
+    from speechssl.model.fast.accelerate import accelerate
 
-    return open_model(path)
+    checkpoint = open_model(path)
+    accelerate(checkpoint.model)
+    return checkpoint
 
 
 def transcribe(

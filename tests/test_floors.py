@@ -106,6 +106,24 @@ def test_every_import_points_down():
     assert not wrong, "\n".join(wrong)
 
 
+DOOR = "speechssl.model.fast.accelerate"
+
+
+def test_the_fast_forms_have_one_door():
+    """Nothing outside of them imports another of their modules, and no plain part any: only what
+    exporters need is made of plain parts by way of the door."""
+    wrong = []
+    for module, path in modules().items():
+        inside = module.startswith("speechssl.model.fast")
+        is_plain = room_of(module) == "model" and module != "speechssl.model.exportable"
+        for line, target in imports(path.read_text(encoding="utf-8"), module):
+            if inside or not target.startswith("speechssl.model.fast"):
+                continue
+            if is_plain or target != DOOR:
+                wrong.append(f"{module}, line {line}: {target}")
+    assert not wrong, "\n".join(wrong)
+
+
 def test_every_named_room_exists_and_has_code():
     rooms = {room_of(module) for module in modules()}
     assert set(FLOORS) <= rooms

@@ -32,6 +32,7 @@ from speechssl.device import Precision, pick_device
 from speechssl.files import writing
 from speechssl.inference.hearing import BATCH_S, Unreadable
 from speechssl.inference.transcribe import log_probs
+from speechssl.model.fast.accelerate import accelerate
 from speechssl.scoring.wer import format_alignment, score
 from speechssl.text import BLANK_ID, SPACE, UNKNOWN_ID, Tokenizer, ctc_min_frames
 
@@ -94,7 +95,7 @@ def check(
     unknown = find_unknown(tokenizer, chosen)
     if unknown and say is not None:
         say(unknown.sentence())
-    model.to(pick_device()).eval()
+    accelerate(model.to(pick_device()).eval())
     plan = BatchPlan(
         np.array([u.duration_s for u in chosen]), batch_s=batch_s, seed=0, shuffle=False
     )

@@ -30,6 +30,7 @@ from speechssl.inference.hearing import (
     windows,
 )
 from speechssl.inference.recordings import MAX_CHUNK_S, Chunk, Clip, as_clip
+from speechssl.model.fast.accelerate import accelerate
 from speechssl.model.speech_model import SpeechModel
 
 Weights = Sequence[float] | Literal["mean"]
@@ -159,7 +160,7 @@ def _hear_all(
     batch_s: float,
     max_chunk_s: float,
 ) -> Iterator[Features | End | Unreadable]:
-    speech.to(pick_device()).eval()
+    accelerate(speech.to(pick_device()).eval())
     rate, hop = speech.config.sample_rate, speech.config.hop_samples
     for window in windows(clips, rate, grid=hop, batch_s=batch_s, max_chunk_s=max_chunk_s):
         heard = [event for event in window if isinstance(event, Chunk)]

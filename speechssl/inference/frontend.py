@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from speechssl import shapes
 from speechssl.checkpoint import Checkpoint
 from speechssl.inference.extract import weighted_sum
+from speechssl.model.fast.accelerate import accelerate
 
 
 class FrontEnd(nn.Module):
@@ -25,7 +26,7 @@ class FrontEnd(nn.Module):
 
     def __init__(self, checkpoint: Checkpoint, *, trainable: bool = False) -> None:
         super().__init__()
-        self.speech = copy.deepcopy(checkpoint.speech)
+        self.speech = accelerate(copy.deepcopy(checkpoint.speech))
         self.trainable = trainable
         self.speech.requires_grad_(trainable)
         context = self.speech.config.context

@@ -35,7 +35,7 @@ from speechssl.inference.hearing import (
 )
 from speechssl.inference.recordings import MAX_CHUNK_S, Chunk, Clip, as_clip
 from speechssl.inference.transcript import Transcript, mean_confidence, to_segments
-from speechssl.model.int8 import int8_is_fast, quantized
+from speechssl.model.fast.accelerate import accelerate, in_8_bits, int8_is_fast
 from speechssl.model.speech_model import CTCModel
 
 Decoder = Callable[[Tensor, Tensor], list[Hypothesis]]
@@ -88,11 +88,11 @@ def transcribe_all(
     config = model.speech.config
     rate = config.sample_rate
     keep_freed_memory()
-    model.to(pick_device()).eval()
+    accelerate(model.to(pick_device()).eval())
     if precision == "auto":
         precision = fitting_precision(model)
     if precision == "int8":
-        model = quantized(model)
+        model = in_8_bits(model)
     words: list[Word] = []
     confidences: list[float] = []
     hop = config.hop_samples

@@ -22,7 +22,7 @@ from speechssl import shapes
 from speechssl.checkpoint import Checkpoint
 from speechssl.interop.onnx_int8 import quantize, require
 from speechssl.interop.proof import Compared, Proof, ours_of, proof_sounds, spelled
-from speechssl.model.recurrence import gru_operation
+from speechssl.model.exportable import exportable, gru_operation
 from speechssl.model.speech_model import CTCModel, SpeechModel
 from speechssl.text import SPACE, SentencePieceTokenizer, Tokenizer, VocabularyTokenizer
 
@@ -43,7 +43,7 @@ def write_onnx(checkpoint: Checkpoint, folder: Path, *, int8: bool = False) -> N
     Raises ImportError naming the extra.
     """
     require("onnx", "onnxruntime", "onnxscript")
-    program = _export(checkpoint.model.cpu().eval())
+    program = _export(exportable(checkpoint.model.cpu().eval()))
     _forget_where_it_was_made(program.model.graph)
     program.save(folder / FILE)
     if int8:
@@ -88,7 +88,7 @@ def _export(model: SpeechModel | CTCModel) -> Any:
                 opset_version=OPSET,
                 dynamo=True,
                 dynamic_shapes=({0: batch, 1: samples}, {0: batch}),
-                custom_translation_table={torch.ops.speechssl.bidirectional_gru.default: _gru()},
+                custom_translation_table={torch.ops.speechssl.gru.default: _gru()},
                 verbose=False,
             )
     finally:
@@ -106,37 +106,37 @@ def _forget_where_it_was_made(graph: Any) -> None:
 
 
 def _gru() -> Any:
-    """:func:`speechssl.model.recurrence.gru_operation` in the operations of ONNX, whose gates are
+    """:func:`speechssl.model.exportable.gru_operation` in the operations of ONNX, whose gates are
     in the order update, reset, candidate."""
     from onnxscript import opset22 as op
 
     assert gru_operation is not None  # its import registers the operation
 
-    def both(weights: Any, number: int) -> Any:
+    def stacked(weights: Any, number: int) -> Any:
         three, hidden = weights[number].shape[0], weights[1].shape[1]
         order = [*range(hidden, 2 * hidden), *range(hidden), *range(2 * hidden, three)]
         parts = [
             op.Unsqueeze(
                 op.Gather(weights[k], op.Constant(value_ints=order)), op.Constant(value_ints=[0])
             )
-            for k in (number, number + 4)
+            for k in range(number, len(weights), 4)
         ]
         return op.Concat(*parts, axis=0)
 
     def gru(x: Any, lengths: Any, weights: Any) -> Any:
-        hidden = weights[1].shape[1]
+        hidden, directions = weights[1].shape[1], len(weights) // 4
         states, _ = op.GRU(
             op.Transpose(x, perm=[1, 0, 2]),
-            both(weights, 0),
-            both(weights, 1),
-            op.Concat(both(weights, 2), both(weights, 3), axis=1),
+            stacked(weights, 0),
+            stacked(weights, 1),
+            op.Concat(stacked(weights, 2), stacked(weights, 3), axis=1),
             op.Cast(lengths, to=6),  # int32
-            direction="bidirectional",
+            direction="bidirectional" if directions == 2 else "forward",
             hidden_size=hidden,
             linear_before_reset=1,
-        )  # (T, 2, B, H)
-        states = op.Transpose(states, perm=[2, 0, 1, 3])  # (B, T, 2, H)
-        return op.Reshape(states, op.Constant(value_ints=[0, 0, 2 * hidden]))
+        )  # (T, 1 or 2, B, H)
+        states = op.Transpose(states, perm=[2, 0, 1, 3])  # (B, T, 1 or 2, H)
+        return op.Reshape(states, op.Constant(value_ints=[0, 0, directions * hidden]))
 
     return gru
 

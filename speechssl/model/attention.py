@@ -1,112 +1,117 @@
-"""Scaled dot-product attention (arXiv:1706.03762, eq. 1) with dropout on its weights.
+"""Multi-head self-attention (arXiv:1706.03762, section 3.2).
 
-PyTorch's fused form has no dropout on a CPU and falls back to one that is ten times as slow; there
-the products are written out, a compiled loop (:mod:`speechssl.model.dropout_loops`) does what is
-between them, and the weights are computed again in the backward instead of kept.
-
-Shapes: B batch, H heads, T frames, E width of a head.
+Shapes: B batch, T frames, D width, H heads, E = D / H width of a head.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch import Tensor, nn
 
-from speechssl.model import loops
-from speechssl.model.dropout import compiled_loops, draw_keys, odds
-
-_FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-"""What a GPU may use: not cuDNN's form, which is built anew for each number of utterances and
-frames, and took 0.1 to 2 s to be built where that was measured (RESULTS.md)."""
-
-_AT_ONCE = 1 << 22
-"""Weights of so many pairs of frames are held at a time, unless an utterance has more."""
+from speechssl.model.config import ContextConfig
 
 
-def attend(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout_p: float
-) -> Tensor:
-    """What each query hears.
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with separate projections, as published checkpoints hold them.
 
-    Args:
-        query, key, value: (B, H, T, E).
-        mask: bool (B, 1, 1, T), True = the frame may be looked at; or a bias that is added, of a
-            shape that broadcasts to (B, H, T, T).
-        dropout_p: probability of a weight to be dropped.
-
-    Returns:
-        (B, H, T, E).
+    With ``rel_buckets`` each head adds a bias for the distance, which each query gates by its own
+    frame (WavLM, arXiv:2110.13900, eq. 3 and 4). With ``causal`` a query attends to its own frame
+    and those before it.
     """
-    if query.is_cuda:
-        with sdpa_kernel(_FUSED):
-            return F.scaled_dot_product_attention(query, key, value, mask, dropout_p)
-    if not dropout_p or compiled_loops(query, dropout_p) is None:
+
+    def __init__(self, config: ContextConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.dropout = config.attention_dropout
+        self.causal = config.causal
+        self.query = nn.Linear(config.dim, config.dim)
+        self.key = nn.Linear(config.dim, config.dim)
+        self.value = nn.Linear(config.dim, config.dim)
+        self.out = nn.Linear(config.dim, config.dim)
+        if config.rel_buckets:
+            self.gate = nn.Linear(config.dim // config.num_heads, 8)
+            self.gate_scale = nn.Parameter(torch.ones(1, config.num_heads, 1, 1))
+
+    def forward(
+        self, x: Tensor, valid: Tensor | None, distance_bias: Tensor | None = None
+    ) -> Tensor:
+        """(B, T, D), valid (B, T) bool (None: all frames are), bias (H, T, T) -> (B, T, D)."""
+        query, key, value = (
+            projected.unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, H, T, E)
+            for projected in self.project(x)
+        )
+        mask = self._mask(x.shape[1], valid, x.device)  # (B or 1, 1, 1 or T, T) bool
+        if distance_bias is not None:
+            bias = (self._gates(x) * distance_bias).to(query.dtype)  # (B, H, T, T)
+            mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
+        return self.out(self.join_heads(self.attend(query, key, value, mask)))
+
+    def project(self, x: Tensor) -> Sequence[Tensor]:
+        """(B, T, D) -> query, key, value, each (B, T, D)."""
+        return self.query(x), self.key(x), self.value(x)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        """Weighted sums of the values.
+
+        Args:
+            query, key, value: (B, H, T, E).
+            mask: bool, True = attended to, or a bias to add; broadcasts to (B, H, T, T).
+
+        Returns:
+            (B, H, T, E).
+        """
+        dropout_p = self.dropout if self.training else 0.0
         return F.scaled_dot_product_attention(query, key, value, mask, dropout_p)
-    keys = draw_keys(query.shape[:3])  # (B, H, T)
-    heard: Tensor = _Attend.apply(query, key, value, mask, keys, dropout_p)
-    return heard
+
+    def join_heads(self, attended: Tensor) -> Tensor:
+        """(B, H, T, E) -> (B, T, D)."""
+        return attended.transpose(1, 2).flatten(2)
+
+    def _mask(self, num_frames: int, valid: Tensor | None, device: torch.device) -> Tensor | None:
+        """Which key (last axis) a query attends to, (B, 1, 1, T), or causal (B or 1, 1, T, T)."""
+        mask = None if valid is None else valid[:, None, None, :]
+        if not self.causal:
+            return mask
+        past = torch.ones(num_frames, num_frames, dtype=torch.bool, device=device).tril()
+        return past[None, None] if mask is None else mask & past
+
+    def _gates(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, H, T, 1), how much each query lets distance count."""
+        heads = x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, H, T, E)
+        parts = self.gate(heads).unflatten(3, (2, 4)).sum(4)  # (B, H, T, 2)
+        update, reset = parts.sigmoid().chunk(2, dim=3)  # (B, H, T, 1) each
+        return update * (reset * self.gate_scale - 1) + 2
 
 
-class _Attend(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, query, key, value, mask, keys, p):  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(query, key, value, mask, keys)
-        ctx.p = p
-        batch, heads, num, width = query.shape
-        out = query.new_empty(batch, num, heads, width).transpose(1, 2)
-        with torch.autocast("cpu", enabled=False):
-            for part in _parts(batch, heads * num * num):
-                weights = _scores(query[part], key[part], mask, part)
-                _run("weights", (weights,), mask, keys, part, p)
-                out[part] = weights @ value[part]
-        return out
+class DistanceBias(nn.Embedding):
+    """A bias for each head and bucket of distances, shared by all layers (WavLM)."""
 
-    @staticmethod
-    def backward(ctx, grad):  # type: ignore[no-untyped-def]
-        query, key, value, mask, keys = ctx.saved_tensors
-        batch, heads, num, width = query.shape
-        root = math.sqrt(width)
-        grads = [query.new_empty(batch, num, heads, width).transpose(1, 2) for _ in range(3)]
-        masks: list[Tensor] = []
-        for part in _parts(batch, heads * num * num):
-            weights = _scores(query[part], key[part], mask, part)  # (B', H, T, T)
-            by_scores = grad[part] @ value[part].transpose(2, 3)
-            _run("gradients", (weights, by_scores), mask, keys, part, ctx.p)
-            grads[0][part] = (by_scores @ key[part]).div_(root)
-            grads[1][part] = by_scores.transpose(2, 3) @ (query[part] / root)
-            grads[2][part] = weights.transpose(2, 3) @ grad[part]
-            if ctx.needs_input_grad[3]:
-                masks.append(by_scores)
-        by_mask = torch.cat(masks).sum_to_size(mask.shape) if masks else None
-        return *grads, by_mask, None, None
+    def __init__(self, config: ContextConfig) -> None:
+        super().__init__(config.rel_buckets, config.num_heads)
+        self.max_distance = config.rel_max_distance
+        nn.init.normal_(self.weight, std=0.02)
+
+    def forward(self, num_frames: int) -> Tensor:  # type: ignore[override]
+        """(H, T, T): what a query (second axis) adds for a key so many frames away."""
+        at = torch.arange(num_frames, device=self.weight.device)
+        buckets = distance_buckets(
+            at[None, :] - at[:, None], self.num_embeddings, self.max_distance
+        )
+        return super().forward(buckets).permute(2, 0, 1)
 
 
-def _parts(batch: int, pairs: int) -> Iterator[slice]:
-    """Utterances that are done together, each with so many pairs of frames in all heads."""
-    step = max(_AT_ONCE // max(pairs, 1), 1)
-    return (slice(start, start + step) for start in range(0, batch, step))
+def distance_buckets(distances: Tensor, num_buckets: int, max_distance: int) -> Tensor:
+    """Key minus query in frames -> bucket, int64 of the same shape.
 
-
-def _scores(query: Tensor, key: Tensor, mask: Tensor | None, part: slice) -> Tensor:
-    """(B', H, T, T), with a bias added, in the dtype of `query`."""
-    scores = (query / math.sqrt(query.shape[3])) @ key.transpose(2, 3)
-    if mask is not None and mask.dtype != torch.bool:
-        scores += mask if mask.shape[0] == 1 or mask.dim() < 4 else mask[part]
-    return scores
-
-
-def _run(
-    loop: str, values: tuple[Tensor, ...], mask: Tensor | None, keys: Tensor, part: slice, p: float
-) -> None:
-    """One of the loops over all rows of `values` (B', H, T, T), in place."""
-    num = values[0].shape[3]
-    valid = torch.empty(0, num, dtype=torch.bool)
-    if mask is not None and mask.dtype == torch.bool:
-        valid = mask[part].reshape(-1, num)
-    rows = [loops.array(v.view(-1, num)) for v in values]
-    own = keys[part].flatten().numpy()
-    found = loops.load("dropout_loops")
-    loops.over_rows(getattr(found, loop), len(rows[0]), *rows, valid.numpy(), own, *odds(p))
+    Half of the buckets for keys behind the query, half for later ones; in each half the first half
+    is exact, the rest grows with the logarithm up to `max_distance` (arXiv:2110.13900, eq. 5).
+    """
+    half = num_buckets // 2
+    exact = half // 2
+    far = distances.abs().clamp_min(1).float()
+    share = torch.log(far / exact) / math.log(max_distance / exact)
+    coarse = (exact + share * (half - exact)).long().clamp_max(half - 1)
+    near = distances.abs() < exact
+    return torch.where(distances > 0, half, 0) + torch.where(near, distances.abs(), coarse)

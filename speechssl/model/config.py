@@ -97,7 +97,7 @@ EncoderConfig = ConvEncoderConfig | FilterbankEncoderConfig
 
 @dataclass(frozen=True)
 class ContextConfig:
-    """The transformer that sees the whole utterance (arXiv:2006.11477, section 2)."""
+    """The network over the frames (arXiv:2006.11477, section 2)."""
 
     dim: Size = 768
     """Width D of the frames."""
@@ -105,10 +105,10 @@ class ContextConfig:
     """All layers, the local ones among them."""
     local_layers: SizeOrNone = 0
     """How many of them, the lowest, are convolutions instead of attention (pre-norm only). What a
-    phone sounds like is local, and convolutions find it in far fewer updates than attention
+    phone sounds like is local, and convolutions learn it in far fewer updates than attention
     does."""
     local_kernel: Annotated[Size, Odd()] = 5
-    """Frames that a local layer sees, odd."""
+    """Frames that an output of a local layer depends on, odd."""
     upper: UpperLayer = "attention"
     """The layers above the local ones: ``attention`` (the published form), or ``gru``,
     bidirectional (pre-norm only), which learns from fewer updates and does not run in parallel
@@ -121,7 +121,7 @@ class ContextConfig:
     """``post``: norm after each residual sum (BASE). ``pre``: before each part, and once at the end
     (LARGE)."""
     pos_kernel: Size = 128
-    """Kernel of the convolution that tells frames their position."""
+    """Kernel of the positional convolution, in frames."""
     pos_groups: Size = 16
     """Groups of that convolution; they divide `dim`."""
     pos_stack: SizeOrNone = 0
@@ -148,6 +148,9 @@ class ContextConfig:
     adapter_dim: SizeOrNone = 0
     """Inner width of an adapter at the end of every layer (MMS, arXiv:2305.13516, has 16); 0:
     none."""
+    causal: bool = False
+    """No frame depends on a later one: attention is masked, convolutions are padded on the left,
+    and a GRU runs forwards only. See ``running_norm`` for the encoder."""
 
     def __post_init__(self) -> None:
         check_fields(self, "context")
@@ -205,9 +208,20 @@ class ModelConfig:
     """Zero mean and unit variance for each utterance before the encoder (LARGE)."""
     latent_dropout: Probability = 0.0
     """On the projected latents (``dropout_input`` of wav2vec 2.0)."""
+    running_norm: bool = False
+    """Whatever is normalised over time (the wave, a filterbank's channels, the first layer of a
+    convolutional encoder) is so by the statistics up to each frame instead of the whole
+    utterance's, which would show a causal model the future."""
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether no output depends on samples later than those of its own frame's filters."""
+        encoder = self.encoder
+        over_time = isinstance(encoder, FilterbankEncoderConfig) or encoder.norm == "group"
+        return self.context.causal and (self.running_norm or not (over_time or self.normalize_wave))
 
     @property
     def latent_dim(self) -> int:

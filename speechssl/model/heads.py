@@ -14,7 +14,7 @@ class CTCHead(nn.Module):
     """Context (B, T, D) -> log-probabilities (B, T * U, V); index 0 is the blank.
 
     `upsample` U > 1 gives several rows per frame, so that a model with few frames a second can
-    still write fast speech (the linear upsampling of SEW, arXiv:2109.06870, section 4.2).
+    still emit fast speech (the linear upsampling of SEW, arXiv:2109.06870, section 4.2).
     """
 
     def __init__(self, dim: int, vocab_size: int, upsample: int = 1) -> None:
@@ -22,8 +22,8 @@ class CTCHead(nn.Module):
         self.vocab_size, self.upsample = vocab_size, upsample
         self.linear = nn.Linear(dim, vocab_size * upsample)
         nn.init.normal_(self.linear.weight, std=(3 * dim) ** -0.5)
-        # It begins by writing a blank with a probability of 0.8. A model whose symbols are all as
-        # likely first turns every frame into one that says blank, and then has to find back.
+        # At first it emits a blank with a probability of 0.8. A model whose symbols are all as
+        # likely first learns to emit a blank at every frame, and then has to unlearn it.
         nn.init.zeros_(self.linear.bias)
         with torch.no_grad():
             self.linear.bias[::vocab_size] = math.log(4 * max(vocab_size - 1, 1))
@@ -36,8 +36,8 @@ class CTCHead(nn.Module):
 
     @torch.no_grad()
     def take_rows(self, old: "CTCHead", places: Sequence[int | None]) -> None:
-        """Let symbol i be written as `old`, of the same `upsample`, writes symbol ``places[i]``;
-        where that is None, as it is."""
+        """Give symbol i the row of symbol ``places[i]`` of `old`, which has the same `upsample`;
+        where that is None, leave it."""
         kept = [i for i, place in enumerate(places) if place is not None]
         taken = [place for place in places if place is not None]
         for name, values in self.linear.named_parameters():

@@ -1,6 +1,6 @@
-"""Span masks: which frames the network must guess.
+"""Span masks: which frames the network must predict.
 
-A mask is a function of the lengths and a generator, so it can be made again. Total for any length:
+A mask is a function of the lengths and a generator, so it can be drawn again. Total for any length:
 an utterance of at least one frame always has at least one masked frame.
 """
 
@@ -28,7 +28,7 @@ def span_mask(
     for row, length in enumerate(lengths):
         if length < 1:
             continue
-        width = min(span, max(length // 2, 1))  # a short utterance keeps something to hear
+        width = min(span, max(length // 2, 1))  # a short utterance keeps some unmasked frames
         num_starts = length - width + 1
         num_spans = max(int(share * length / span + generator.random()), 1)
         starts = generator.choice(num_starts, min(num_spans, num_starts), replace=False)

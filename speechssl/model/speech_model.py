@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from speechssl import shapes
 from speechssl.model.config import FilterbankEncoderConfig, ModelConfig
-from speechssl.model.context import TransformerContext
-from speechssl.model.dropout import dropout
+from speechssl.model.context import ContextNetwork
+from speechssl.model.dropout import Dropout
 from speechssl.model.encoder import build_encoder
 from speechssl.model.heads import CTCHead
+from speechssl.model.normalization import RunningNorm, normalize_wave
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,11 @@ class SpeechModel(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = build_encoder(config.encoder, config.sample_rate)
+        self.wave_norm: RunningNorm | None = None
+        if config.normalize_wave and config.running_norm:
+            tenth = max(config.sample_rate // 10, 1)
+            self.wave_norm = RunningNorm(1, prior_frames=tenth, mean=0.0, variance=0.01)
+        self.encoder = build_encoder(config.encoder, config.sample_rate, config.running_norm)
         # A filterbank's channels are normalised over time; a norm over channels would take away
         # how loud a frame is.
         self.latent_norm = (
@@ -50,8 +55,9 @@ class SpeechModel(nn.Module):
             else nn.LayerNorm(config.latent_dim, eps=config.context.norm_eps)
         )
         self.project = nn.Linear(config.latent_dim, config.context.dim)
+        self.dropout = Dropout(config.latent_dropout)
         self.mask_embedding = nn.Parameter(torch.rand(config.context.dim))  # U(0, 1)
-        self.context = TransformerContext(config.context)
+        self.context = ContextNetwork(config.context)
         self.apply(partial(_init_linear, dim=config.context.dim))
 
     @property
@@ -73,11 +79,11 @@ class SpeechModel(nn.Module):
         encoder_grad_scale: float = 1.0,
         keep_hidden: bool = False,
     ) -> SpeechOutput:
-        """Hear a batch.
+        """Compute the frames of a batch.
 
         Args:
             wave: (B, S) float32 in [-1, 1].
-            lengths: (B,) valid samples; samples behind them are not heard.
+            lengths: (B,) valid samples; the samples behind them change nothing.
             mask: (B, T) bool, True = the frame is hidden behind the mask embedding.
             channel_mask: (B, `config.encoder`'s channels) bool, True = the channel is zero.
             encoder_grad_scale: scale of the gradient into the encoder (0.1 in BASE); 0 freezes it.
@@ -89,11 +95,8 @@ class SpeechModel(nn.Module):
         if 0 < encoder_grad_scale < 1 and raw.requires_grad:
             raw = _scale_gradient(raw, encoder_grad_scale)
         latents = self.latent_norm(raw)
-        heard = latents
-        if channel_mask is not None:
-            heard = hide_channels(heard, channel_mask)
-        frames = self.project(heard)  # (B, T, D)
-        frames = dropout(frames, self.config.latent_dropout, self.training)
+        shown = latents if channel_mask is None else hide_channels(latents, channel_mask)
+        frames = self.dropout(self.project(shown))  # (B, T, D)
         if mask is not None:
             frames = torch.where(mask[:, :, None], self.mask_embedding.to(frames.dtype), frames)
         out = self.context(frames, lengths, keep_hidden=keep_hidden)
@@ -106,17 +109,16 @@ class SpeechModel(nn.Module):
         if short > 0:
             wave = F.pad(wave, (0, short))
         wave = shapes.zero_padding(wave, lengths)
-        if self.config.normalize_wave:
-            count = lengths.clamp_min(1)[:, None]
-            mean = wave.sum(1, keepdim=True) / count
-            centred = shapes.zero_padding(wave - mean, lengths)
-            wave = centred / (centred.square().sum(1, keepdim=True) / count + 1e-7).sqrt()
+        if self.wave_norm is not None:
+            wave = shapes.zero_padding(self.wave_norm(wave[:, :, None])[:, :, 0], lengths)
+        elif self.config.normalize_wave:
+            wave = normalize_wave(wave, lengths)
         return wave, lengths.clamp_min(self.encoder.min_samples)
 
 
 class CTCModel(nn.Module):
-    """A speech model that writes: :class:`SpeechModel` and a CTC head (arXiv:2006.11477, section
-    3.2)."""
+    """A speech model that emits symbols: :class:`SpeechModel` and a CTC head (arXiv:2006.11477,
+    section 3.2)."""
 
     def __init__(self, speech: SpeechModel, head: CTCHead) -> None:
         super().__init__()
@@ -166,9 +168,9 @@ def _scale_gradient(values: Tensor, scale: float) -> Tensor:
 def _init_linear(module: nn.Module, dim: int) -> None:
     """Zero biases and N(0, 0.02), as in BERT and wav2vec 2.0; wider in a narrow model.
 
-    0.02 is 1 / sqrt(3 * 768), the size that :class:`torch.nn.Linear` itself begins with at the
-    width of BASE. At a third of that width a layer adds so little to its input that a model takes
-    several times as many updates to leave the plateau on which it writes only blanks.
+    0.02 is 1 / sqrt(3 * 768), the size with which :class:`torch.nn.Linear` itself is initialised at
+    the width of BASE. At a third of that width a layer adds so little to its input that a model
+    takes several times as many updates to leave the plateau on which it emits only blanks.
     """
     if isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, std=0.02 * max(768 / dim, 1.0) ** 0.5)

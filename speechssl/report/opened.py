@@ -10,6 +10,7 @@ from speechssl.config.json import from_json
 from speechssl.data.dataset import Batch, Waves
 from speechssl.data.manifest import Utterance, read_manifest
 from speechssl.data.wave_cache import WaveCache
+from speechssl.model.fast.accelerate import accelerate
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.inputs import Inputs
 from speechssl.pretext.task import Resources
@@ -80,7 +81,7 @@ def open_pretraining(run: Run) -> Pretraining:
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CannotShowError(f"The checkpoint of {run.name} cannot be opened: {reason}") from error
-    modules.eval()
+    accelerate(modules.eval())
     return Pretraining(config, model, tasks)
 
 

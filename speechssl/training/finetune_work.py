@@ -21,6 +21,7 @@ from speechssl.device import (
     send,
 )
 from speechssl.model.config import FilterbankEncoderConfig
+from speechssl.model.fast.accelerate import accelerate
 from speechssl.model.masking import channel_mask, span_mask
 from speechssl.model.speech_model import CTCModel
 from speechssl.pretext.ctc import ctc_chance, ctc_loss, disagreement
@@ -53,7 +54,7 @@ class FinetuneWork:
     ) -> None:
         self.config, self.tokenizer, self.device = config, tokenizer, device
         self.pretrained = pretrained
-        self.model = model.to(device).train()
+        self.model = accelerate(model.to(device).train())
         speech = model.speech.named_parameters()
         self._learning = {name for name, p in speech if p.requires_grad}  # spread, they are others
         self.modules: torch.nn.Module = self.model

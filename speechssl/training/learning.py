@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from speechssl.model.context import Adapter
+from speechssl.model.layers import Adapter
 from speechssl.model.speech_model import CTCModel, SpeechModel
 
 

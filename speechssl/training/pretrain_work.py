@@ -22,6 +22,7 @@ from speechssl.data.index import Corpora
 from speechssl.data.manifest import Utterance
 from speechssl.device import autocast
 from speechssl.interop.sources import open_model
+from speechssl.model.fast.accelerate import accelerate
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.inputs import Inputs
 from speechssl.pretext.task import LossTerm, Resources, TaskLoss, View, combine
@@ -73,6 +74,7 @@ class PretrainWork:
         if fit:
             fit_tasks(self.tasks, model, train_waves, config.loop.seed)
         self.modules.to(device).train()
+        accelerate(model)
         if config.compile:
             model.context.compile_layers()
         pool = DistortionPool.open(noise_dir=config.noise_dir, rir_dir=config.rir_dir)
@@ -263,7 +265,7 @@ def load_teacher(config: "PretrainConfig") -> Teacher | None:
     """The teacher that the config names."""
     if config.teacher is None:
         return None
-    return Teacher(open_model(config.teacher).speech, config.teacher_layer)
+    return Teacher(accelerate(open_model(config.teacher).speech), config.teacher_layer)
 
 
 def fit_tasks(tasks: Tasks, model: SpeechModel, waves: Waves, seed: int) -> None:

@@ -8,6 +8,7 @@ from speechssl import audio
 from speechssl.checkpoint import load_model
 from speechssl.inference.extract import Layers, choose_layers, extract, extract_all
 from speechssl.inference.recordings import Clip, as_clip
+from speechssl.model.fast.accelerate import accelerate
 from speechssl.rng import rng
 
 
@@ -20,7 +21,7 @@ def test_layers_are_those_of_the_model(checkpoint, record):
     path = record("a.wav", 2.0)
     wave = torch.from_numpy(audio.read(path))[None]
     with torch.no_grad():
-        out = checkpoint.speech(wave, torch.tensor([wave.shape[1]]), keep_hidden=True)
+        out = accelerate(checkpoint.speech)(wave, torch.tensor([wave.shape[1]]), keep_hidden=True)
     for layer in range(3):
         found = extract(checkpoint, path, layer)
         assert found.frames.dtype == np.float32

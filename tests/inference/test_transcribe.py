@@ -27,7 +27,7 @@ from speechssl.inference.transcribe import (
 )
 from speechssl.inference.transcript import PAUSE_S, Transcript, to_segments
 from speechssl.inference.writers import WRITERS
-from speechssl.model.int8 import int8_is_fast
+from speechssl.model.fast.accelerate import int8_is_fast
 
 
 @pytest.fixture(params=["ctc", "conv"])

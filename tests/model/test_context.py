@@ -6,8 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from speechssl.model.attention import SelfAttention
 from speechssl.model.config import ContextConfig
-from speechssl.model.context import LocalLayer, PositionalConv, SelfAttention, TransformerContext
+from speechssl.model.context import ContextNetwork
+from speechssl.model.layers import LocalConvLayer
+from speechssl.model.position import PositionalConv
 
 POST = ContextConfig(
     dim=16,
@@ -37,10 +40,10 @@ EVERY = pytest.mark.parametrize("name", CONFIGS)
 LENGTHS = torch.tensor([30, 7, 1])
 
 
-def context(config: ContextConfig) -> TransformerContext:
+def context(config: ContextConfig) -> ContextNetwork:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return TransformerContext(config).eval()
+        return ContextNetwork(config).eval()
 
 
 def frames(num=30, rows=3):
@@ -102,7 +105,7 @@ def test_an_upper_layer_sees_the_whole_utterance(name):
 @pytest.mark.parametrize("kernel", [1, 3, 5])
 def test_a_local_layer_sees_its_kernel_and_no_more(kernel):
     torch.manual_seed(0)
-    layer = LocalLayer(replace(PRE, local_layers=1, local_kernel=kernel)).eval()
+    layer = LocalConvLayer(replace(PRE, local_layers=1, local_kernel=kernel)).eval()
     x = frames(rows=1)
     other = x.clone()
     other[0, 15] += 1
@@ -113,7 +116,7 @@ def test_a_local_layer_sees_its_kernel_and_no_more(kernel):
 
 def test_a_local_layer_is_a_convolution():
     torch.manual_seed(0)
-    layer = LocalLayer(PRE).eval()
+    layer = LocalConvLayer(PRE).eval()
     x = frames()
     weight = layer.conv.weight.unflatten(1, (PRE.local_kernel, 16)).transpose(1, 2)  # (O, C, K)
     y = F.conv1d(layer.norm(x).transpose(1, 2), weight, layer.conv.bias, padding=2)
@@ -139,7 +142,7 @@ def test_attention_against_the_formula():
     scores = torch.einsum("bqhd,bkhd->bhqk", query, key) / 2
     weights = scores.masked_fill(~mask[:, None, None, :], float("-inf")).softmax(3)
     expected = attention.out(torch.einsum("bhqk,bkhd->bqhd", weights, value).flatten(2))
-    torch.testing.assert_close(attention(x, mask[:, None, None, :]), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(attention(x, mask), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_layerdrop_leaves_layers_out_in_training_only():

@@ -9,13 +9,9 @@ from torch import nn
 
 from speechssl import shapes
 from speechssl.model.config import ConvEncoderConfig, FilterbankEncoderConfig
-from speechssl.model.encoder import (
-    FilterbankEncoder,
-    MaskedGroupNorm,
-    build_encoder,
-    gabor_filters,
-    normalize_over_time,
-)
+from speechssl.model.encoder import build_encoder
+from speechssl.model.filterbank import FilterbankEncoder, gabor_filters
+from speechssl.model.normalization import MaskedGroupNorm, normalize_over_time
 
 SEVEN = (8,) * 7
 ENCODERS = {

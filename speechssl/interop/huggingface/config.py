@@ -281,6 +281,10 @@ def published_encoder(config: ModelConfig) -> ConvEncoderConfig:
         wrong.append(f"context.upper = {context.upper}")
     if context.pos_norm:
         wrong.append("context.pos_norm")
+    if context.causal:
+        wrong.append("context.causal")
+    if config.running_norm:
+        wrong.append("running_norm")
     if wrong or not isinstance(encoder, ConvEncoderConfig):
         raise ValueError(
             f"transformers' Wav2Vec2 cannot hold this model: it has no {' and no '.join(wrong)}. "

@@ -17,9 +17,21 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from speechssl.device import bf16_is_fast
-from speechssl.model.strided_conv import product_dtype
+from speechssl.model.fast.strided_conv import product_dtype
+from speechssl.model.position import PositionalConv
 
 _SHORTEST = 64
+
+
+class FastPositionalConv(PositionalConv):
+    """:class:`PositionalConv` by :func:`spectral_conv` where that is quicker."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        (kernel,), (before,) = self.conv.kernel_size, self.conv.padding
+        if not is_quicker(x, kernel):
+            return super().forward(x)
+        return F.gelu(spectral_conv(x, self.conv.weight, self.conv.bias, before))
 
 
 def is_quicker(x: Tensor, taps: int) -> bool:
@@ -34,14 +46,15 @@ def is_quicker(x: Tensor, taps: int) -> bool:
     return product_dtype(x) == torch.float32 or not bf16_is_fast(x.device)
 
 
-def spectral_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """``conv1d`` over the frames of `x`, with K // 2 zeros before them and as many outputs as
+def spectral_conv(x: Tensor, weight: Tensor, bias: Tensor, before: int) -> Tensor:
+    """``conv1d`` over the frames of `x`, with `before` zeros before them and as many outputs as
     inputs, in float32 whatever the autocast.
 
     Args:
         x: (B, T, D).
         weight: (D, C, K); D / C is the number of groups.
         bias: (D,).
+        before: at most K - 1, the causal form's; K // 2 in the usual one.
 
     Returns:
         (B, T, D) float32.
@@ -49,32 +62,38 @@ def spectral_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
         # The spectra of the filters are larger than all else here: made again, not kept.
         y: Tensor = checkpoint(
-            _convolve, x.float(), weight.float(), use_reentrant=False, preserve_rng_state=False
+            _convolve,
+            x.float(),
+            weight.float(),
+            before,
+            use_reentrant=False,
+            preserve_rng_state=False,
         )
         return y + bias
 
 
-def _convolve(x: Tensor, weight: Tensor) -> Tensor:
+def _convolve(x: Tensor, weight: Tensor, before: int) -> Tensor:
     batch, num_frames, dim = x.shape
     _, width, taps = weight.shape
     groups, block, hop = dim // width, 2 * taps, taps + 1  # a block has `hop` frames to give
     forward, inverse = _cosines(block, x.device)  # (2 F, N), (hop, 2 F)
     freqs = len(forward) // 2
     count = -(-num_frames // hop)
-    left = taps // 2
-    x = F.pad(x, (0, 0, left, count * hop + block - hop - num_frames - left))
+    x = F.pad(x, (0, 0, before, count * hop + block - hop - num_frames - before))
     blocks = x.unfold(1, block, hop).flatten(0, 1).transpose(1, 2)  # (M, N, D)
-    heard = (forward @ blocks).unflatten(1, (2, freqs)).unflatten(3, (groups, width))
-    heard = heard.permute(2, 3, 1, 0, 4).reshape(freqs * groups, -1, width)  # (F G, 2 M, C)
+    spectra = (forward @ blocks).unflatten(1, (2, freqs)).unflatten(3, (groups, width))
+    spectra = spectra.permute(2, 3, 1, 0, 4).reshape(freqs * groups, -1, width)  # (F G, 2 M, C)
     filters = forward[:, :taps] @ weight.reshape(-1, taps).T  # (2 F, D C)
     filters = filters.view(2, freqs * groups, width, width).transpose(2, 3)
     real, imaginary = filters.unbind(0)  # (F G, C in, C out) each
     # The filter's conjugate: a convolution of networks is a correlation.
-    real_by, imaginary_by = (heard @ real).chunk(2, dim=1)
-    real_with, imaginary_with = (heard @ imaginary).chunk(2, dim=1)
-    given = torch.stack([real_by + imaginary_with, imaginary_by - real_with])  # (2, F G, M, C)
-    given = given.unflatten(1, (freqs, groups)).permute(3, 0, 1, 2, 4).reshape(-1, 2 * freqs, dim)
-    return (inverse @ given).view(batch, count * hop, dim)[:, :num_frames]
+    real_by, imaginary_by = (spectra @ real).chunk(2, dim=1)
+    real_with, imaginary_with = (spectra @ imaginary).chunk(2, dim=1)
+    products = torch.stack([real_by + imaginary_with, imaginary_by - real_with])  # (2, F G, M, C)
+    products = (
+        products.unflatten(1, (freqs, groups)).permute(3, 0, 1, 2, 4).reshape(-1, 2 * freqs, dim)
+    )
+    return (inverse @ products).view(batch, count * hop, dim)[:, :num_frames]
 
 
 @functools.cache

@@ -82,16 +82,16 @@ def convolve_at_once(frames: Tensor, weight: Tensor, stride: int) -> Tensor:
     num, (_, channels, kernel) = _count(frames, weight, stride), weight.shape
     matrix = _matrix(weight).expand(len(frames), -1, -1)  # (B, K C, O)
     whole = stride if kernel >= stride else 0
-    seen = [] if not whole else [frames[:, : num * stride].reshape(len(frames), num, -1)]
-    seen += [frames[:, tap : tap + num * stride : stride] for tap in range(whole, kernel)]
+    parts = [] if not whole else [frames[:, : num * stride].reshape(len(frames), num, -1)]
+    parts += [frames[:, tap : tap + num * stride : stride] for tap in range(whole, kernel)]
     taps = matrix.split([channels * stride] * bool(whole) + [channels] * (kernel - whole), dim=1)
-    out = torch.bmm(seen[0], taps[0])
-    for part, its in zip(seen[1:], taps[1:], strict=True):
+    out = torch.bmm(parts[0], taps[0])
+    for part, its in zip(parts[1:], taps[1:], strict=True):
         out = torch.baddbmm(out, part, its)
     return out
 
 
-Hear = Callable[[slice], Tensor]
+FramesOf = Callable[[slice], Tensor]
 """Some frames (T, C) of one utterance, before GELU."""
 
 
@@ -112,13 +112,13 @@ class _GeluConv(torch.autograd.Function):
         matrix, kernel = _matrix(weight), weight.shape[2]
         by_weight = _WeightGradient(weight, grad.dtype) if ctx.needs_input_grad[1] else None
         for row, utterance in zip(grad.contiguous(), frames, strict=True):
-            hear = utterance.__getitem__
+            frames_of = utterance.__getitem__
             if by_weight is not None:
-                by_weight.add(row, hear, ctx.stride)
+                by_weight.add(row, frames_of, ctx.stride)
             if ctx.needs_input_grad[0]:
                 num = frames.shape[1]
                 # Nobody needs the frames any more: from now on their memory has the gradient.
-                for _ in _frame_gradients(row, hear, num, matrix, kernel, ctx.stride):
+                for _ in _frame_gradients(row, frames_of, num, matrix, kernel, ctx.stride):
                     pass
         return (
             frames.detach() if ctx.needs_input_grad[0] else None,
@@ -147,13 +147,15 @@ class _WindowsGeluConv(torch.autograd.Function):
         matrix, kernel = _matrix(weight), weight.shape[2]
         by_weight = _WeightGradient(weight, grad.dtype) if needs_weight else None
         for index, (row, seen, by) in enumerate(zip(grad.contiguous(), windows, taps, strict=True)):
-            hear = _product_of(seen, by)
+            frames_of = _product_of(seen, by)
             if by_weight is not None:
-                by_weight.add(row, hear, ctx.stride)
+                by_weight.add(row, frames_of, ctx.stride)
             if not (needs_windows or needs_taps):
                 continue
             num = len(seen)
-            for span, by_frames in _frame_gradients(row, hear, num, matrix, kernel, ctx.stride):
+            for span, by_frames in _frame_gradients(
+                row, frames_of, num, matrix, kernel, ctx.stride
+            ):
                 by_taps[index] += by_frames.T @ seen[span]
                 if by_windows is not None:
                     by_windows[index, span] = by_frames @ by
@@ -165,7 +167,7 @@ class _WindowsGeluConv(torch.autograd.Function):
         )
 
 
-def _product_of(windows: Tensor, taps: Tensor) -> Hear:
+def _product_of(windows: Tensor, taps: Tensor) -> FramesOf:
     """Frames of an utterance from (T, W) and (C, W)."""
     return lambda span: windows[span] @ taps.T
 
@@ -174,12 +176,12 @@ def _count(frames: Tensor, weight: Tensor, stride: int) -> int:
     return (frames.shape[1] - weight.shape[2]) // stride + 1
 
 
-def _convolve(out: Tensor, hear: Hear, matrix: Tensor, kernel: int, stride: int) -> None:
+def _convolve(out: Tensor, frames_of: FramesOf, matrix: Tensor, kernel: int, stride: int) -> None:
     """Fill `out` (T', O) by a matrix (K C, O), a piece at a time: what GELU makes is still in the
     cache when it is multiplied."""
     for rows, span in _pieces(len(out), kernel, stride):
         piece = out[rows]
-        for part, taps in _groups(F.gelu(hear(span)), matrix, len(piece), stride):
+        for part, taps in _groups(F.gelu(frames_of(span)), matrix, len(piece), stride):
             if taps.start == 0:
                 torch.mm(part, matrix[taps], out=piece)
             else:
@@ -187,7 +189,7 @@ def _convolve(out: Tensor, hear: Hear, matrix: Tensor, kernel: int, stride: int)
 
 
 def _pieces(num: int, kernel: int, stride: int) -> Iterator[tuple[slice, slice]]:
-    """Outputs of one utterance, some at a time, and the frames that they hear."""
+    """Outputs of one utterance, some at a time, and the frames that they depend on."""
     for start in range(0, num, _AT_ONCE):
         end = min(start + _AT_ONCE, num)
         yield slice(start, end), slice(start * stride, (end - 1) * stride + kernel)
@@ -204,14 +206,14 @@ class _WeightGradient:
         self.by_rows = torch.empty(size, dtype=self.exact, device=weight.device)
         self.empty = True
 
-    def add(self, grad: Tensor, hear: Hear, stride: int) -> None:
+    def add(self, grad: Tensor, frames_of: FramesOf, stride: int) -> None:
         """Add what one utterance's `grad` (T', O) gives."""
         matrix = self.by_rows.T
         for rows, span in _pieces(len(grad), self.weight.shape[2], stride):
             left = grad[rows].T  # (O, rows)
             if left.dtype != self.exact:
                 left = left.contiguous()  # in bfloat16 a product is faster from the left
-            for part, taps in _groups(F.gelu(hear(span)), matrix, left.shape[1], stride):
+            for part, taps in _groups(F.gelu(frames_of(span)), matrix, left.shape[1], stride):
                 into = self.by_rows[:, taps]
                 if left.dtype == self.exact:
                     torch.addmm(into, left, part, beta=0 if self.empty else 1, out=into)
@@ -229,27 +231,27 @@ class _WeightGradient:
 
 
 def _frame_gradients(
-    grad: Tensor, hear: Hear, num_frames: int, matrix: Tensor, kernel: int, stride: int
+    grad: Tensor, frames_of: FramesOf, num_frames: int, matrix: Tensor, kernel: int, stride: int
 ) -> Iterator[tuple[slice, Tensor]]:
     """One utterance's gradient (T', O) -> that by its frames before GELU, a piece at a time, in
-    the memory of what `hear` gives."""
+    the memory of what `frames_of` gives."""
     channels, step = len(matrix) // kernel, _AT_ONCE * stride
     for start in range(0, num_frames, step):
         span = slice(start, min(start + step, num_frames))
-        heard = hear(span)
-        # The outputs that hear any of these frames, and all frames that those hear.
+        inputs = frames_of(span)
+        # The outputs that depend on any of these frames, and all frames that those depend on.
         first = max((start - kernel) // stride + 1, 0)
         rows = grad[first : (span.stop - 1) // stride + 1]
         own = slice(start - first * stride, span.stop - first * stride)
-        into = heard.new_empty(max(own.stop, (len(rows) - 1) * stride + kernel), channels)
+        into = inputs.new_empty(max(own.stop, (len(rows) - 1) * stride + kernel), channels)
         _spread(into, rows, matrix, stride)
-        torch.ops.aten.gelu_backward.grad_input(into[own], heard, grad_input=heard)
-        yield span, heard
+        torch.ops.aten.gelu_backward.grad_input(into[own], inputs, grad_input=inputs)
+        yield span, inputs
 
 
 def _spread(into: Tensor, grad: Tensor, matrix: Tensor, stride: int) -> None:
     """Fill `into` (T, C) with the gradient by frames, from that by the products of outputs (T', O),
-    of which the first hears the first frame."""
+    of which the first depends on the first frame."""
     num = len(grad)
     into[stride * num :] = 0
     for part, taps in _groups(into, matrix, num, stride):

@@ -1,12 +1,11 @@
-"""What 8-bit products need before and behind them, compiled (numba); called through
-:mod:`speechssl.model.int8`.
+"""What 8-bit products need before and behind them, compiled (numba); called through :mod:`.int8`.
 
 Each loop does the rows from `first` up to `last`. Shapes: N rows, C columns, K taps.
 """
 
 import numpy as np
 
-from speechssl.model.loop_maths import Array, compiled, erf, from_ordered, ordered
+from speechssl.model.fast.loop_maths import Array, compiled, erf, from_ordered, ordered
 
 _F32, _I32, _U8 = np.float32, np.int32, np.uint8
 _HALF, _ROOT = _F32(0.5), _F32(0.5**0.5)
@@ -43,14 +42,14 @@ def gelu_codes(
 ) -> None:
     """Fill `out` (N, C) uint8, `scale` and `lowest` (N,), so that ``out * scale + lowest`` is about
     the GELU of `values` (N, C) float32."""
-    heard = np.empty(values.shape[1], _F32)
+    gelu = np.empty(values.shape[1], _F32)
     for i in range(first, last):
         row, to = values[i], out[i]
         least, most = _I32(0x7FFFFFFF), _I32(-0x80000000)
         for j in range(len(row)):
-            heard[j] = _HALF * row[j] * (_F32(1) + erf(row[j] * _ROOT))
-            least = min(least, ordered(heard[j]))
-            most = max(most, ordered(heard[j]))
+            gelu[j] = _HALF * row[j] * (_F32(1) + erf(row[j] * _ROOT))
+            least = min(least, ordered(gelu[j]))
+            most = max(most, ordered(gelu[j]))
         low = from_ordered(least)
         each = (from_ordered(most) - low) / _F32(255)
         if each < _F32(1e-30):  # a constant row
@@ -58,7 +57,7 @@ def gelu_codes(
         scale[i], lowest[i] = each, low
         factor, offset = _F32(1) / each, _HALF - low / each
         for j in range(len(row)):
-            to[j] = _U8(_I32(min(max(heard[j] * factor + offset, _F32(0)), _F32(255))))
+            to[j] = _U8(_I32(min(max(gelu[j] * factor + offset, _F32(0)), _F32(255))))
 
 
 @compiled
@@ -76,7 +75,7 @@ def add_taps(
     """Fill `out` (N, C) float32 with a strided convolution's outputs from what its taps made of
     each frame's codes.
 
-    Tap k of output i hears frame ``i * stride + k``, whose `scale` and `low` (N * stride + K, ...)
+    Tap k of output i meets frame ``i * stride + k``, whose `scale` and `low` (N * stride + K, ...)
     are given. ``products[r]`` (N + ..., ... * C) has what the taps r, r + stride, ... made of the
     frames r, r + stride, ..., side by side; `sums` (K, C) what a tap makes of a frame of ones.
     """

@@ -1,12 +1,17 @@
 """The compiled recurrent layer against the library's."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from speechssl.model import recurrence
-from speechssl.model.recurrence import bidirectional_gru, compiled_gru, compiled_loops, plain_gru
+from speechssl.model.config import ContextConfig
+from speechssl.model.fast import gru
+from speechssl.model.fast.accelerate import accelerate
+from speechssl.model.fast.gru import compiled_loops
+from speechssl.model.layers import GRULayer, gru_states
 
 LENGTHS = torch.tensor([23, 1, 20, 7])
 
@@ -15,6 +20,14 @@ LENGTHS = torch.tensor([23, 1, 20, 7])
 def layers():
     torch.manual_seed(0)
     return nn.GRU(12, 8, batch_first=True), nn.GRU(12, 8, batch_first=True)
+
+
+def compiled_gru(x, lengths, *layers):
+    return gru.compiled_gru(x, lengths, layers)
+
+
+def plain_gru(x, lengths, *layers):
+    return gru_states(x, lengths, layers)
 
 
 def test_the_compiled_loops_are_there():
@@ -31,9 +44,11 @@ def outcome(run, layers, x, grad):
     return [y.detach(), x.grad, *(p.grad.clone() for g in layers for p in g.parameters())]
 
 
+@pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_compiled_is_plain(layers, threads):
-    x, grad = 3 * torch.randn(4, 23, 12), torch.randn(4, 23, 16)
+def test_compiled_is_plain(layers, threads, directions):
+    layers = layers[:directions]
+    x, grad = 3 * torch.randn(4, 23, 12), torch.randn(4, 23, 8 * directions)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -62,13 +77,16 @@ def test_an_utterance_does_not_hear_its_padding(layers, run):
         assert not whole[row, length:].any()
 
 
-def test_without_numba_the_plain_layer_takes_over(layers, monkeypatch):
-    x = torch.randn(4, 23, 12)
-    ours = bidirectional_gru(x, LENGTHS, *layers)
-    monkeypatch.setattr(recurrence, "compiled_loops", lambda: None)
-    plain = bidirectional_gru(x, LENGTHS, *layers)
-    torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
-    assert torch.equal(plain, plain_gru(x, LENGTHS, *layers))
+@pytest.mark.parametrize("causal", [False, True])
+def test_without_numba_the_plain_layer_takes_over(causal, monkeypatch):
+    torch.manual_seed(0)
+    config = ContextConfig(dim=12, num_heads=1, pos_groups=1, norm_order="pre", upper="gru")
+    layer = GRULayer(replace(config, causal=causal)).eval()
+    x, valid = torch.randn(4, 23, 12), torch.arange(23) < LENGTHS[:, None]
+    expected = layer(x, valid)
+    torch.testing.assert_close(accelerate(layer)(x, valid), expected, rtol=1e-5, atol=1e-6)
+    monkeypatch.setattr(gru, "compiled_loops", lambda: None)
+    assert torch.equal(layer(x, valid), expected)
 
 
 def test_gradient_against_finite_differences(layers):

@@ -1,4 +1,4 @@
-"""The loops of a GRU over time, compiled (numba); called through :mod:`speechssl.model.recurrence`.
+"""The loops of a GRU over time, compiled (numba); called through :mod:`.gru`.
 
 Shapes: T frames, B batch, 2 directions, H width of the state; all arrays float32 and contiguous.
 Direction 0 goes forwards in time, 1 backwards. Each inner loop touches few arrays, because the
@@ -7,7 +7,7 @@ compiler gives up proving that more do not overlap, and then computes one number
 
 import numpy as np
 
-from speechssl.model.loop_maths import Array, compiled, tanh
+from speechssl.model.fast.loop_maths import Array, compiled, tanh
 
 _HALF, _ONE = np.float32(0.5), np.float32(1)
 

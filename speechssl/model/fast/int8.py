@@ -1,8 +1,8 @@
 """Inference with weights and inputs of 8 bits, on a CPU that multiplies those several times faster.
 
-Dynamic quantization: each output channel of a weight has its scale, and so has each frame that the
-encoder's convolutions hear. Other inputs are scaled as a whole, by what they hold at that moment,
-so that what is computed for an utterance depends on what it is batched with. Norms, the weights of
+Dynamic quantization: each output channel of a weight has its scale, and so has each input frame of
+the encoder's convolutions. Other inputs are scaled as a whole, by what they hold at that moment, so
+that what is computed for an utterance depends on what it is batched with. Norms, the weights of
 attention, a filterbank and the head stay as they are.
 
 Shapes: B batch, T frames, C channels, O channels out, K kernel, G groups.
@@ -20,9 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from speechssl import shapes
-from speechssl.model import loops
-from speechssl.model.context import PositionalConv, SelfAttention, TransformerLayer
+from speechssl.model.attention import SelfAttention
 from speechssl.model.encoder import ConvEncoder, ConvLayer
+from speechssl.model.fast import loops
+from speechssl.model.fast.conv_encoder import first_products, unfolded_norm
+from speechssl.model.layers import TransformerLayer
+from speechssl.model.position import PositionalConv
 from speechssl.model.speech_model import CTCModel, SpeechModel
 
 _AT_ONCE = 1 << 20
@@ -79,9 +82,9 @@ def quantize_model(model: Model) -> Model:
     shared = {id(value): value for value in (*model.parameters(), *model.buffers())}
     copied = copy.deepcopy(model, shared)
     speech = copied.speech if isinstance(copied, CTCModel) else copied
-    if isinstance(speech.encoder, ConvEncoder):
-        others = speech.encoder.layers[1:]  # the first is narrow
-        speech.encoder.int8 = Int8ConvLayers(others) if others else None
+    if isinstance(speech.encoder, ConvEncoder) and len(speech.encoder.layers) > 1:
+        speech.encoder.__class__ = Int8ConvEncoder
+        speech.encoder.upper = Int8ConvLayers(speech.encoder.layers[1:])  # the first is narrow
     if isinstance(speech.context.position, PositionalConv):
         speech.context.position = Int8PositionalConv(speech.context.position)  # type: ignore[assignment]
     _replace_linear(speech.context)
@@ -91,9 +94,11 @@ def quantize_model(model: Model) -> Model:
 
 def _replace_linear(module: nn.Module) -> None:
     if isinstance(module, SelfAttention):
+        module.__class__ = Int8SelfAttention
         module.fused = Int8Linear(module.query, module.key, module.value)
         del module.query, module.key, module.value
     if isinstance(module, TransformerLayer):
+        module.__class__ = Int8TransformerLayer
         module.fused = Int8Linear(module.ffn_in, gelu=True)
         del module.ffn_in
     for name, child in module.named_children():
@@ -101,6 +106,44 @@ def _replace_linear(module: nn.Module) -> None:
             setattr(module, name, Int8Linear(child))
         else:
             _replace_linear(child)
+
+
+class Int8SelfAttention(SelfAttention):
+    """:class:`SelfAttention` whose first three products are one."""
+
+    fused: "Int8Linear"
+
+    def project(self, x: Tensor) -> Sequence[Tensor]:
+        """(B, T, D) -> query, key, value, each (B, T, D)."""
+        return self.fused(x).chunk(3, 2)
+
+
+class Int8TransformerLayer(TransformerLayer):
+    """:class:`TransformerLayer` whose first feed-forward product and GELU are one."""
+
+    fused: "Int8Linear"
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        return self.ffn_out(self.fused(x))
+
+
+class Int8ConvEncoder(ConvEncoder):
+    """:class:`ConvEncoder` whose layers but the first are 8-bit products."""
+
+    upper: "Int8ConvLayers"
+
+    def forward(self, wave: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, S) float, (B,) samples -> latents (B, T, C), (B,) frames."""
+        first = self.layers[0]
+        windows, taps, _ = first_products(first, wave, lengths)
+        norm = unfolded_norm(first)
+        if norm is None:
+            latents = self.upper(windows, taps)  # (B, T, C)
+        else:
+            latents = self.upper(norm(windows @ taps.transpose(1, 2)))
+        lengths = self.output_lengths(lengths)
+        return shapes.zero_padding(latents, lengths), lengths
 
 
 class _Product(nn.Module):
@@ -155,8 +198,7 @@ class Int8Linear(nn.Module):
 
 
 class Int8ConvLayers(nn.Module):
-    """All layers of a :class:`.encoder.ConvEncoder` but the first, over frames laid out (B, T, C),
-    as in :mod:`speechssl.model.strided_conv`."""
+    """All layers of a :class:`ConvEncoder` but the first, over frames laid out (B, T, C)."""
 
     def __init__(self, layers: Sequence[ConvLayer]) -> None:
         super().__init__()
@@ -170,18 +212,18 @@ class Int8ConvLayers(nn.Module):
 
         No layer's output is ever held as float32: of all that a model computes it is the largest.
         """
-        heard = []
+        latents = []
         for index, own in enumerate(frames):  # (T, C) or (T, W)
             if taps is None:
-                hear, width = own.__getitem__, own.shape[1]
+                rows_of, width = own.__getitem__, own.shape[1]
             else:
-                hear, width = partial(_windowed, own, taps[index]), taps.shape[1]
+                rows_of, width = partial(_windowed, own, taps[index]), taps.shape[1]
             num = len(own)
             for conv in self.convs:
-                hear = partial(conv, gelu_codes(hear, num, width))
+                rows_of = partial(conv, gelu_codes(rows_of, num, width))
                 num, width = conv.num_frames(num), len(conv.bias)
-            heard.append(hear(slice(0, num)))  # (T', O)
-        return F.gelu(torch.stack(heard))
+            latents.append(rows_of(slice(0, num)))  # (T', O)
+        return F.gelu(torch.stack(latents))
 
 
 def _windowed(windows: Tensor, taps: Tensor, span: slice) -> Tensor:
@@ -243,12 +285,12 @@ class Int8Conv(nn.Module):
 
 
 class Int8PositionalConv(nn.Module):
-    """:class:`speechssl.model.context.PositionalConv`, its groups one after another."""
+    """:class:`PositionalConv`, its groups one after another."""
 
     def __init__(self, position: PositionalConv) -> None:
         super().__init__()
         conv = position.conv
-        (self.kernel,), self.groups = conv.kernel_size, conv.groups
+        (self.kernel,), (self.before,), self.groups = conv.kernel_size, conv.padding, conv.groups
         weight = conv.weight.permute(0, 2, 1).flatten(1).chunk(conv.groups)  # (O / G, K C / G) each
         biases = conv.bias.chunk(conv.groups)
         self.products = nn.ModuleList(map(_Product, weight, biases))
@@ -257,8 +299,7 @@ class Int8PositionalConv(nn.Module):
         """(B, T, D) -> (B, T, D) float32."""
         num = x.shape[1]
         codes, scale, zero = quantize(x)
-        left = self.kernel // 2
-        codes = F.pad(codes, (0, 0, left, self.kernel - 1 - left), value=zero)
+        codes = F.pad(codes, (0, 0, self.before, self.kernel - 1 - self.before), value=zero)
         parts = []
         for product, group in zip(self.products, codes.chunk(self.groups, 2), strict=True):
             windows = group.unfold(1, self.kernel, 1).transpose(2, 3)  # (B, T, K, C / G)
@@ -299,16 +340,16 @@ class FrameCodes:
 
 
 @torch.no_grad()
-def gelu_codes(hear: Callable[[slice], Tensor], num: int, width: int) -> FrameCodes:
-    """The codes of the GELU of (num, width) float32, of which `hear` gives the rows of a slice:
-    they are asked for a part at a time, so that they are never held as a whole."""
+def gelu_codes(rows_of: Callable[[slice], Tensor], num: int, width: int) -> FrameCodes:
+    """The codes of the GELU of (num, width) float32, of which `rows_of` gives the rows of a slice:
+    they are computed a part at a time, so that they are never held as a whole."""
     values = torch.empty(num, width, dtype=torch.uint8)
     scale, low = torch.empty(2, num)
     found = loops.load("int8_loops")
     step = max(_AT_ONCE // width, 1)
     for start in range(0, num, step):
         span = slice(start, min(start + step, num))
-        rows = hear(span)
+        rows = rows_of(span)
         if found is not None:
             _run(found.gelu_codes, rows, values[span], scale[span], low[span])
             continue

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from speechssl.model import attention, loops
-from speechssl.model.attention import attend
-from speechssl.model.dropout import draw_keys, dropout
-from speechssl.model.dropout_loops import weights
+from speechssl.model.fast import attention, loops
+from speechssl.model.fast.attention import attend
+from speechssl.model.fast.dropout import draw_keys, dropout
+from speechssl.model.fast.dropout_loops import weights
 
 B, H, T, E = 3, 2, 37, 8
 P = 0.3

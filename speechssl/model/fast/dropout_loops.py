@@ -1,5 +1,5 @@
-"""Dropout and the weights of attention, compiled (numba); called through
-:mod:`speechssl.model.dropout` and :mod:`speechssl.model.attention`.
+"""Dropout and the weights of attention, compiled (numba); called through :mod:`.dropout` and
+:mod:`.attention`.
 
 Whether an entry is kept is decided by 16 bits, which a row's key gives for each of its columns: the
 same loop makes them again in the backward, so that no mask is stored. `dropped` is how many of the
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from speechssl.model.loop_maths import (
+from speechssl.model.fast.loop_maths import (
     Array,
     compiled,
     draw,
@@ -52,8 +52,8 @@ def weights(
 ) -> None:
     """Turn `scores` (N, T) into the softmax of each row with dropout, in place.
 
-    `valid` is (U, T) bool for U utterances of N / U rows each, False where a key may not be heard,
-    or (0, T) where all may; `keys` is (N,) uint32.
+    `valid` is (U, T) bool for U utterances of N / U rows each, False where a key is not attended
+    to, or (0, T) where all are; `keys` is (N,) uint32.
     """
     width = scores.shape[1]
     rows = len(scores) // max(len(valid), 1)

@@ -4,24 +4,28 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from speechssl.model import spectral_conv as module
 from speechssl.model.config import ContextConfig
-from speechssl.model.context import PositionalConv
-from speechssl.model.spectral_conv import is_quicker, spectral_conv
+from speechssl.model.fast import spectral_conv as module
+from speechssl.model.fast.accelerate import accelerate
+from speechssl.model.fast.spectral_conv import is_quicker, spectral_conv
+from speechssl.model.position import PositionalConv
 
 
-def plain(x, weight, bias):
-    taps = weight.shape[2]
+def plain(x, weight, bias, before):
     groups = x.shape[2] // weight.shape[1]
-    y = F.conv1d(x.transpose(1, 2), weight, bias, padding=taps // 2, groups=groups)
+    after = max(weight.shape[2] - 1 - before, 0)
+    padded = F.pad(x.transpose(1, 2), (before, after))
+    y = F.conv1d(padded, weight, bias, groups=groups)
     return y.transpose(1, 2)[:, : x.shape[1]]
 
 
+@pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize("taps", [1, 5, 8, 64])
 @pytest.mark.parametrize("num_frames", [1, 9, 65, 66, 200])
-def test_values_and_gradients_are_those_of_a_convolution(groups, taps, num_frames):
+def test_values_and_gradients_are_those_of_a_convolution(groups, taps, num_frames, causal):
     torch.manual_seed(0)
+    before = taps - 1 if causal else taps // 2
     leaves = [
         tensor.requires_grad_()
         for tensor in (
@@ -30,7 +34,7 @@ def test_values_and_gradients_are_those_of_a_convolution(groups, taps, num_frame
             torch.randn(12),
         )
     ]
-    got, expected = spectral_conv(*leaves), plain(*leaves)
+    got, expected = spectral_conv(*leaves, before), plain(*leaves, before)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=2e-5)
     grad = torch.randn_like(got)
     for one, other in zip(
@@ -60,11 +64,12 @@ def test_under_autocast_it_is_taken_where_bfloat16_is_not_fast(fast, monkeypatch
 def test_positions_are_the_same_in_both_forms(monkeypatch):
     torch.manual_seed(1)
     layer = PositionalConv(ContextConfig(dim=32, num_heads=2, pos_kernel=128, pos_groups=4))
+    accelerate(layer)
     x = torch.randn(2, 300, 32)
     with torch.inference_mode():
         got = layer(x)
     grad = torch.autograd.grad(layer(x).sum(), layer.conv.bias)  # after what inference left behind
-    monkeypatch.setattr("speechssl.model.context.is_quicker", lambda *_: False)
+    monkeypatch.setattr(module, "is_quicker", lambda *_: False)
     torch.testing.assert_close(got, layer(x), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(
         grad, torch.autograd.grad(layer(x).sum(), layer.conv.bias), rtol=1e-4, atol=1e-3

@@ -9,12 +9,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from speechssl.model import config as sizes
-from speechssl.model import int8, loops
 from speechssl.model.config import ContextConfig, ConvEncoderConfig, ModelConfig
-from speechssl.model.context import PositionalConv
 from speechssl.model.encoder import ConvLayer
-from speechssl.model.heads import CTCHead
-from speechssl.model.int8 import (
+from speechssl.model.fast import int8, loops
+from speechssl.model.fast.int8 import (
     Int8ConvLayers,
     Int8Linear,
     Int8PositionalConv,
@@ -24,6 +22,8 @@ from speechssl.model.int8 import (
     quantize_model,
     quantized,
 )
+from speechssl.model.heads import CTCHead
+from speechssl.model.position import PositionalConv
 from speechssl.model.speech_model import CTCModel, SpeechModel
 
 pytestmark = pytest.mark.skipif(
@@ -192,7 +192,7 @@ def test_every_matrix_of_the_published_form_is_replaced():
     rough = quantized(SpeechModel(MODELS["layer"]))
     assert not [m for m in rough.context.layers.modules() if type(m) is nn.Linear]
     assert all(layer.fused.activation == "gelu" for layer in rough.context.layers)
-    assert len(rough.encoder.int8.convs) == len(rough.encoder.layers) - 1
+    assert len(rough.encoder.upper.convs) == len(rough.encoder.layers) - 1
     assert isinstance(rough.project, Int8Linear)
 
 

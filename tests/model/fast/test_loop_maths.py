@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from speechssl.model import loop_maths, loops
-from speechssl.model.loop_maths import (
+from speechssl.model.fast import loop_maths, loops
+from speechssl.model.fast.loop_maths import (
     compiled,
     erf,
     exp2,
@@ -124,7 +124,7 @@ def test_an_error_in_another_thread_is_raised(threads):
 def test_a_forked_process_has_threads_too():
     code = """
 import os, torch
-from speechssl.model import loops
+from speechssl.model.fast import loops
 torch.set_num_threads(2)
 done = []
 def call(): done.append(1)

@@ -29,7 +29,7 @@ def load(name: str) -> ModuleType | None:
     """A module of loops beside this one, compiled at their first call and kept on disk; None where
     numba does not load."""
     try:
-        return importlib.import_module(f"speechssl.model.{name}")
+        return importlib.import_module(f"speechssl.model.fast.{name}")
     except (ImportError, OSError):
         return None
 

@@ -1,0 +1,2 @@
+"""Fast forms of the model's parts, which compute the same numbers; the door is
+:mod:`.accelerate`."""
