@@ -186,7 +186,7 @@ def test_the_filterbank_stays_in_float32_under_autocast():
     assert torch.equal(mixed, plain)
 
 
-def test_the_filterbank_hears_the_same_at_another_loudness():
+def test_the_filterbank_gives_the_same_at_another_loudness():
     model = encoder("filterbank")
     wave, lengths = waves()
     one, two = model(wave, lengths)[0], model(wave * 3, lengths)[0]

@@ -55,7 +55,7 @@ def test_any_length_has_a_masked_frame_and_none_in_the_padding(span, share):
             assert not row[length:].any()
 
 
-def test_a_short_utterance_keeps_something_to_hear():
+def test_a_short_utterance_keeps_unmasked_frames():
     lengths = [2, 3, 4, 5, 8, 9]
     for key in range(20):
         mask = make(lengths, key=key)

@@ -97,7 +97,7 @@ def test_the_order_of_a_batch_does_not_matter(kind):
 
 
 @EVERY
-def test_what_lies_behind_an_utterance_is_not_heard(kind):
+def test_what_lies_behind_an_utterance_changes_nothing(kind):
     model = speech(kind)
     wave, lengths = waves()
     other = wave.clone()
@@ -146,7 +146,7 @@ def test_normalised_waves_make_the_gain_and_the_offset_irrelevant():
 
 
 @EVERY
-def test_a_masked_frame_is_not_heard(kind):
+def test_a_masked_frame_is_hidden(kind):
     # with every frame behind the mask nothing of the wave is left
     model = speech(kind)
     wave, lengths = waves((6000, 2000))
@@ -189,7 +189,7 @@ def test_hidden_channels_are_zero_in_every_repeat():
 
 
 @EVERY_ENCODER
-def test_a_channel_mask_changes_what_is_heard_and_not_the_targets(kind):
+def test_a_channel_mask_changes_the_context_and_not_the_targets(kind):
     model = speech(kind)
     wave, lengths = waves((6000, 2000))
     channels = torch.zeros(2, 10 if kind[0] == "f" else 8, dtype=torch.bool)
@@ -271,7 +271,7 @@ def test_upsampled_rows_of_a_frame_stand_side_by_side():
 
 @pytest.mark.parametrize("upsample", [1, 2])
 @torch.no_grad()
-def test_a_fresh_head_mostly_writes_blanks_and_passes_gradients_down(upsample):
+def test_a_fresh_head_mostly_emits_blanks_and_passes_gradients_down(upsample):
     torch.manual_seed(0)
     head = CTCHead(256, 40, upsample)
     blanks = head(torch.randn(4, 50, 256))[:, :, 0].exp()

@@ -16,6 +16,7 @@ import numpy as np
 from speechssl.model.fast.loop_maths import (
     Array,
     compiled,
+    compiled_inline,
     draw,
     exp2,
     from_ordered,
@@ -108,7 +109,7 @@ def gradients(
         write(by_row, grad[i])
 
 
-@compiled
+@compiled_inline
 def _exponentials(scores: Array, valid: Array, utterance: int, row: Array) -> Any:
     """Fill `row` (T,) with exp(scores - their maximum), zero where a key is not valid, and return
     the sum."""

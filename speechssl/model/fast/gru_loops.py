@@ -1,6 +1,6 @@
 """The loops of a GRU over time, compiled (numba); called through :mod:`.gru`.
 
-Shapes: T frames, B batch, 2 directions, H width of the state; all arrays float32 and contiguous.
+Shapes: T frames, B batch, 2 directions (or 1), H width of the state; arrays float32, contiguous.
 Direction 0 goes forwards in time, 1 backwards. Each inner loop touches few arrays, because the
 compiler gives up proving that more do not overlap, and then computes one number at a time.
 """
@@ -85,9 +85,8 @@ def gradients(
         grad: (T, B, 2, H) of the states.
         weight: (2, 3 H, H).
         direction, lengths, out, switches, candidate, inner: as in and from :func:`states`.
-        recurrent_grad: (T, B, 2, 3 H) filled with the gradient of what the state gave to the gates.
-        candidate_grad: (T, B, 2, H) filled with that of what the input gave to the candidate; for
-            the two other gates both are the same.
+        recurrent_grad: (T, B, 2, 3 H) filled with the gradient by the state's part of the gates.
+        candidate_grad: (T, B, 2, H) filled with that by the input's part of the candidate.
     """
     num_frames, batch, _, hidden = out.shape
     carried = np.zeros((batch, hidden), dtype=np.float32)

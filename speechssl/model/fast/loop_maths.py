@@ -30,7 +30,17 @@ def compiled(function: Callable[_Args, _Result]) -> Callable[_Args, _Result]:
     return cast(Callable[_Args, _Result], made)
 
 
-@compiled
+def compiled_inline(function: Callable[_Args, _Result]) -> Callable[_Args, _Result]:
+    """The same for what other loops call: always a part of their code.
+
+    Else a loop calls a copy that was optimised by itself in the process that compiles both, and one
+    that was optimised with the loop where it is read from the disk, and sums in another order.
+    """
+    made = njit(function, nogil=True, fastmath=_FLAGS, error_model="numpy", forceinline=True)
+    return cast(Callable[_Args, _Result], made)
+
+
+@compiled_inline
 def tanh(x: Any) -> Any:
     """Within 4e-7: a quotient of polynomials (the form of Eigen's ptanh)."""
     x = min(max(x, _F32(-7.90531110763549805)), _F32(7.90531110763549805))
@@ -49,7 +59,7 @@ def tanh(x: Any) -> Any:
     return x * p / q
 
 
-@compiled
+@compiled_inline
 def erf(x: Any) -> Any:
     """The error function within 4e-7: a quotient of polynomials (the form of Eigen's erf)."""
     x = min(max(x, _F32(-4)), _F32(4))
@@ -69,7 +79,7 @@ def erf(x: Any) -> Any:
     return x * p / q
 
 
-@compiled
+@compiled_inline
 def exp2(x: Any) -> Any:
     """2 ** x for x <= 128, within 3e-7 of its size; 0 below 2 ** -126."""
     x = max(x, _F32(-127))
@@ -86,21 +96,21 @@ def exp2(x: Any) -> Any:
     return p * power.view(_F32)
 
 
-@compiled
+@compiled_inline
 def ordered(x: Any) -> Any:
     """An int32 that is greater where x is; its own inverse, from :func:`from_ordered`."""
     bits = _F32(x).view(_I32)
     return _I32(bits ^ _I32(_I32(bits >> _I32(31)) & _I32(0x7FFFFFFF)))
 
 
-@compiled
+@compiled_inline
 def from_ordered(number: Any) -> Any:
     """The float32 of an int32 from :func:`ordered`."""
     bits = _I32(number ^ _I32(_I32(number >> _I32(31)) & _I32(0x7FFFFFFF)))
     return bits.view(_F32)
 
 
-@compiled
+@compiled_inline
 def mix(x: Any) -> Any:
     """uint32 -> uint32 in which every bit hangs on all bits of x (the hash "lowbias32")."""
     x = _U32(x ^ _U32(x >> _U32(16)))
@@ -110,7 +120,7 @@ def mix(x: Any) -> Any:
     return _U32(x ^ _U32(x >> _U32(16)))
 
 
-@compiled
+@compiled_inline
 def draw(key: Any, bits: Array) -> None:
     """Fill `bits` (N,) uint32 with the random numbers of a key, a uint32."""
     for j in range(len(bits)):

@@ -134,8 +134,8 @@ class _WindowsGeluConv(torch.autograd.Function):
         ctx.stride = stride
         out = windows.new_empty(len(windows), _count(windows, weight, stride), weight.shape[0])
         matrix = _matrix(weight)
-        for row, seen, by in zip(out, windows, taps, strict=True):
-            _convolve(row, _product_of(seen, by), matrix, weight.shape[2], stride)
+        for row, own, by in zip(out, windows, taps, strict=True):
+            _convolve(row, _product_of(own, by), matrix, weight.shape[2], stride)
         return out
 
     @staticmethod
@@ -146,17 +146,17 @@ class _WindowsGeluConv(torch.autograd.Function):
         by_taps = torch.zeros_like(taps, dtype=torch.promote_types(taps.dtype, torch.float32))
         matrix, kernel = _matrix(weight), weight.shape[2]
         by_weight = _WeightGradient(weight, grad.dtype) if needs_weight else None
-        for index, (row, seen, by) in enumerate(zip(grad.contiguous(), windows, taps, strict=True)):
-            frames_of = _product_of(seen, by)
+        for index, (row, own, by) in enumerate(zip(grad.contiguous(), windows, taps, strict=True)):
+            frames_of = _product_of(own, by)
             if by_weight is not None:
                 by_weight.add(row, frames_of, ctx.stride)
             if not (needs_windows or needs_taps):
                 continue
-            num = len(seen)
+            num = len(own)
             for span, by_frames in _frame_gradients(
                 row, frames_of, num, matrix, kernel, ctx.stride
             ):
-                by_taps[index] += by_frames.T @ seen[span]
+                by_taps[index] += by_frames.T @ own[span]
                 if by_windows is not None:
                     by_windows[index, span] = by_frames @ by
         return (

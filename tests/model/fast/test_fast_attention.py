@@ -86,7 +86,7 @@ def test_in_bfloat16_it_is_the_plain_form_but_for_rounding(kind):
         torch.testing.assert_close(one.float(), other.float(), rtol=0.05, atol=0.05)
 
 
-def test_a_key_that_may_not_be_heard_weighs_exactly_nothing():
+def test_a_masked_key_weighs_exactly_nothing():
     query, key, value = inputs()
     mask = masks("lengths")
     torch.manual_seed(1)

@@ -68,7 +68,7 @@ def test_saturated_gates_stay_exact(layers):
 
 
 @pytest.mark.parametrize("run", [compiled_gru, plain_gru])
-def test_an_utterance_does_not_hear_its_padding(layers, run):
+def test_padding_changes_no_state(layers, run):
     x = torch.randn(4, 23, 12)
     whole = run(x, LENGTHS, *layers)
     for row, length in enumerate(LENGTHS.tolist()):

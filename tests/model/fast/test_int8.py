@@ -108,9 +108,9 @@ def test_the_codes_of_each_frame_cover_its_own_range_of_gelu(compiled, at_once, 
         values[2] = 3.0
         codes = gelu_codes(values.__getitem__, *size)
         assert codes.values.dtype == torch.uint8
-        heard = F.gelu(values)
-        off = codes.values * codes.scale[:, None] + codes.low[:, None] - heard
-        step = (heard.amax(1) - heard.amin(1)) / 255
+        exact = F.gelu(values)
+        off = codes.values * codes.scale[:, None] + codes.low[:, None] - exact
+        step = (exact.amax(1) - exact.amin(1)) / 255
         assert (off.abs().amax(1) <= 0.51 * step + 1e-6).all()
 
 
@@ -145,7 +145,9 @@ def test_no_frame_hangs_on_a_louder_one():
     frames = torch.randn(1, 61, 12)
     before = layers(frames)
     frames[:, 40:] *= 1000
-    assert torch.equal(layers(frames)[:, :19], before[:, :19])  # the last hears frames 36 to 38
+    assert torch.equal(
+        layers(frames)[:, :19], before[:, :19]
+    )  # the last depends on frames 36 to 38
 
 
 @pytest.mark.parametrize("kernel", [8, 9])
