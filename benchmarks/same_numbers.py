@@ -18,7 +18,11 @@ Speech, of a kind, is made from a seed, so that nothing is downloaded. One threa
 a forked process through the command line, ``speechssl.cli.main``. A new process gives the same
 numbers to the last digit; another CPU or another version of torch does not. To run another
 checkout, set PYTHONPATH to it; the commands of a case are listed by version (:data:`COMMANDS`), and
-the first that the installed ``speechssl`` accepts is taken. Needs the extra ``lora``.
+the first that the installed ``speechssl`` accepts is taken. Needs the extra ``lora``. It is one
+file, longer than others, so that it runs beside any checkout.
+
+At commits before "Compiled loops sum in the same order" the first run after the loops were compiled
+has other last digits where attention drops weights (base): run such a case twice, keep the second.
 """
 
 import argparse
