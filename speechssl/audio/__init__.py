@@ -6,18 +6,9 @@ ten-hour recording costs no more memory than the part that was asked for.
 """
 
 from speechssl.audio.bandwidth import NARROW_HZ, NARROW_SHARE, HighBand
-from speechssl.audio.files import (
-    LOUDEST,
-    AudioError,
-    AudioInfo,
-    file_state,
-    mix,
-    probe,
-    read,
-    read_bytes,
-    stream,
-    write,
-)
+from speechssl.audio.blocks import LOUDEST, Blocks, mix
+from speechssl.audio.files import probe, read, read_bytes, stream, stream_bytes, write
+from speechssl.audio.info import AudioError, AudioInfo, AudioWarning, file_state
 from speechssl.audio.listing import FOREIGN_SUFFIXES, SUFFIXES, list_audio
 from speechssl.audio.quiet import Envelope, cut_times, quiet_place
 from speechssl.audio.resample import play_at, resampled
@@ -30,6 +21,8 @@ __all__ = [
     "SUFFIXES",
     "AudioError",
     "AudioInfo",
+    "AudioWarning",
+    "Blocks",
     "Envelope",
     "HighBand",
     "cut_times",
@@ -43,5 +36,6 @@ __all__ = [
     "read_bytes",
     "resampled",
     "stream",
+    "stream_bytes",
     "write",
 ]

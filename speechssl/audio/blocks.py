@@ -1,0 +1,303 @@
+"""Decoding a recording in blocks. Shapes: S samples, C channels."""
+
+import math
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import soundfile
+
+from speechssl.audio import opening
+from speechssl.audio.info import AudioError, AudioInfo
+from speechssl.audio.opening import Decoder, Opened, Stretch, missing, open_recording
+from speechssl.audio.resample import resampled
+
+LOUDEST = float(1 << 31)
+"""No sample is beyond it, not even 32-bit integers written as floats; 1e38 is a damaged file, and
+turns to NaN in a filter."""
+
+OVERSHOOT = 1.5
+"""A lossy decoder may go a little beyond full scale where what it was given did not. Up to here
+that is limited, as every player does; a sample beyond it was too loud before it was coded."""
+
+NOTED_SHARE = 1e-3
+"""So many samples beyond full scale are worth a note."""
+
+PREROLL_S = 1.0
+"""Lossy decoders carry a state; after a seek they start this much earlier and throw it away."""
+
+CANCELLED = 0.02
+"""Channels cancel in their mean where its energy times their number is less than this share of
+their own: it is the whole of it where they have nothing in common, and more where they do."""
+
+_FLOATS = {"FLOAT", "DOUBLE"}
+
+
+class Blocks(Iterator[np.ndarray]):
+    """The blocks (S, C) float32 of a recording or a part of it, at its own rate.
+
+    Samples that a file of floats has beyond full scale are divided by the largest of the whole
+    file. Raises AudioError on the way for NaN, infinite or impossible samples (:data:`LOUDEST`),
+    for a part that is not there, and where nothing decodes.
+    """
+
+    def __init__(
+        self, opened: Opened, first: int = 0, wanted: int | None = None, *, scale: bool = True
+    ) -> None:
+        """`first` and `wanted` are samples of a channel, None: to the end. `scale` False: the
+        caller divides by :meth:`divisor` at the end."""
+        self.info: AudioInfo = opened.info
+        problem = opened.info.problem if wanted is None else ""  # a part is there, or an error
+        self.notes: list[str] = [problem] if problem else []
+        """Sentences about what is missing or was changed; complete when all blocks are read."""
+        self.peak = 0.0
+        """The largest absolute sample so far, before any scaling."""
+        self.scales = scale
+        self._opened, self._first, self._wanted = opened, first, wanted
+        self._beyond = self._count = 0
+        self._has_cancelled = False
+        self._blocks = self._read()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> np.ndarray:
+        return next(self._blocks)
+
+    def mono(self) -> Iterator[np.ndarray]:
+        """The blocks as (S,) float32, mixed by :meth:`mix`."""
+        for block in self:
+            yield self.mix(block)
+
+    def mix(self, block: np.ndarray) -> np.ndarray:
+        """:func:`mix`, with a note where channels cancel."""
+        if block.shape[1] > 1 and (channel := _louder_channel(block)) is not None:
+            if not self._has_cancelled:
+                self._has_cancelled = True
+                self.notes.append(
+                    f"{self._opened.name}: its channels cancel each other in their mean (one is "
+                    f"inverted?), so that channel {channel + 1} alone is used."
+                )
+            return np.ascontiguousarray(block[:, channel])
+        return _mean(block)
+
+    def divisor(self) -> float:
+        """What the samples so far are to be divided by: 1 within full scale."""
+        limit = 1.0 if self.info.subtype in _FLOATS else OVERSHOOT
+        return self.peak if self.peak > limit else 1.0
+
+    def _read(self) -> Iterator[np.ndarray]:
+        opened, info = self._opened, self.info
+        with opened.decoder:
+            left = self._check_part()
+            is_float, divisor = info.subtype in _FLOATS, 1.0
+            if self.scales and is_float and left > 0:
+                divisor = self._file_divisor()
+            for block in self._decoded(left):
+                peak = max(float(block.max()), -float(block.min()))
+                if not peak < LOUDEST:  # NaN compares as False
+                    raise AudioError(
+                        f"{opened.name} holds NaN or infinite samples, or impossible ones."
+                    )
+                self.peak = max(self.peak, peak)
+                if peak > OVERSHOOT and divisor == 1 and self.scales and not is_float:
+                    divisor = self._file_divisor()
+                self._count += block.size
+                if peak > 1 and divisor == 1:
+                    self._beyond += int(np.count_nonzero(np.abs(block) > 1))
+                yield block if divisor == 1 else block / np.float32(divisor)
+        self._note_level()
+
+    def _check_part(self) -> int:
+        """The samples to be read."""
+        info, name, first, wanted = self.info, self._opened.name, self._first, self._wanted
+        if not 1000 <= info.sample_rate <= 1_000_000:
+            raise AudioError(
+                f"{name} claims {info.sample_rate} samples a second: its header is wrong."
+            )
+        available = max(info.num_samples - first, 0)
+        if available == 0 and (wanted is None or wanted > 0):
+            if first == 0:
+                raise AudioError(f"{name} holds no samples.")
+            raise _ends_early(name, info.duration_s, first / info.sample_rate)
+        if wanted is not None and wanted - available > _tolerance(self._opened):
+            raise _ends_early(name, info.duration_s, (first + wanted) / info.sample_rate)
+        return available if wanted is None else min(wanted, available)
+
+    def _decoded(self, left: int) -> Iterator[np.ndarray]:
+        """Blocks of `left` samples together, or fewer, with a note, where no more decode."""
+        opened, first, asked, got_all, why = self._opened, self._first, left, 0, ""
+        for number, stretch in enumerate(opened.stretches):
+            if left <= 0:
+                break
+            if first >= stretch.num_samples:
+                first -= stretch.num_samples
+                continue
+            wanted = min(left, stretch.num_samples - first)
+            decoder = opened.decoder if number == 0 else Decoder(opened.place, stretch.part)
+            with decoder:
+                got = 0
+                if decoder.samplerate == self.info.sample_rate:
+                    found = _direct(decoder, first, wanted, self.info.channels)
+                else:
+                    found = _converted(decoder, stretch, first, wanted, self.info)
+                for block, reason in found:
+                    why = why or reason
+                    got += len(block)
+                    if len(block):
+                        yield block
+            left, first = left - wanted, 0
+            got_all += got
+        self._note_missing(asked, got_all, why)
+
+    def _note_missing(self, asked: int, got: int, why: str) -> None:
+        """The decoder came to its end before `asked` samples."""
+        info, name = self.info, self._opened.name
+        if asked - got <= _tolerance(self._opened):
+            return
+        there_s = (self._first + got) / info.sample_rate
+        if got == 0 or self._wanted is not None:
+            raise AudioError(
+                f"{name} cannot be decoded behind {there_s:.3f} s of its {info.duration_s:.3f} s"
+                + (f" ({why})." if why else ".")
+            )
+        self.notes.append(missing(name, there_s, info.duration_s))
+
+    def _file_divisor(self) -> float:
+        """By the peak of the whole file, so that its parts fit together."""
+        opened = self._opened
+        if opened.state is None:
+            peak = _peak(opened.place, opened.name)
+        else:
+            peak = _peak_once(opened.info.path, opened.name, opened.state)
+        self.peak = max(self.peak, peak)
+        return self.divisor()
+
+    def _note_level(self) -> None:
+        name = self._opened.name
+        if (divisor := self.divisor()) > 1:
+            self.notes.append(
+                f"{name} has samples of up to {divisor:.4g} times full scale: divided by it."
+            )
+        elif self._beyond > NOTED_SHARE * self._count:
+            self.notes.append(
+                f"{name} has {self._beyond} samples beyond full scale, of up to {self.peak:.3g} "
+                "times that: they are limited to it."
+            )
+
+
+def mix(block: np.ndarray) -> np.ndarray:
+    """Channels (S, C) float32 -> mono (S,) float32.
+
+    The mean of the channels; where they cancel in it, as when one of them is inverted, the loudest
+    channel alone.
+    """
+    if block.shape[1] > 1 and (channel := _louder_channel(block)) is not None:
+        return np.ascontiguousarray(block[:, channel])
+    return _mean(block)
+
+
+def _mean(block: np.ndarray) -> np.ndarray:
+    if block.shape[1] == 1:
+        return np.ascontiguousarray(block[:, 0])
+    return np.asarray(block.mean(axis=1, dtype=np.float32))
+
+
+def _louder_channel(block: np.ndarray) -> int | None:
+    """The loudest channel of (S, C) where the channels cancel in their mean."""
+    energies = np.einsum("sc,sc->c", block, block)  # (C,)
+    mean = _mean(block)
+    mixed = float(mean @ mean) * block.shape[1]
+    if mixed < CANCELLED * float(energies.mean()):
+        return int(np.argmax(energies))
+    return None
+
+
+def _direct(
+    decoder: Decoder, first: int, wanted: int, channels: int
+) -> Iterator[tuple[np.ndarray, str]]:
+    """Blocks of `wanted` samples from `first` on, as far as they decode, and why no further."""
+    most = max(opening.BLOCK_SAMPLES // decoder.channels, 1)
+    try:
+        decoder.go_to(first, PREROLL_S)
+    except soundfile.SoundFileError as error:
+        yield np.zeros((0, channels), np.float32), opening.reason(error)
+        return
+    while wanted > 0:
+        block, why = decoder.next_block(min(wanted, most))
+        wanted -= len(block)
+        yield _with_channels(block, channels), why
+        if why or len(block) == 0:
+            return
+
+
+def _converted(
+    decoder: Decoder, stretch: Stretch, first: int, wanted: int, info: AudioInfo
+) -> Iterator[tuple[np.ndarray, str]]:
+    """:func:`_direct` for a stretch at another rate, as mono in all channels."""
+    reasons: list[str] = []
+
+    def mono() -> Iterator[np.ndarray]:
+        for block, why in _direct(decoder, 0, stretch.own_samples, decoder.channels):
+            reasons.append(why)
+            yield mix(block)
+
+    for block in resampled(mono(), decoder.samplerate, info.sample_rate):
+        skipped = min(first, len(block))
+        part = block[skipped : skipped + wanted]
+        first, wanted = first - skipped, wanted - len(part)
+        yield _with_channels(part[:, None], info.channels), reasons[-1] if reasons else ""
+
+
+def _with_channels(block: np.ndarray, channels: int) -> np.ndarray:
+    """(S, C) with another number of channels: all of them its mix."""
+    if block.shape[1] == channels:
+        return block
+    return np.repeat(mix(block)[:, None], channels, axis=1)
+
+
+def _ends_early(name: str, duration_s: float, wanted_s: float) -> AudioError:
+    return AudioError(f"{name} ends at {duration_s:.3f} s, before {wanted_s:.3f} s.")
+
+
+def _tolerance(opened: Opened) -> float:
+    """Samples that may be missing at the end: headers of lossy files are off by a frame or two."""
+    info = opened.info
+    if info.format in opening.LOSSY or info.subtype in opening.LOSSY:
+        return 0.1 * info.sample_rate
+    return min(0.1 * info.sample_rate, 0.01 * info.num_samples)
+
+
+@lru_cache(maxsize=1 << 14)
+def _peak_once(path: Path, name: str, _state: tuple[int, int]) -> float:
+    return _peak(path, name)
+
+
+def _peak(place: Path | bytes, name: str) -> float:
+    """The largest absolute sample of a file, but for those that are none."""
+    blocks = Blocks(open_recording(place, name), scale=False)
+    return max((_largest(block) for block in blocks._decoded(blocks.info.num_samples)), default=0.0)
+
+
+def _largest(block: np.ndarray) -> float:
+    largest = max(float(block.max()), -float(block.min()))
+    if math.isfinite(largest) and largest < LOUDEST:
+        return largest
+    level = np.abs(block)
+    return float(level[level < LOUDEST].max(initial=0.0))
+
+
+def mono_at(blocks: Blocks, sample_rate: int) -> np.ndarray:
+    """The wave (S,) float32 in [-1, 1] of all blocks, at `sample_rate`."""
+    if sample_rate <= 0:
+        raise ValueError(f"sample_rate must be positive, got {sample_rate}.")
+    mono: Iterable[np.ndarray] = blocks.mono()
+    if blocks.info.sample_rate != sample_rate:
+        mono = resampled(mono, blocks.info.sample_rate, sample_rate)
+    parts = list(mono)
+    wave = parts[0] if len(parts) == 1 else np.concatenate(parts or [np.zeros(0, np.float32)])
+    if not blocks.scales and (divisor := blocks.divisor()) > 1:
+        wave = wave / np.float32(divisor)
+    return np.clip(wave, -1.0, 1.0, out=wave)

@@ -1,0 +1,304 @@
+"""Opening a recording: what it holds is found in the stream, since a header may be wrong."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from speechssl import shards
+from speechssl.audio import mpg123
+from speechssl.audio.containers import Part, PartFile, Source, find_parts
+from speechssl.audio.info import AudioError, AudioInfo, file_state
+from speechssl.audio.sniff import NEEDED, name_content
+
+BLOCK_SAMPLES = 1 << 18
+"""Samples that are decoded at once, all channels together (16 s at 16 kHz, one channel)."""
+
+LOSSY = {"MP3", "MPEG", "VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III"}
+
+NO_LENGTH = 1 << 62
+"""soundfile's samples of a file that states none (RFC 9639, 8.2: total samples 0): the largest
+64-bit number."""
+
+Place = Path | bytes
+"""A file, or what one holds."""
+
+
+class Decoder(soundfile.SoundFile):  # type: ignore[misc]
+    """One part of a recording, whose blocks continue each other.
+
+    After every read soundfile seeks to where it already is, and a seek resets the decoder of MP3,
+    Vorbis and Opus: blocks then differ from the whole at each border. It leaves that out for files
+    that cannot seek, so this one says that it cannot; `seek` works all the same.
+    """
+
+    def __init__(self, place: Place, part: Part) -> None:
+        self._bytes: PartFile | None = None
+        given: object
+        if part.pieces or isinstance(place, bytes):
+            source = Source(place)
+            self._bytes = given = PartFile(source, part if part.pieces else _all_of(source))
+        else:
+            given = _soundfile_name(place)
+        try:
+            with mpg123.silent():
+                super().__init__(given)
+        except BaseException:
+            self._close_bytes()
+            raise
+        self._is_mpeg = self.format in LOSSY
+        self.is_lossy = self._is_mpeg or self.subtype in LOSSY
+        self._is_coded = self.is_lossy or self.format == "FLAC"
+
+    def seekable(self) -> bool:
+        return False
+
+    def next_block(self, most: int) -> tuple[np.ndarray, str]:
+        """Up to `most` samples (S, C) float32, none at the end, and why the next ones do not decode
+        (empty: they may)."""
+        try:
+            if not self._is_coded:
+                return self.read(most, dtype="float32", always_2d=True), ""
+            out = np.full((most, self.channels), np.nan, np.float32)  # shows what was filled
+            try:
+                if not self._is_mpeg:
+                    return self.read(out=out), ""
+                with mpg123.silent():
+                    return self.read(out=out), ""
+            except soundfile.SoundFileError as error:
+                empty = np.isnan(out[:, 0])
+                return out[: int(np.argmax(empty)) if empty.any() else most], reason(error)
+        except soundfile.SoundFileError as error:
+            return np.zeros((0, self.channels), np.float32), reason(error)
+
+    def go_to(self, first: int, preroll_s: float) -> None:
+        """The next block begins at sample `first`; lossy coders get some sound before it."""
+        if first == 0:
+            return
+        preroll = min(first, round(preroll_s * self.samplerate)) if self.is_lossy else 0
+        with mpg123.silent():
+            self.seek(first - preroll)
+            if preroll:
+                self.read(preroll, dtype="float32")
+
+    def close(self) -> None:
+        super().close()
+        self._close_bytes()
+
+    def _close_bytes(self) -> None:
+        if self._bytes is not None:
+            self._bytes.close()
+
+
+def _all_of(source: Source) -> Part:
+    return Part(((0, source.size),))
+
+
+def _soundfile_name(path: Path) -> str | bytes:
+    """Never an integer, which soundfile takes for an open file. Bytes where a file's name is made
+    of them: soundfile fails on a str that stands for bytes that are not UTF-8."""
+    return os.fspath(path) if os.name == "nt" else os.fsencode(path)
+
+
+def reason(error: Exception) -> str:
+    """soundfile's own words without the path that it repeats."""
+    text = str(getattr(error, "error_string", "") or error).strip().rstrip(".")
+    return re.sub(r"^Error( opening .*?)? ?: ", "", text) or "the data is damaged"
+
+
+# ---- what a file holds --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of a recording that decodes, and how many of its samples there are."""
+
+    part: Part
+    own_samples: int
+    """Of a channel, at its own rate."""
+    num_samples: int
+    """At the rate of the recording, which is that of the first stretch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A recording that can be decoded."""
+
+    place: Place
+    name: str
+    """For messages."""
+    info: AudioInfo
+    stretches: tuple[Stretch, ...]
+    decoder: Decoder
+    """Of the first stretch, at its start."""
+    state: tuple[int, int] | None
+    """Of the file, or None for bytes in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What was found of a file whose header is not to be believed; `stretches` empty: it is."""
+
+    stretches: tuple[Stretch, ...] = ()
+    problem: str = ""
+
+
+def open_recording(place: Place, name: str) -> Opened:
+    """Open a file, a member of a shard, or the bytes of one.
+
+    Raises FileNotFoundError for a missing file, and AudioError for what is no sound.
+    """
+    path = Path(name) if isinstance(place, bytes) else place
+    state = None if isinstance(place, bytes) else file_state(place)
+    try:
+        if isinstance(place, Path):
+            place = _loaded(place, name)
+        if isinstance(place, Path) and state:
+            content = _content_once(place, name, state)
+        else:
+            content = _content(place, name)
+    except PermissionError as error:
+        raise AudioError(f"{name} cannot be read ({error.strerror}).") from error
+    first = content.stretches[0].part if content.stretches else Part()
+    decoder = _decoder(place, first, name)
+    stretches = content.stretches
+    if not stretches and decoder.frames >= NO_LENGTH:
+        decoder.close()
+        part = Part(count=True)
+        if state is None:
+            content = _measure(place, name, [part])
+        else:
+            content = _counted_once(path, name, state)
+        stretches = content.stretches
+        decoder = _decoder(place, part, name)
+    if not stretches:
+        stretches = (Stretch(first, decoder.frames, decoder.frames),)
+    info = AudioInfo(
+        path,
+        decoder.samplerate,
+        sum(stretch.num_samples for stretch in stretches),
+        decoder.channels,
+        decoder.format,
+        decoder.subtype,
+        content.problem,
+    )
+    return Opened(place, name, info, stretches, decoder, state)
+
+
+def _loaded(path: Path, name: str) -> Place:
+    """The bytes of a member of a shard, or the path of a file that can be opened."""
+    try:
+        inside = shards.read_member(path)
+    except FileNotFoundError:
+        raise
+    except ValueError as error:
+        raise AudioError(f"{name} cannot be read: {error}") from error
+    if inside is not None:
+        return inside
+    if not os.path.exists(path):  # also for a name that no file can have
+        raise FileNotFoundError(f"No such recording: {name}.")
+    if path.is_dir():
+        raise AudioError(f"{name} is a folder, not a recording.")
+    if not path.is_file():
+        raise AudioError(f"{name} is no file (a pipe?): give - and pipe the recording in.")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{name} is empty (0 bytes).")
+    return path
+
+
+def _decoder(place: Place, part: Part, name: str) -> Decoder:
+    try:
+        return Decoder(place, part)
+    except (soundfile.SoundFileError, TypeError) as error:
+        with Source(place) as source:
+            content = name_content(source.at(0, NEEDED))
+        why = f"it is {content}" if content else _opening_reason(error)
+        raise AudioError(
+            f"{name} cannot be opened as sound ({why}); wav, flac, ogg, opus and mp3 are "
+            "read, anything else can be converted with `ffmpeg -i IN OUT.flac`."
+        ) from error
+
+
+def _opening_reason(error: Exception) -> str:
+    """libsndfile looks for raw files where it knows no format, and says that there is none."""
+    text = reason(error)
+    return "its format is not known" if "does not exist" in text else text
+
+
+@lru_cache(maxsize=1 << 14)
+def _content_once(path: Path, name: str, _state: tuple[int, int]) -> _Content:
+    """:func:`_content` of a file in a state: a manifest may read it in many parts."""
+    return _content(_loaded(path, name), name)
+
+
+@lru_cache(maxsize=1 << 10)
+def _counted_once(path: Path, name: str, _state: tuple[int, int]) -> _Content:
+    return _measure(_loaded(path, name), name, [Part(count=True)])
+
+
+def _content(place: Place, name: str) -> _Content:
+    with Source(place) as source:
+        parts = find_parts(source, name)
+    return _measure(place, name, parts) if parts else _Content()
+
+
+def _measure(place: Place, name: str, parts: Sequence[Part]) -> _Content:
+    """The parts that decode, their lengths, and what is missing of them."""
+    stretches: list[Stretch] = []
+    problems: list[str] = []
+    rate = 0
+    there_s = stated_s = tolerance_s = 0.0
+    is_cut = False
+    for number, part in enumerate(parts):
+        try:
+            decoder = _decoder(place, part, name)
+        except AudioError:
+            if number + 1 == len(parts) and not stretches:
+                raise
+            problems.append(f"{name}: its part {number + 1} of {len(parts)} cannot be opened.")
+            continue
+        with decoder:
+            own, why = decoder.frames, ""
+            if part.count or own >= NO_LENGTH:
+                own, why = count_samples(decoder)
+            rate = rate or decoder.samplerate
+            own_s = own / decoder.samplerate
+            there_s += own_s
+            stated_s += max(part.stated_s or 0.0, own_s * part.stated_ratio)
+            tolerance_s += min(0.1, 0.1 if decoder.is_lossy else 0.01 * own_s)
+        if own:
+            at_rate = own if decoder.samplerate == rate else round(own_s * rate)
+            stretches.append(Stretch(part, own, at_rate))
+        if why and part.stated_s is None:
+            problems.append(f"{name}: {own_s:.3f} s of it decode, what follows does not ({why}).")
+        is_cut = is_cut or part.cut
+    if stated_s - there_s > tolerance_s:
+        problems.append(missing(name, there_s, stated_s))
+    elif is_cut:
+        problems.append(f"{name} is cut off: {there_s:.3f} s of it are there and are used.")
+    if not stretches:
+        stretches.append(Stretch(parts[0], 0, 0))
+    return _Content(tuple(stretches), " ".join(problems))
+
+
+def missing(name: str, there_s: float, stated_s: float) -> str:
+    """The sentence for a recording of which the end is missing."""
+    return (
+        f"{name} is cut off or damaged: {there_s:.3f} s of the {stated_s:.3f} s in its header are "
+        "there and are used."
+    )
+
+
+def count_samples(decoder: Decoder) -> tuple[int, str]:
+    """The samples of a part that decode, and why no more do (empty: it is the end)."""
+    most, count = max(BLOCK_SAMPLES // decoder.channels, 1), 0
+    while True:
+        block, why = decoder.next_block(most)
+        count += len(block)
+        if why or len(block) == 0:
+            return count, why
