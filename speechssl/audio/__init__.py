@@ -12,6 +12,7 @@ from speechssl.audio.info import AudioError, AudioInfo, AudioWarning, file_state
 from speechssl.audio.listing import FOREIGN_SUFFIXES, SUFFIXES, list_audio
 from speechssl.audio.quiet import Envelope, cut_times, quiet_place
 from speechssl.audio.resample import play_at, resampled
+from speechssl.audio.values import as_wave
 
 __all__ = [
     "FOREIGN_SUFFIXES",
@@ -25,6 +26,7 @@ __all__ = [
     "Blocks",
     "Envelope",
     "HighBand",
+    "as_wave",
     "cut_times",
     "file_state",
     "list_audio",

@@ -73,15 +73,11 @@ class Blocks(Iterator[np.ndarray]):
 
     def mix(self, block: np.ndarray) -> np.ndarray:
         """:func:`mix`, with a note where channels cancel."""
-        if block.shape[1] > 1 and (channel := _louder_channel(block)) is not None:
-            if not self._has_cancelled:
-                self._has_cancelled = True
-                self.notes.append(
-                    f"{self._opened.name}: its channels cancel each other in their mean (one is "
-                    f"inverted?), so that channel {channel + 1} alone is used."
-                )
-            return np.ascontiguousarray(block[:, channel])
-        return _mean(block)
+        mono, notes = mix_channels(block, self._opened.name)
+        if notes and not self._has_cancelled:
+            self._has_cancelled = True
+            self.notes += notes
+        return mono
 
     def divisor(self) -> float:
         """What the samples so far are to be divided by: 1 within full scale."""
@@ -178,14 +174,18 @@ class Blocks(Iterator[np.ndarray]):
     def _note_level(self) -> None:
         name = self._opened.name
         if (divisor := self.divisor()) > 1:
-            self.notes.append(
-                f"{name} has samples of up to {divisor:.4g} times full scale: divided by it."
-            )
+            self.notes.append(scaled(name, divisor))
         elif self._beyond > NOTED_SHARE * self._count:
             self.notes.append(
                 f"{name} has {self._beyond} samples beyond full scale, of up to {self.peak:.3g} "
                 "times that: they are limited to it."
             )
+
+
+def scaled(name: str, peak: float) -> str:
+    """The sentence for samples beyond full scale."""
+    times = f"{peak:.3f}".rstrip("0").rstrip(".")
+    return f"{name} has samples of up to {times} times full scale: divided by it."
 
 
 def mix(block: np.ndarray) -> np.ndarray:
@@ -194,9 +194,17 @@ def mix(block: np.ndarray) -> np.ndarray:
     The mean of the channels; where they cancel in it, as when one of them is inverted, the loudest
     channel alone.
     """
-    if block.shape[1] > 1 and (channel := _louder_channel(block)) is not None:
-        return np.ascontiguousarray(block[:, channel])
-    return _mean(block)
+    return mix_channels(block, "")[0]
+
+
+def mix_channels(block: np.ndarray, name: str) -> tuple[np.ndarray, list[str]]:
+    """:func:`mix`, and a sentence about `name` where channels cancel."""
+    if block.shape[1] == 1 or (channel := _louder_channel(block)) is None:
+        return _mean(block), []
+    return np.ascontiguousarray(block[:, channel]), [
+        f"{name}: its channels cancel each other in their mean (one is inverted?), so that channel "
+        f"{channel + 1} alone is used."
+    ]
 
 
 def _mean(block: np.ndarray) -> np.ndarray:

@@ -5,13 +5,16 @@ from pathlib import Path
 
 # fmt: off
 SUFFIXES = frozenset((
-    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".snd",
-    ".w64", ".caf", ".rf64", ".voc",
+    ".wav", ".wave", ".bwf", ".rf64", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2",
+    ".mpga", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".voc",
 ))
 """What soundfile opens."""
 
 FOREIGN_SUFFIXES = frozenset((
-    ".m4a", ".aac", ".wma", ".amr", ".3gp", ".webm", ".mka", ".mp2", ".ape", ".wv", ".sph",
+    ".m4a", ".m4b", ".m4r", ".mp4", ".m4v", ".mov", ".mkv", ".mka", ".webm", ".weba", ".ogv",
+    ".avi", ".wma", ".wmv", ".asf", ".aac", ".adts", ".ac3", ".eac3", ".amr", ".awb", ".3gp",
+    ".3g2", ".ape", ".wv", ".tta", ".mpc", ".dsf", ".dff", ".spx", ".sph", ".shn", ".dss", ".ds2",
+    ".qcp", ".ra", ".rm", ".aax", ".mpa", ".mts",
 ))
 """Sound that soundfile may not open: listed too, so that it is named and not overlooked."""
 # fmt: on

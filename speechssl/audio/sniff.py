@@ -65,7 +65,7 @@ def name_content(head: bytes) -> str | None:
     text = _as_text(head)
     if text is None:
         return None
-    start = text.lstrip("\ufeff \t\r\n").lower()
+    start = text.lstrip().lower()
     if start.startswith(("<!doctype html", "<html", "<head", "<body", "<script")):
         return "an html page (of a download that needs a login or another address?)"
     if start.startswith("<?xml"):
@@ -84,5 +84,6 @@ def _as_text(head: bytes) -> str | None:
             text = codecs.getincrementaldecoder("utf-8")().decode(head)
         except UnicodeDecodeError:
             return None
+    text = text.removeprefix("\ufeff")
     printable = sum(c.isprintable() or c.isspace() for c in text)
     return text if text and printable >= 0.95 * len(text) else None

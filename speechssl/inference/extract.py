@@ -9,6 +9,7 @@ Shapes: B batch, S samples, T frames, D width, L layers + 1.
 
 import itertools
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from speechssl.audio import AudioWarning
 from speechssl.checkpoint import Checkpoint
 from speechssl.device import Precision, autocast, pick_device
 from speechssl.inference.hearing import (
@@ -43,7 +45,8 @@ class Features:
     frames: np.ndarray
     """(T, D) float32."""
     times_s: np.ndarray
-    """(T,) float64, the middle of each frame in seconds of the recording."""
+    """(T,) float64, the middle of each frame in seconds of the recording: ``(k + 0.5) * hop`` for
+    frame k of the recording, however long it is."""
     layer: int | None
     """None: a sum of layers."""
 
@@ -108,10 +111,12 @@ def extract(
     weights: Weights | None = None,
     precision: Precision = "fp32",
 ) -> Features:
-    """The frames of a whole file, or of a wave (S,) at the model's rate.
+    """The frames of a whole file, or of a wave at the model's rate (:func:`audio.as_wave`).
 
-    `layer` and `weights` are those of :func:`choose_layers`, which see for what is refused. Raises
-    FileNotFoundError or AudioError for what cannot be read.
+    Frame k begins at ``k * hop`` and there are as many as the model makes of the whole wave, also
+    where a long one is read in chunks. `layer` and `weights` are those of :func:`choose_layers`,
+    which see for what is refused. Raises FileNotFoundError or AudioError for what cannot be read;
+    what is missing or changed of a recording is warned of (AudioWarning).
     """
     layers = choose_layers(checkpoint, layer, weights)
     parts = list(next(extract_all(checkpoint, [as_clip(source)], layers, precision=precision)))
@@ -136,7 +141,8 @@ def extract_all(
     The parts of a clip are to be used up before the next clip is asked for. They end with an
     AudioError or OSError where the clip cannot be read (on). Memory does not grow with the length
     or number of clips, which are asked for as they are needed. A clip up to `max_chunk_s` is heard
-    whole, a longer one in chunks cut at quiet places, each without the others as context.
+    whole, a longer one in chunks cut at quiet places, each without the others as context; the first
+    frame of a chunk follows the last of the one before at the usual distance.
     """
     heard = _hear_all(checkpoint.speech, clips, layers, precision, batch_s, max_chunk_s)
     for first in heard:
@@ -146,6 +152,8 @@ def extract_all(
 def _until_end(events: Iterator[Features | End | Unreadable]) -> Iterator[Features]:
     for event in events:
         if isinstance(event, End):
+            for note in event.notes:
+                warnings.warn(note, AudioWarning, stacklevel=2)
             return
         if isinstance(event, Unreadable):
             raise event.error
@@ -162,7 +170,10 @@ def _hear_all(
 ) -> Iterator[Features | End | Unreadable]:
     accelerate(speech.to(pick_device()).eval())
     rate, hop = speech.config.sample_rate, speech.config.hop_samples
-    for window in windows(clips, rate, grid=hop, batch_s=batch_s, max_chunk_s=max_chunk_s):
+    beyond = speech.encoder.min_samples - hop  # of a frame, what lies behind its hop
+    for window in windows(
+        clips, rate, grid=hop, batch_s=batch_s, max_chunk_s=max_chunk_s, ahead=max(beyond, 0)
+    ):
         heard = [event for event in window if isinstance(event, Chunk)]
         frames = iter(_hear(speech, heard, layers, precision, batch_s))
         for event in window:

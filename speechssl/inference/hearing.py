@@ -51,6 +51,10 @@ class End:
     name: str
     num_samples: int
     narrow_band: bool
+    peak: float
+    """The largest absolute sample."""
+    notes: tuple[str, ...]
+    """What is missing of it, or was changed: sentences."""
 
 
 Event = Chunk | End | Unreadable
@@ -63,9 +67,10 @@ def windows(
     grid: int,
     batch_s: float,
     max_chunk_s: float,
+    ahead: int = 0,
 ) -> Iterator[list[Event]]:
     """The chunks of each clip and then its End, or an Unreadable in its place, in order and in
-    lists of about eight batches. `grid` and `max_chunk_s` are those of :func:`chunks`."""
+    lists of about eight batches. `grid`, `max_chunk_s` and `ahead` are those of :func:`chunks`."""
     if not (batch_s > 0 and max_chunk_s > 0):
         raise ValueError(
             f"batch_s and max_chunk_s must be above 0, got {batch_s} and {max_chunk_s}."
@@ -73,7 +78,7 @@ def windows(
     most = int(batch_s * _BATCHES_AHEAD * sample_rate)
     window: list[Event] = []
     held = 0
-    for event in _events(clips, sample_rate, grid, max_chunk_s):
+    for event in _events(clips, sample_rate, grid, max_chunk_s, ahead):
         window.append(event)
         held += len(event.wave) if isinstance(event, Chunk) else 0
         if held >= most:
@@ -133,16 +138,21 @@ def pad_chunks(waves: Sequence[np.ndarray], device: torch.device) -> tuple[Tenso
 
 
 def _events(
-    clips: Iterable[Clip], sample_rate: int, grid: int, max_chunk_s: float
+    clips: Iterable[Clip], sample_rate: int, grid: int, max_chunk_s: float, ahead: int
 ) -> Iterator[Event]:
     for clip in clips:
-        end, high = 0, HighBand(sample_rate)
+        end, peak, high = 0, 0.0, HighBand(sample_rate)
+        notes: list[str] = []
         try:
-            for chunk in chunks(clip, sample_rate, grid=grid, max_chunk_s=max_chunk_s):
-                high.add(chunk.wave)
+            for chunk in chunks(
+                clip, sample_rate, grid=grid, max_chunk_s=max_chunk_s, ahead=ahead, notes=notes
+            ):
+                wave = chunk.wave[: chunk.end - chunk.start]
+                high.add(wave)
+                peak = max(peak, float(np.abs(wave).max(initial=0)))
                 end = chunk.end
                 yield chunk
         except (AudioError, OSError) as error:
             yield Unreadable(clip.name, error)
         else:
-            yield End(clip.name, end, high.is_narrow)
+            yield End(clip.name, end, high.is_narrow, peak, tuple(notes))

@@ -1,19 +1,20 @@
-"""What a model is given to hear: recordings found, streamed, and cut into chunks at quiet places.
+"""What a model is given: recordings found, streamed, and cut into chunks at quiet places.
 
 Memory is bounded by the longest chunk, however long a recording is. Shapes: S samples, C channels.
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from speechssl import audio
 
 MAX_CHUNK_S = 30.0
-"""A recording up to this long is heard whole; a longer one in chunks of half of it to all of it."""
+"""A recording up to this long is one input; a longer one in chunks of half of it to all of it."""
 
 SPARE_S = 1.0
 """No chunk of a long recording is shorter than this."""
@@ -24,12 +25,13 @@ SMOOTHING_S = 0.2
 
 @dataclass(frozen=True)
 class Clip:
-    """A recording, or a part of one, that is to be heard."""
+    """A recording, or a part of one, that a model is to be given."""
 
     name: str
     """As the person gave it: what messages and results show."""
     source: Path | bytes | np.ndarray
-    """A file, a whole file in memory (standard input), or a wave (S,) at the model's rate."""
+    """A file, a whole file in memory (standard input), or a wave at the model's rate in one of the
+    forms of :func:`speechssl.audio.as_wave`."""
     start_s: float = 0.0
     duration_s: float | None = None
     """None: to the end."""
@@ -45,18 +47,19 @@ class Chunk:
     """(S,) float32 in [-1, 1] at the model's rate."""
     start: int
     """Its first sample in the clip, at the model's rate."""
+    ahead: int = 0
+    """Samples at the end of `wave` that belong to the next chunk."""
 
     @property
     def end(self) -> int:
-        return self.start + len(self.wave)
+        return self.start + len(self.wave) - self.ahead
 
 
 def as_clip(source: str | Path | np.ndarray) -> Clip:
-    """A whole file, or a wave (S,) float32 at the model's rate; ValueError for another shape."""
+    """A whole file, or a wave at the model's rate; AudioError for an array that is no wave."""
     if not isinstance(source, np.ndarray):
         return Clip(str(source), Path(source))
-    if source.ndim != 1:
-        raise ValueError(f"A wave must have the shape (samples,), got {source.shape}.")
+    audio.as_wave(source)
     return Clip("wave", source)
 
 
@@ -86,66 +89,124 @@ def find_clips(places: Sequence[str], stdin: bytes = b"") -> list[Clip]:
 def output_names(clips: Sequence[Clip], *, beside: str = "") -> list[str]:
     """A name for each clip's results, without suffix: different ones for different clips.
 
-    The file's name, below the folder that was given (``sub/x`` for ``folder/sub/x.wav``); with its
-    suffix where two files differ in nothing else, and with a number where not even in that.
-    No name is another's with `beside`, the ending of what is written beside each result.
+    The file's name, below the folder that was given (``sub/x`` for ``folder/sub/x.wav``). Where
+    several would have the same, with their suffixes if these differ (``x.wav``, ``x.flac``), else
+    below as many of their folders as tell them apart (``a/x`` and ``b/x``); a recording that is
+    given twice gets a number. No name is another's with `beside`, the ending of what is written
+    beside each result.
     """
-    stems, names = [], []
-    for clip in clips:
-        path = clip.source if isinstance(clip.source, Path) else Path("stdin")
-        path = path.relative_to(clip.folder) if clip.folder else Path(path.name)
-        stems.append(path.with_suffix("").as_posix())
-        names.append(path.as_posix())
-    chosen: list[str] = []
+    paths = [_parts(clip) for clip in clips]
+    groups: dict[str, list[int]] = {}
+    for index, (path, depth) in enumerate(paths):
+        groups.setdefault(_name(path, depth, suffix=False), []).append(index)
+    names = [""] * len(clips)
+    for members in groups.values():
+        told = _told_apart([paths[index] for index in members])
+        for index, name in zip(members, told, strict=True):
+            names[index] = name
     taken: set[str] = set()
-    count = Counter(stems)
     tried: Counter[str] = Counter()
-    for stem, full in zip(stems, names, strict=True):
-        name = base = stem if count[stem] == 1 else full
+    for index, base in enumerate(names):
+        name = base
         while {name, name + beside} & taken:
             tried[base] += 1
             name = f"{base}-{tried[base] + 1}"
         taken |= {name, name + beside}
-        chosen.append(name)
-    return chosen
+        names[index] = name
+    return names
+
+
+def _parts(clip: Clip) -> tuple[tuple[str, ...], int]:
+    """Where a clip lies, and how many of the last parts of that are its name."""
+    if not isinstance(clip.source, Path):
+        return ("stdin",), 1
+    path = Path(os.path.abspath(clip.source)).parts[1:]
+    return path, len(clip.source.relative_to(clip.folder).parts) if clip.folder else 1
+
+
+def _name(path: tuple[str, ...], depth: int, *, suffix: bool) -> str:
+    name = PurePosixPath(*path[-depth:])
+    return (name if suffix else name.with_suffix("")).as_posix()
+
+
+def _told_apart(paths: Sequence[tuple[tuple[str, ...], int]]) -> list[str]:
+    """Names that differ where the paths do, of as few folders as possible."""
+    num_paths = len({path for path, _ in paths})
+    for more in range(max(len(path) for path, _ in paths) + 1):
+        for suffix in (False, True):
+            names = [_name(path, depth + more, suffix=suffix) for path, depth in paths]
+            if len(set(names)) == num_paths:
+                return names
+    raise AssertionError("different paths have different names")
+
+
+def check_folder(out: Path) -> None:
+    """ValueError where `out`, or what it would lie in, is a file and not a folder."""
+    for place in (out, *out.parents):
+        if place.is_dir():
+            return
+        if place.exists():
+            raise ValueError(
+                f"{place} is a file: give a folder, which gets a file for each recording."
+            )
 
 
 def chunks(
-    clip: Clip, sample_rate: int, *, grid: int, max_chunk_s: float = MAX_CHUNK_S
+    clip: Clip,
+    sample_rate: int,
+    *,
+    grid: int,
+    max_chunk_s: float = MAX_CHUNK_S,
+    ahead: int = 0,
+    notes: list[str] | None = None,
 ) -> Iterator[Chunk]:
-    """Hear `clip` in chunks that follow each other without a gap; at least one.
+    """Read `clip` in chunks that follow each other without a gap; at least one.
 
-    Cuts lie on multiples of `grid` samples (the model's hop, so that frames stay on one grid).
+    Args:
+        clip: the recording.
+        sample_rate: of the chunks, Hz.
+        grid: cuts lie on multiples of so many samples (the model's hop, so that frames stay on one
+            grid).
+        max_chunk_s: longest chunk.
+        ahead: samples that each chunk but the last has of the next one. With as many as a frame has
+            beyond its hop, the chunks have as many frames as the whole.
+        notes: gets the sentences of :attr:`speechssl.audio.Blocks.notes`.
+
     Errors are those of :func:`speechssl.audio.read`.
     """
     most = max(int(max_chunk_s * sample_rate) // grid, 4) * grid
-    spare = min(int(SPARE_S * sample_rate), most // 4)
+    spare = max(min(int(SPARE_S * sample_rate), most // 4), min(ahead + grid, 2 * grid))
     smoothing = int(SMOOTHING_S * sample_rate)
     rest, start = np.zeros(0, np.float32), 0
-    for block in stream(clip, sample_rate):
+    for block in stream(clip, sample_rate, notes):
         rest = np.concatenate([rest, block])
         while len(rest) >= most + spare:
             end = audio.quiet_place(rest, most // 2, most, grid, smoothing)
-            yield Chunk(rest[:end], start)
+            yield Chunk(rest[: end + ahead], start, ahead)
             rest, start = rest[end:], start + end
     if len(rest) > most:
         end = audio.quiet_place(rest, most // 2, len(rest) - spare, grid, smoothing)
-        yield Chunk(rest[:end], start)
+        yield Chunk(rest[: end + ahead], start, ahead)
         rest, start = rest[end:], start + end
     yield Chunk(rest, start)
 
 
-def stream(clip: Clip, sample_rate: int) -> Iterator[np.ndarray]:
-    """Blocks (S,) float32 in [-1, 1] that together are what :func:`speechssl.audio.read` gives."""
+def stream(clip: Clip, sample_rate: int, notes: list[str] | None = None) -> Iterator[np.ndarray]:
+    """Blocks (S,) float32 in [-1, 1] that together are what :func:`speechssl.audio.read` gives;
+    what that warns of is added to `notes`."""
+    notes = [] if notes is None else notes
     if isinstance(clip.source, np.ndarray):
-        yield np.asarray(clip.source, dtype=np.float32)
+        wave, said = audio.as_wave(clip.source, clip.name)
+        notes += said
+        yield wave
         return
     if isinstance(clip.source, bytes):
-        yield audio.read_bytes(clip.source, "standard input", sample_rate=sample_rate)
-        return
-    info, blocks = audio.stream(clip.source, start_s=clip.start_s, duration_s=clip.duration_s)
-    mono: Iterator[np.ndarray] = map(audio.mix, blocks)
+        info, blocks = audio.stream_bytes(clip.source, "standard input")
+    else:
+        info, blocks = audio.stream(clip.source, start_s=clip.start_s, duration_s=clip.duration_s)
+    mono = blocks.mono()
     if info.sample_rate != sample_rate:
         mono = audio.resampled(mono, info.sample_rate, sample_rate)
     for block in mono:
         yield np.clip(block, -1.0, 1.0)
+    notes += blocks.notes

@@ -8,6 +8,8 @@ Shapes: B batch, S samples, T rows of log-probabilities, V vocabulary.
 """
 
 import functools
+import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from speechssl.audio import AudioWarning
 from speechssl.checkpoint import Checkpoint
 from speechssl.decoding.align import Word
 from speechssl.decoding.beam import BeamConfig, BeamDecoder
@@ -35,6 +38,7 @@ from speechssl.inference.hearing import (
 )
 from speechssl.inference.recordings import MAX_CHUNK_S, Chunk, Clip, as_clip
 from speechssl.inference.transcript import Transcript, mean_confidence, to_segments
+from speechssl.model.config import ModelConfig
 from speechssl.model.fast.accelerate import accelerate, in_8_bits, int8_is_fast
 from speechssl.model.speech_model import CTCModel
 
@@ -49,17 +53,19 @@ def transcribe(
     decode: Decoder = greedy_decode,
     precision: HearingPrecision = "auto",
 ) -> Transcript:
-    """The transcript of one file, or of a wave (S,) float32 at the model's rate.
+    """The transcript of one file, or of a wave at the model's rate: float32 (S,), or another form
+    of :func:`speechssl.audio.as_wave`.
 
-    `decode` and `precision` are those of :func:`transcribe_all`.
-
-    Raises FileNotFoundError or AudioError for what cannot be read, and ValueError for a model that
-    was not fine-tuned.
+    `decode` and `precision` are those of :func:`transcribe_all`. The transcript's notes are warned
+    of (AudioWarning). Raises FileNotFoundError or AudioError for what cannot be read, and
+    ValueError for a model that was not fine-tuned.
     """
     clips = [as_clip(source)]
     result = next(transcribe_all(checkpoint, clips, decode=decode, precision=precision))
     if isinstance(result, Unreadable):
         raise result.error
+    for note in result.notes:
+        warnings.warn(note, AudioWarning, stacklevel=2)
     return result
 
 
@@ -112,10 +118,28 @@ def transcribe_all(
                 confidence = mean_confidence([w.confidence for w in words] or confidences)
                 segments = to_segments(words)
                 duration_s = event.num_samples / rate
-                yield Transcript(event.name, duration_s, segments, confidence, event.narrow_band)
+                notes = (*event.notes, *_level_note(event, config))
+                yield Transcript(
+                    event.name, duration_s, segments, confidence, event.narrow_band, notes
+                )
             else:
                 yield event
             words, confidences = [], []
+
+
+QUIET_DBFS = -50.0
+"""A recording whose peak is below this is far from what models learn from: their levels differ by
+some 20 dB, and a peak is usually above -20 dBFS."""
+
+
+def _level_note(end: End, config: ModelConfig) -> list[str]:
+    """That the recording is too quiet for a model that takes waves as they are."""
+    if config.normalize_wave or not 0 < end.peak < 10 ** (QUIET_DBFS / 20):
+        return []
+    return [
+        f"{end.name} is very quiet: its peak is at {20 * math.log10(end.peak):.0f} dBFS, and the "
+        "model does not normalise its input, so that errors are likely; amplify the recording."
+    ]
 
 
 def choose_decoder(

@@ -63,6 +63,9 @@ class Transcript:
     that. It ranks recordings and words of one model; it is not calibrated."""
     narrow_band: bool = False
     """The recording has nothing above 4 kHz, as over a telephone, and the model's rate is above."""
+    notes: tuple[str, ...] = ()
+    """What is missing of the recording, was changed, or makes errors likely: sentences that name
+    it."""
 
     @property
     def text(self) -> str:

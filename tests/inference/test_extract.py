@@ -47,7 +47,19 @@ def test_a_long_file_stays_on_the_grid(checkpoint, record):
     assert len(parts) >= 5
     assert np.allclose((times - 0.01) / 0.02, np.round((times - 0.01) / 0.02))
     assert (np.diff(times) > 0.019).all()
-    assert len(times) >= 450 - len(parts)
+    assert np.allclose(times, (np.arange(len(times)) + 0.5) * 0.02, atol=1e-9)
+    lengths = checkpoint.speech.frame_lengths(torch.tensor([9 * 16000]))
+    assert len(times) == int(lengths)  # as many as of the whole, however it is cut
+
+
+@pytest.mark.parametrize("max_chunk_s", [0.1, 0.5, 1.0, 3.3])
+@pytest.mark.parametrize("num_samples", [48000, 48079, 48080, 48319, 48320, 51233])
+def test_frames_do_not_drift_over_chunks(checkpoint, max_chunk_s, num_samples):
+    wave = rng(0, "drift").normal(0, 0.1, num_samples).astype(np.float32)
+    whole = extract(checkpoint, wave)
+    parts = list(next(extract_all(checkpoint, [as_clip(wave)], Layers(0), max_chunk_s=max_chunk_s)))
+    times = np.concatenate([part.times_s for part in parts])
+    assert np.allclose(times, whole.times_s, atol=1e-9)
 
 
 @pytest.mark.parametrize("num_samples", [1, 3, 399, 401])

@@ -11,6 +11,7 @@ from speechssl import audio
 from speechssl.inference.recordings import (
     Clip,
     as_clip,
+    check_folder,
     chunks,
     find_clips,
     output_names,
@@ -68,7 +69,29 @@ def test_places_are_found_in_order(record, tmp_path):
 def test_names_of_results_differ(record):
     same = [record("x/a.wav", 0.1), record("x/a.flac", 0.1), record("y/a.wav", 0.1)]
     names = output_names(find_clips([str(p) for p in same]))
-    assert names == ["a.wav", "a.flac", "a.wav-2"]
+    assert names == ["x/a.wav", "x/a.flac", "y/a.wav"]
+
+
+@pytest.mark.parametrize(
+    ("places", "names"),
+    [
+        (["a/x.wav", "b/x.wav"], ["a/x", "b/x"]),
+        (["a/x.wav", "b/x.flac"], ["x.wav", "x.flac"]),
+        (["a/x.wav", "b/x.wav", "y.wav"], ["a/x", "b/x", "y"]),
+        (["a/c/x.wav", "b/c/x.wav"], ["a/c/x", "b/c/x"]),
+        (["a/x.wav", "./a/../a/x.wav"], ["x", "x-2"]),
+        (["a", "b"], ["a/c/x", "a/x", "b/c/x", "b/x"]),
+    ],
+)
+def test_a_result_s_name_tells_which_recording_it_is_of(
+    record, tmp_path, monkeypatch, places, names
+):
+    for name in {"a/x.wav", "b/x.wav", "y.wav", "a/c/x.wav", "b/c/x.wav", *places} - {"a", "b"}:
+        record(name, 0.01)
+    monkeypatch.chdir(tmp_path)
+    found = output_names(find_clips(places))
+    assert found == names
+    assert not any(".." in name for name in found)
 
 
 def test_what_lies_beside_a_result_is_no_other_result():
@@ -85,7 +108,7 @@ def test_names_of_very_many_clips_take_no_time():
     names = output_names([Clip(path, Path(path)) for path in paths])
     assert time.monotonic() - began < 5  # a minute, where each is compared with all
     assert len(set(names)) == 40000
-    assert names[20000:20003] == ["same.wav", "same.wav-2", "same.wav-3"]
+    assert names[20000:20003] == ["d0/same", "d1/same", "d2/same"]
 
 
 def test_nothing_there(tmp_path):
@@ -98,3 +121,36 @@ def test_nothing_there(tmp_path):
 def test_a_wave_of_another_shape():
     with pytest.raises(ValueError, match=r"shape \(samples,\), got \(2, 5\)"):
         as_clip(np.zeros((2, 5), np.float32))
+
+
+@pytest.mark.parametrize("ahead", [0, 80, 400])
+def test_chunks_may_look_ahead(record, ahead):
+    """Each has the beginning of the next one too, and nothing else changes."""
+    path = record("a.wav", 7.77)
+    plain = list(chunks(as_clip(path), 16000, grid=320, max_chunk_s=2.0))
+    made = list(chunks(as_clip(path), 16000, grid=320, max_chunk_s=2.0, ahead=ahead))
+    wave = audio.read(path)
+    assert [(c.start, c.end) for c in made] == [(c.start, c.end) for c in plain]
+    for chunk in made:
+        assert np.array_equal(chunk.wave, wave[chunk.start : chunk.end + chunk.ahead])
+    assert [c.ahead for c in made] == [ahead] * (len(made) - 1) + [0]
+
+
+@pytest.mark.parametrize("place", ["x", "x/deep", "x/deep/deeper"])
+def test_a_file_where_a_folder_is_meant(tmp_path, place):
+    check_folder(tmp_path / place)
+    (tmp_path / "x").write_text("a file")
+    with pytest.raises(ValueError, match=r"x is a file: give a folder, which gets a file for each"):
+        check_folder(tmp_path / place)
+
+
+def test_what_is_said_of_a_recording_is_passed_on(record, tmp_path):
+    whole = record("a.wav", 2.0)
+    cut = tmp_path / "cut.wav"
+    cut.write_bytes(whole.read_bytes()[:32044])
+    for clip in (as_clip(cut), Clip("-", cut.read_bytes())):
+        notes: list[str] = []
+        made = list(chunks(clip, 16000, grid=320, notes=notes))
+        assert made[-1].end == 16000
+        assert len(notes) == 1
+        assert "is cut off or damaged: 1.000 s of the 2.000 s" in notes[0]

@@ -1,6 +1,7 @@
 """Transcription: the same text whatever is batched together, times inside the file, bad input."""
 
 import copy
+import dataclasses
 import json
 
 import numpy as np
@@ -9,14 +10,14 @@ import torch
 
 import speechssl
 from speechssl import audio
-from speechssl.audio import AudioError
+from speechssl.audio import AudioError, AudioWarning
 from speechssl.checkpoint import load_model
 from speechssl.cli import main
 from speechssl.decoding.align import Word, align
 from speechssl.decoding.greedy import greedy_decode
 from speechssl.decoding.lm import read_arpa, train_lm, write_arpa
 from speechssl.inference.hearing import hears_alone
-from speechssl.inference.recordings import as_clip
+from speechssl.inference.recordings import Clip, as_clip
 from speechssl.inference.transcribe import (
     Unreadable,
     choose_decoder,
@@ -143,6 +144,31 @@ def test_digital_silence_says_nothing(checkpoint, tmp_path):
     audio.write(tmp_path / "a.wav", np.zeros(16000, np.float32), 16000)
     found = transcribe(checkpoint, tmp_path / "a.wav")
     assert (found.text, found.segments, found.confidence) == ("", (), 1.0)
+
+
+def test_what_is_missing_of_a_recording_is_said(checkpoint, record, tmp_path):
+    whole, cut = record("a.wav", 2.0), tmp_path / "cut.wav"
+    cut.write_bytes(whole.read_bytes()[:32044])
+    first, second = transcribe_all(checkpoint, map(as_clip, [whole, cut]))
+    assert first.notes == ()
+    assert len(second.notes) == 1
+    assert "cut.wav is cut off or damaged: 1.000 s of the 2.000 s" in second.notes[0]
+    assert second.duration_s == 1.0
+    with pytest.warns(AudioWarning, match=r"cut\.wav is cut off"):
+        assert transcribe(checkpoint, cut).text == second.text
+
+
+@pytest.mark.parametrize("peak_dbfs", [-70, -51, -49, -10])
+@pytest.mark.parametrize("normalizes", [True, False])
+def test_a_recording_that_is_too_quiet_for_the_model(tiny_models, peak_dbfs, normalizes):
+    checkpoint = load_model(tiny_models["ctc"])
+    speech = checkpoint.speech
+    speech.config = dataclasses.replace(speech.config, normalize_wave=normalizes)
+    wave = np.sin(np.arange(8000) / 9).astype(np.float32) * 10 ** (peak_dbfs / 20)
+    (found,) = transcribe_all(checkpoint, [Clip("far away", wave)])
+    quiet = [note for note in found.notes if note.startswith("far away is very quiet")]
+    assert len(quiet) == (peak_dbfs < -50 and not normalizes)
+    assert all(f"its peak is at {peak_dbfs} dBFS" in note for note in quiet)
 
 
 def test_an_unreadable_file_among_many(checkpoint, record, tmp_path):
