@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -200,13 +201,17 @@ def _loaded(path: Path, name: str) -> Place:
         raise AudioError(f"{name} cannot be read: {error}") from error
     if inside is not None:
         return inside
-    if not os.path.exists(path):  # also for a name that no file can have
-        raise FileNotFoundError(f"No such recording: {name}.")
-    if path.is_dir():
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:  # also for a name that no file can have
+        if isinstance(error, PermissionError):
+            raise
+        raise FileNotFoundError(f"No such recording: {name}.") from None
+    if stat.S_ISDIR(status.st_mode):
         raise AudioError(f"{name} is a folder, not a recording.")
-    if not path.is_file():
+    if not stat.S_ISREG(status.st_mode):
         raise AudioError(f"{name} is no file (a pipe?): give - and pipe the recording in.")
-    if path.stat().st_size == 0:
+    if status.st_size == 0:
         raise AudioError(f"{name} is empty (0 bytes).")
     return path
 
@@ -233,7 +238,7 @@ def _opening_reason(error: Exception) -> str:
 @lru_cache(maxsize=1 << 14)
 def _content_once(path: Path, name: str, _state: tuple[int, int]) -> _Content:
     """:func:`_content` of a file in a state: a manifest may read it in many parts."""
-    return _content(_loaded(path, name), name)
+    return _content(path, name)
 
 
 @lru_cache(maxsize=1 << 10)

@@ -16,6 +16,9 @@ from typing import Self
 WINDOW = 1 << 20
 """Bytes that are looked at at once."""
 
+_SMALL = 1 << 16
+"""Bytes of a file that is read at once."""
+
 
 class Source:
     """The bytes of a file or of memory, at any place. To be closed."""
@@ -24,11 +27,14 @@ class Source:
         self._data = place if isinstance(place, bytes) else None
         self._fd = -1 if isinstance(place, bytes) else os.open(place, os.O_RDONLY | _BINARY)
         self.size = len(place) if isinstance(place, bytes) else os.fstat(self._fd).st_size
+        if self._data is None and self.size <= _SMALL:
+            self._data = _read_at(self._fd, self.size, 0)
 
     def at(self, start: int, count: int) -> bytes:
         """Up to `count` bytes from `start` on; fewer only at the end."""
         if self._data is not None:
             return self._data[start : start + count]
+        count = min(count, self.size - start)
         parts = []
         while count > 0 and (part := _read_at(self._fd, count, start)):
             parts.append(part)
