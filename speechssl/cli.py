@@ -5,12 +5,13 @@ import io
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from keyword import iskeyword
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from speechssl import __version__
 from speechssl.commands.exits import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # transcripts are UTF-8, whatever the terminal
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
-        with _preemptible(args.command):
+        with _preemptible(args.command), _plain_warnings():
             code: int = args.run(args)
         sys.stdout.flush()
         return code
@@ -108,6 +109,24 @@ def _preemptible(command: str) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """What is wrong with a recording is told like everything else, without a line of code."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+        if category.__name__ == "AudioWarning":  # whose module is imported by those who need it
+            print(f"speechssl: {message}", file=sys.stderr, flush=True)
+        else:
+            usual(message, category, *where)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = usual
 
 
 def _exit_code(error: Exception) -> int:

@@ -664,3 +664,23 @@ def test_doctor_reads_a_run(tmp_path, capsys, fails):
     shown = capsys.readouterr().out
     assert shown.startswith(f"{tmp_path}: diverging\n  At update 9 ")
     assert "gone" in fails(2, "doctor", tmp_path / "gone")
+
+
+def test_what_is_missing_of_a_recording_is_told_as_a_line(tiny_models, record, tmp_path):
+    """By every command, once a recording, and the rest of it is used."""
+    whole, cut = record("a.wav", 1.0), tmp_path / "cut.wav"
+    cut.write_bytes(whole.read_bytes()[:16044])
+    line = f"speechssl: {cut} is cut off or damaged: 0.500 s of the 1.000 s in its header are there"
+    model = str(tiny_models["ctc"])
+    for command in (
+        ["transcribe", model, str(cut), str(whole)],
+        ["extract", model, str(cut), "--out", str(tmp_path / "out")],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "speechssl", *command], capture_output=True, text=True
+        )
+        assert done.returncode == 0
+        assert [said for said in done.stderr.splitlines() if "cut.wav" in said] == [
+            f"{line} and are used."
+        ]
+    assert np.load(tmp_path / "out/cut.npy").shape[0] == 25

@@ -71,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
             continue
         if result.narrow_band:
             narrow.append(result.audio)
+        for note in result.notes:
+            print(f"speechssl: {note}", file=sys.stderr)
         text = write(result)
         if target is not None:
             with writing(target) as file:

@@ -2,10 +2,12 @@
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from speechssl.audio import AudioWarning
 from speechssl.checkpoint import Checkpoint
 from speechssl.data.manifest import Utterance
 from speechssl.data.unknown import find_unknown
@@ -89,6 +91,8 @@ def hear(
     ):
         if isinstance(result, Unreadable):
             raise result.error
+        for note in result.notes:
+            warnings.warn(note, AudioWarning, stacklevel=2)
         hypotheses.append(result.text)
     return Evaluation(
         tuple(chosen),

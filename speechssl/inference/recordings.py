@@ -140,17 +140,6 @@ def _told_apart(paths: Sequence[tuple[tuple[str, ...], int]]) -> list[str]:
     raise AssertionError("different paths have different names")
 
 
-def check_folder(out: Path) -> None:
-    """ValueError where `out`, or what it would lie in, is a file and not a folder."""
-    for place in (out, *out.parents):
-        if place.is_dir():
-            return
-        if place.exists():
-            raise ValueError(
-                f"{place} is a file: give a folder, which gets a file for each recording."
-            )
-
-
 def chunks(
     clip: Clip,
     sample_rate: int,

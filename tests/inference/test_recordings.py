@@ -11,7 +11,6 @@ from speechssl import audio
 from speechssl.inference.recordings import (
     Clip,
     as_clip,
-    check_folder,
     chunks,
     find_clips,
     output_names,
@@ -134,14 +133,6 @@ def test_chunks_may_look_ahead(record, ahead):
     for chunk in made:
         assert np.array_equal(chunk.wave, wave[chunk.start : chunk.end + chunk.ahead])
     assert [c.ahead for c in made] == [ahead] * (len(made) - 1) + [0]
-
-
-@pytest.mark.parametrize("place", ["x", "x/deep", "x/deep/deeper"])
-def test_a_file_where_a_folder_is_meant(tmp_path, place):
-    check_folder(tmp_path / place)
-    (tmp_path / "x").write_text("a file")
-    with pytest.raises(ValueError, match=r"x is a file: give a folder, which gets a file for each"):
-        check_folder(tmp_path / place)
 
 
 def test_what_is_said_of_a_recording_is_passed_on(record, tmp_path):
