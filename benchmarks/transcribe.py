@@ -28,7 +28,7 @@ import torch
 from benchmarks.comparison import peer_size, write_comparison
 from speechssl.checkpoint import Checkpoint
 from speechssl.device import autocast, bf16_is_fast, pick_device
-from speechssl.inference.hearing import Unreadable
+from speechssl.inference.batching import Unreadable
 from speechssl.inference.recordings import Clip
 from speechssl.inference.transcribe import transcribe_all
 from speechssl.interop.export import export_model

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from keyword import iskeyword
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn, TextIO
 
 from speechssl import __version__
 from speechssl.commands.exits import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
@@ -116,11 +116,18 @@ def _plain_warnings() -> Iterator[None]:
     """What is wrong with a recording is told like everything else, without a line of code."""
     usual = warnings.showwarning
 
-    def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         if category.__name__ == "AudioWarning":  # whose module is imported by those who need it
             print(f"speechssl: {message}", file=sys.stderr, flush=True)
         else:
-            usual(message, category, *where)
+            usual(message, category, filename, lineno, file, line)
 
     warnings.showwarning = show
     try:

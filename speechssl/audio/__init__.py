@@ -7,7 +7,15 @@ ten-hour recording costs no more memory than the part that was asked for.
 
 from speechssl.audio.bandwidth import NARROW_HZ, NARROW_SHARE, HighBand
 from speechssl.audio.blocks import LOUDEST, Blocks, mix
-from speechssl.audio.files import probe, read, read_bytes, stream, stream_bytes, write
+from speechssl.audio.files import (
+    probe,
+    read,
+    read_bytes,
+    read_with_notes,
+    stream,
+    stream_bytes,
+    write,
+)
 from speechssl.audio.info import AudioError, AudioInfo, AudioWarning, file_state
 from speechssl.audio.listing import FOREIGN_SUFFIXES, SUFFIXES, list_audio
 from speechssl.audio.quiet import Envelope, cut_times, quiet_place
@@ -36,6 +44,7 @@ __all__ = [
     "quiet_place",
     "read",
     "read_bytes",
+    "read_with_notes",
     "resampled",
     "stream",
     "stream_bytes",

@@ -22,7 +22,7 @@ OVERSHOOT = 1.5
 """A lossy decoder may go a little beyond full scale where what it was given did not. Up to here
 that is limited, as every player does; a sample beyond it was too loud before it was coded."""
 
-NOTED_SHARE = 1e-3
+NOTED_SHARE = 5e-3
 """So many samples beyond full scale are worth a note."""
 
 PREROLL_S = 1.0

@@ -44,14 +44,34 @@ def read(
     for, does not decode at all, or holds NaN, infinite or impossible samples (see
     :data:`speechssl.audio.LOUDEST`).
     """
+    wave, notes = read_with_notes(
+        path, sample_rate=sample_rate, start_s=start_s, duration_s=duration_s
+    )
+    for note in notes:
+        warnings.warn(note, AudioWarning, stacklevel=2)
+    return wave
+
+
+def read_with_notes(
+    path: str | Path,
+    *,
+    sample_rate: int = 16000,
+    start_s: float = 0.0,
+    duration_s: float | None = None,
+) -> tuple[np.ndarray, list[str]]:
+    """:func:`read`, and the sentences that it would warn of."""
     whole = start_s == 0 and duration_s is None
     _, blocks = _stream(path, start_s, duration_s, scale=not whole)
-    return _told(blocks, sample_rate)
+    return mono_at(blocks, sample_rate), blocks.notes
 
 
 def read_bytes(data: bytes, name: str = "<stdin>", *, sample_rate: int = 16000) -> np.ndarray:
     """:func:`read` for a whole file in memory; `name` is used in messages."""
-    return _told(stream_bytes(data, name)[1], sample_rate)
+    _, blocks = stream_bytes(data, name)
+    wave = mono_at(blocks, sample_rate)
+    for note in blocks.notes:
+        warnings.warn(note, AudioWarning, stacklevel=2)
+    return wave
 
 
 def stream(
@@ -97,10 +117,3 @@ def _stream(
     first = round(start_s * opened.info.sample_rate)
     wanted = None if duration_s is None else round(duration_s * opened.info.sample_rate)
     return opened.info, Blocks(opened, first, wanted, scale=scale)
-
-
-def _told(blocks: Blocks, sample_rate: int) -> np.ndarray:
-    wave = mono_at(blocks, sample_rate)
-    for note in blocks.notes:
-        warnings.warn(note, AudioWarning, stacklevel=3)
-    return wave

@@ -16,13 +16,13 @@ def resampled(
     import soxr
 
     resampler = soxr.ResampleStream(source_rate, sample_rate, 1, dtype="float32", quality="HQ")
-    heard = made = 0
+    taken = made = 0
     for block in mono:
         part = resampler.resample_chunk(block)
-        heard, made = heard + len(block), made + len(part)
+        taken, made = taken + len(block), made + len(part)
         yield part
     part = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-    left = max(math.floor(heard * sample_rate / source_rate + 0.5) - made, 0)
+    left = max(math.floor(taken * sample_rate / source_rate + 0.5) - made, 0)
     yield np.pad(part[:left], (0, left - min(left, len(part))))
 
 

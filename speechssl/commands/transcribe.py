@@ -39,7 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from speechssl.files import writing
-    from speechssl.inference.hearing import Unreadable
+    from speechssl.inference.batching import Unreadable
     from speechssl.inference.recordings import find_clips
     from speechssl.inference.transcribe import transcribe_all
     from speechssl.inference.writers import WRITERS

@@ -17,21 +17,30 @@ from typing import Any
 
 import numpy as np
 
-from speechssl.audio import AudioError, file_state, read
+from speechssl.audio import AudioError, AudioWarning, file_state, read_with_notes
 
 CacheItem = tuple[Path, float, float | None]
-"""``(path, start_s, duration_s)``, the arguments of :func:`read`."""
+"""``(path, start_s, duration_s)``, the arguments of :func:`speechssl.audio.read`."""
 
 _CACHE_VERSION = 2
 
 
 def read_item(item: CacheItem, sample_rate: int) -> np.ndarray:
-    """:func:`read`, and AudioError where there is nothing to be heard in the part: no sample."""
+    """:func:`speechssl.audio.read`, and AudioError where the part has no sample."""
+    wave, notes = _read_with_notes(item, sample_rate)
+    for note in notes:
+        warnings.warn(note, AudioWarning, stacklevel=2)
+    return wave
+
+
+def _read_with_notes(item: CacheItem, sample_rate: int) -> tuple[np.ndarray, list[str]]:
     path, start_s, duration_s = item
-    wave = read(path, sample_rate=sample_rate, start_s=start_s, duration_s=duration_s)
+    wave, notes = read_with_notes(
+        path, sample_rate=sample_rate, start_s=start_s, duration_s=duration_s
+    )
     if len(wave) == 0:
         raise AudioError(f"{path}: the part from {start_s:g} s on is too short to hold a sample.")
-    return wave
+    return wave, notes
 
 
 class WaveCache:
@@ -83,7 +92,7 @@ class WaveCache:
         or unwritable disk a warning is given and the waves are decoded on each read. Items that
         :func:`read_item` refuses are in `faults`. `keep`: a cache that is there stays as it is
         although recordings have changed or vanished since, so that a run goes on with what it
-        heard.
+        began with.
         """
         folder = Path(folder)
         key = _fingerprint(items, sample_rate)
@@ -196,10 +205,10 @@ def _load_index(data: Path, index: Path, digest: str | None) -> _Contents | None
     """A finished cache of recordings in the state `digest` (None: in any); None when there is
     none."""
     try:
-        told = json.loads(index.read_text())
-        lengths = np.array(told["num_samples"], dtype=np.int64)
-        faults = {int(item): reason for item, reason in told["faults"].items()}
-        fits = digest in (None, told["recordings"]) and len(faults) == np.sum(lengths == 0)
+        stored = json.loads(index.read_text())
+        lengths = np.array(stored["num_samples"], dtype=np.int64)
+        faults = {int(item): reason for item, reason in stored["faults"].items()}
+        fits = digest in (None, stored["recordings"]) and len(faults) == np.sum(lengths == 0)
         if not fits or data.stat().st_size != 2 * int(lengths.sum()):
             return None
         return _Contents(lengths, faults)
@@ -223,9 +232,13 @@ def _fill(
 ) -> _Contents:
     from tqdm import tqdm
 
+    noted: dict[str, None] = {}
+
     def decode(item: CacheItem) -> np.ndarray | str:
         try:
-            return _to_int16(read_item(item, sample_rate))
+            wave, notes = _read_with_notes(item, sample_rate)
+            noted.update(dict.fromkeys(notes))
+            return _to_int16(wave)
         except (AudioError, OSError) as error:
             return str(error)
 
@@ -254,6 +267,9 @@ def _fill(
         os.replace(part, index)
     finally:
         part.unlink(missing_ok=True)
+    if noted:
+        others = f" So it is with {len(noted) - 1} others." if len(noted) > 1 else ""
+        warnings.warn(next(iter(noted)) + others, AudioWarning, stacklevel=3)
     return _Contents(np.array(lengths, dtype=np.int64), faults)
 
 

@@ -30,7 +30,7 @@ from speechssl.decoding.align import align, mean_confidence
 from speechssl.decoding.greedy import greedy_decode
 from speechssl.device import Precision, pick_device
 from speechssl.files import writing
-from speechssl.inference.hearing import BATCH_S, Unreadable
+from speechssl.inference.batching import BATCH_S, Unreadable
 from speechssl.inference.transcribe import log_probs
 from speechssl.model.fast.accelerate import accelerate
 from speechssl.scoring.wer import format_alignment, score

@@ -13,7 +13,7 @@ from speechssl.data.manifest import Utterance
 from speechssl.data.unknown import find_unknown
 from speechssl.decoding.greedy import greedy_decode
 from speechssl.files import writing
-from speechssl.inference.hearing import BATCH_S, HearingPrecision, Unreadable
+from speechssl.inference.batching import BATCH_S, InferencePrecision, Unreadable
 from speechssl.inference.recordings import Clip
 from speechssl.inference.transcribe import Decoder, transcribe_all
 from speechssl.scoring.wer import EvalResult, format_alignment, score
@@ -51,7 +51,7 @@ def evaluate(
     *,
     normalizer: str = "none",
     decode: Decoder = greedy_decode,
-    precision: HearingPrecision = "auto",
+    precision: InferencePrecision = "auto",
 ) -> EvalResult:
     """WER and CER of a model on the transcribed ones of `utterances`; errors as in :func:`hear`."""
     return hear(checkpoint, utterances, decode=decode, precision=precision).score(normalizer)
@@ -62,7 +62,7 @@ def hear(
     utterances: Sequence[Utterance],
     *,
     decode: Decoder = greedy_decode,
-    precision: HearingPrecision = "auto",
+    precision: InferencePrecision = "auto",
     batch_s: float = BATCH_S,
     normalizer: str = "none",
     say: Callable[[str], None] | None = None,

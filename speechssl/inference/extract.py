@@ -1,6 +1,6 @@
 """Representations of recordings: the frames of a layer or of a sum of layers, and when they are.
 
-Layer 0 is the input of the first layer, layer K the output of the K-th. Recordings are heard in
+Layer 0 is the input of the first layer, layer K the output of the K-th. Recordings are read in
 batches of about equal length; what one gives does not depend on what it is batched with, but for
 the rounding of float32.
 
@@ -22,13 +22,13 @@ from torch import Tensor
 from speechssl.audio import AudioWarning
 from speechssl.checkpoint import Checkpoint
 from speechssl.device import Precision, autocast, pick_device
-from speechssl.inference.hearing import (
+from speechssl.inference.batching import (
     BATCH_S,
     End,
     Unreadable,
     batches,
-    hears_alone,
     pad_chunks,
+    runs_alone,
     windows,
 )
 from speechssl.inference.recordings import MAX_CHUNK_S, Chunk, Clip, as_clip
@@ -140,13 +140,13 @@ def extract_all(
 
     The parts of a clip are to be used up before the next clip is asked for. They end with an
     AudioError or OSError where the clip cannot be read (on). Memory does not grow with the length
-    or number of clips, which are asked for as they are needed. A clip up to `max_chunk_s` is heard
-    whole, a longer one in chunks cut at quiet places, each without the others as context; the first
+    or number of clips, which are asked for as they are needed. A clip up to `max_chunk_s` is one
+    input, a longer one in chunks cut at quiet places, each without the others as context; the first
     frame of a chunk follows the last of the one before at the usual distance.
     """
-    heard = _hear_all(checkpoint.speech, clips, layers, precision, batch_s, max_chunk_s)
-    for first in heard:
-        yield _until_end(itertools.chain([first], heard))
+    events = _infer_all(checkpoint.speech, clips, layers, precision, batch_s, max_chunk_s)
+    for first in events:
+        yield _until_end(itertools.chain([first], events))
 
 
 def _until_end(events: Iterator[Features | End | Unreadable]) -> Iterator[Features]:
@@ -160,7 +160,7 @@ def _until_end(events: Iterator[Features | End | Unreadable]) -> Iterator[Featur
         yield event
 
 
-def _hear_all(
+def _infer_all(
     speech: SpeechModel,
     clips: Iterable[Clip],
     layers: Layers,
@@ -174,8 +174,8 @@ def _hear_all(
     for window in windows(
         clips, rate, grid=hop, batch_s=batch_s, max_chunk_s=max_chunk_s, ahead=max(beyond, 0)
     ):
-        heard = [event for event in window if isinstance(event, Chunk)]
-        frames = iter(_hear(speech, heard, layers, precision, batch_s))
+        given = [event for event in window if isinstance(event, Chunk)]
+        frames = iter(_infer(speech, given, layers, precision, batch_s))
         for event in window:
             if not isinstance(event, Chunk):
                 yield event
@@ -185,9 +185,9 @@ def _hear_all(
             yield Features(values, times_s, layers.layer)
 
 
-def _hear(
+def _infer(
     speech: SpeechModel,
-    heard: Sequence[Chunk],
+    chunks: Sequence[Chunk],
     layers: Layers,
     precision: Precision,
     batch_s: float,
@@ -196,15 +196,15 @@ def _hear(
     found: dict[int, np.ndarray] = {}
     device = next(speech.parameters()).device
     rate = speech.config.sample_rate
-    plan = batches(heard, rate, batch_s=batch_s, alone=hears_alone(speech, precision))
+    plan = batches(chunks, rate, batch_s=batch_s, alone=runs_alone(speech, precision))
     with torch.no_grad(), autocast(device, precision):  # weights are cast once for all
         for members in plan:
-            wave, lengths = pad_chunks([heard[i].wave for i in members], device)  # (B, S), (B,)
+            wave, lengths = pad_chunks([chunks[i].wave for i in members], device)  # (B, S), (B,)
             out = speech(wave, lengths, keep_hidden=True)
             values = layers(out.hidden).float().cpu().numpy()  # (B, T, D)
             for row, i in enumerate(members):
                 found[i] = values[row, : int(out.lengths[row])].copy()
-    return [found[i] for i in range(len(heard))]
+    return [found[i] for i in range(len(chunks))]
 
 
 def weighted_sum(hidden: Sequence[Tensor], weights: Tensor) -> Tensor:

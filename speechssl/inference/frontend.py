@@ -20,7 +20,7 @@ class FrontEnd(nn.Module):
 
     The weights are a softmax over the layers, equal at first (arXiv:1802.05365, equation 1, without
     its scale; arXiv:2105.01051 judges speech representations so). The model is a copy, so that the
-    checkpoint stays as it is; frozen (the default), it gets no gradient and hears without dropout
+    checkpoint stays as it is; frozen (the default), it gets no gradient and runs without dropout
     in training too. The state_dict holds both, for a FrontEnd of the same checkpoint.
     """
 

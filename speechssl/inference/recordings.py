@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -96,14 +96,15 @@ def output_names(clips: Sequence[Clip], *, beside: str = "") -> list[str]:
     beside each result.
     """
     paths = [_parts(clip) for clip in clips]
+    names = [_name(path, depth, suffix=False) for path, depth in paths]
     groups: dict[str, list[int]] = {}
-    for index, (path, depth) in enumerate(paths):
-        groups.setdefault(_name(path, depth, suffix=False), []).append(index)
-    names = [""] * len(clips)
+    for index, name in enumerate(names):
+        groups.setdefault(name, []).append(index)
     for members in groups.values():
-        told = _told_apart([paths[index] for index in members])
-        for index, name in zip(members, told, strict=True):
-            names[index] = name
+        if len(members) > 1:
+            distinct = _distinct_names([paths[index] for index in members])
+            for index, name in zip(members, distinct, strict=True):
+                names[index] = name
     taken: set[str] = set()
     tried: Counter[str] = Counter()
     for index, base in enumerate(names):
@@ -120,16 +121,16 @@ def _parts(clip: Clip) -> tuple[tuple[str, ...], int]:
     """Where a clip lies, and how many of the last parts of that are its name."""
     if not isinstance(clip.source, Path):
         return ("stdin",), 1
-    path = Path(os.path.abspath(clip.source)).parts[1:]
+    path = tuple(os.path.abspath(clip.source).split(os.sep)[1:])
     return path, len(clip.source.relative_to(clip.folder).parts) if clip.folder else 1
 
 
 def _name(path: tuple[str, ...], depth: int, *, suffix: bool) -> str:
-    name = PurePosixPath(*path[-depth:])
-    return (name if suffix else name.with_suffix("")).as_posix()
+    name = "/".join(path[-depth:])
+    return name if suffix else os.path.splitext(name)[0]
 
 
-def _told_apart(paths: Sequence[tuple[tuple[str, ...], int]]) -> list[str]:
+def _distinct_names(paths: Sequence[tuple[tuple[str, ...], int]]) -> list[str]:
     """Names that differ where the paths do, of as few folders as possible."""
     num_paths = len({path for path, _ in paths})
     for more in range(max(len(path) for path, _ in paths) + 1):

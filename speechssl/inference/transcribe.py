@@ -1,8 +1,8 @@
 """Transcription: recordings of any length to text with word times, greedily or by beam search.
 
 A recording longer than `recordings.MAX_CHUNK_S` is cut at quiet places. Chunks of all recordings
-are heard in batches of about equal length, and a transcript does not depend on what it is batched
-with (see `hearing`).
+are put into batches of about equal length, and a transcript does not depend on what it is batched
+with (see `batching`).
 
 Shapes: B batch, S samples, T rows of log-probabilities, V vocabulary.
 """
@@ -24,16 +24,16 @@ from speechssl.decoding.beam import BeamConfig, BeamDecoder
 from speechssl.decoding.greedy import Hypothesis, greedy_decode
 from speechssl.decoding.lm import NgramLM, read_arpa
 from speechssl.device import bf16_is_fast, keep_freed_memory, pick_device
-from speechssl.inference.hearing import (
+from speechssl.inference.batching import (
     BATCH_S,
     End,
-    HearingPrecision,
+    InferencePrecision,
     Unreadable,
     batches,
-    hears_alone,
-    keeps_cpu_busy,
+    fills_the_cpu,
     pad_chunks,
     products,
+    runs_alone,
     windows,
 )
 from speechssl.inference.recordings import MAX_CHUNK_S, Chunk, Clip, as_clip
@@ -51,7 +51,7 @@ def transcribe(
     source: str | Path | np.ndarray,
     *,
     decode: Decoder = greedy_decode,
-    precision: HearingPrecision = "auto",
+    precision: InferencePrecision = "auto",
 ) -> Transcript:
     """The transcript of one file, or of a wave at the model's rate: float32 (S,), or another form
     of :func:`speechssl.audio.as_wave`.
@@ -74,7 +74,7 @@ def transcribe_all(
     clips: Iterable[Clip],
     *,
     decode: Decoder = greedy_decode,
-    precision: HearingPrecision = "auto",
+    precision: InferencePrecision = "auto",
     batch_s: float = BATCH_S,
     max_chunk_s: float = MAX_CHUNK_S,
 ) -> Iterator[Transcript | Unreadable]:
@@ -82,13 +82,13 @@ def transcribe_all(
 
     Args:
         checkpoint: a fine-tuned model; it is moved to the GPU where there is one.
-        clips: what is to be heard; one that cannot be read gives an :class:`Unreadable`.
+        clips: the recordings; one that cannot be read gives an :class:`Unreadable`.
         decode: greedily, or what :func:`choose_decoder` made for this model.
         precision: of the matrix products, ``fp32``, ``bf16``, ``int8`` (on a CPU), or ``auto``:
             where the model has 20 M parameters or more, what a CPU multiplies fast of bfloat16 and
             8 bits; else float32.
         batch_s: seconds in a batch, padding included; a longer chunk is a batch alone.
-        max_chunk_s: longest stretch that is heard at once.
+        max_chunk_s: longest stretch that is one input.
     """
     model, tokenizer = checkpoint.require_ctc()
     config = model.speech.config
@@ -103,11 +103,11 @@ def transcribe_all(
     confidences: list[float] = []
     hop = config.hop_samples
     for window in windows(clips, rate, grid=hop, batch_s=batch_s, max_chunk_s=max_chunk_s):
-        said = [event for event in window if isinstance(event, Chunk)]
-        heard = iter(_hear(model, said, decode, precision, batch_s))
+        given = [event for event in window if isinstance(event, Chunk)]
+        hypotheses = iter(_infer(model, given, decode, precision, batch_s))
         for event in window:
             if isinstance(event, Chunk):
-                hypothesis = next(heard)
+                hypothesis = next(hypotheses)
                 start_s, end_s = event.start / rate, event.end / rate
                 words += hypothesis.words(
                     tokenizer, hop_s=model.hop_s, duration_s=end_s, offset_s=start_s
@@ -156,8 +156,8 @@ def choose_decoder(
     Raises ValueError for settings out of range or without what they are for, and for a damaged
     file; FileNotFoundError where there is none.
     """
-    told = {"width": beam, "lm_weight": lm_weight, "bonus": bonus}
-    given = {name: value for name, value in told.items() if value is not None}
+    options = {"width": beam, "lm_weight": lm_weight, "bonus": bonus}
+    given = {name: value for name, value in options.items() if value is not None}
     if lm is None and {"lm_weight", "bonus"} & given.keys():
         raise ValueError("lm_weight and bonus are of a language model: give one with lm.")
     if beam is None and lm is None:
@@ -181,16 +181,16 @@ def _read_once(path: Path, _mtime_ns: int, _size: int) -> NgramLM:
     return read_arpa(path)
 
 
-def fitting_precision(model: CTCModel) -> HearingPrecision:
-    """What is much faster than float32 on this CPU, and hears every chunk alone anyway."""
-    if not keeps_cpu_busy(model):
+def fitting_precision(model: CTCModel) -> InferencePrecision:
+    """What is much faster than float32 on this CPU, and takes every chunk alone anyway."""
+    if not fills_the_cpu(model):
         return "fp32"
     device = next(model.parameters()).device
     return "bf16" if bf16_is_fast(device) else "int8" if int8_is_fast(device) else "fp32"
 
 
 def log_probs(
-    model: CTCModel, waves: Sequence[np.ndarray], precision: HearingPrecision = "fp32"
+    model: CTCModel, waves: Sequence[np.ndarray], precision: InferencePrecision = "fp32"
 ) -> tuple[Tensor, Tensor]:
     """Waves of (S_i,) float32, one batch -> log-probabilities (B, T, V) float32, (B,) rows."""
     device = next(model.parameters()).device
@@ -201,27 +201,27 @@ def log_probs(
     return rows[:, : int(num_rows.max())], num_rows
 
 
-def _hear(
+def _infer(
     model: CTCModel,
-    heard: Sequence[Chunk],
+    chunks: Sequence[Chunk],
     decode: Decoder,
-    precision: HearingPrecision,
+    precision: InferencePrecision,
     batch_s: float,
 ) -> list[Hypothesis]:
     """A hypothesis for each chunk; digital silence says nothing and is not given to the model."""
     silence = Hypothesis((), 0, 0, 1.0)
-    hypotheses = [silence] * len(heard)
-    loud = [i for i, chunk in enumerate(heard) if chunk.wave.any()]
+    hypotheses = [silence] * len(chunks)
+    loud = [i for i, chunk in enumerate(chunks) if chunk.wave.any()]
     if not loud:
         return hypotheses
     rate = model.speech.config.sample_rate
     device = next(model.parameters()).device
-    said = [heard[i] for i in loud]
-    plan = batches(said, rate, batch_s=batch_s, alone=hears_alone(model, precision))
+    given = [chunks[i] for i in loud]
+    plan = batches(given, rate, batch_s=batch_s, alone=runs_alone(model, precision))
     with products(device, precision):  # weights are cast once for all
         for batch in plan:
             members = [loud[i] for i in batch]
-            rows, lengths = log_probs(model, [heard[i].wave for i in members], precision)
+            rows, lengths = log_probs(model, [chunks[i].wave for i in members], precision)
             # Greedy: the best path is the most probable of all paths, so it is also the forced
             # alignment (Viterbi) of the text that it spells: its frames are the word times.
             for i, hypothesis in zip(members, decode(rows, lengths), strict=True):

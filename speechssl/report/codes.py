@@ -13,7 +13,7 @@ import numpy as np
 
 from speechssl.checkpoint import Checkpoint
 from speechssl.decoding.align import Alignment, align
-from speechssl.inference.hearing import LARGE
+from speechssl.inference.batching import LARGE
 from speechssl.report.blocks import run_block
 from speechssl.report.charts import number_text
 from speechssl.report.opened import (

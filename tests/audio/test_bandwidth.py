@@ -34,7 +34,7 @@ def test_what_cannot_be_told_is_not_narrow() -> None:
     for rate, wave in (
         (RATE, np.zeros(RATE, np.float32)),
         (RATE, np.full(1, 0.1, np.float32)),
-        (8000, noise(1.0, RATE)),  # a model of 8 kHz hears no more
+        (8000, noise(1.0, RATE)),  # a model of 8 kHz is given no more
     ):
         high = audio.HighBand(rate)
         high.add(wave)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from speechssl import audio
-from speechssl.audio import AudioError
+from speechssl.audio import AudioError, AudioWarning
 from speechssl.data import wave_cache
 from speechssl.data.wave_cache import CacheItem, WaveCache
 
@@ -71,7 +71,7 @@ def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("the file was decoded again")
 
-    monkeypatch.setattr(wave_cache, "read", fail)
+    monkeypatch.setattr(wave_cache, "read_with_notes", fail)
 
 
 def test_cache_is_used_again(
@@ -122,7 +122,7 @@ def test_full_disk_decodes_on_read(
     assert same(pickle.loads(pickle.dumps(cache)), items)
 
 
-def test_with_and_without_a_full_disk_the_same_is_heard(
+def test_with_and_without_a_full_disk_the_waves_are_the_same(
     tmp_path: Path, items: list[CacheItem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run may begin with a full disk and go on when there is room."""
@@ -169,8 +169,8 @@ def test_a_part_without_a_sample_is_a_fault(tmp_path: Path, items: list[CacheIte
         with pytest.raises(AudioError, match=r"a\.wav: the part from 0\.1 s on is too short"):
             some.get(1)
     (index,) = (tmp_path / "cache").glob("*.json")
-    told = json.loads(index.read_text())
-    index.write_text(json.dumps({**told, "faults": {}}))  # a cache of before
+    stored = json.loads(index.read_text())
+    index.write_text(json.dumps({**stored, "faults": {}}))  # a cache of before
     assert WaveCache.build(tmp_path / "cache", [items[0], empty], keep=True).faults.keys() == {1}
 
 
@@ -201,3 +201,21 @@ def test_processes_build_one_cache_together(tmp_path: Path, items: list[CacheIte
         sums = pool.starmap(_build, [(tmp_path / "cache", items)] * 6)
     assert len(set(sums)) == 1
     assert len(list((tmp_path / "cache").glob("*.i16"))) == 1
+
+
+def test_a_cache_says_once_what_is_missing_of_its_recordings(
+    tmp_path: Path, items: list[CacheItem]
+) -> None:
+    for name in ("c", "d"):
+        audio.write(tmp_path / f"{name}.wav", tone(0.5), RATE)
+        data = (tmp_path / f"{name}.wav").read_bytes()
+        (tmp_path / f"{name}.wav").write_bytes(data[: len(data) // 2])
+    cut: list[CacheItem] = [(tmp_path / "c.wav", 0.0, None), (tmp_path / "d.wav", 0.0, None)]
+    words = r"c\.wav is cut off or damaged: 0\.249 s of the 0\.500 s .* So it is with 1 others\."
+    with pytest.warns(AudioWarning, match=words) as said:
+        cache = WaveCache.build(tmp_path / "cache", [*items, *cut], num_threads=1)
+    assert len(said) == 1
+    assert not cache.faults
+    assert len(cache.get(3)) == len(cache.get(4)) == 3989
+    with pytest.warns(AudioWarning, match=r"c\.wav is cut off"):
+        assert len(WaveCache(cut, RATE).get(0)) == 3989

@@ -98,7 +98,7 @@ def test_other_weights_than_layers(checkpoint, weights):
         choose_layers(checkpoint, weights=weights)
 
 
-def heard(checkpoint, waves, **options):
+def frames_of(checkpoint, waves, **options):
     """The frames of each wave."""
     found = extract_all(checkpoint, [as_clip(w) for w in waves], Layers(2), **options)
     return [np.concatenate([part.frames for part in parts]) for parts in found]
@@ -108,9 +108,9 @@ def test_it_does_not_matter_what_a_recording_is_batched_with(checkpoint):
     seconds = [0.3, 2.0, 0.01, 1.1, 5.0, 0.7]
     generator = rng(0, "waves")
     waves = [generator.normal(0, 0.1, round(16000 * s)).astype(np.float32) for s in seconds]
-    alone = [heard(checkpoint, [wave], max_chunk_s=2.0)[0] for wave in waves]
+    alone = [frames_of(checkpoint, [wave], max_chunk_s=2.0)[0] for wave in waves]
     for batch_s in (0.01, 4.0, 60.0):
-        together = heard(checkpoint, waves, batch_s=batch_s, max_chunk_s=2.0)
+        together = frames_of(checkpoint, waves, batch_s=batch_s, max_chunk_s=2.0)
         assert [len(f) for f in together] == [len(f) for f in alone]
         for one, other in zip(alone, together, strict=True):
             assert np.abs(one - other).max() < 2e-5

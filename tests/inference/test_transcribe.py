@@ -16,7 +16,7 @@ from speechssl.cli import main
 from speechssl.decoding.align import Word, align
 from speechssl.decoding.greedy import greedy_decode
 from speechssl.decoding.lm import read_arpa, train_lm, write_arpa
-from speechssl.inference.hearing import hears_alone
+from speechssl.inference.batching import runs_alone
 from speechssl.inference.recordings import Clip, as_clip
 from speechssl.inference.transcribe import (
     Unreadable,
@@ -68,7 +68,7 @@ def test_bf16_is_another_arithmetic(checkpoint, record):
 
 
 @pytest.mark.skipif(not int8_is_fast(torch.device("cpu")), reason="needs VNNI instructions")
-def test_8_bits_hear_each_chunk_alone(checkpoint, record):
+def test_in_8_bits_each_chunk_is_a_batch(checkpoint, record):
     paths = [record(f"{s}.wav", s) for s in (0.01, 3.1, 1.7, 0.9)]
     alone = [transcribe(checkpoint, path, precision="int8") for path in paths]
     clips = map(as_clip, paths)
@@ -87,7 +87,7 @@ def test_a_model_of_some_size_takes_what_is_fast(checkpoint, monkeypatch, tiles,
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: vnni)
     model, _ = checkpoint.require_ctc()
     assert fitting_precision(model) == "fp32"
-    monkeypatch.setattr("speechssl.inference.hearing.LARGE", 1)
+    monkeypatch.setattr("speechssl.inference.batching.LARGE", 1)
     assert fitting_precision(model) == expected
 
 
@@ -198,15 +198,15 @@ def test_a_pretrained_model_cannot_transcribe(tiny_models, record):
         transcribe(load_model(tiny_models["speech"]), record("a.wav", 1.0))
 
 
-def test_a_cpu_hears_alone_what_a_batch_would_change_or_slow_down(tiny_models, monkeypatch):
+def test_a_cpu_runs_alone_what_a_batch_would_change_or_slow_down(tiny_models, monkeypatch):
     model = load_model(tiny_models["conv"]).model
-    assert [hears_alone(model, p) for p in ("fp32", "bf16", "int8")] == [False, True, True]
-    assert not hears_alone(copy.deepcopy(model).to("meta"), "bf16")
+    assert [runs_alone(model, p) for p in ("fp32", "bf16", "int8")] == [False, True, True]
+    assert not runs_alone(copy.deepcopy(model).to("meta"), "bf16")
     for tiles in (False, True):  # "auto" is bfloat16 only with them
-        monkeypatch.setattr("speechssl.inference.hearing.bf16_is_fast", lambda _, t=tiles: t)
-        assert hears_alone(model, "auto") == tiles
-    monkeypatch.setattr("speechssl.inference.hearing.LARGE", 100)
-    assert hears_alone(model, "fp32")
+        monkeypatch.setattr("speechssl.inference.batching.bf16_is_fast", lambda _, t=tiles: t)
+        assert runs_alone(model, "auto") == tiles
+    monkeypatch.setattr("speechssl.inference.batching.LARGE", 100)
+    assert runs_alone(model, "fp32")
 
 
 def test_impossible_batches(checkpoint):

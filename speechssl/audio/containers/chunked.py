@@ -104,10 +104,10 @@ def _recording(source: Source, first: int, kind: _Kind) -> tuple[Part | None, in
         size, most, number = large, 1 << 62, struct.pack("<Q", there)
     else:
         size_place, most = place + kind.id_bytes, 1 << 62
-        told = there + (head_size if kind.counts_head else 0)
+        true_size = there + (head_size if kind.counts_head else 0)
         if struct.calcsize(kind.size_format) == 4:
-            most, told = UNKNOWN_SIZE, min(told, 0xFFFFFFFF)
-        number = struct.pack(kind.size_format, told)
+            most, true_size = UNKNOWN_SIZE, min(true_size, 0xFFFFFFFF)
+        number = struct.pack(kind.size_format, true_size)
     patched = ((first, size_place), number, (size_place + len(number), source.size))
     whole = () if first == 0 else ((first, source.size),)
     is_caf = kind.magic == (b"caff",)  # of which the decoder takes no other size

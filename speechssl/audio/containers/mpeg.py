@@ -130,8 +130,8 @@ def _information(run: _Run, missing: bool) -> bytes:
     else:
         raise AssertionError("a frame of the highest rate has room for three numbers")
     size = parsed.size
-    told = _TAGS[0] + struct.pack(">III", 3, run.frames, size + run.num_bytes)
-    return (head + bytes(place - 4) + told).ljust(size, b"\0")
+    numbers = _TAGS[0] + struct.pack(">III", 3, run.frames, size + run.num_bytes)
+    return (head + bytes(place - 4) + numbers).ljust(size, b"\0")
 
 
 def _runs(source: Source) -> list[_Run]:
@@ -167,13 +167,15 @@ def _runs(source: Source) -> list[_Run]:
         end = place + head.size
         if end > source.size:  # it is cut, and cannot be decoded
             break
-        told = bool(marks) and place in marks and _is_information(data[at : at + head.size], head)
-        if told or run is None or run.head.kind != head.kind:
+        is_info = (
+            bool(marks) and place in marks and _is_information(data[at : at + head.size], head)
+        )
+        if is_info or run is None or run.head.kind != head.kind:
             close()
             run, count = _Run(head, key), 0
             runs.append(run)
             start = place
-            if told:
+            if is_info:
                 run.info = data[at : at + head.size]
                 start = place = end
                 continue
@@ -190,7 +192,7 @@ _MAX_FRAME = 4096
 
 def _marks(data: bytes, window: int) -> set[int]:
     """Where frames would begin whose information name is in `data`."""
-    found = set()
+    found: set[int] = set()
     for tag in _TAGS:
         place = data.find(tag)
         while place >= 0:

@@ -1,8 +1,8 @@
-"""Many recordings heard together: their chunks in windows of bounded memory, batched by length.
+"""Many recordings at a time: their chunks in windows of bounded memory, batched by length.
 
 What a recording gives does not depend on what it is batched with. In bfloat16 sums are rounded
 differently for each shape of a batch, and 8 bits are scaled by all that is in it, so that on a CPU
-each chunk is heard alone there. So it is by a model of some size in float32, for which that is
+each chunk is a batch there. So it is for a model of some size in float32, for which that is
 quicker.
 """
 
@@ -22,7 +22,7 @@ from speechssl.data.batching import BatchPlan
 from speechssl.device import autocast, bf16_is_fast
 from speechssl.inference.recordings import Chunk, Clip, chunks
 
-HearingPrecision = Literal["auto", "bf16", "fp32", "int8"]
+InferencePrecision = Literal["auto", "bf16", "fp32", "int8"]
 
 LARGE = 20_000_000
 """Parameters of a model from which on one chunk keeps a CPU busy."""
@@ -35,7 +35,7 @@ _BATCHES_AHEAD = 8
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A recording that could not be heard to its end."""
+    """A recording that could not be read to its end."""
 
     audio: str
     error: AudioError | OSError
@@ -88,38 +88,38 @@ def windows(
         yield window
 
 
-def keeps_cpu_busy(model: nn.Module) -> bool:
+def fills_the_cpu(model: nn.Module) -> bool:
     """Whether the model is on a CPU and so large that a chunk alone is work enough for it."""
     weights = list(model.parameters())
     return weights[0].device.type == "cpu" and sum(w.numel() for w in weights) >= LARGE
 
 
-def hears_alone(model: nn.Module, precision: HearingPrecision) -> bool:
+def runs_alone(model: nn.Module, precision: InferencePrecision) -> bool:
     """Whether every chunk is a batch: on a CPU, where rough products would otherwise depend on what
-    is heard together, and where a batch of a large model costs more than its chunks one by one."""
+    is in a batch, and where a batch of a large model costs more than its chunks one by one."""
     device = next(model.parameters()).device
     rough = bf16_is_fast(device) if precision == "auto" else precision != "fp32"
-    return device.type == "cpu" and (rough or keeps_cpu_busy(model))
+    return device.type == "cpu" and (rough or fills_the_cpu(model))
 
 
 def batches(
-    heard: Sequence[Chunk],
+    given: Sequence[Chunk],
     sample_rate: int,
     *,
     batch_s: float,
     alone: bool,
 ) -> Iterator[list[int]]:
     """The numbers of the chunks in each batch: about equal lengths, `batch_s` seconds with padding;
-    a longer chunk is a batch alone, and each is where `alone` says so (:func:`hears_alone`)."""
-    if not heard:
+    a longer chunk is a batch alone, and each is where `alone` says so (:func:`runs_alone`)."""
+    if not given:
         return
-    lengths_s = np.array([len(chunk.wave) / sample_rate for chunk in heard])
+    lengths_s = np.array([len(chunk.wave) / sample_rate for chunk in given])
     plan = BatchPlan(lengths_s, batch_s=1e-9 if alone else batch_s, seed=0, shuffle=False)
     for index in range(plan.num_batches):
         yield plan.batch(index).tolist()
 
 
-def products(device: torch.device, precision: HearingPrecision) -> AbstractContextManager[object]:
+def products(device: torch.device, precision: InferencePrecision) -> AbstractContextManager[object]:
     """Autocast; what a model in 8 bits computes besides is float32."""
     return autocast(device, "fp32" if precision == "int8" else precision)
 
