@@ -1,8 +1,8 @@
 """Decoding a recording in blocks. Shapes: S samples, C channels."""
 
 import math
-from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Self
 
@@ -10,6 +10,7 @@ import numpy as np
 import soundfile
 
 from speechssl.audio import opening
+from speechssl.audio.containers import Source, flac
 from speechssl.audio.info import AudioError, AudioInfo
 from speechssl.audio.opening import Decoder, Opened, Stretch, missing, open_recording
 from speechssl.audio.resample import resampled
@@ -32,6 +33,9 @@ CANCELLED = 0.02
 """Channels cancel in their mean where its energy times their number is less than this share of
 their own: it is the whole of it where they have nothing in common, and more where they do."""
 
+MIN_MIXED = 256
+"""In fewer samples channels cancel by chance."""
+
 _FLOATS = {"FLOAT", "DOUBLE"}
 
 
@@ -52,12 +56,16 @@ class Blocks(Iterator[np.ndarray]):
         problem = opened.info.problem if wanted is None else ""  # a part is there, or an error
         self.notes: list[str] = [problem] if problem else []
         """Sentences about what is missing or was changed; complete when all blocks are read."""
+        self.missing = problem
+        """The one about what is missing; empty where nothing is."""
+        self.has_cancelled = False
+        """Whether channels cancelled each other in :meth:`mix`, so that one was taken."""
         self.peak = 0.0
         """The largest absolute sample so far, before any scaling."""
         self.scales = scale
         self._opened, self._first, self._wanted = opened, first, wanted
-        self._beyond = self._count = 0
-        self._has_cancelled = False
+        self._channel = 0
+        self._beyond = self._count = self._lost = 0
         self._blocks = self._read()
 
     def __iter__(self) -> Self:
@@ -73,9 +81,11 @@ class Blocks(Iterator[np.ndarray]):
 
     def mix(self, block: np.ndarray) -> np.ndarray:
         """:func:`mix`, with a note where channels cancel."""
-        mono, notes = mix_channels(block, self._opened.name)
-        if notes and not self._has_cancelled:
-            self._has_cancelled = True
+        if self.has_cancelled and len(block) < MIN_MIXED:
+            return np.ascontiguousarray(block[:, self._channel])
+        mono, notes, self._channel = mix_channels(block, self._opened.name)
+        if notes and not self.has_cancelled:
+            self.has_cancelled = True
             self.notes += notes
         return mono
 
@@ -89,7 +99,9 @@ class Blocks(Iterator[np.ndarray]):
         with opened.decoder:
             left = self._check_part()
             is_float, divisor = info.subtype in _FLOATS, 1.0
-            if self.scales and is_float and left > 0:
+            # one block of the whole file has its peak
+            single = left == info.num_samples <= opening.BLOCK_SAMPLES // info.channels
+            if self.scales and is_float and left > 0 and not single:
                 divisor = self._file_divisor()
             for block in self._decoded(left):
                 peak = max(float(block.max()), -float(block.min()))
@@ -98,8 +110,11 @@ class Blocks(Iterator[np.ndarray]):
                         f"{opened.name} holds NaN or infinite samples, or impossible ones."
                     )
                 self.peak = max(self.peak, peak)
-                if peak > OVERSHOOT and divisor == 1 and self.scales and not is_float:
-                    divisor = self._file_divisor()
+                if self.scales and divisor == 1:
+                    if is_float and single:
+                        divisor = self.divisor()
+                    elif not is_float and peak > OVERSHOOT:
+                        divisor = self._file_divisor()
                 self._count += block.size
                 if peak > 1 and divisor == 1:
                     self._beyond += int(np.count_nonzero(np.abs(block) > 1))
@@ -135,12 +150,13 @@ class Blocks(Iterator[np.ndarray]):
             decoder = opened.decoder if number == 0 else Decoder(opened.place, stretch.part)
             with decoder:
                 got = 0
+                again = partial(_behind_damage, opened, stretch, decoder)
                 if decoder.samplerate == self.info.sample_rate:
-                    found = _direct(decoder, first, wanted, self.info.channels)
+                    found = _direct(decoder, first, wanted, self.info.channels, again)
                 else:
-                    found = _converted(decoder, stretch, first, wanted, self.info)
-                for block, reason in found:
-                    why = why or reason
+                    found = _converted(decoder, stretch, first, wanted, self.info, again)
+                for block, reason, num_lost in found:
+                    why, self._lost = why or reason, self._lost + num_lost
                     got += len(block)
                     if len(block):
                         yield block
@@ -149,8 +165,14 @@ class Blocks(Iterator[np.ndarray]):
         self._note_missing(asked, got_all, why)
 
     def _note_missing(self, asked: int, got: int, why: str) -> None:
-        """The decoder came to its end before `asked` samples."""
+        """The decoder came to its end before `asked` samples, or left some out."""
         info, name = self.info, self._opened.name
+        if self._lost:
+            self.missing = (
+                f"{name} is damaged: {self._lost / info.sample_rate:.3f} s of its "
+                f"{info.duration_s:.3f} s do not decode and are silence."
+            )
+            self.notes.append(self.missing)
         if asked - got <= _tolerance(self._opened):
             return
         there_s = (self._first + got) / info.sample_rate
@@ -159,7 +181,8 @@ class Blocks(Iterator[np.ndarray]):
                 f"{name} cannot be decoded behind {there_s:.3f} s of its {info.duration_s:.3f} s"
                 + (f" ({why})." if why else ".")
             )
-        self.notes.append(missing(name, there_s, info.duration_s))
+        self.missing = missing(name, there_s, info.duration_s)
+        self.notes.append(self.missing)
 
     def _file_divisor(self) -> float:
         """By the peak of the whole file, so that its parts fit together."""
@@ -197,14 +220,17 @@ def mix(block: np.ndarray) -> np.ndarray:
     return mix_channels(block, "")[0]
 
 
-def mix_channels(block: np.ndarray, name: str) -> tuple[np.ndarray, list[str]]:
-    """:func:`mix`, and a sentence about `name` where channels cancel."""
-    if block.shape[1] == 1 or (channel := _louder_channel(block)) is None:
-        return _mean(block), []
-    return np.ascontiguousarray(block[:, channel]), [
+def mix_channels(block: np.ndarray, name: str) -> tuple[np.ndarray, list[str], int]:
+    """:func:`mix`; where channels cancel, a sentence about `name`, and the channel taken."""
+    if len(block) < MIN_MIXED or block.shape[1] == 1:
+        return _mean(block), [], 0
+    if (channel := _louder_channel(block)) is None:
+        return _mean(block), [], 0
+    note = (
         f"{name}: its channels cancel each other in their mean (one is inverted?), so that channel "
         f"{channel + 1} alone is used."
-    ]
+    )
+    return np.ascontiguousarray(block[:, channel]), [note], channel
 
 
 def _mean(block: np.ndarray) -> np.ndarray:
@@ -223,32 +249,64 @@ def _louder_channel(block: np.ndarray) -> int | None:
     return None
 
 
+_Found = tuple[np.ndarray, str, int]
+"""A block, why no more decode (empty: they do), and samples of the block that are silence in the
+place of such that do not decode."""
+
+_Again = Callable[[int], tuple[Decoder, int] | None]
+"""From a sample on that does not decode to a decoder of what follows, and where that begins."""
+
+
 def _direct(
-    decoder: Decoder, first: int, wanted: int, channels: int
-) -> Iterator[tuple[np.ndarray, str]]:
-    """Blocks of `wanted` samples from `first` on, as far as they decode, and why no further."""
+    decoder: Decoder, first: int, wanted: int, channels: int, again: _Again
+) -> Iterator[_Found]:
+    """Blocks of `wanted` samples from `first` on, as far as they decode."""
     most = max(opening.BLOCK_SAMPLES // decoder.channels, 1)
+    place, end, why = first, first + wanted, ""
+    least = first  # where it may go on behind damage
     try:
         decoder.go_to(first, PREROLL_S)
     except soundfile.SoundFileError as error:
-        yield np.zeros((0, channels), np.float32), opening.reason(error)
-        return
-    while wanted > 0:
-        block, why = decoder.next_block(min(wanted, most))
-        wanted -= len(block)
-        yield _with_channels(block, channels), why
-        if why or len(block) == 0:
+        why = opening.reason(error)
+    while place < end:
+        block = np.zeros((0, decoder.channels), np.float32)
+        if not why:
+            block, why = decoder.next_block(min(end - place, most))
+            place += len(block)
+            yield _with_channels(block, channels), "", 0
+        if why and place < end and (found := again(max(place, least))) is not None:
+            decoder, start = found
+            why, least = "", start + 1
+            while place < min(start, end):
+                silence = np.zeros((min(start, end, place + most) - place, channels), np.float32)
+                place += len(silence)
+                yield silence, "", len(silence)
+        elif why or len(block) == 0:
+            yield np.zeros((0, channels), np.float32), why, 0
             return
 
 
+def _behind_damage(
+    opened: Opened, stretch: Stretch, damaged: Decoder, sample: int
+) -> tuple[Decoder, int] | None:
+    """:data:`_Again`; other coders find the next packet or frame themselves."""
+    if damaged.format != "FLAC":
+        return None
+    with Source(opened.place) as source:
+        found = flac.resume(source, stretch.part, sample)
+    if found is None or found[1] >= stretch.own_samples:
+        return None
+    return damaged.goes_on_with(opened.place, found[0]), found[1]
+
+
 def _converted(
-    decoder: Decoder, stretch: Stretch, first: int, wanted: int, info: AudioInfo
-) -> Iterator[tuple[np.ndarray, str]]:
+    decoder: Decoder, stretch: Stretch, first: int, wanted: int, info: AudioInfo, again: _Again
+) -> Iterator[_Found]:
     """:func:`_direct` for a stretch at another rate, as mono in all channels."""
     reasons: list[str] = []
 
     def mono() -> Iterator[np.ndarray]:
-        for block, why in _direct(decoder, 0, stretch.own_samples, decoder.channels):
+        for block, why, _ in _direct(decoder, 0, stretch.own_samples, decoder.channels, again):
             reasons.append(why)
             yield mix(block)
 
@@ -256,7 +314,7 @@ def _converted(
         skipped = min(first, len(block))
         part = block[skipped : skipped + wanted]
         first, wanted = first - skipped, wanted - len(part)
-        yield _with_channels(part[:, None], info.channels), reasons[-1] if reasons else ""
+        yield _with_channels(part[:, None], info.channels), reasons[-1] if reasons else "", 0
 
 
 def _with_channels(block: np.ndarray, channels: int) -> np.ndarray:

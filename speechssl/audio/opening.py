@@ -40,6 +40,7 @@ class Decoder(soundfile.SoundFile):  # type: ignore[misc]
 
     def __init__(self, place: Place, part: Part) -> None:
         self._bytes: PartFile | None = None
+        self._next: Decoder | None = None
         given: object
         if part.pieces or isinstance(place, bytes):
             source = Source(place)
@@ -87,9 +88,18 @@ class Decoder(soundfile.SoundFile):  # type: ignore[misc]
             if preroll:
                 self.read(preroll, dtype="float32")
 
+    def goes_on_with(self, place: Place, part: Part) -> "Decoder":
+        """A decoder of another part that is closed with this one."""
+        if self._next is not None:
+            self._next.close()
+        self._next = Decoder(place, part)
+        return self._next
+
     def close(self) -> None:
         super().close()
         self._close_bytes()
+        if self._next is not None:
+            self._next.close()
 
     def _close_bytes(self) -> None:
         if self._bytes is not None:

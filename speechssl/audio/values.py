@@ -23,7 +23,7 @@ def as_wave(values: np.ndarray, name: str = "The wave") -> tuple[np.ndarray, lis
     wave, notes = _in_scale(values, name), []
     if wave.ndim == 2 and max(wave.shape) >= MIN_RATIO * min(wave.shape) > 0:
         channels = wave if wave.shape[0] > wave.shape[1] else wave.T
-        wave, note = mix_channels(np.ascontiguousarray(channels), name)
+        wave, note, _ = mix_channels(np.ascontiguousarray(channels), name)
         notes += note
     if wave.ndim != 1:
         raise AudioError(

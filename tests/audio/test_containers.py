@@ -227,21 +227,32 @@ def test_a_flac_with_tags_around_it(tmp_path):
     assert np.abs(read(data, tmp_path / "x.flac")[0] - wave).max() < 1e-3
 
 
-def test_damage_within_a_flac_leaves_what_comes_before(tmp_path):
-    data = bytearray(encoded(speech(2.0), "flac"))
-    at = round(0.6 * len(data))
-    data[at : at + 20] = bytes(20)
-    found, said = read_damaged(bytes(data), tmp_path / "x.flac")
-    assert 0.5 * RATE < len(found) < 2 * RATE
-    assert "s of the 2.000 s in its header" in said
+@pytest.mark.parametrize("at", [0.2, 0.6, 0.9])
+@pytest.mark.parametrize("joined", [False, True])
+def test_damage_within_a_flac_costs_its_frames_alone(at, joined, tmp_path):
+    """They are silence, so that the times of what follows stay as they are."""
+    wave, front = speech(3.0), encoded(speech(0.5, seed=1), "flac") if joined else b""
+    data = bytearray(encoded(wave, "flac"))
+    whole = audio.read_bytes(front + bytes(data))
+    place = round(at * len(data))
+    data[place : place + 20] = bytes(20)
+    path = tmp_path / "x.flac"
+    path.write_bytes(front + bytes(data))
+    with pytest.warns(AudioWarning, match=r"x\.flac is damaged: 0\.256 s of its 3\.\d00 s do not"):
+        found = audio.read(path)
+    assert found.shape == whole.shape
+    assert np.count_nonzero(found != whole) in range(3800, 4097)
+    assert not found[found != whole].any()
+    with pytest.warns(AudioWarning, match="is damaged"):
+        part = audio.read(path, start_s=0.3, duration_s=len(found) / RATE - 0.3)
+    assert np.array_equal(part, found[4800:])
 
 
-def read_damaged(data: bytes, path: Path) -> tuple[np.ndarray, str]:
-    """As `read`, where the header cannot tell what does not decode."""
-    path.write_bytes(data)
-    with pytest.warns(AudioWarning) as said:
-        wave = audio.read(path)
-    return wave, str(said[0].message)
+def test_a_flac_of_which_nothing_decodes_is_refused(tmp_path):
+    data = encoded(speech(1.0), "flac")
+    (tmp_path / "x.flac").write_bytes(data[:100] + bytes(len(data) - 100))
+    with pytest.raises(AudioError, match=r"x\.flac (holds no samples|cannot be)"):
+        audio.read(tmp_path / "x.flac")
 
 
 # ---- MP3 ----------------------------------------------------------------------------------------

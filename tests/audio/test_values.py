@@ -174,3 +174,17 @@ def test_channels_that_have_nothing_in_common_are_averaged(tmp_path, num):
     assert np.allclose(audio.read(path), waves[:, 0] / num, atol=1e-6)
     soundfile.write(path, 0 * waves, RATE, subtype="DOUBLE")
     assert not audio.read(path).any()
+
+
+def test_a_few_samples_do_not_cancel_by_chance(tmp_path):
+    """The end of a recording is taken from the channel that the rest is taken from."""
+    path = tmp_path / "x.wav"
+    pair = np.array([[0.5, -0.5], [0.2, -0.2]], np.float32)
+    soundfile.write(path, pair, RATE, subtype="FLOAT")
+    assert not audio.read(path).any()
+    soundfile.write(path, np.stack([WAVE, -0.9 * WAVE], axis=1), RATE, subtype="FLOAT")
+    _, blocks = audio.stream(path)
+    block = next(blocks)
+    found = np.concatenate([blocks.mix(block[:3900]), blocks.mix(block[3900:])])
+    assert np.array_equal(found, WAVE)
+    assert len(blocks.notes) == 1

@@ -61,14 +61,36 @@ def _ends_at(source: Source, start: int, end: int, block_size: int, total: int) 
     for sync in (b"\xff\xf8", b"\xff\xf9"):
         place = data.rfind(sync)
         while place >= 0:
-            if _frame_end(data[place : place + 16], block_size) == total:
+            frame = _frame(data[place : place + 16], block_size)
+            if frame is not None and frame[1] == total:
                 return True
             place = data.rfind(sync, 0, place)
     return False
 
 
-def _frame_end(head: bytes, block_size: int) -> int | None:
-    """The sample behind a frame, from the head of the frame; None where it is none."""
+def resume(source: Source, part: Part, sample: int) -> tuple[Part, int] | None:
+    """What follows damage: the stream from the first frame on that begins at `sample` or behind it,
+    and where that one begins; None where there is none."""
+    limits = [piece for piece in part.pieces if isinstance(piece, tuple)]
+    start, end = (limits[0][0], limits[-1][1]) if limits else (_start(source) or 0, source.size)
+    info = source.at(start + 8, 34)
+    for first, data in source.windows(start + 42, 16):
+        place = data.find(b"\xff")
+        while place >= 0:
+            head = data[place : place + 16]
+            frame = _frame(head, int.from_bytes(info[:2])) if head[1:2] in _SYNC_ENDS else None
+            if frame is not None and frame[0] >= sample and first + place < end:
+                front = b"fLaC\x80\0\0\x22" + info[:13] + bytes((info[13] & 0xF0,)) + bytes(4)
+                return Part((front + info[18:], (first + place, end)), count=True), frame[0]
+            place = data.find(b"\xff", place + 1)
+    return None
+
+
+_SYNC_ENDS = (b"\xf8", b"\xf9")
+
+
+def _frame(head: bytes, block_size: int) -> tuple[int, int] | None:
+    """The first sample of a frame and the one behind it, from its head; None where it is none."""
     if len(head) < 6 or head[3] & 1 or head[2] >> 4 == 0:
         return None
     number = _coded_number(head[4:])
@@ -85,7 +107,8 @@ def _frame_end(head: bytes, block_size: int) -> int | None:
     place += {12: 1, 13: 2, 14: 2}.get(head[2] & 15, 0)
     if place >= len(head) or _crc8(head[:place]) != head[place]:
         return None
-    return (value if head[1] & 1 else value * block_size) + own
+    begin = value if head[1] & 1 else value * block_size
+    return begin, begin + own
 
 
 def _coded_number(data: bytes) -> tuple[int, int] | None:
