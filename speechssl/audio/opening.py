@@ -232,11 +232,13 @@ def _decoder(place: Place, part: Part, name: str) -> Decoder:
     except (soundfile.SoundFileError, TypeError) as error:
         with Source(place) as source:
             content = name_content(source.at(0, NEEDED))
-        why = f"it is {content}" if content else _opening_reason(error)
-        raise AudioError(
-            f"{name} cannot be opened as sound ({why}); wav, flac, ogg, opus and mp3 are "
-            "read, anything else can be converted with `ffmpeg -i IN OUT.flac`."
-        ) from error
+        why = f"it is {content.name}" if content else _opening_reason(error)
+        advice = (
+            "; wav, flac, ogg, opus and mp3 are read, anything else can be converted with "
+            "`ffmpeg -i IN OUT.flac`"
+        )
+        advice = advice if content is None or content.is_sound else ""
+        raise AudioError(f"{name} cannot be opened as sound ({why}){advice}.") from error
 
 
 def _opening_reason(error: Exception) -> str:

@@ -1,34 +1,39 @@
 """What a file is that cannot be opened as sound: its first bytes tell more than its name."""
 
 import codecs
+from dataclasses import dataclass
 
-_MAGIC: tuple[tuple[int, bytes, str], ...] = (
-    (4, b"ftyp", "MPEG-4 (m4a, mp4, mov)"),
+_SOUND: tuple[tuple[int, bytes, str], ...] = (
+    (4, b"ftyp", "MPEG-4, as m4a, mp4 or mov"),
     (4, b"moov", "QuickTime"),
     (4, b"mdat", "QuickTime"),
-    (0, b"\x1aE\xdf\xa3", "Matroska (mkv, webm)"),
-    (0, bytes.fromhex("3026b2758e66cf11"), "Windows Media (wma, wmv)"),
+    (0, b"\x1aE\xdf\xa3", "Matroska, as mkv or webm"),
+    (0, bytes.fromhex("3026b2758e66cf11"), "Windows Media, as wma or wmv"),
     (8, b"AVI ", "an AVI video"),
-    (8, b"WEBP", "a WebP picture"),
     (0, b"#!AMR", "AMR"),
     (0, b"\x0bw", "AC-3"),
-    (0, b"DSD ", "DSD (dsf)"),
-    (0, b"FRM8", "DSD (dff)"),
+    (0, b"DSD ", "DSD"),
+    (0, b"FRM8", "DSD"),
     (0, b"MAC ", "Monkey's Audio"),
     (0, b"wvpk", "WavPack"),
     (0, b"MPCK", "Musepack"),
     (0, b"MP+", "Musepack"),
     (0, b"TTA1", "True Audio"),
     (0, b".RMF", "RealMedia"),
-    (0, b"MThd", "MIDI, notes without sound"),
     (0, b"FLV", "a Flash video"),
     (0, b"ajkg", "Shorten"),
-    (0, b"NIST_1A", "NIST Sphere in a coding that is not read (Shorten?)"),
+    (0, b"NIST_1A", "NIST Sphere in a coding that is not read, as Shorten"),
     (0, b"ADIF", "AAC"),
     (0, b"\xff\xf1", "AAC"),
     (0, b"\xff\xf9", "AAC"),
     (0, b"OggS", "Ogg, in a coding that is not read, or damaged"),
-    (0, b"PK\x03\x04", "a zip archive (or docx, xlsx)"),
+)  # fmt: skip
+"""Where some bytes stand, and the sound or film that begins so."""
+
+_NO_SOUND: tuple[tuple[int, bytes, str], ...] = (
+    (8, b"WEBP", "a WebP picture"),
+    (0, b"MThd", "MIDI, notes without sound"),
+    (0, b"PK\x03\x04", "a zip archive, as docx and xlsx too"),
     (0, b"PK\x05\x06", "an empty zip archive"),
     (0, b"\x1f\x8b", "compressed with gzip"),
     (0, b"BZh", "compressed with bzip2"),
@@ -53,21 +58,36 @@ NEEDED = 512
 """Bytes from the start that are looked at."""
 
 
-def name_content(head: bytes) -> str | None:
-    """What a file with these first bytes is, for a sentence; None where nothing is known of it."""
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a file is, for a sentence."""
+
+    name: str
+    is_sound: bool
+    """Whether other programs can make a recording of it."""
+
+
+def name_content(head: bytes) -> Content | None:
+    """What a file with these first bytes is; None where nothing is known of it."""
+    for table, is_sound in ((_SOUND, True), (_NO_SOUND, False)):
+        for place, magic, name in table:
+            if head[place:].startswith(magic):
+                return Content(name, is_sound)
+    name = _name_text(head)
+    return None if name is None else Content(name, False)
+
+
+def _name_text(head: bytes) -> str | None:
     if not head:
         return "empty"
     if not any(head):
         return "nothing but zero bytes, as a copy or download leaves that did not end"
-    for place, magic, name in _MAGIC:
-        if head[place:].startswith(magic):
-            return name
     text = _as_text(head)
     if text is None:
         return None
     start = text.lstrip().lower()
     if start.startswith(("<!doctype html", "<html", "<head", "<body", "<script")):
-        return "an html page (of a download that needs a login or another address?)"
+        return "an html page, of a download that needs a login or another address"
     if start.startswith("<?xml"):
         return "an XML document"
     if start.startswith(("{", "[")):

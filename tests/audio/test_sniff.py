@@ -57,6 +57,16 @@ def test_a_file_that_is_something_else_is_named(tmp_path, content, words, suffix
         audio.read(path)
     assert f"(it is {words}" in str(error.value)
     assert "does not exist" not in str(error.value)
+    is_sound = words in (
+        "MPEG-4",
+        "Matroska",
+        "Windows Media",
+        "AMR",
+        "AAC",
+        "DSD",
+        "Ogg, in a coding",
+    )
+    assert ("ffmpeg" in str(error.value)) == is_sound
     assert str(error.value).count("\n") == 0
     with pytest.raises(AudioError, match="standard input cannot be opened as sound"):
         audio.read_bytes(content, "standard input")

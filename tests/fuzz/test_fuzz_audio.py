@@ -67,6 +67,17 @@ def test_a_damaged_recording_is_read_or_refused(data, tmp_path):
     is_read_or_refused(data, tmp_path / "x")
 
 
+@settings(max_examples=2 * settings.default.max_examples)
+@given(
+    data=st.lists(st.sampled_from(sorted(CODINGS)), min_size=2, max_size=3).flatmap(
+        lambda codings: damaged(b"".join(WHOLE[coding] for coding in codings))
+    ),
+    suffix=st.sampled_from(["", ".mp3"]),
+)
+def test_joined_and_damaged_recordings_are_read_or_refused(data, suffix, tmp_path):
+    is_read_or_refused(data, tmp_path / f"x{suffix}")
+
+
 @given(
     magic=st.sampled_from([b"", *{whole[:n] for whole in WHOLE.values() for n in (4, 12, 40)}]),
     rest=st.binary(max_size=400),
