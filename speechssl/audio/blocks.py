@@ -12,7 +12,7 @@ import soundfile
 from speechssl.audio import opening
 from speechssl.audio.containers import Source, flac
 from speechssl.audio.info import AudioError, AudioInfo
-from speechssl.audio.opening import Decoder, Opened, Stretch, missing, open_recording
+from speechssl.audio.opening import Decoder, Opened, State, Stretch, missing, open_recording
 from speechssl.audio.resample import resampled
 
 LOUDEST = float(1 << 31)
@@ -190,7 +190,7 @@ class Blocks(Iterator[np.ndarray]):
         if opened.state is None:
             peak = _peak(opened.place, opened.name)
         else:
-            peak = _peak_once(opened.info.path, opened.name, opened.state)
+            peak = _peak_once(opened.name, opened.state)
         self.peak = max(self.peak, peak)
         return self.divisor()
 
@@ -241,7 +241,8 @@ def _mean(block: np.ndarray) -> np.ndarray:
 
 def _louder_channel(block: np.ndarray) -> int | None:
     """The loudest channel of (S, C) where the channels cancel in their mean."""
-    energies = np.einsum("sc,sc->c", block, block)  # (C,)
+    channels = [block[:, channel] for channel in range(block.shape[1])]
+    energies = np.array([float(channel @ channel) for channel in channels])  # (C,)
     mean = _mean(block)
     mixed = float(mean @ mean) * block.shape[1]
     if mixed < CANCELLED * float(energies.mean()):
@@ -290,7 +291,7 @@ def _behind_damage(
     opened: Opened, stretch: Stretch, damaged: Decoder, sample: int
 ) -> tuple[Decoder, int] | None:
     """:data:`_Again`; other coders find the next packet or frame themselves."""
-    if damaged.format != "FLAC":
+    if damaged.container != "FLAC":
         return None
     with Source(opened.place) as source:
         found = flac.resume(source, stretch.part, sample)
@@ -337,8 +338,8 @@ def _tolerance(opened: Opened) -> float:
 
 
 @lru_cache(maxsize=1 << 14)
-def _peak_once(path: Path, name: str, _state: tuple[int, int]) -> float:
-    return _peak(path, name)
+def _peak_once(name: str, _state: State) -> float:
+    return _peak(Path(name), name)
 
 
 def _peak(place: Path | bytes, name: str) -> float:

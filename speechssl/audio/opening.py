@@ -14,7 +14,7 @@ import soundfile
 from speechssl import shards
 from speechssl.audio import mpg123
 from speechssl.audio.containers import Part, PartFile, Source, find_parts
-from speechssl.audio.info import AudioError, AudioInfo, file_state
+from speechssl.audio.info import AudioError, AudioInfo
 from speechssl.audio.sniff import NEEDED, name_content
 
 BLOCK_SAMPLES = 1 << 18
@@ -26,8 +26,14 @@ NO_LENGTH = 1 << 62
 """soundfile's samples of a file that states none (RFC 9639, 8.2: total samples 0): the largest
 64-bit number."""
 
+_MARKED = 64
+"""Coders decode blocks of a multiple of so many samples."""
+
 Place = Path | bytes
 """A file, or what one holds."""
+
+State = tuple[int, int, int]
+"""Size, time of change and number of a file: another state is another file."""
 
 
 class Decoder(soundfile.SoundFile):  # type: ignore[misc]
@@ -53,9 +59,10 @@ class Decoder(soundfile.SoundFile):  # type: ignore[misc]
         except BaseException:
             self._close_bytes()
             raise
-        self._is_mpeg = self.format in LOSSY
-        self.is_lossy = self._is_mpeg or self.subtype in LOSSY
-        self._is_coded = self.is_lossy or self.format == "FLAC"
+        self.container, self.coding = self.format, self.subtype  # which take a while to ask for
+        self._is_mpeg = self.container in LOSSY
+        self.is_lossy = self._is_mpeg or self.coding in LOSSY
+        self._is_coded = self.is_lossy or self.container == "FLAC"
 
     def seekable(self) -> bool:
         return False
@@ -66,15 +73,17 @@ class Decoder(soundfile.SoundFile):  # type: ignore[misc]
         try:
             if not self._is_coded:
                 return self.read(most, dtype="float32", always_2d=True), ""
-            out = np.full((most, self.channels), np.nan, np.float32)  # shows what was filled
+            out = np.empty((most, self.channels), np.float32)
+            out[::_MARKED] = np.nan  # shows what was filled
             try:
                 if not self._is_mpeg:
                     return self.read(out=out), ""
                 with mpg123.silent():
                     return self.read(out=out), ""
             except soundfile.SoundFileError as error:
-                empty = np.isnan(out[:, 0])
-                return out[: int(np.argmax(empty)) if empty.any() else most], reason(error)
+                empty = np.isnan(out[::_MARKED, 0])
+                filled = _MARKED * int(np.argmax(empty)) if empty.any() else most
+                return out[:filled], reason(error)
         except soundfile.SoundFileError as error:
             return np.zeros((0, self.channels), np.float32), reason(error)
 
@@ -147,7 +156,7 @@ class Opened:
     stretches: tuple[Stretch, ...]
     decoder: Decoder
     """Of the first stretch, at its start."""
-    state: tuple[int, int] | None
+    state: State | None
     """Of the file, or None for bytes in memory."""
 
 
@@ -165,12 +174,12 @@ def open_recording(place: Place, name: str) -> Opened:
     Raises FileNotFoundError for a missing file, and AudioError for what is no sound.
     """
     path = Path(name) if isinstance(place, bytes) else place
-    state = None if isinstance(place, bytes) else file_state(place)
+    state: State | None = None
     try:
         if isinstance(place, Path):
-            place = _loaded(place, name)
+            place, state = _loaded(place, name)
         if isinstance(place, Path) and state:
-            content = _content_once(place, name, state)
+            content = _content_once(name, state)
         else:
             content = _content(place, name)
     except PermissionError as error:
@@ -181,10 +190,7 @@ def open_recording(place: Place, name: str) -> Opened:
     if not stretches and decoder.frames >= NO_LENGTH:
         decoder.close()
         part = Part(count=True)
-        if state is None:
-            content = _measure(place, name, [part])
-        else:
-            content = _counted_once(path, name, state)
+        content = _measure(place, name, [part]) if state is None else _counted_once(name, state)
         stretches = content.stretches
         decoder = _decoder(place, part, name)
     if not stretches:
@@ -194,36 +200,40 @@ def open_recording(place: Place, name: str) -> Opened:
         decoder.samplerate,
         sum(stretch.num_samples for stretch in stretches),
         decoder.channels,
-        decoder.format,
-        decoder.subtype,
+        decoder.container,
+        decoder.coding,
         content.problem,
     )
     return Opened(place, name, info, stretches, decoder, state)
 
 
-def _loaded(path: Path, name: str) -> Place:
-    """The bytes of a member of a shard, or the path of a file that can be opened."""
+def _loaded(path: Path, name: str) -> tuple[Place, State]:
+    """The bytes of a member of a shard, or the path of a file that can be opened, and its state."""
     try:
         inside = shards.read_member(path)
-    except FileNotFoundError:
+        status = os.stat(path if inside is None else shards.file_of(path))
+    except (PermissionError, AudioError):
         raise
+    except FileNotFoundError as error:
+        raise FileNotFoundError(_no_such(name) if error.errno else str(error)) from None
+    except OSError:  # also for a name that no file can have
+        raise FileNotFoundError(_no_such(name)) from None
     except ValueError as error:
         raise AudioError(f"{name} cannot be read: {error}") from error
+    state = status.st_size, status.st_mtime_ns, status.st_ino
     if inside is not None:
-        return inside
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError) as error:  # also for a name that no file can have
-        if isinstance(error, PermissionError):
-            raise
-        raise FileNotFoundError(f"No such recording: {name}.") from None
+        return inside, state
     if stat.S_ISDIR(status.st_mode):
         raise AudioError(f"{name} is a folder, not a recording.")
     if not stat.S_ISREG(status.st_mode):
         raise AudioError(f"{name} is no file (a pipe?): give - and pipe the recording in.")
     if status.st_size == 0:
         raise AudioError(f"{name} is empty (0 bytes).")
-    return path
+    return path, state
+
+
+def _no_such(name: str) -> str:
+    return f"No such recording: {name}."
 
 
 def _decoder(place: Place, part: Part, name: str) -> Decoder:
@@ -248,14 +258,14 @@ def _opening_reason(error: Exception) -> str:
 
 
 @lru_cache(maxsize=1 << 14)
-def _content_once(path: Path, name: str, _state: tuple[int, int]) -> _Content:
+def _content_once(name: str, _state: State) -> _Content:
     """:func:`_content` of a file in a state: a manifest may read it in many parts."""
-    return _content(path, name)
+    return _content(Path(name), name)
 
 
 @lru_cache(maxsize=1 << 10)
-def _counted_once(path: Path, name: str, _state: tuple[int, int]) -> _Content:
-    return _measure(_loaded(path, name), name, [Part(count=True)])
+def _counted_once(name: str, _state: State) -> _Content:
+    return _measure(_loaded(Path(name), name)[0], name, [Part(count=True)])
 
 
 def _content(place: Place, name: str) -> _Content:
