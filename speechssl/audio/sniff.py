@@ -73,8 +73,8 @@ def name_content(head: bytes) -> Content | None:
         for place, magic, name in table:
             if head[place:].startswith(magic):
                 return Content(name, is_sound)
-    name = _name_text(head)
-    return None if name is None else Content(name, False)
+    text = _name_text(head)
+    return None if text is None else Content(text, False)
 
 
 def _name_text(head: bytes) -> str | None:
