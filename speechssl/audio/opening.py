@@ -26,9 +26,6 @@ NO_LENGTH = 1 << 62
 """soundfile's samples of a file that states none (RFC 9639, 8.2: total samples 0): the largest
 64-bit number."""
 
-_MARKED = 64
-"""Coders decode blocks of a multiple of so many samples."""
-
 Place = Path | bytes
 """A file, or what one holds."""
 
@@ -73,17 +70,15 @@ class Decoder(soundfile.SoundFile):  # type: ignore[misc]
         try:
             if not self._is_coded:
                 return self.read(most, dtype="float32", always_2d=True), ""
-            out = np.empty((most, self.channels), np.float32)
-            out[::_MARKED] = np.nan  # shows what was filled
+            out = np.full((most, self.channels), np.nan, np.float32)  # shows what was filled
             try:
                 if not self._is_mpeg:
                     return self.read(out=out), ""
                 with mpg123.silent():
                     return self.read(out=out), ""
             except soundfile.SoundFileError as error:
-                empty = np.isnan(out[::_MARKED, 0])
-                filled = _MARKED * int(np.argmax(empty)) if empty.any() else most
-                return out[:filled], reason(error)
+                empty = np.isnan(out[:, 0])
+                return out[: int(np.argmax(empty)) if empty.any() else most], reason(error)
         except soundfile.SoundFileError as error:
             return np.zeros((0, self.channels), np.float32), reason(error)
 
