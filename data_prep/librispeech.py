@@ -13,7 +13,7 @@ from pathlib import Path
 
 from speechssl.audio import list_audio
 from speechssl.data.corpus import fetch, main, unpack
-from speechssl.data.layouts import Recording, read_pairs, split_name
+from speechssl.data.layouts import Recording, nfc, read_pairs, split_name
 
 URL = "https://www.openslr.org/resources/12"
 MD5 = {
@@ -40,7 +40,7 @@ def recordings(source: Path, parts: Sequence[str] = ()) -> Iterator[Recording]:
                 folder = str(path.parent)
                 speaker, chapter = path.parts[-3], path.parts[-2]
                 texts = read_pairs(path.with_name(f"{speaker}-{chapter}.trans.txt"))
-            split, text = split_name(part), texts.get(path.stem)
+            split, text = split_name(part), texts.get(nfc(path.stem))
             yield Recording(path.stem, path, speaker=path.parts[-3], text=text, split=split)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from speechssl.audio import list_audio
 from speechssl.data.corpus import main
-from speechssl.data.layouts import Recording, Split, read_pairs, read_table
+from speechssl.data.layouts import Recording, Split, nfc, read_pairs, read_table
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
@@ -30,7 +30,7 @@ def recordings(source: Path) -> Iterator[Recording]:
         texts = read_pairs(folder / "text")
         for path in list_audio(folder / "wav"):
             speaker = "_".join(path.stem.split("_")[:2])
-            text = texts.get(path.stem)
+            text = texts.get(nfc(path.stem))
             yield Recording(path.stem, path, speaker=speaker, text=text, split=split)
 
 

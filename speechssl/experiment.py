@@ -18,7 +18,7 @@ import torch
 
 from speechssl.checkpoint import load_model
 from speechssl.config.json import to_json
-from speechssl.data.layouts import Recording, Split, join_folder, read_table
+from speechssl.data.layouts import Source, Split, read_transcribed
 from speechssl.data.manifest import Utterance, read_manifest, write_manifest
 from speechssl.data.prepare import SPLITS, PrepareConfig, prepare
 from speechssl.data.synthetic import make_corpus
@@ -113,14 +113,14 @@ def run_folder(folder: Path, transcripts: Path, out: Path, budget_minutes: float
     Raises BusyRunError, with nothing changed, where another command is at work in `out`.
     """
     budget = Budget.of(budget_minutes)
-    recordings = _join_transcripts(folder, transcripts)
+    source = read_transcribed(folder, transcripts)
     labeled, valid = out / "data" / "train.jsonl", out / "data" / "dev.jsonl"
     with alone_in(out):
         with _alone_in_runs(out):
             _check_settings(out, size, budget, "--budget-minutes or --size")
             learned = any(has_state(out / name) for name in RUNS)
             before = _read_splits(out / "data") if learned else {}
-            splits = _prepare(recordings, transcripts, out / "data", before)
+            splits = _prepare(source, transcripts, out / "data", before)
             test = _transcribed(splits["test"]) or _transcribed(splits["dev"])
             _make_room(out, splits["train"], splits["train"], splits["dev"], test, size, before)
         return compare_with_scratch(
@@ -166,12 +166,17 @@ def _check_settings(out: Path, size: str, budget: Budget, options: str) -> None:
 
 
 def _prepare(
-    recordings: Sequence[Recording], transcripts: Path, data: Path, before: Splits
+    source: Source, transcripts: Path, data: Path, before: Splits
 ) -> dict[Split, list[Utterance]]:
-    """The manifests of the recordings, written to the folder `data`, as far as they can be split as
+    """The manifests of a source, written to the folder `data`, as far as they can be split as
     `before`; ValueError, with those of `before` in place, where too few are transcribed."""
     summary = prepare(
-        recordings, data, PrepareConfig(), earlier=before, progress=sys.stderr.isatty()
+        source.recordings,
+        data,
+        PrepareConfig(),
+        earlier=before,
+        unused=source.unused,
+        progress=sys.stderr.isatty(),
     )
     say(summary.describe())
     splits = _read_splits(data)
@@ -189,19 +194,6 @@ def _prepare(
             "out before, so that scores can be compared; another --out holds out its own."
         )
     return splits
-
-
-def _join_transcripts(folder: Path, transcripts: Path) -> list[Recording]:
-    """Every recording of the folder, with what the table says of it; ValueError where the table
-    names files that are not in the folder, or one of them twice."""
-    rows = read_table(transcripts, audio_folder=folder)
-    joined, elsewhere = join_folder(folder, rows)
-    if elsewhere:
-        raise ValueError(
-            f"{transcripts} names {len(elsewhere)} recordings that are not in {folder}, the first "
-            f"is {elsewhere[0].audio}."
-        )
-    return joined
 
 
 def compare_with_scratch(

@@ -1,6 +1,7 @@
 """Recordings of a folder, found by their suffix."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # fmt: off
@@ -21,18 +22,26 @@ FOREIGN_SUFFIXES = frozenset((
 
 
 def list_audio(folder: str | Path) -> list[Path]:
-    """Every recording below `folder`, sorted, found by its suffix; hidden files are left out.
+    """Every recording below `folder`, sorted, found by its suffix; hidden files are left out."""
+    known = SUFFIXES | FOREIGN_SUFFIXES
+    return sorted(
+        Path(parent, name)
+        for parent, names in walk(folder)
+        for name in names
+        if os.path.splitext(name)[1].lower() in known
+    )
 
-    A folder that several names lead to (links, also to a folder that it lies in) is listed once, by
+
+def walk(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
+    """``(folder, names of its files)`` of `folder` and all below it; hidden ones are left out.
+
+    A folder that several names lead to (links, also to a folder that it lies in) is there once, by
     its own name where that is below `folder`.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
+    if not Path(folder).is_dir():
         raise FileNotFoundError(f"No such folder: {folder}.")
-    known = SUFFIXES | FOREIGN_SUFFIXES
-    found: list[Path] = []
     seen: set[tuple[int, int]] = set()
-    roots = [folder]
+    roots = [str(folder)]
     for root in roots:  # links after all that is no link
         for parent, subfolders, names in os.walk(root):
             stat = os.stat(parent)
@@ -42,11 +51,6 @@ def list_audio(folder: str | Path) -> list[Path]:
             seen.add((stat.st_dev, stat.st_ino))
             subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
             roots += [
-                Path(parent, name) for name in subfolders if os.path.islink(f"{parent}/{name}")
+                f"{parent}/{name}" for name in subfolders if os.path.islink(f"{parent}/{name}")
             ]
-            found += [
-                Path(parent, name)
-                for name in names
-                if not name.startswith(".") and os.path.splitext(name)[1].lower() in known
-            ]
-    return sorted(found)
+            yield parent, [name for name in names if not name.startswith(".")]

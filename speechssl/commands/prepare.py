@@ -15,7 +15,10 @@ EXAMPLE = "speechssl prepare recordings --out data"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "source", type=Path, metavar="SOURCE", help="a folder, a table, Kaldi or fairseq data"
+        "source",
+        type=Path,
+        metavar="SOURCE",
+        help="a folder, a recording, a table, Kaldi or fairseq data",
     )
     parser.add_argument(
         "--out", type=output_folder, required=True, metavar="DIR", help="folder for the manifests"
@@ -61,7 +64,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from speechssl.data.layouts import READ_AS, detect_layout, read_layout
+    from speechssl.data.layouts import READ_AS, read_source
     from speechssl.data.prepare import PrepareConfig, prepare
 
     config = PrepareConfig(
@@ -71,8 +74,8 @@ def run(args: argparse.Namespace) -> int:
         test_share=args.test_share,
         seed=args.seed,
     )
-    layout = detect_layout(args.source) if args.layout == "auto" else args.layout
-    summary = prepare(read_layout(args.source, layout), args.out, config)
-    print(f"layout {layout}: {READ_AS[layout]}")
+    source = read_source(args.source, args.layout)
+    summary = prepare(source.recordings, args.out, config, unused=source.unused)
+    print(f"layout {source.layout}: {READ_AS[source.layout]}")
     print(summary.describe())
     return EXIT_DONE

@@ -32,7 +32,7 @@ import numpy as np
 
 from speechssl import shards
 from speechssl.audio import NARROW_SHARE, AudioError, Envelope, HighBand, cut_times, mix, stream
-from speechssl.data.layouts import Recording, Split
+from speechssl.data.layouts import Recording, Split, Unused
 from speechssl.data.manifest import Utterance, relative_path, write_manifest
 from speechssl.files import writing
 from speechssl.rng import rng
@@ -135,6 +135,8 @@ class PrepareSummary:
     """`low_rate` (file below 16 kHz), `narrow_band` (nothing above 4 kHz), `shared_speakers` and
     `shared_sentences` (in more than one split): how many of each, the zeros left out."""
     config: PrepareConfig
+    unused: Sequence[Unused] = ()
+    """What the source offers and what was not used: transcripts above all."""
 
     def describe(self) -> str:
         """A few lines for a person."""
@@ -154,6 +156,7 @@ class PrepareSummary:
             lines.append(f"  dropped {count}: {category}")
         for name, count in self.warnings.items():
             lines.append(f"  note: {_WARNINGS[name].format(count)}")
+        lines += [f"  not used: {item}" for item in self.unused]
         return "\n".join(lines)
 
 
@@ -180,6 +183,7 @@ def prepare(
     config: PrepareConfig | None = None,
     *,
     earlier: Mapping[Split, Sequence[Utterance]] | None = None,
+    unused: Sequence[Unused] = (),
     progress: bool | None = None,
     num_threads: int | None = None,
 ) -> PrepareSummary:
@@ -187,7 +191,8 @@ def prepare(
 
     `earlier` are the splits of before, from which models have learned: what was held out stays held
     out and what was trained on is trained on, so that only new recordings are split anew.
-    `progress` None shows a bar when stderr is a terminal. `num_threads` None takes one per core.
+    `unused`, of the source, goes into the summary. `progress` None shows a bar when stderr is a
+    terminal. `num_threads` None takes one per core.
     Raises ValueError when there is no recording, or when none can be used; ``dropped.jsonl`` is
     written in the latter case as well.
     """
@@ -219,7 +224,7 @@ def prepare(
         dropped += shared
     kept = _unique_ids(kept)
     sliced = sum(len(seen.cuts) > 0 for _, seen in usable)
-    summary = _summarize(kept, dropped, split_by, sliced, config)
+    summary = replace(_summarize(kept, dropped, split_by, sliced, config), unused=unused)
     _write(out, kept, dropped, summary)
     return summary
 

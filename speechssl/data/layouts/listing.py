@@ -1,0 +1,99 @@
+"""One walk through a folder: its recordings, and the files that may say something of them."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from speechssl.audio import walk
+from speechssl.data.layouts.dialect import (
+    CELL_SUFFIXES,
+    TABLE_SUFFIXES,
+    is_headless,
+    names_paths,
+    read_names,
+)
+from speechssl.data.layouts.finder import Finder
+from speechssl.data.layouts.recording import AUDIO_SUFFIXES, nfc, stem
+from speechssl.data.layouts.unused import may_hold_text
+
+_OURS = {
+    *("probe_cache.jsonl", "metrics.jsonl", "results.json", "model.safetensors", "config.json"),
+}
+"""Files by which a folder is known that `prepare` or a training has written, or that is a model."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What lies below a folder."""
+
+    folder: Path
+    audio: list[str]
+    """Paths of all recordings, in the order of :func:`speechssl.audio.list_audio`."""
+    documents: list[str]
+    """Paths of all files that may hold transcripts or times, sorted."""
+
+    @classmethod
+    def of(cls, folder: Path) -> "Listing":
+        audio: list[str] = []
+        documents: list[str] = []
+        for folder_name, names in walk(folder):
+            ours = not _OURS.isdisjoint(names)
+            parent = str(Path(folder_name))
+            prefix = "" if parent == "." else os.path.join(parent, "")
+            for name in names:
+                if os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:
+                    audio.append(prefix + name)
+                elif not ours and may_hold_text(name):
+                    documents.append(prefix + name)
+        audio.sort(key=lambda path: path.split(os.sep))
+        return cls(folder, audio, sorted(documents))
+
+    @classmethod
+    def of_one(cls, recording: Path) -> "Listing":
+        """A single recording, and the files beside it that have its name."""
+        wanted = nfc(recording.stem).casefold()
+        beside = (
+            str(path)
+            for path in recording.parent.iterdir()
+            if nfc(path.stem).casefold() == wanted and may_hold_text(path.name)
+        )
+        return cls(recording.parent, [str(recording)], sorted(beside))
+
+    @cached_property
+    def by_name(self) -> dict[str, list[str]]:
+        """The recordings of each name, without folder and suffix."""
+        found: dict[str, list[str]] = {}
+        for path in self.audio:
+            found.setdefault(nfc(stem(os.path.basename(path))), []).append(path)
+        return found
+
+    @cached_property
+    def tables(self) -> dict[str, list[Path]]:
+        """Tables whose header names paths, by the folder in which they lie."""
+        found: dict[str, list[Path]] = {}
+        for text in self.documents:
+            if text.lower().endswith(TABLE_SUFFIXES):
+                path = Path(text)
+                if names_paths(read_names(path)) and not is_manifest(path):
+                    found.setdefault(str(path.parent), []).append(path)
+        return found
+
+    def headless_tables(self, audio_folders: Sequence[str]) -> list[Path]:
+        """Tables of the folder itself that have no header and begin with a recording's name."""
+        here = [Path(path) for path in self.documents if path.lower().endswith(CELL_SUFFIXES)]
+        here = [path for path in here if path.parent == self.folder]
+        if not here:
+            return []
+        finder = Finder([self.folder / name for name in audio_folders])
+        return [path for path in here if is_headless(path, finder.has_recording)]
+
+    def shards(self) -> list[Path]:
+        """The tar files below the folder."""
+        return [Path(path) for path in self.documents if path.lower().endswith(".tar")]
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether a .jsonl is a manifest of this package."""
+    return path.suffix == ".jsonl" and {"id", "audio", "sample_rate"} <= set(read_names(path))

@@ -1,0 +1,280 @@
+"""A table (TSV, CSV, JSON lines) whose rows name recordings or parts of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from speechssl.audio import AudioError, probe
+from speechssl.data.layouts.columns import (
+    PATH_COLUMNS,
+    TEXT_COLUMNS,
+    Columns,
+    TimeColumn,
+    find_columns,
+    parse_time,
+)
+from speechssl.data.layouts.dialect import Table, read_cells
+from speechssl.data.layouts.finder import Finder, slashes
+from speechssl.data.layouts.plain_text import Problems
+from speechssl.data.layouts.recording import Recording, Split, nfc, split_name
+from speechssl.data.layouts.unused import Account
+
+AUDIO_FOLDERS = ("", "clips", "audio", "wav", "wavs")
+"""Where the recordings of a table are looked for, from the folder of the table."""
+
+WHOLE_S, WHOLE_SHARE = 0.25, 0.02
+"""A duration without a start that differs no more from that of its file is that of the whole."""
+
+_PROBED = 40
+"""So many files are looked at to find out the unit of times."""
+
+LengthOf = Callable[[Path], float | None]
+"""The seconds that a file holds; None where that cannot be known."""
+
+
+@dataclass
+class _Row:
+    """A row whose times are still numbers of a unit."""
+
+    line: int
+    id: str
+    audio: Path
+    speaker: str | None
+    text: str | None
+    split: Split | None
+    cells: dict[str, str]
+    """The cells of times that are not empty, by role."""
+
+
+def read_table(
+    path: Path,
+    *,
+    split: Split | None = None,
+    audio_folder: Path | None = None,
+    more_folders: Sequence[Path] = (),
+    needs_text: bool = False,
+    account: Account | None = None,
+) -> list[Recording]:
+    """A table of any dialect (see :mod:`speechssl.data.layouts.dialect`).
+
+    Columns by their usual names (:mod:`speechssl.data.layouts.columns`): a path is needed; text,
+    speaker, id, split and times are taken where they are there. Times are seconds or milliseconds,
+    by the column's name or, where that says nothing, by the length of the recordings. A relative
+    path starts at `audio_folder`, by default the folder of the table or one of
+    :data:`AUDIO_FOLDERS` in it, then in each of `more_folders`. `split` holds for rows that name
+    none.
+
+    Raises ValueError that names the file and all lines that are wrong; with `needs_text` also where
+    there is no column of transcripts. What is not used of it goes to `account`.
+    """
+    finder = _finder(path, audio_folder, more_folders)
+    table = read_cells(path, finder.has_recording)
+    columns = _columns_of(table, needs_text)
+    if account is not None:
+        _note_columns(account, table, columns)
+    rows = _rows(table, columns, finder, split)
+    made = _with_times(table, columns, rows, _lengths())
+    table.problems.raise_if_any()
+    return made
+
+
+def first_files(path: Path, more_folders: Sequence[Path], num_rows: int = 20) -> list[Path]:
+    """The files that the first rows of a table name."""
+    finder = _finder(path, None, more_folders)
+    table = read_cells(path, finder.has_recording)
+    place = find_columns(table.names).places["path"]
+    return (
+        [finder.find(row[place]) for _, row in table.rows[:num_rows]] if place is not None else []
+    )
+
+
+def _finder(path: Path, audio_folder: Path | None, more_folders: Sequence[Path]) -> Finder:
+    roots = [path.parent, *(folder for folder in more_folders if folder != path.parent)]
+    around = [root / name for root in roots for name in AUDIO_FOLDERS]
+    return Finder([audio_folder] if audio_folder else around)
+
+
+def _columns_of(table: Table, needs_text: bool) -> Columns:
+    try:
+        columns = find_columns(table.names)
+    except ValueError as error:
+        raise ValueError(f"{table.path} {error}.") from None
+    found = ", ".join(name.strip().lower() for name in table.names if name) or "nothing"
+    if columns.places["path"] is None:
+        table.problems.raise_if_any()
+        raise ValueError(
+            f"{table.path} has no column of paths: its header must hold one of "
+            f"{', '.join(PATH_COLUMNS[:8])}; it holds {found}."
+        )
+    if needs_text and columns.places["text"] is None:
+        raise ValueError(
+            f"{table.path} has no column of transcripts: its header must hold one of "
+            f"{', '.join(TEXT_COLUMNS[:8])}; it holds {found}."
+        )
+    return columns
+
+
+def _note_columns(account: Account, table: Table, columns: Columns) -> None:
+    place = columns.places["text"]
+    if place is None:
+        account.add(
+            "tables without a column of transcripts",
+            [str(table.path)],
+            f"name one text, sentence or transcript; it has {', '.join(filter(None, table.names))}",
+        )
+    if columns.unused:
+        used = [] if place is None else [f"the transcripts are those of {table.names[place]}"]
+        used += [f"{role} is {column.name}" for role, (_, column) in columns.times.items()]
+        account.add(
+            f"columns of {account.name(str(table.path))}",
+            columns.unused,
+            ", ".join(used) or "rename them to text, start_s, end_s or duration_s if they are that",
+        )
+
+
+def _rows(table: Table, columns: Columns, finder: Finder, split: Split | None) -> list[_Row]:
+    """The rows whose cells can be understood, apart from times; the others become problems."""
+    places, problems = columns.places, table.problems
+    by_id = places["path"] == places["id"]
+    splits: dict[str, Split | None] = {"": split}
+    rows = []
+    for line, row in table.rows:
+        cells = {role: row[place] for role, place in places.items() if place is not None}
+        name = cells["path"]
+        if not name:
+            problems.add(line, "the path is empty")
+            continue
+        given = cells.get("split", "")
+        if given not in splits:
+            splits[given] = split_name(given)
+        if splits[given] is None and given:
+            problems.add(line, f"split {given!r} is none of train, dev, test")
+            continue
+        identifier = cells.get("id") if not by_id else None
+        rows.append(
+            _Row(
+                line,
+                nfc(identifier) if identifier else slashes(name),
+                finder.find(name),
+                nfc(cells.get("speaker", "")) or None,
+                cells.get("text"),
+                splits[given],
+                {role: row[place] for role, (place, _) in columns.times.items() if row[place]},
+            )
+        )
+    return rows
+
+
+# ---- times --------------------------------------------------------------------------------------
+
+
+def _lengths() -> LengthOf:
+    """Seconds of a recording by its header, each looked at once."""
+    known: dict[Path, float | None] = {}
+
+    def length(path: Path) -> float | None:
+        if path not in known:
+            try:
+                known[path] = probe(path).duration_s
+            except (AudioError, OSError):  # `prepare` says so
+                known[path] = None
+        return known[path]
+
+    return length
+
+
+def _with_times(
+    table: Table, columns: Columns, rows: Sequence[_Row], length: LengthOf
+) -> list[Recording]:
+    times = {role: column for role, (_, column) in columns.times.items()}
+    made = []
+    units = {role: column.unit_s for role, column in times.items()}
+    if None in units.values():
+        units = _units(table, times, rows, length)
+    whole_files = "start" not in times and "end" not in times
+    for row in rows:
+        start_s, duration_s = 0.0, None
+        if row.cells:
+            seconds = _seconds_of(row, times, units, table.problems)
+            if seconds is None:
+                continue
+            start_s, duration_s = seconds
+            if whole_files and duration_s is not None:
+                duration_s = _part_of(duration_s, length(row.audio))
+        made.append(
+            Recording(row.id, row.audio, start_s, duration_s, row.speaker, row.text, row.split)
+        )
+    return made
+
+
+def _seconds_of(
+    row: _Row, times: dict[str, TimeColumn], units: dict[str, float | None], problems: Problems
+) -> tuple[float, float | None] | None:
+    """``(start_s, duration_s)``; None, and a problem, where the cells make no sense."""
+    found: dict[str, float] = {}
+    for role, cell in row.cells.items():
+        unit_s = units[role] or 1.0
+        seconds = parse_time(cell, unit_s)
+        if seconds is None:
+            unit = "seconds" if unit_s == 1 else "milliseconds"
+            problems.add(row.line, f"{times[role].name} is {cell!r}, not a number of {unit}")
+            return None
+        found[role] = seconds
+    start_s, end_s, duration_s = (found.get(role) for role in ("start", "end", "duration"))
+    if end_s is None:
+        return start_s or 0.0, duration_s
+    if start_s is None:
+        if duration_s is None:
+            problems.add(row.line, f"it has an end ({row.cells['end']}) and no start")
+            return None
+        start_s = round(end_s - duration_s, 6)
+    if not 0 <= start_s < end_s:
+        problems.add(row.line, f"it ends at {end_s:g} s and starts at {start_s:g} s")
+        return None
+    if duration_s is not None and abs(end_s - start_s - duration_s) > 0.05 + 0.01 * duration_s:
+        problems.add(
+            row.line,
+            f"start and end are {end_s - start_s:g} s apart, but its duration is {duration_s:g} s",
+        )
+        return None
+    return start_s, round(end_s - start_s, 6)
+
+
+def _part_of(duration_s: float, length_s: float | None) -> float | None:
+    """A duration without a start: None, the whole, where it is that of the file."""
+    if length_s is not None and abs(duration_s - length_s) <= WHOLE_S + WHOLE_SHARE * length_s:
+        return None
+    return duration_s
+
+
+def _units(
+    table: Table, times: dict[str, TimeColumn], rows: Sequence[_Row], length: LengthOf
+) -> dict[str, float | None]:
+    """The units of all columns of times, where the names of some leave them open: seconds if the
+    times lie within their recordings, milliseconds if only those do.
+
+    Raises ValueError where neither fits.
+    """
+    open_roles = [role for role, column in times.items() if column.unit_s is None]
+    largest: dict[Path, float] = {}  # in the unit that is sought
+    for row in rows:
+        for role in open_roles:
+            value = parse_time(row.cells.get(role, ""), 1.0)
+            if value is not None and ":" not in row.cells[role]:
+                largest[row.audio] = max(largest.get(row.audio, 0.0), value)
+    tried = [
+        (value, length_s, path)
+        for path, value in sorted(largest.items(), key=lambda item: -item[1])[:_PROBED]
+        if (length_s := length(path)) is not None
+    ]
+    for unit_s in (1.0, 0.001):
+        fit = [v * unit_s <= s + WHOLE_S + WHOLE_SHARE * s for v, s, _ in tried]
+        if sum(fit) * 2 >= len(fit) and (unit_s == 1.0 or all(fit)):
+            return {role: column.unit_s or unit_s for role, column in times.items()}
+    value, length_s, path = tried[0]
+    names = ", ".join(times[role].name for role in open_roles)
+    raise ValueError(
+        f"{table.path} has times ({names}) that are neither seconds nor milliseconds: "
+        f"{path.name} has one of {value:g} and is {length_s:.3f} s long; give seconds, in columns "
+        "named start_s, end_s or duration_s."
+    )

@@ -1,0 +1,109 @@
+"""speechssl.data.layouts.table: tables whose rows name recordings."""
+
+from pathlib import Path
+
+import pytest
+
+from speechssl.data.layouts import Recording, detect_layout
+from tests.data.layouts.files import fill, read
+
+
+@pytest.mark.parametrize("path", ["path", "audio", "file", "filename", "wav"])
+@pytest.mark.parametrize("text", ["text", "sentence", "transcript", "transcription"])
+@pytest.mark.parametrize("speaker", ["speaker", "client_id", "spk"])
+def test_common_names_of_columns(tmp_path: Path, path: str, text: str, speaker: str) -> None:
+    table = tmp_path / "t.tsv"
+    table.write_text(
+        f"{speaker}\tid\t{text}\t{path.upper()}\tsplit\nann\ti\tgood day\ta.wav\ttest\n"
+    )
+    assert read(table) == [
+        Recording("i", tmp_path / "a.wav", speaker="ann", text="good day", split="test")
+    ]
+
+
+def test_a_table_needs_only_paths(tmp_path: Path) -> None:
+    fill(tmp_path, t_dot_csv="path\nx/a.wav\n\n/abs/b.wav\n")
+    assert read(tmp_path / "t.csv") == [
+        Recording("x/a", tmp_path / "x" / "a.wav"),
+        Recording("/abs/b", Path("/abs/b.wav")),
+    ]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_csv_is_quoted_and_tsv_is_not(tmp_path: Path, delimiter: str) -> None:
+    row = delimiter.join(["path", "text"]) + "\r\na.wav" + delimiter + '"yes, ""so""; it\tis"\r\n'
+    (tmp_path / "t.csv").write_text(row)
+    assert read(tmp_path / "t.csv")[0].text == 'yes, "so"; it\tis'
+    (tmp_path / "t.tsv").write_text('path\ttext\na.wav\t"yes, he said\n')
+    assert read(tmp_path / "t.tsv")[0].text == '"yes, he said'
+
+
+def test_parts_of_recordings_and_empty_cells(tmp_path: Path) -> None:
+    lines = ["path\ttext\tspeaker\tstart_s\tduration_s", "a.wav\t\t\t1.5\t2", "b.wav\tx\t\t\t"]
+    fill(tmp_path, t_dot_tsv="\n".join(lines))
+    first, second = read(tmp_path / "t.tsv")
+    assert (first.text, first.speaker, first.start_s, first.duration_s) == (None, None, 1.5, 2.0)
+    assert (second.start_s, second.duration_s) == (0.0, None)
+
+
+def test_recordings_are_found_in_the_usual_sub_folders(tmp_path: Path) -> None:
+    fill(tmp_path, t_dot_tsv="path\na.wav\nb.wav\n", clips__a_dot_wav="")
+    found = [r.audio.relative_to(tmp_path).as_posix() for r in read(tmp_path)]
+    assert found == ["clips/a.wav", "b.wav"]
+
+
+def test_a_name_longer_than_a_file_can_have_is_missing_and_no_error(tmp_path: Path) -> None:
+    fill(tmp_path, t_dot_tsv=f"path\n{'x' * 300}.wav\n")
+    assert [len(r.audio.name) for r in read(tmp_path / "t.tsv")] == [304]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("path\ttext\na.wav\tx\nb.wav\n", "line 3: 1 columns, but the header has 2"),
+        ("path\ttext\na.wav\tx\n\ty\n", "line 3: the path is empty"),
+        ("path\tsplit\na.wav\tother\n", "line 2: split 'other' is none of train, dev, test"),
+        ("path\tstart_s\na.wav\tsoon\n", "line 2: start_s is 'soon', not a number"),
+        ("path\tduration_s\na.wav\tnan\n", "line 2: duration_s is 'nan', not a number"),
+        ("name\tlabel\na.wav\tx\n", "no column of paths.*it holds name, label"),
+        ("", "no column of paths.*it holds nothing"),
+    ],
+)
+def test_a_broken_table_is_named(tmp_path: Path, content: str, words: str) -> None:
+    fill(tmp_path, t_dot_tsv=content)
+    with pytest.raises(ValueError, match=rf"(?s)t\.tsv.*{words}"):
+        read(tmp_path / "t.tsv")
+
+
+def test_broken_csv_and_other_encodings_are_named(tmp_path: Path) -> None:
+    fill(tmp_path, t_dot_csv='path,text\na.wav,"x" y\n')
+    with pytest.raises(ValueError, match=r"t\.csv, line 2"):
+        read(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_bytes("path,text\na.wav,žluť\n".encode("cp1250"))
+    with pytest.raises(ValueError, match=r"t\.csv.*not UTF-8"):
+        read(tmp_path / "t.csv")
+
+
+def test_folders_with_tables(tmp_path: Path) -> None:
+    fill(tmp_path, train_dot_tsv="path\na.wav\n", dev_dot_tsv="path\nb.wav\n", notes_dot_csv="x\n1")
+    assert detect_layout(tmp_path) == "tsv"
+    assert [(r.id, r.split) for r in read(tmp_path)] == [("b", "dev"), ("a", "train")]
+    fill(tmp_path, validated_dot_tsv="path\nb.wav\n")
+    with pytest.raises(ValueError, match=r"several tables \(dev.tsv, train.tsv, validated.tsv\)"):
+        read(tmp_path)
+    with pytest.raises(ValueError, match=r"holds no \.tsv or \.csv"):
+        read(fill(tmp_path / "x", a_dot_wav=""), "tsv")
+
+
+def test_recordings_that_the_table_of_a_folder_does_not_name_are_read_too(tmp_path: Path) -> None:
+    fill(tmp_path, clips__a_dot_wav="", clips__b_dot_wav="", c_dot_wav="")
+    fill(tmp_path, t_dot_tsv="path\ttext\na.wav\tyes\ngone.wav\tno\n")
+    assert detect_layout(tmp_path) == "tsv"
+    assert read(tmp_path) == [
+        Recording("c", tmp_path / "c.wav"),
+        Recording("clips/a", tmp_path / "clips" / "a.wav", text="yes"),
+        Recording("clips/b", tmp_path / "clips" / "b.wav"),
+        Recording("gone", tmp_path / "gone.wav", text="no"),  # for `prepare` to name
+    ]
+    assert [r.id for r in read(tmp_path / "t.tsv")] == ["a", "gone"]  # the table alone
+    assert [r.text for r in read(tmp_path, "folder")] == [None] * 3
