@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from speechssl.audio import AudioError, probe
 from speechssl.data.layouts.columns import (
@@ -24,6 +25,9 @@ AUDIO_FOLDERS = ("", "clips", "audio", "wav", "wavs")
 
 WHOLE_S, WHOLE_SHARE = 0.25, 0.02
 """A duration without a start that differs no more from that of its file is that of the whole."""
+
+MIN_SPAN_S = 0.1
+"""Half of the parts in a table are longer, for words are."""
 
 _PROBED = 40
 """So many files are looked at to find out the unit of times."""
@@ -257,11 +261,15 @@ def _units(
     """
     open_roles = [role for role, column in times.items() if column.unit_s is None]
     largest: dict[Path, float] = {}  # in the unit that is sought
+    spans = []
     for row in rows:
-        for role in open_roles:
-            value = parse_time(row.cells.get(role, ""), 1.0)
-            if value is not None and ":" not in row.cells[role]:
-                largest[row.audio] = max(largest.get(row.audio, 0.0), value)
+        values = {role: _number(row.cells.get(role, "")) for role in open_roles}
+        start, end, span = (values.get(role) for role in ("start", "end", "duration"))
+        known = [value for value in values.values() if value is not None]
+        if known:
+            largest[row.audio] = max(largest.get(row.audio, 0.0), *known)
+        if span is not None or (start is not None and end is not None):
+            spans.append(span if span is not None else end - start)  # type: ignore[operator]
     tried = [
         (value, length_s, path)
         for path, value in sorted(largest.items(), key=lambda item: -item[1])[:_PROBED]
@@ -269,7 +277,8 @@ def _units(
     ]
     for unit_s in (1.0, 0.001):
         fit = [v * unit_s <= s + WHOLE_S + WHOLE_SHARE * s for v, s, _ in tried]
-        if sum(fit) * 2 >= len(fit) and (unit_s == 1.0 or all(fit)):
+        of_words = unit_s == 1.0 or not spans or median(spans) * unit_s >= MIN_SPAN_S
+        if of_words and sum(fit) * 2 >= len(fit) and (unit_s == 1.0 or all(fit)):
             return {role: column.unit_s or unit_s for role, column in times.items()}
     value, length_s, path = tried[0]
     names = ", ".join(times[role].name for role in open_roles)
@@ -278,3 +287,9 @@ def _units(
         f"{path.name} has one of {value:g} and is {length_s:.3f} s long; give seconds, in columns "
         "named start_s, end_s or duration_s."
     )
+
+
+def _number(cell: str) -> float | None:
+    """The value of a cell that has no unit and is no time of a clock."""
+    value = parse_time(cell, 1.0)
+    return None if ":" in cell or cell.rstrip().endswith("s") else value
