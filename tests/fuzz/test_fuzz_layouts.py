@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speechssl.data.layouts import Recording, read_layout
+from speechssl.data.layouts import Recording, read_source
 from tests.fuzz.damage import damaged
 
 FILES = {
@@ -15,6 +15,25 @@ FILES = {
         "a.wav\twó ya\tabi\t0.5\t1.5\ttrain\nb.wav\tpoo\tabi\t\t\tdev\n"
     },
     "csv": {"x.csv": 'path;text\na.wav;"wó; ""ya"""\nb.wav;poo\n'},
+    "excel": {
+        "x.tsv": 'sep=\t\r\npath\ttext\tStart (s)\tend\r\na.wav\t"wó, ""ya"""\t0,5\t1.5\r\n'
+        "sub\\b.wav\tpoo\t0:01\t2,5\r\n\t\t\t\r\n"
+    },
+    "r": {"x.csv": '"path","text"\n"1","a.wav","wó"\n"2","b.wav",NA\n'},
+    "ljspeech": {"metadata.csv": "a|wó, 1|wó, one\nb|poo|poo\n", "wavs/a.wav": ""},
+    "json": {
+        "metadata.jsonl": '{"file_name": "a.wav", "text": "wó ya", "offset": 0.5}\n'
+        '{"file_name": "b.wav", "duration": 1500, "text": null}\n'
+    },
+    "texts": {
+        "a.wav": "",
+        "b.WAV": "",
+        "a.txt": "wó ya",
+        "B.TXT": "poo",
+        "all.trans.txt": "a wó\nb\tpoo\n",
+        "b.lab": "0 5 sil\n5 9 wó\n",
+        "sub/t.csv": "path,text\na.wav,wó\n",
+    },
     "kaldi": {
         "wav.scp": "r1 a.wav\nr2 sub/b.wav\n",
         "text": "u1 wó ya\nu2 poo\n",
@@ -24,13 +43,37 @@ FILES = {
     "fairseq": {"train.tsv": "/data/wav\na.wav\t16000\nb.wav\t8000\n", "train.wrd": "wó\npoo\n"},
 }
 
-NASTY = ["x" * 300, "a\0b", "nan", "inf", "-5", "1e999", "a|", "/" * 5000, "²", "\u2028", "\r"]
+NASTY = [
+    "\ufeff",
+    '"',
+    "NA",
+    "sep=;",
+    "{",
+    "[[",
+    "\u0301",
+    "C:\\",
+    "..",
+    "0:0",
+    "\t",
+    "\n",
+    "x" * 300,
+    "a\0b",
+    "nan",
+    "inf",
+    "-5",
+    "1e999",
+    "a|",
+    "/" * 5000,
+    "²",
+    "\u2028",
+    "\r",
+]
 
 
-def is_read_or_refused(folder) -> None:
+def is_read_or_refused(source, folder) -> None:
     said = ""
     try:
-        recordings = list(read_layout(folder))
+        recordings = read_source(source).recordings
     except ValueError as error:
         recordings, said = [], str(error)
     assert not said or str(folder) in said
@@ -44,7 +87,8 @@ def is_read_or_refused(folder) -> None:
 @given(data=st.data())
 def test_a_damaged_layout_is_read_or_a_file_is_named(layout, data, tmp_path):
     for name, text in FILES[layout].items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(text.encode())
     path = tmp_path / data.draw(st.sampled_from(sorted(FILES[layout])))
     whole = path.read_bytes()
     if data.draw(st.booleans()):
@@ -53,4 +97,5 @@ def test_a_damaged_layout_is_read_or_a_file_is_named(layout, data, tmp_path):
         fields = path.read_text(encoding="utf-8").replace("\n", " \n ").split(" ")
         fields[data.draw(st.integers(0, len(fields) - 1))] = data.draw(st.sampled_from(NASTY))
         path.write_text(" ".join(fields), encoding="utf-8")
-    is_read_or_refused(tmp_path)
+    for place in (tmp_path, path):
+        is_read_or_refused(place, tmp_path)

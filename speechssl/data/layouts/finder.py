@@ -29,8 +29,8 @@ class Finder:
                 return folder / name
         parts, absolute = _parts(name)
         for first in range(len(parts) if absolute else 1):
-            for folder in self._texts:
-                found = self._descend(folder, parts[first:])
+            for place in self._texts:
+                found = self._descend(place, parts[first:])
                 if found is not None:
                     return Path(found)
         return self.folders[0] / name

@@ -1,4 +1,4 @@
-"""Kaldi data folders: wav.scp, text, utt2spk and segments."""
+"""Kaldi data folders: wav.scp, text, utt2spk (or spk2utt) and segments."""
 
 import re
 from collections.abc import Iterator
@@ -45,8 +45,8 @@ def _read_data_folder(folder: Path, split: Split | None, account: Account) -> li
             problems.add(line, f"{key} {reason}")
         else:
             waves[key] = finder.find(value)
-    texts, speakers = read_pairs(folder / "text"), read_pairs(folder / "utt2spk")
-    for name in ("wav.scp", "text", "utt2spk", "segments"):
+    texts, speakers = read_pairs(folder / "text"), _speakers(folder)
+    for name in ("wav.scp", "text", "utt2spk", "spk2utt", "segments"):
         account.use(folder / name)
     parts: dict[str, tuple[Path, float, float | None]] = {}
     for line, key, value, problems in _numbered(folder / "segments"):
@@ -69,9 +69,25 @@ def _read_data_folder(folder: Path, split: Split | None, account: Account) -> li
             f"their ids are not in {whose}, whose first id is {first}",
         )
     return [
-        Recording(key, path, start_s, duration_s, speakers.get(key) or None, texts.get(key), split)
+        Recording(
+            key,
+            path,
+            start_s,
+            duration_s,
+            nfc(speakers.get(key, "")) or None,
+            texts.get(key),
+            split,
+        )
         for key, (path, start_s, duration_s) in parts.items()
     ]
+
+
+def _speakers(folder: Path) -> dict[str, str]:
+    """The speaker of each id: utt2spk, or the other way about spk2utt."""
+    if (folder / "utt2spk").is_file():
+        return read_pairs(folder / "utt2spk")
+    speakers = read_pairs(folder / "spk2utt")
+    return {nfc(key): speaker for speaker, keys in speakers.items() for key in keys.split()}
 
 
 def read_pairs(path: Path) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """A table (TSV, CSV, JSON lines) whose rows name recordings or parts of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -11,6 +11,7 @@ from speechssl.data.layouts.columns import (
     TEXT_COLUMNS,
     Columns,
     TimeColumn,
+    TimeRole,
     find_columns,
     parse_time,
 )
@@ -46,7 +47,7 @@ class _Row:
     speaker: str | None
     text: str | None
     split: Split | None
-    cells: dict[str, str]
+    cells: dict[TimeRole, str]
     """The cells of times that are not empty, by role."""
 
 
@@ -212,10 +213,13 @@ def _with_times(
 
 
 def _seconds_of(
-    row: _Row, times: dict[str, TimeColumn], units: dict[str, float | None], problems: Problems
+    row: _Row,
+    times: Mapping[TimeRole, TimeColumn],
+    units: Mapping[TimeRole, float | None],
+    problems: Problems,
 ) -> tuple[float, float | None] | None:
     """``(start_s, duration_s)``; None, and a problem, where the cells make no sense."""
-    found: dict[str, float] = {}
+    found: dict[TimeRole, float] = {}
     for role, cell in row.cells.items():
         unit_s = units[role] or 1.0
         seconds = parse_time(cell, unit_s)
@@ -252,8 +256,8 @@ def _part_of(duration_s: float, length_s: float | None) -> float | None:
 
 
 def _units(
-    table: Table, times: dict[str, TimeColumn], rows: Sequence[_Row], length: LengthOf
-) -> dict[str, float | None]:
+    table: Table, times: Mapping[TimeRole, TimeColumn], rows: Sequence[_Row], length: LengthOf
+) -> dict[TimeRole, float | None]:
     """The units of all columns of times, where the names of some leave them open: seconds if the
     times lie within their recordings, milliseconds if only those do.
 

@@ -5,6 +5,7 @@ with what would be read instead, so that no transcript that was offered is passe
 """
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ _KALDI = "a Kaldi data folder has it beside wav.scp"
 NAMES = dict.fromkeys(
     ("text", "segments", "utt2spk", "wav.scp", "spk2utt"), _KALDI
 ) | dict.fromkeys(
-    ("transcripts", "transcript", "transcriptions", "transcription", "prompts", "trans"),
+    ("stm", "transcripts", "transcript", "transcriptions", "transcription", "prompts", "trans"),
     "give it the suffix .txt (each line begins with the name of a recording) or make it a table",
 )
 """Files without a suffix that may hold transcripts, by their names in lower case."""
@@ -71,7 +72,10 @@ class Unused:
     """Why, or what would be read instead."""
 
     def __str__(self) -> str:
-        return f"{self.count} {self.kind}, the first is {self.first}: {self.advice}"
+        if self.count > 1:
+            return f"{self.count} {self.kind}, the first is {self.first}: {self.advice}"
+        kind = re.sub(r"\b(transcript|file|line|table|column)s\b", r"\1", self.kind, count=1)
+        return f"1 {kind}, {self.first}: {self.advice}"
 
 
 def may_hold_text(name: str) -> bool:
@@ -103,13 +107,13 @@ class Account:
 
     def explain(self, paths: Iterable[str | Path], advice: str) -> None:
         """Files that are not used, for another reason than that of their kind."""
-        paths = [str(path) for path in paths]
+        names_of = [str(path) for path in paths]
         by_kind: dict[str, list[str]] = {}
-        for path in paths:
+        for path in names_of:
             by_kind.setdefault(_kind(path), []).append(path)
         for kind, names in by_kind.items():
             self.add(f"{kind} files", names, advice)
-        self._told.update(paths)
+        self._told.update(names_of)
 
     def is_used(self, path: str | Path) -> bool:
         return str(path) in self._used

@@ -1,5 +1,6 @@
 """Sources in small for the tests of layouts."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from speechssl.data.layouts import Recording, Unused, read_layout, read_source
@@ -12,7 +13,7 @@ def fill(folder: Path, **files: str) -> Path:
     )
 
 
-def put(folder: Path, files: dict[str, str | bytes]) -> Path:
+def put(folder: Path, files: Mapping[str, str | bytes]) -> Path:
     """Files by their relative paths."""
     for name, content in files.items():
         path = folder / name

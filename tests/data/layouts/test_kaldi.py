@@ -1,11 +1,12 @@
 """speechssl.data.layouts.kaldi: data folders."""
 
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 from speechssl.data.layouts import Recording, detect_layout
-from tests.data.layouts.files import fill, read
+from tests.data.layouts.files import fill, put, read, unused
 
 
 def test_kaldi_with_text_and_speakers(tmp_path: Path) -> None:
@@ -70,3 +71,63 @@ def test_broken_kaldi_is_named(tmp_path: Path, files: dict[str, str], message: s
         read(fill(tmp_path, **files))
     with pytest.raises(ValueError, match=r"holds no wav\.scp"):
         read(fill(tmp_path / "empty", x=""), "kaldi")
+
+
+@pytest.mark.parametrize(
+    ("text", "texts", "lost"),
+    [
+        ("a yes\nb no\n", ["yes", "no"], None),
+        ("a.wav yes\nb no\n", [None, "no"], (1, "a.wav")),
+        ("x1 yes\nx2 no\n", [None, None], (2, "x1")),
+        ("a yes\nb\nc no\n", ["yes", None], (1, "c")),
+        ("\ufeffa yes\r\nb no\r\n", ["yes", "no"], None),
+        ("", [None, None], None),
+    ],
+)
+def test_ids_of_text_that_no_recording_has_are_named(
+    tmp_path: Path, text: str, texts: list[str | None], lost: tuple[int, str] | None
+) -> None:
+    put(tmp_path, {"wav.scp": "a a.wav\nb b.wav\n", "text": text, "utt2spk": "a ann\nb ann\n"})
+    assert [r.text for r in read(tmp_path)] == texts
+    found = unused(tmp_path).get("lines of text")
+    assert (found and (found.count, found.first)) == lost
+    assert found is None or "are not in wav.scp, whose first id is a" in found.advice
+
+
+def test_texts_of_recordings_are_not_those_of_segments(tmp_path: Path) -> None:
+    put(tmp_path, {"wav.scp": "r a.wav\n", "segments": "s r 0 1\n", "text": "r yes\n"})
+    assert [r.text for r in read(tmp_path)] == [None]
+    assert "not in segments, whose first id is s" in unused(tmp_path)["lines of text"].advice
+
+
+def test_ids_are_compared_in_one_unicode_form(tmp_path: Path) -> None:
+    nfc, nfd = (unicodedata.normalize(form, "né") for form in ("NFC", "NFD"))
+    put(tmp_path, {"wav.scp": f"{nfd} a.wav\n", "text": f"{nfc} yes\n", f"{nfd}.wav": ""})
+    put(tmp_path, {"utt2spk": f"{nfc} {nfd}\n", "segments": f"{nfd} {nfc} 0 1\n"})
+    assert [(r.id, r.text, r.speaker) for r in read(tmp_path)] == [(nfc, "yes", nfc)]
+    put(tmp_path, {"wav.scp": f"{nfd} a.wav\n{nfc} b.wav\n"})
+    with pytest.raises(ValueError, match=r"wav\.scp, line 2: .* is there twice"):
+        read(tmp_path)
+
+
+def test_speakers_by_spk2utt(tmp_path: Path) -> None:
+    put(tmp_path, {"wav.scp": "a a.wav\nb b.wav\nc c.wav\n", "spk2utt": "ann a b\nben c\n"})
+    assert [r.speaker for r in read(tmp_path)] == ["ann", "ann", "ben"]
+    assert not unused(tmp_path)
+
+
+def test_paths_of_windows_in_wav_scp(tmp_path: Path) -> None:
+    put(tmp_path, {"wav/a.wav": "", "wav.scp": "a wav\\a.wav\nb C:\\x\\WAV\\a.WAV\n"})
+    assert [r.audio for r in read(tmp_path)] == [tmp_path / "wav" / "a.wav"] * 2
+
+
+def test_all_broken_lines_of_kaldi_come_at_once(tmp_path: Path) -> None:
+    put(tmp_path, {"wav.scp": "a a.wav\nb\nc x.ark:3\nd a.sph |\na b.wav\n"})
+    with pytest.raises(ValueError, match=r"wav\.scp has 4 lines that are wrong") as caught:
+        read(tmp_path)
+    assert [line for line in range(9) if f"line {line}:" in str(caught.value)] == [2, 3, 4, 5]
+
+
+def test_what_else_may_be_text_in_a_kaldi_folder_is_named(tmp_path: Path) -> None:
+    put(tmp_path, {"wav.scp": "a a.wav\n", "text.txt": "a yes\n", "stm": "x", "ref.stm": "x"})
+    assert set(unused(tmp_path)) == {".txt files", ".stm files", "stm files"}
