@@ -16,7 +16,7 @@ from speechssl.data.layouts.dialect import (
 )
 from speechssl.data.layouts.finder import Finder
 from speechssl.data.layouts.recording import AUDIO_SUFFIXES, nfc, stem
-from speechssl.data.layouts.unused import may_hold_text
+from speechssl.data.layouts.unused import NEVER_TEXT, may_hold_text
 
 _OURS = {
     *("probe_cache.jsonl", "metrics.jsonl", "results.json", "model.safetensors", "config.json"),
@@ -32,12 +32,14 @@ class Listing:
     audio: list[str]
     """Paths of all recordings, in the order of :func:`speechssl.audio.list_audio`."""
     documents: list[str]
-    """Paths of all files that may hold transcripts or times, sorted."""
+    """Paths of all files that may hold transcripts or times, sorted: those with a suffix or name of
+    such, and whatever else has the name of a recording beside it."""
 
     @classmethod
     def of(cls, folder: Path) -> "Listing":
         audio: list[str] = []
         documents: list[str] = []
+        others: list[str] = []
         for folder_name, names in walk(folder):
             ours = not _OURS.isdisjoint(names)
             parent = str(Path(folder_name))
@@ -47,6 +49,11 @@ class Listing:
                     audio.append(prefix + name)
                 elif not ours and may_hold_text(name):
                     documents.append(prefix + name)
+                elif not ours and os.path.splitext(name)[1].lower() not in NEVER_TEXT:
+                    others.append(prefix + name)
+        if others:
+            names = {os.path.splitext(path)[0] for path in audio}
+            documents += (path for path in others if not names.isdisjoint(_bases(path)))
         audio.sort(key=lambda path: path.split(os.sep))
         return cls(folder, audio, sorted(documents))
 
@@ -92,6 +99,12 @@ class Listing:
     def shards(self) -> list[Path]:
         """The tar files below the folder."""
         return [Path(path) for path in self.documents if path.lower().endswith(".tar")]
+
+
+def _bases(path: str) -> tuple[str, str]:
+    """A path without its last suffix, and without all of them."""
+    folder, name = os.path.split(path)
+    return os.path.splitext(path)[0], os.path.join(folder, name.split(".")[0])
 
 
 def is_manifest(path: Path) -> bool:

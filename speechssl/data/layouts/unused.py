@@ -43,6 +43,13 @@ ADVICE: dict[str, str] = {
 """What may hold transcripts or times, by suffix, and what to do with it."""
 # fmt: on
 
+NEVER_TEXT = {
+    *(".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".npy", ".npz", ".pt", ".pkl", ".bin"),
+    *(".f0", ".mel", ".md5", ".sha1", ".sha256", ".pyc", ".py", ".part", ".bak", ".tmp", ".peak"),
+    *(".reapeaks", ".pk", ".pkf", ".asd", ".sfk", ".md", ".html"),
+}
+"""What may lie beside a recording under its name and holds no transcript."""
+
 _KALDI = "a Kaldi data folder has it beside wav.scp"
 NAMES = dict.fromkeys(
     ("text", "segments", "utt2spk", "wav.scp", "spk2utt"), _KALDI
@@ -149,4 +156,4 @@ def _kind(path: str) -> str:
 
 def _advice(path: str) -> str:
     name = os.path.basename(path).lower()
-    return ADVICE.get(os.path.splitext(name)[1]) or NAMES[name]
+    return ADVICE.get(os.path.splitext(name)[1]) or NAMES.get(name, _BESIDE)

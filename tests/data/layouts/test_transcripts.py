@@ -85,6 +85,9 @@ def test_the_recordings_are_those_on_the_disk(tmp_path: Path) -> None:
         ({"more.tar.gz": "x"}, ".tar.gz files", "unpack it"),
         ({"more.zip": "PK"}, ".zip files", "unpack it"),
         ({"more.tar": "x"}, ".tar files", "--layout shards"),
+        ({"a.fr.cleaned": "oui"}, ".cleaned files", "has the name of its recording"),
+        ({"a.xyz": "yes"}, ".xyz files", "has the name of its recording"),
+        ({"a": "yes"}, "a files", "has the name of its recording"),
         ({"a.ctm": "a 1 0 1 x"}, ".ctm files", "start_s, end_s and text"),
         ({"meta.parquet": "PAR1"}, ".parquet files", "as a table"),
         ({"sub/x.csv": "path,text\ngone.wav,no\n"}, ".csv files", "give a table itself"),
@@ -106,7 +109,7 @@ def test_what_is_not_read_is_named(
     [
         {"README.txt": "about"},
         {"LICENSE.txt": "MIT"},
-        {"cover.jpg": ""},
+        {"cover.jpg": "", "a.png": "", "b.xyz": "", "a.npy": ""},
         {".hidden.txt": "x"},
         {"data/train.jsonl": "{}", "data/summary.json": "{}", "data/probe_cache.jsonl": ""},
         {"run/metrics.jsonl": "", "run/notes.json": "{}"},
