@@ -71,12 +71,12 @@ NASTY = [
 
 
 def is_read_or_refused(source, folder) -> None:
-    said = ""
+    message = ""
     try:
         recordings = read_source(source).recordings
     except ValueError as error:
-        recordings, said = [], str(error)
-    assert not said or str(folder) in said
+        recordings, message = [], str(error)
+    assert not message or str(folder) in message
     for recording in recordings:
         assert isinstance(recording, Recording)
         assert 0 <= recording.start_s < math.inf

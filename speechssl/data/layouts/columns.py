@@ -73,7 +73,7 @@ class TimeColumn:
     name: str
     role: TimeRole
     unit_s: float | None
-    """Seconds in its unit; None where its name says none, 0 where it counts samples or frames."""
+    """Seconds in its unit; None where its name gives none, 0 where it counts samples or frames."""
 
 
 def time_column(name: str) -> TimeColumn | None:
@@ -100,7 +100,7 @@ def time_column(name: str) -> TimeColumn | None:
 
 @dataclass(frozen=True)
 class Columns:
-    """Where in a row each thing stands; None: the table has no such column."""
+    """The place of each field in a row; None: the table has no such column."""
 
     places: dict[str, int | None]
     """Of path, text, speaker, id and split."""

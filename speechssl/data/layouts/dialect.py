@@ -50,7 +50,7 @@ def names_paths(names: Sequence[str]) -> bool:
 
 
 def read_cells(path: Path, is_recording: Callable[[str], bool]) -> Table:
-    """A table of any dialect. `is_recording` tells whether a cell names a recording that is there,
+    """A table of any dialect. `is_recording` is whether a cell names a recording that is there,
     by which a table without a header is known. Raises ValueError where it is no text."""
     text = decode(path.read_bytes(), path)
     if path.suffix.lower() in (".json", ".jsonl") or text.lstrip()[:1] == "{":
@@ -149,7 +149,7 @@ def _as_others_write(lines: Sequence[str], delimiter: str) -> list[str]:
 def _is_quoted_by_program(text: str) -> bool:
     """Whether the quotes in a table of tabs are those of a program: each cell with a quote in it
     is quoted as a whole, and some have doubled quotes, several lines, or are just those with a
-    comma, as Excel has it. Else they belong to what was said."""
+    comma, as Excel has it. Else they are part of the transcript."""
     cell = r'(?:"(?:[^"\t]|"")*+"|[^"\t\n]*+)'
     if not re.fullmatch(rf"{cell}(?:[\t\n]{cell})*+", text):
         return False
@@ -163,7 +163,7 @@ def _is_quoted_by_program(text: str) -> bool:
 def _quoted_rows(
     lines: Sequence[str], first: int, delimiter: str, problems: Problems
 ) -> Iterator[tuple[int, list[str]]]:
-    """``(line, cells)``; a row that is broken is noted, and reading goes on at its next line."""
+    """``(line, cells)``; a row that is broken is noted, and the next line is tried."""
     at = first
     while at < len(lines) and not problems.full:
         rest = (f"{lines[n]}\n" for n in range(at, len(lines)))

@@ -14,11 +14,12 @@ def read_folder(
     folder: Path,
     *,
     listing: Listing | None = None,
-    is_told: Callable[[str], bool] | None = None,
+    in_table: Callable[[str], bool] | None = None,
     account: Account | None = None,
 ) -> list[Recording]:
     """Every recording below `folder`, or the only one where it is the path of one, with its
-    transcript (:mod:`speechssl.data.layouts.transcripts`), which is not looked for where `is_told`.
+    transcript (:mod:`speechssl.data.layouts.transcripts`), unless `in_table`, given its path, is
+    true: then a table has it.
 
     When all recordings lie in folders named such as train, dev and test, those are the split.
     Below that, when all of them lie in two or more sub-folders, the first sub-folder is taken as
@@ -27,7 +28,7 @@ def read_folder(
     if listing is None:
         listing = listing_of(folder)
     account = account or Account(folder)
-    texts = find_transcripts(listing, account, is_told or (lambda _: False))
+    texts = find_transcripts(listing, account, in_table or (lambda _: False))
     depth = 0 if str(listing.folder) == "." else len(os.path.join(listing.folder, ""))
     names = [nfc(path[depth:].replace(os.sep, "/")) for path in listing.audio]
     parts = [name.split("/") for name in names]

@@ -19,17 +19,17 @@ MIN_REST_S = 0.5
 def join_table(
     recordings: Iterable[Recording], rows: Iterable[Recording], *, own_ids: bool = False
 ) -> tuple[list[Recording], list[Recording]]:
-    """``(recordings with what the rows of a table say of them, rows of other files)``.
+    """``(recordings with what the rows of a table give for them, rows of other files)``.
 
     A recording that no row names stays as it is. What a row leaves open (speaker, split, text of
     the whole) stays as well. Several rows of a file are parts of it, a Recording each; what lies
     before, between and after them is there too, without a transcript, from :data:`MIN_REST_S` on.
 
-    A recording keeps its id, however the table writes its path, and a part of `x` that starts at
-    2 s is `x@2.000`, so that an id does not change with other rows. `own_ids`: the rows' ids stand.
+    A recording keeps its id, whatever form its path has in the table, and a part of `x` that starts
+    at 2 s is `x@2.000`, so that an id does not change with other rows. `own_ids`: the rows' ids are
+    kept.
 
-    Rows that say the same of a file are one. Where several have only a start_s, each ends where the
-    next one begins.
+    Equal rows are one. Where several have only a start_s, each ends where the next one begins.
 
     Raises ValueError that names each file with several rows that have not each a time of their own.
     """
@@ -37,28 +37,28 @@ def join_table(
     places = [real(recording.audio) for recording in recordings]
     by_path: dict[str, dict[tuple[object, ...], Recording]] = {}
     for row in rows:
-        said = (row.start_s, row.duration_s, row.speaker, row.text, row.split)
-        by_path.setdefault(real(row.audio), {}).setdefault(said, row)
+        content = (row.start_s, row.duration_s, row.speaker, row.text, row.split)
+        by_path.setdefault(real(row.audio), {}).setdefault(content, row)
     _rename(by_path, places)
-    parts_of = _all_timed({path: list(said.values()) for path, said in by_path.items()})
+    parts_of = _all_timed({path: list(parts.values()) for path, parts in by_path.items()})
     joined = []
     for recording, place in zip(recordings, places, strict=True):
         parts = parts_of.pop(place, [])
-        told = [_joined(recording, row, own_ids) for row in parts]
-        told += _rests(recording, told)
-        joined += sorted(told, key=lambda part: part.start_s) or [recording]
+        described = [_joined(recording, row, own_ids) for row in parts]
+        described += _rests(recording, described)
+        joined += sorted(described, key=lambda part: part.start_s) or [recording]
     return joined, [row for parts in parts_of.values() for row in parts]
 
 
-def resolver() -> Callable[[Path], str]:
+def resolver() -> Callable[[str | Path], str]:
     """What turns a path into the one by which its file is known, links followed."""
     folder = lru_cache(maxsize=None)(os.path.realpath)
 
-    def real(path: Path) -> str:
+    def real(path: str | Path) -> str:
         text = str(path)
         parent, name = os.path.split(text)
         if name in ("", ".", "..") or "\0" in text or os.path.islink(text):
-            return str(path.resolve()) if "\0" not in text else text
+            return text if "\0" in text else os.path.realpath(text)
         return os.path.join(folder(parent), name)
 
     return real
@@ -126,7 +126,7 @@ def _rests(recording: Recording, parts: list[Recording]) -> list[Recording]:
     """What `parts`, which may overlap, leave of a recording; the last rest goes to its end. Speaker
     and split are those that all parts have, else the folder's speaker and no split.
 
-    Nothing where the header cannot be read: no part can be then, and `prepare` says so.
+    Nothing where the header cannot be read: no part can be read then, and `prepare` names the file.
     """
     if not parts or any(part.is_whole for part in parts):
         return []

@@ -1,4 +1,4 @@
-"""One walk through a folder: its recordings, and the files that may say something of them."""
+"""One walk through a folder: its recordings, and the files that may hold their transcripts."""
 
 import os
 from collections.abc import Sequence

@@ -19,7 +19,7 @@ MOST_LISTED = 10
 
 
 class Problems:
-    """What is wrong with a file, line by line, told all at once."""
+    """What is wrong with a file, line by line, raised all at once."""
 
     most = 20
     """No more are listed; a reader may stop at :attr:`full`."""

@@ -28,7 +28,7 @@ Layout = Literal["auto", "folder", "tsv", "kaldi", "fairseq", "shards"]
 
 READ_AS: dict[LayoutName, str] = {
     "folder": "all recordings of the folder, with the x.txt beside x.wav as transcript",
-    "tsv": "the rows of a table; of a folder all recordings, with what its table says of some",
+    "tsv": "the rows of a table; of a folder all recordings, with what its table gives for some",
     "kaldi": "wav.scp, text, utt2spk and segments",
     "fairseq": ".tsv manifests, with the .wrd or .ltr beside them as transcripts",
     "shards": "the members of tar files",
@@ -77,7 +77,7 @@ def read_source(source: str | Path, layout: Layout = "auto") -> Source:
 
 
 def read_transcribed(folder: Path, table: Path) -> Source:
-    """All recordings of a folder, with what a table says of some of them.
+    """All recordings of a folder, with what a table gives for some of them.
 
     Raises ValueError where the table has no column of transcripts, names files that are not in the
     folder, or names one of them twice.
@@ -170,7 +170,7 @@ def _finish(
 
 
 def _read_tables(source: Path, listing: Listing | None, account: Account) -> list[Recording]:
-    """One table; or the recordings of a folder, with what its table says of some of them, or its
+    """One table; or the recordings of a folder, with what its table gives for some of them, or its
     tables when they are named after splits. Where a table of the folder has a column of ids, its
     rows go by them; all else goes by the name of its file in the folder."""
     if listing is None:
@@ -199,21 +199,20 @@ def _join(
     listing: Listing, rows: Sequence[Recording], account: Account, *, own_ids: bool = False
 ) -> tuple[list[Recording], list[Recording]]:
     """:func:`join_table` on the recordings of a folder, where a `.txt` is read only beside those
-    of whose text the rows say nothing."""
+    whose text no row gives."""
     real = resolver()
-    told = {real(row.audio) for row in rows if row.text or not row.is_whole}
-    forms = {nfc(path) for path in told}
+    forms = {nfc(real(row.audio)) for row in rows if row.text or not row.is_whole}
     recordings = read_folder(
         listing.folder,
         listing=listing,
-        is_told=lambda path: bool(told) and nfc(real(Path(path))) in forms,
+        in_table=lambda path: bool(forms) and nfc(real(path)) in forms,
         account=account,
     )
     return join_table(recordings, rows, own_ids=own_ids)
 
 
 def _tables_to_read(source: Path, listing: Listing) -> list[Path]:
-    """The tables of a folder that say something of its recordings: those that lie in itself, and
+    """The tables of a folder that describe its recordings: those that lie in itself, and
     where there are none, those of its sub-folders that are clear and name recordings."""
     tables = listing.tables.get(str(source), []) or listing.headless_tables(AUDIO_FOLDERS)
     if tables:
@@ -229,6 +228,6 @@ def _names_recordings(table: Path, source: Path) -> bool:
     """Whether one of the first rows of a table names a file that is there."""
     try:
         files = first_files(table, [source])
-    except ValueError:  # reading it will say why
+    except ValueError:  # read_table gives the reason
         return True
     return any(map(os.path.isfile, files))

@@ -64,7 +64,7 @@ def read_table(
 
     Columns by their usual names (:mod:`speechssl.data.layouts.columns`): a path is needed; text,
     speaker, id, split and times are taken where they are there. Times are seconds or milliseconds,
-    by the column's name or, where that says nothing, by the length of the recordings. A relative
+    by the column's name or, where that has no unit, by the length of the recordings. A relative
     path starts at `audio_folder`, by default the folder of the table or one of
     :data:`AUDIO_FOLDERS` in it, then in each of `more_folders`. `split` holds for rows that name
     none.
@@ -181,7 +181,7 @@ def _lengths() -> LengthOf:
         if path not in known:
             try:
                 known[path] = probe(path).duration_s
-            except (AudioError, OSError):  # `prepare` says so
+            except (AudioError, OSError):  # `prepare` names it
                 known[path] = None
         return known[path]
 

@@ -26,7 +26,7 @@ PLAIN_FOLDERS = {
     *("wav", "wavs", "wav48", "wav16", "wav48_silence_trimmed", "audio", "audios", "clips"),
     *("flac", "mp3", "sound", "sounds", "speech", "recordings", "recording"),
 }
-"""Folders that say what kind of file lies in them, and nothing of what is said."""
+"""Folders named after the kind of file in them, and not after a speaker or session."""
 
 _SECONDS_OR_SAMPLES = re.compile(r"\s*\d+(\.\d+)?\s+\d+(\.\d+)?\s+\S")
 """How a line of HTK, Audacity or TIMIT begins: two times and a label."""
@@ -42,23 +42,23 @@ class _Found:
 
 
 def find_transcripts(
-    listing: Listing, account: Account, is_told: Callable[[str], bool]
+    listing: Listing, account: Account, in_table: Callable[[str], bool]
 ) -> dict[str, str]:
     """The transcript of each recording that has one, "" for a blank one.
 
-    Of recordings of which `is_told` (a table has their text) no file is opened. Raises ValueError
+    Of recordings of which `in_table` (a table has their text) no file is opened. Raises ValueError
     that names the files which are no text in a known encoding.
     """
     documents = [d for d in listing.documents if d.lower().endswith(TEXT_SUFFIXES)]
     if not documents:
         return {}
     found = _Found()
-    told = _take_beside(listing, set(documents), account, found, is_told)
+    num_in_table = _take_beside(listing, set(documents), account, found, in_table)
     rest = account.rest(documents)
-    if rest and len(found.texts) + told < len(listing.audio):
-        _take_matching(listing, rest, account, found, is_told)
+    if rest and len(found.texts) + num_in_table < len(listing.audio):
+        _take_matching(listing, rest, account, found, in_table)
     for document in account.rest(documents):
-        _take_list(document, listing, account, found, is_told)
+        _take_list(document, listing, account, found, in_table)
     if found.errors:
         more = len(found.errors) - MOST_LISTED
         shown = found.errors[:MOST_LISTED] + ([f"... and {more} more files."] if more > 0 else [])
@@ -71,13 +71,13 @@ def _take_beside(
     documents: Collection[str],
     account: Account,
     found: _Found,
-    is_told: Callable[[str], bool],
+    in_table: Callable[[str], bool],
 ) -> int:
-    """``x.txt`` beside ``x.wav``, to the letter; returns how many recordings a table tells of."""
-    told, passed = 0, []
+    """``x.txt`` beside ``x.wav``, to the letter; returns how many recordings are in the table."""
+    num_in_table, passed = 0, []
     for path in listing.audio:
-        if is_told(path):
-            told += 1
+        if in_table(path):
+            num_in_table += 1
             beside = [t for t in _beside(path) if t in documents]
             passed += beside
             continue
@@ -86,7 +86,7 @@ def _take_beside(
                 _read(text, path, account, found)
                 break
     account.explain(passed, "the table has the text of their recordings")
-    return told
+    return num_in_table
 
 
 def _beside(path: str) -> list[str]:
@@ -99,11 +99,13 @@ def _take_matching(
     documents: Iterable[str],
     account: Account,
     found: _Found,
-    is_told: Callable[[str], bool],
+    in_table: Callable[[str], bool],
 ) -> None:
     """Texts whose name, or place in a folder of texts, is that of a recording without one; nothing
     where several texts would fit."""
-    silent = [path for path in listing.audio if path not in found.texts and not is_told(path)]
+    untranscribed = [
+        path for path in listing.audio if path not in found.texts and not in_table(path)
+    ]
     depth = 0 if str(listing.folder) == "." else len(str(listing.folder)) + 1
     keys: list[tuple[Callable[[str], str], bool]] = [  # and whether a text may be of several
         (nfc, False),
@@ -117,7 +119,7 @@ def _take_matching(
         if not by_key:
             return
         fits: dict[str, list[str]] = {}
-        for path in silent:
+        for path in untranscribed:
             name = key(os.path.splitext(path)[0])
             if name in by_key and path not in found.texts:
                 fits.setdefault(name, []).append(path)
@@ -129,7 +131,7 @@ def _take_matching(
 
 
 def _place(base: str, depth: int) -> str:
-    """Where a file lies, without the folders that say what kind it is; VCTK's two microphones
+    """Where a file lies, without the folders named after a kind of file; VCTK's two microphones
     are one place."""
     parts = nfc(base[depth:]).split(os.sep)
     kept = [part for part in parts[:-1] if part.lower() not in PLAIN_FOLDERS]
@@ -174,7 +176,7 @@ def _take_list(
     listing: Listing,
     account: Account,
     found: _Found,
-    is_told: Callable[[str], bool],
+    in_table: Callable[[str], bool],
 ) -> None:
     """A text each of whose lines begins with the name of a recording, of its own folder first."""
     by_name = listing.by_name
@@ -195,7 +197,7 @@ def _take_list(
         ] or paths
         if len(own) > 1:
             ambiguous.append(os.path.basename(own[0]))
-        elif own[0] not in found.texts and not is_told(own[0]):
+        elif own[0] not in found.texts and not in_table(own[0]):
             found.texts[own[0]] = text
     name = account.name(document)
     account.add(f"lines of {name}", missing, "no recording has the name that they begin with")

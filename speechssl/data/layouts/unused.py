@@ -130,7 +130,7 @@ class Account:
         return [path for path in documents if path not in self._used and path not in self._told]
 
     def unused(self, documents: Iterable[str]) -> list[Unused]:
-        """All that was not used: what readers said, and the rest of `documents` by kind."""
+        """All that was not used: what readers have added, and the rest of `documents` by kind."""
         kinds: dict[str, list[str]] = {}
         for path in self.rest(documents):
             kinds.setdefault(_kind(path), []).append(path)

@@ -1,4 +1,4 @@
-"""Tar files in WebDataset's layout: a recording, and what is said of it under the same key."""
+"""Tar files in WebDataset's layout: a recording, and its transcript under the same key."""
 
 import json
 import os
@@ -76,7 +76,7 @@ def _read_shard(shard: Path, split: Split | None) -> tuple[list[Recording], list
 
 
 def _fields(data: bytes, path: Path) -> dict[str, Any]:
-    """What a member beside the sound says of it."""
+    """The fields of a member beside the sound."""
     if path.suffix == ".txt":
         return {"text": decode(data, path).strip()}
     try:

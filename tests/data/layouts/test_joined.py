@@ -135,7 +135,7 @@ def test_a_text_file_is_not_read_where_the_table_has_the_text(tmp_path: Path, ro
     fill(tmp_path, a_dot_wav="", b_dot_wav="", b_dot_txt="yes", t_dot_tsv=f"{HEADER}{row}\n")
     (tmp_path / "a.txt").write_bytes("žluť".encode("cp1250"))
     assert [r.text for r in read(tmp_path)] == [row.split("\t")[1], "yes"]
-    for silent in ("path\tspeaker\na.wav\tann\n", f"{HEADER}a.wav\t\t\t\t\t\n"):
-        fill(tmp_path, t_dot_tsv=silent)
+    for no_text in ("path\tspeaker\na.wav\tann\n", f"{HEADER}a.wav\t\t\t\t\t\n"):
+        fill(tmp_path, t_dot_tsv=no_text)
         with pytest.raises(ValueError, match=r"a\.txt is not UTF-8"):
             read(tmp_path)
