@@ -9,11 +9,12 @@ apart by preparing them apart. --download fetches, without --parts, the three sm
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from speechssl.audio import list_audio
-from speechssl.data.corpus import fetch, main, unpack
-from speechssl.data.layouts import Recording, nfc, read_pairs, split_name
+from speechssl.data.corpus import fetch, main, transcripts_of, unpack
+from speechssl.data.layouts import Recording, split_name
 
 URL = "https://www.openslr.org/resources/12"
 MD5 = {
@@ -34,14 +35,11 @@ def recordings(source: Path, parts: Sequence[str] = ()) -> Iterator[Recording]:
     if not found:
         raise FileNotFoundError(f"{source} holds no part of LibriSpeech ({', '.join(MD5)}).")
     for part in found:
-        folder, texts = "", dict[str, str]()
-        for path in list_audio(root / part):
-            if str(path.parent) != folder:
-                folder = str(path.parent)
-                speaker, chapter = path.parts[-3], path.parts[-2]
-                texts = read_pairs(path.with_name(f"{speaker}-{chapter}.trans.txt"))
-            split, text = split_name(part), texts.get(nfc(path.stem))
-            yield Recording(path.stem, path, speaker=path.parts[-3], text=text, split=split)
+        for folder, group in groupby(list_audio(root / part), key=lambda path: path.parent):
+            paths, (speaker, chapter) = list(group), folder.parts[-2:]
+            texts = transcripts_of(paths, folder / f"{speaker}-{chapter}.trans.txt")
+            for path, text in zip(paths, texts, strict=True):
+                yield Recording(path.stem, path, speaker=speaker, text=text, split=split_name(part))
 
 
 def download(source: Path, parts: Sequence[str] = SMALL, url: str = URL) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from speechssl.audio import list_audio
-from speechssl.data.corpus import main
-from speechssl.data.layouts import Recording, Split, nfc, read_pairs, read_table
+from speechssl.data.corpus import main, transcripts_of
+from speechssl.data.layouts import Recording, Split, read_table
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
@@ -27,10 +27,10 @@ def recordings(source: Path) -> Iterator[Recording]:
             raise FileNotFoundError(
                 f"{source} is not the Wolof corpus: {folder / 'text'} is missing."
             )
-        texts = read_pairs(folder / "text")
-        for path in list_audio(folder / "wav"):
+        paths = list_audio(folder / "wav")
+        texts = transcripts_of(paths, folder / "text")
+        for path, text in zip(paths, texts, strict=True):
             speaker = "_".join(path.stem.split("_")[:2])
-            text = texts.get(nfc(path.stem))
             yield Recording(path.stem, path, speaker=speaker, text=text, split=split)
 
 

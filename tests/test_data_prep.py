@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import unicodedata
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -137,6 +139,29 @@ def test_common_voice_takes_the_three_tables(tmp_path: Path) -> None:
         ("cv_2", "s2", '"Hé, said', "test"),
     }
     assert found[0].audio == tmp_path / "clips" / "cv_0.mp3"
+
+
+@pytest.mark.parametrize(
+    ("module", "make", "name"),
+    [
+        (wolof, small_wolof, "data/dev/text"),
+        (librispeech, small_librispeech, "LibriSpeech/dev-clean/81/12/81-12.trans.txt"),
+    ],
+)
+def test_transcripts_of_other_recordings_are_refused(
+    tmp_path: Path, module: ModuleType, make: Callable[[Path], Path], name: str
+) -> None:
+    put(make(tmp_path) / name, "x1 YES\nx2 NO\n")
+    with pytest.raises(ValueError, match=rf"{name} holds 2 transcripts and none .* first id is x1"):
+        list(module.recordings(tmp_path))
+
+
+def test_ids_in_another_unicode_form_are_the_same(tmp_path: Path) -> None:
+    nfc, nfd = (unicodedata.normalize(form, "WOL_né_l_1") for form in ("NFC", "NFD"))
+    small_wolof(tmp_path)
+    sound(tmp_path / "data" / "dev" / "wav" / f"{nfd}.wav")
+    put(tmp_path / "data" / "dev" / "text", f"WOL_01_lect_0001 x\n{nfc} yes\n")
+    assert {r.text for r in wolof.recordings(tmp_path) if r.split == "dev"} == {"x", "yes"}
 
 
 CORPORA = [

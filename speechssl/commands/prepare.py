@@ -64,7 +64,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from speechssl.data.layouts import READ_AS, read_source
+    from speechssl.data.layouts import read_source
     from speechssl.data.prepare import PrepareConfig, prepare
 
     config = PrepareConfig(
@@ -76,6 +76,6 @@ def run(args: argparse.Namespace) -> int:
     )
     source = read_source(args.source, args.layout)
     summary = prepare(source.recordings, args.out, config, unused=source.unused)
-    print(f"layout {source.layout}: {READ_AS[source.layout]}")
+    print(source.describe())
     print(summary.describe())
     return EXIT_DONE

@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from speechssl.data.layouts import Recording
+from speechssl.data.layouts import Recording, nfc, read_pairs
 from speechssl.data.prepare import PrepareConfig, prepare
 from speechssl.files import output_folder, replacing
 
@@ -57,6 +57,20 @@ def main(
         return 2
     print(summary.describe())
     return 0
+
+
+def transcripts_of(paths: Iterable[Path], table: Path) -> list[str | None]:
+    """The transcripts of recordings whose names are the keys of a file of ``key text`` lines.
+
+    Raises ValueError where that holds transcripts and none of them is of a recording.
+    """
+    texts, stems = read_pairs(table), [nfc(path.stem) for path in paths]
+    if texts and stems and texts.keys().isdisjoint(stems):
+        raise ValueError(
+            f"{table} holds {len(texts)} transcripts and none is of a recording: its first id is "
+            f"{next(iter(texts))}, the first recording {stems[0]}."
+        )
+    return [texts.get(stem) for stem in stems]
 
 
 def fetch(url: str, path: Path, *, md5: str) -> None:

@@ -23,7 +23,8 @@ from speechssl.data.layouts.plain_text import Problems, decode, peek
 from speechssl.data.layouts.recording import AUDIO_SUFFIXES
 
 CELL_SUFFIXES = (".tsv", ".csv", ".psv", ".tab")
-TABLE_SUFFIXES = (*CELL_SUFFIXES, ".jsonl", ".json")
+JSON_SUFFIXES = (".jsonl", ".json")
+TABLE_SUFFIXES = (*CELL_SUFFIXES, *JSON_SUFFIXES)
 
 _DELIMITERS = "\t,;|"
 _SEP_LINE = re.compile(r'"?sep=(.)"?[\t,;|]*', re.IGNORECASE)
@@ -40,6 +41,11 @@ class Table:
     """(line, cells without white space at their ends), as many cells as names."""
     problems: Problems
 
+    @property
+    def header(self) -> list[str]:
+        """The names as they are compared."""
+        return [column_name(name) for name in self.names]
+
 
 def names_paths(names: Sequence[str]) -> bool:
     """Whether a header has a column that names recordings."""
@@ -53,7 +59,7 @@ def read_cells(path: Path, is_recording: Callable[[str], bool]) -> Table:
     """A table of any dialect. `is_recording` is whether a cell names a recording that is there,
     by which a table without a header is known. Raises ValueError where it is no text."""
     text = decode(path.read_bytes(), path)
-    if path.suffix.lower() in (".json", ".jsonl") or text.lstrip()[:1] == "{":
+    if path.suffix.lower() in JSON_SUFFIXES or text.lstrip()[:1] == "{":
         return _read_json(path, text)
     lines = text.split("\n")
     first, delimiter = _begin(lines, path.suffix.lower(), is_recording)
@@ -83,7 +89,7 @@ def read_names(path: Path) -> list[str]:
     """The cells of a table's first line, or the fields of its first JSON object; quick, and empty
     for what is no table."""
     text = peek(path)
-    if path.suffix.lower() in (".json", ".jsonl"):
+    if path.suffix.lower() in JSON_SUFFIXES:
         return _json_names(text)
     lines = text.split("\n")
     first, delimiter = _begin(lines, path.suffix.lower())
@@ -109,6 +115,8 @@ def _begin(
             wanted = match.group(1)
         elif line.strip(' \t,;|"'):
             break
+    if re.fullmatch(r'"[^"]*"( "[^"]*")+', lines[first]):
+        wanted = wanted or " "  # R's write.table
     if wanted:
         return first, wanted
     preferred = "\t" if suffix in (".tsv", ".tab") else ""
@@ -148,13 +156,14 @@ def _as_others_write(lines: Sequence[str], delimiter: str) -> list[str]:
 
 def _is_quoted_by_program(text: str) -> bool:
     """Whether the quotes in a table of tabs are those of a program: each cell with a quote in it
-    is quoted as a whole, and some have doubled quotes, several lines, or are just those with a
-    comma, as Excel has it. Else they are part of the transcript."""
+    is quoted as a whole, and some have doubled quotes, several lines or the name of a recording, or
+    are just those with a comma, as Excel has it. Else they are part of the transcript."""
     cell = r'(?:"(?:[^"\t]|"")*+"|[^"\t\n]*+)'
     if not re.fullmatch(rf"{cell}(?:[\t\n]{cell})*+", text):
         return False
     quoted = re.findall(r'(?:^|[\t\n])"((?:[^"\t]|"")*+)"', text)
-    if any('""' in inner or "\n" in inner for inner in quoted):
+    sounds = tuple(AUDIO_SUFFIXES)
+    if any('""' in q or "\n" in q or q.lower().endswith(sounds) for q in quoted):
         return True
     bare = re.sub(r'"[^"\t]*"', "", text)
     return bool(quoted) and "," not in bare and all("," in inner for inner in quoted)
@@ -268,7 +277,7 @@ def _read_json(path: Path, text: str) -> Table:
     for line, value in _json_values(text, problems):
         if isinstance(value, list):
             objects += [(line, item) for item in value if isinstance(item, dict)]
-        elif isinstance(value, dict) and value and all(isinstance(v, dict) for v in value.values()):
+        elif isinstance(value, dict) and _is_by_ids(value):
             objects += [(line, {"id": key, **item}) for key, item in value.items()]
         elif isinstance(value, dict):
             objects.append((line, value))
@@ -302,9 +311,17 @@ def _json_values(text: str, problems: Problems) -> Iterator[tuple[int, Any]]:
             problems.add(number, "a number too long or brackets too deep to be read")
 
 
+def _is_by_ids(value: dict[str, Any]) -> bool:
+    """Whether an object holds an object for each id; a row may hold one as well (`audio`)."""
+    objects = bool(value) and all(isinstance(item, dict) for item in value.values())
+    return objects and not names_paths(list(value))
+
+
 def _json_cell(value: Any) -> str:
     if isinstance(value, dict):  # {"path": ..., "bytes": ...}
         value = value.get("path")
+    if isinstance(value, list):
+        value = " ".join(item for item in value if isinstance(item, str))
     return "" if value is None else str(value).strip()
 
 
@@ -316,6 +333,6 @@ def _json_names(text: str) -> list[str]:
     except (ValueError, RecursionError):
         names = re.findall(r'"(\w+)"\s*:', text[:4096])
         return list(dict.fromkeys(names))
-    if value and all(isinstance(item, dict) for item in value.values()):
+    if _is_by_ids(value):
         return ["id", *next(iter(value.values()))]
     return list(value)

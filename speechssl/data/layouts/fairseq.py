@@ -42,7 +42,8 @@ def _read_manifest(path: Path, split: Split | None, account: Account) -> list[Re
     texts = _texts(path, account)
     lines, problems = read_lines(path), Problems(path)
     root = Path(lines[0].strip()) if lines else Path()
-    finder = Finder([root if root.is_absolute() else path.parent / root])
+    root = root if root.is_absolute() else path.parent / root
+    finder = Finder([root] if root.is_dir() else [root, path.parent])
     found: list[Recording] = []
     for number, line in enumerate(lines[1:], 2):
         name, _, num_samples = line.partition("\t")

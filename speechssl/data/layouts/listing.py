@@ -9,7 +9,7 @@ from pathlib import Path
 from speechssl.audio import walk
 from speechssl.data.layouts.dialect import (
     CELL_SUFFIXES,
-    TABLE_SUFFIXES,
+    JSON_SUFFIXES,
     is_headless,
     names_paths,
     read_names,
@@ -78,12 +78,16 @@ class Listing:
 
     @cached_property
     def tables(self) -> dict[str, list[Path]]:
-        """Tables whose header names paths, by the folder in which they lie."""
+        """Tables whose header names paths, by the folder in which they lie; no JSON that has the
+        name of a recording, which is of that one."""
+        names = {os.path.splitext(path)[0] for path in self.audio}
         found: dict[str, list[Path]] = {}
         for text in self.documents:
-            if text.lower().endswith(TABLE_SUFFIXES):
+            base, suffix = os.path.splitext(text)
+            is_json = suffix.lower() in JSON_SUFFIXES
+            if suffix.lower() in CELL_SUFFIXES or (is_json and base not in names):
                 path = Path(text)
-                if names_paths(read_names(path)) and not is_manifest(path):
+                if names_paths(read_names(path)) and not (is_json and is_manifest(path)):
                     found.setdefault(str(path.parent), []).append(path)
         return found
 

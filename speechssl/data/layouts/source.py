@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from speechssl.data.layouts.columns import ID_COLUMNS, PATH_COLUMNS, column_name
-from speechssl.data.layouts.dialect import TABLE_SUFFIXES, names_paths, read_names
+from speechssl.data.layouts.columns import ID_COLUMNS, PATH_COLUMNS, TEXT_COLUMNS, column_name
+from speechssl.data.layouts.dialect import CELL_SUFFIXES, TABLE_SUFFIXES, names_paths, read_names
 from speechssl.data.layouts.fairseq import fairseq_manifests, is_fairseq, read_fairseq
 from speechssl.data.layouts.folder import listing_of, read_folder
 from speechssl.data.layouts.join import join_table, resolver
@@ -45,6 +45,13 @@ class Source:
     """In a fixed order; ids and speakers in NFC, text None where it is blank."""
     unused: list[Unused]
     """What it offers and what was not used, for a person to see."""
+    tables: tuple[str, ...] = ()
+    """The tables of a folder that were read, by their names in it."""
+
+    def describe(self) -> str:
+        """A line for a person: the layout, and what of it was read."""
+        tables = f" ({', '.join(self.tables)})" if self.tables else ""
+        return f"layout {self.layout}: {READ_AS[self.layout]}{tables}"
 
 
 def read_source(source: str | Path, layout: Layout = "auto") -> Source:
@@ -163,7 +170,7 @@ def _finish(
     if not found and unused:
         lines = [f"There is no recording in {source}. Not used:", *(f"  {item}" for item in unused)]
         raise ValueError("\n".join(lines))
-    return Source(layout, found, unused)
+    return Source(layout, found, unused, tuple(account.tables))
 
 
 # ---- tables of a folder -------------------------------------------------------------------------
@@ -184,11 +191,12 @@ def _read_tables(source: Path, listing: Listing | None, account: Account) -> lis
     splits = splits_by_name([table.stem for table in tables])
     same_folder = len({table.parent for table in tables}) == 1
     if len(tables) > 1 and same_folder and not all(splits):
-        names = ", ".join(table.name for table in tables)
+        names = ", ".join([*(t.name for t in tables[:10]), *(["..."] if tables[10:] else [])])
         raise ValueError(f"{source} holds several tables ({names}); name the one that is meant.")
     rows = []
     for table, split in zip(tables, splits, strict=True):
         account.use(table)
+        account.tables.append(account.name(str(table)))
         rows += read_table(table, split=split, more_folders=[source], account=account)
     own_ids = any({*map(column_name, read_names(t))} & set(ID_COLUMNS) for t in tables)
     joined, elsewhere = _join(listing, rows, account, own_ids=own_ids)
@@ -214,14 +222,24 @@ def _join(
 def _tables_to_read(source: Path, listing: Listing) -> list[Path]:
     """The tables of a folder that describe its recordings: those that lie in itself, and
     where there are none, those of its sub-folders that are clear and name recordings."""
-    tables = listing.tables.get(str(source), []) or listing.headless_tables(AUDIO_FOLDERS)
+    tables = _with_text(listing.tables.get(str(source), []))
+    tables = tables or listing.headless_tables(AUDIO_FOLDERS)
     if tables:
         return tables
     found: list[Path] = []
-    for here in listing.tables.values():
+    for here in map(_with_text, listing.tables.values()):
         if len(here) == 1 or all(splits_by_name([table.stem for table in here])):
             found += [table for table in here if _names_recordings(table, source)]
     return sorted(found)
+
+
+def _with_text(tables: list[Path]) -> list[Path]:
+    """Those of several tables that have transcripts, where some have; of JSON and others these."""
+    if len(tables) < 2 or all(splits_by_name([table.stem for table in tables])):
+        return tables
+    cells = [table for table in tables if table.suffix.lower() in CELL_SUFFIXES] or tables
+    names = {table: set(map(column_name, read_names(table))) for table in cells}
+    return [table for table in cells if names[table] & set(TEXT_COLUMNS)] or cells
 
 
 def _names_recordings(table: Path, source: Path) -> bool:

@@ -78,7 +78,7 @@ def read_table(
     if account is not None:
         _note_columns(account, table, columns)
     rows = _rows(table, columns, finder, split)
-    made = _with_times(table, columns, rows, _lengths())
+    made = _with_times(table, columns, rows, _lengths(), account)
     table.problems.raise_if_any()
     return made
 
@@ -141,6 +141,8 @@ def _rows(table: Table, columns: Columns, finder: Finder, split: Split | None) -
     """The rows whose cells can be understood, apart from times; the others become problems."""
     places, problems = columns.places, table.problems
     by_id = places["path"] == places["id"]
+    if _has_other_subsets(table, places["split"]):
+        places = places | {"split": None}
     splits: dict[str, Split | None] = {"": split}
     rows = []
     for line, row in table.rows:
@@ -170,6 +172,13 @@ def _rows(table: Table, columns: Columns, finder: Finder, split: Split | None) -
     return rows
 
 
+def _has_other_subsets(table: Table, place: int | None) -> bool:
+    """Whether a column such as `subset`, which need not be the split, holds anything else."""
+    if place is None or table.header[place] == "split":
+        return False
+    return not all(split_name(name) for name in {row[place] for _, row in table.rows} - {""})
+
+
 # ---- times --------------------------------------------------------------------------------------
 
 
@@ -189,14 +198,30 @@ def _lengths() -> LengthOf:
 
 
 def _with_times(
-    table: Table, columns: Columns, rows: Sequence[_Row], length: LengthOf
+    table: Table,
+    columns: Columns,
+    rows: Sequence[_Row],
+    length: LengthOf,
+    account: Account | None,
 ) -> list[Recording]:
     times = {role: column for role, (_, column) in columns.times.items()}
     made = []
     units = {role: column.unit_s for role, column in times.items()}
-    if None in units.values():
-        units = _units(table, times, rows, length)
     whole_files = "start" not in times and "end" not in times
+    if None in units.values():
+        try:
+            units = _units(table, times, rows, length)
+        except ValueError:
+            if not whole_files:
+                raise
+            for row in rows:  # it may count anything, and no text depends on it
+                row.cells.clear()
+            if account is not None:
+                account.add(
+                    f"columns of {account.name(str(table.path))}",
+                    [column.name for column in times.values()],
+                    "they are not the lengths of the recordings, in seconds or milliseconds",
+                )
     for row in rows:
         start_s, duration_s = 0.0, None
         if row.cells:

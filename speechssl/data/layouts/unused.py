@@ -61,7 +61,7 @@ NAMES = dict.fromkeys(
 
 _NO_SPEECH = {
     *("readme", "license", "licence", "copying", "changelog", "changes", "notice", "authors"),
-    *("requirements", "credits", "contributing", "copyright", "citation", "dataset_info"),
+    *("requirements", "credits", "contributing", "copyright", "citation", "dataset_info", "dict"),
 }
 """Files that go with any folder, by the beginnings of their names."""
 
@@ -101,7 +101,8 @@ class Account:
         self.folder = source if source.is_dir() else source.parent
         self._used: set[str] = set()
         self._found: list[Unused] = []
-        self._told: set[str] = set()
+        self._explained: set[str] = set()
+        self.tables: list[str] = []
 
     def use(self, *paths: str | Path) -> None:
         """These files were read."""
@@ -120,14 +121,16 @@ class Account:
             by_kind.setdefault(_kind(path), []).append(path)
         for kind, names in by_kind.items():
             self.add(f"{kind} files", names, advice)
-        self._told.update(names_of)
+        self._explained.update(names_of)
 
     def is_used(self, path: str | Path) -> bool:
         return str(path) in self._used
 
     def rest(self, documents: Iterable[str]) -> list[str]:
         """Those of `documents` that nobody has used or explained."""
-        return [path for path in documents if path not in self._used and path not in self._told]
+        return [
+            path for path in documents if path not in self._used and path not in self._explained
+        ]
 
     def unused(self, documents: Iterable[str]) -> list[Unused]:
         """All that was not used: what readers have added, and the rest of `documents` by kind."""

@@ -41,6 +41,15 @@ DIALECTS: dict[str, tuple[str, str | bytes]] = {
         "t.tsv",
         f'"path"\t"text"\t"start_s"\n"a.wav"\t{QUOTED}\t1.5\n"b.wav"\t"no"\tNA\n',
     ),
+    "R's write.table with spaces": (
+        "t.txt",
+        '"path" "text" "start_s"\n"1" "a.wav" "she said \\"yes\\", twice" 1.5\n'
+        '"2" "b.wav" "no" NA\n',
+    ),
+    "all quoted between tabs": (
+        "t.tsv",
+        f'path\ttext\tstart_s\n"a.wav"\t{QUOTED}\t"1.5"\n"b.wav"\t"no"\t""\n',
+    ),
     "row numbers": ("t.csv", f"path,text,start_s\n0,a.wav,{QUOTED},1.5\n1,b.wav,no,\n"),
     "pandas' index": ("t.csv", f",path,text,start_s\n0,a.wav,{QUOTED},1.5\n1,b.wav,no,\n"),
     "tabs": ("t.tsv", 'path\ttext\tstart_s\na.wav\tshe said "yes", twice\t1.5\nb.wav\tno\t\n'),
@@ -93,6 +102,7 @@ def test_one_content_in_many_dialects(tmp_path: Path, dialect: str) -> None:
         ('a.wav\t"yes"\nb.wav\t5" and 7"', '"yes"'),
         ('a.wav\t"yes"\nb.wav\twell, no', '"yes"'),
         ('a.wav\t"yes, well"\nb.wav\tno', "yes, well"),  # Excel quotes what has a comma
+        ('"a.wav"\t"yes"', "yes"),
         ('a.wav\t"one\ntwo"\nb.wav\tno', "one\ntwo"),
         ('a.wav\t"yes\nb.wav\tno"', '"yes'),  # two stray quotes hide no row
     ],

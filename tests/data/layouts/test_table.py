@@ -1,11 +1,12 @@
 """speechssl.data.layouts.table: tables whose rows name recordings."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from speechssl.data.layouts import Recording, detect_layout
-from tests.data.layouts.files import fill, read
+from speechssl.data.layouts import Recording, detect_layout, read_source
+from tests.data.layouts.files import fill, put, read
 
 
 @pytest.mark.parametrize("path", ["path", "audio", "file", "filename", "wav"])
@@ -107,3 +108,74 @@ def test_recordings_that_the_table_of_a_folder_does_not_name_are_read_too(tmp_pa
     ]
     assert [r.id for r in read(tmp_path / "t.tsv")] == ["a", "gone"]  # the table alone
     assert [r.text for r in read(tmp_path, "folder")] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("files", "wanted"),
+    [
+        (  # Common Voice has lengths beside its splits
+            {
+                "train.tsv": "path\tsentence\na.wav\tyes\n",
+                "dev.tsv": "path\tsentence\nb.wav\tno\n",
+                "clip_durations.tsv": "clip\tduration[ms]\na.wav\t500\nb.wav\t500\n",
+            },
+            ("yes", "no", ["dev.tsv", "train.tsv"]),
+        ),
+        (
+            {"t.csv": "path,text\na.wav,yes\nb.wav,no\n", "t.jsonl": '{"path": "a.wav"}\n'},
+            ("yes", "no", ["t.csv"]),
+        ),
+        (
+            {"t.csv": "path,text\na.wav,yes\nb.wav,\n", "lengths.csv": "path,seconds\na.wav,3\n"},
+            ("yes", None, ["t.csv"]),
+        ),
+        (  # a JSON of its own for each recording is no table
+            {f"{n}.json": f'{{"path": "{n}.wav", "text": "x"}}' for n in "ab"}
+            | {"t.json": '{"file_name": "b.wav", "text": ["n", "o"]}'},
+            (None, "n o", ["t.json"]),
+        ),
+    ],
+)
+def test_the_tables_of_a_folder_that_have_its_transcripts(
+    tmp_path: Path, files: dict[str, str], wanted: tuple[str | None, str | None, list[str]]
+) -> None:
+    put(tmp_path, {"a.wav": "", "b.wav": ""} | files)
+    source = read_source(tmp_path)
+    found = {r.id: r.text for r in source.recordings}
+    assert (found["a"], found["b"], list(source.tables)) == wanted
+    assert source.describe().endswith(f"({', '.join(wanted[2])})")
+    rest = set(files) - set(source.tables)
+    assert {
+        item.first for item in source.unused if ".json" in item.kind or ".tsv" in item.kind
+    } <= (rest)
+    assert sum(item.count for item in source.unused if "blank" not in item.kind) == len(rest)
+
+
+@pytest.mark.parametrize(
+    ("header", "values", "splits"),
+    [
+        ("subset", ["train", "test"], ["train", "test"]),
+        ("subset", ["XS", "train"], [None, None]),  # of GigaSpeech
+        ("Partition", ["dev", ""], ["dev", None]),
+    ],
+)
+def test_subsets_are_splits_where_all_are(
+    tmp_path: Path, header: str, values: list[str], splits: list[str | None]
+) -> None:
+    rows = "".join(f"{i}.wav,{value}\n" for i, value in enumerate(values))
+    put(tmp_path, {"t.csv": f"path,{header}\n{rows}"})
+    assert [r.split for r in read(tmp_path / "t.csv")] == splits
+
+
+@pytest.mark.parametrize("length", ["48000", "12"])
+def test_a_length_that_is_no_time_is_left_alone(record: Callable[..., Path], length: str) -> None:
+    folder = record("in/a.wav", 3.0, 16000).parent
+    put(folder, {"t.csv": f"path,text,length\na.wav,hello,{length}\n"})
+    source = read_source(folder / "t.csv")
+    assert [(r.start_s, r.duration_s) for r in source.recordings] == [(0.0, None)]
+    assert [item.first for item in source.unused] == ["length"]
+
+
+def test_an_object_in_a_row_is_no_row(tmp_path: Path) -> None:
+    put(tmp_path, {"t.jsonl": '{"audio": {"path": "a.wav", "bytes": null}}\n'})
+    assert [r.id for r in read(tmp_path / "t.jsonl")] == ["a"]
