@@ -6,7 +6,7 @@ from pathlib import Path
 
 from speechssl.data.layouts.listing import Listing
 from speechssl.data.layouts.recording import Recording, nfc, splits_by_name
-from speechssl.data.layouts.transcripts import find_transcripts
+from speechssl.data.layouts.transcripts import PLAIN_FOLDERS, find_transcripts
 from speechssl.data.layouts.unused import Account
 
 
@@ -22,8 +22,9 @@ def read_folder(
     true: then a table has it.
 
     When all recordings lie in folders named such as train, dev and test, those are the split.
-    Below that, when all of them lie in two or more sub-folders, the first sub-folder is taken as
-    the speaker (or the session: what a split must not tear apart); else speakers are unknown.
+    Below that (and below a `wav48` beside a folder of texts), when all of them lie in two or more
+    sub-folders, the first sub-folder is taken as the speaker (or the session: what a split must not
+    tear apart); else speakers are unknown.
     """
     if listing is None:
         listing = listing_of(folder)
@@ -33,7 +34,8 @@ def read_folder(
     names = [nfc(path[depth:].replace(os.sep, "/")) for path in listing.audio]
     parts = [name.split("/") for name in names]
     splits = splits_by_name([part[0] if len(part) > 1 else "" for part in parts])
-    if any(splits):
+    documents = [document[depth:] for document in listing.documents]
+    if any(splits) or _is_beside_texts(parts, documents):
         parts = [part[1:] for part in parts]
     by_speaker = _is_by_speaker(parts)
     return [
@@ -60,6 +62,15 @@ def listing_of(source: Path) -> Listing:
     if not source.is_file():
         raise ValueError(f"{source} is not a folder.")
     return Listing.of_one(source)
+
+
+def _is_beside_texts(parts: Sequence[Sequence[str]], documents: Sequence[str]) -> bool:
+    """Whether all recordings lie in a folder such as `wav48`, beside one of texts such as `txt`."""
+    beside = {document.split(os.sep)[0].lower() for document in documents if os.sep in document}
+    if not beside & PLAIN_FOLDERS:
+        return False
+    tops = {part[0].lower() if len(part) > 2 else "" for part in parts}
+    return len(tops) == 1 and tops <= PLAIN_FOLDERS and bool((beside - tops) & PLAIN_FOLDERS)
 
 
 def _is_by_speaker(parts: Sequence[Sequence[str]]) -> bool:

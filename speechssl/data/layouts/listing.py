@@ -52,8 +52,8 @@ class Listing:
                 elif not ours and os.path.splitext(name)[1].lower() not in NEVER_TEXT:
                     others.append(prefix + name)
         if others:
-            names = {os.path.splitext(path)[0] for path in audio}
-            documents += (path for path in others if not names.isdisjoint(_bases(path)))
+            bases = {os.path.splitext(path)[0] for path in audio}
+            documents += (path for path in others if not bases.isdisjoint(_bases(path)))
         audio.sort(key=lambda path: path.split(os.sep))
         return cls(folder, audio, sorted(documents))
 

@@ -1,6 +1,7 @@
 """Files of text as people have them: which encoding it is, and all that is wrong in one message."""
 
 import codecs
+import re
 from pathlib import Path
 
 MARKS = (
@@ -11,6 +12,8 @@ MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 """Byte order marks and the encodings that they stand for."""
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x19]")
 
 BOM = "\ufeff"
 
@@ -67,6 +70,11 @@ def decode(data: bytes, path: Path) -> str:
                 f"{path} is not text in {encoding.upper()} ({error.reason})."
             ) from None
         raise ValueError(_not_utf8(data, path, error)) from None
+    if encoding is None and len(_CONTROLS.findall(text)) * 20 > len(text):
+        raise ValueError(
+            f"{path} is not UTF-8 text: it is full of control characters. It may be UTF-16 without "
+            "a byte order mark, or no text at all; save it as UTF-8."
+        )
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if BOM in text:

@@ -21,7 +21,7 @@ _OFFICE = "save it as CSV in UTF-8, with the columns path and text"
 _BESIDE = (
     "a transcript has the name of its recording (x.txt beside x.wav), or each line begins with one"
 )
-_UNPACK = "unpack it, and give the folder"
+_UNPACK = "unpack it, and give the folder (a .tar that is not compressed is read as it is)"
 
 # fmt: off
 ADVICE: dict[str, str] = {
@@ -50,7 +50,7 @@ NEVER_TEXT = {
 }
 """What may lie beside a recording under its name and holds no transcript."""
 
-_KALDI = "a Kaldi data folder has it beside wav.scp"
+_KALDI = "give the Kaldi data folder itself, in which it lies beside wav.scp"
 NAMES = dict.fromkeys(
     ("text", "segments", "utt2spk", "wav.scp", "spk2utt"), _KALDI
 ) | dict.fromkeys(

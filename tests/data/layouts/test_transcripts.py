@@ -60,6 +60,12 @@ def test_texts_find_their_recordings(
     assert texts(put(tmp_path, files)) == wanted
 
 
+def test_speakers_below_a_folder_of_sound_beside_one_of_texts(tmp_path: Path) -> None:
+    files = {f"wav48/p{i}/p{i}_1.wav": "" for i in (1, 2)}
+    assert {r.speaker for r in read(put(tmp_path, files))} == {None}
+    assert {r.speaker for r in read(put(tmp_path, {"txt/p1/p1_1.txt": "yes"}))} == {"p1", "p2"}
+
+
 def test_the_recordings_are_those_on_the_disk(tmp_path: Path) -> None:
     put(tmp_path, {f"{NFD}/{NFD}.wav": "", "other/b.wav": ""})
     found = {r.audio: (r.id, r.speaker) for r in read(tmp_path)}
