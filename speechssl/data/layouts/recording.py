@@ -32,8 +32,8 @@ class Recording:
     """None: to the end of the file."""
     speaker: str | None = None
     text: str | None = None
-    """None: the source gives no transcript. A reader of one layout gives "" for a blank one, which
-    :func:`~speechssl.data.layouts.read_source` counts and turns into None."""
+    """None: the source gives no transcript. A blank one (an empty cell or file) is none either, for
+    `prepare` to count."""
     split: Split | None = None
     """The split that the source publishes, None when it publishes none."""
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -42,7 +42,7 @@ class Source:
 
     layout: LayoutName
     recordings: list[Recording]
-    """In a fixed order; ids and speakers in NFC, text None where it is blank."""
+    """In a fixed order; ids and speakers in NFC."""
     unused: list[Unused]
     """What it offers and what was not used, for a person to see."""
     tables: tuple[str, ...] = ()
@@ -155,22 +155,14 @@ def _finish(
     listing: Listing | None,
     account: Account,
 ) -> Source:
-    blank: list[str] = []
-    found = []
-    for recording in recordings:
-        if recording.text is not None and not recording.text.strip():
-            blank.append(recording.id)
-            recording = replace(recording, text=None)
-        found.append(recording)
-    account.add("blank transcripts", blank, "those recordings have no transcript")
     documents = listing.documents if listing else []
     tables = [str(table) for here in listing.tables.values() for table in here] if listing else []
     account.explain(account.rest(tables), "give a table itself as the source, if it is meant")
     unused = account.unused(documents)
-    if not found and unused:
+    if not recordings and unused:
         lines = [f"There is no recording in {source}. Not used:", *(f"  {item}" for item in unused)]
         raise ValueError("\n".join(lines))
-    return Source(layout, found, unused, tuple(account.tables))
+    return Source(layout, list(recordings), unused, tuple(account.tables))
 
 
 # ---- tables of a folder -------------------------------------------------------------------------

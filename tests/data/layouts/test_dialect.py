@@ -119,7 +119,7 @@ def test_quotes_between_tabs_are_those_of_a_program_or_of_the_text(
 def test_what_looks_like_a_word_for_nothing_is_a_word_but_in_r(tmp_path: Path) -> None:
     put(tmp_path, {"t.csv": "path,text\na.wav,NA\n", "r.csv": '"path","text"\n"a.wav",NA\n'})
     assert [r.text for r in read(tmp_path / "t.csv")] == ["NA"]
-    assert [r.text for r in read(tmp_path / "r.csv")] == [None]
+    assert [r.text for r in read(tmp_path / "r.csv")] == [""]
 
 
 def test_backslashes_in_a_quoted_table_stay(tmp_path: Path) -> None:

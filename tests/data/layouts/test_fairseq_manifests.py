@@ -14,7 +14,7 @@ def test_fairseq_words_before_letters(tmp_path: Path) -> None:
     assert detect_layout(tmp_path) == detect_layout(tmp_path / "train.tsv") == "fairseq"
     assert read(tmp_path) == [
         Recording("a/1", Path("/data/a/1.flac"), text="HE SAID", split="train"),
-        Recording("2", Path("/data/2.flac"), split="train"),
+        Recording("2", Path("/data/2.flac"), text="", split="train"),
     ]
     fill(tmp_path, train_dot_wrd="HE SAYS\nYES\n")
     assert [(r.text, r.split) for r in read(tmp_path / "train.tsv")] == [

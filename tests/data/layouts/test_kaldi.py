@@ -24,7 +24,7 @@ def test_kaldi_segments_and_splits(tmp_path: Path) -> None:
     fill(tmp_path, train__wav_dot_scp="r /x/r.wav\n", train__segments="s1 r 0.5 2\ns2 r 3 -1\n")
     fill(tmp_path, test__wav_dot_scp="t t.wav\n", test__text="t\n")
     assert read(tmp_path) == [
-        Recording("t", tmp_path / "test" / "t.wav", split="test"),
+        Recording("t", tmp_path / "test" / "t.wav", text="", split="test"),
         Recording("s1", Path("/x/r.wav"), 0.5, 1.5, split="train"),
         Recording("s2", Path("/x/r.wav"), 3.0, None, split="train"),
     ]
@@ -79,7 +79,7 @@ def test_broken_kaldi_is_named(tmp_path: Path, files: dict[str, str], message: s
         ("a yes\nb no\n", ["yes", "no"], None),
         ("a.wav yes\nb no\n", [None, "no"], (1, "a.wav")),
         ("x1 yes\nx2 no\n", [None, None], (2, "x1")),
-        ("a yes\nb\nc no\n", ["yes", None], (1, "c")),
+        ("a yes\nb\nc no\n", ["yes", ""], (1, "c")),
         ("\ufeffa yes\r\nb no\r\n", ["yes", "no"], None),
         ("", [None, None], None),
     ],

@@ -107,10 +107,9 @@ def test_members_of_a_shard_that_are_not_used_are_named(tmp_path: Path) -> None:
     files = {"a.wav": b"", "a.txt": b"yes", "b.wav": b"", "b.lab": b"no", "b.srt": b"1"}
     files |= {"all.csv": b"path,text", "notes.md": b"", "c.txt": b"x", "d.wav": b"", "d.txt": b" "}
     shard = pack(tmp_path / "x.tar", files)
-    assert [r.text for r in read(shard)] == ["yes", None, None]
+    assert [r.text for r in read(shard)] == ["yes", None, ""]
     found = unused(shard)
-    kinds = {".lab files", ".srt files", ".csv files", ".txt files", "blank transcripts"}
-    assert set(found) == kinds
+    assert set(found) == {".lab files", ".srt files", ".csv files", ".txt files"}
     assert found[".txt files"].first == "x.tar/c.txt"
     assert unused(tmp_path) == found
 
@@ -120,16 +119,15 @@ def test_prepare_says_what_it_has_not_used(
 ) -> None:
     for i in range(4):
         record(f"in/{i}.wav", 0.5)
-    put(tmp_path, {"in/0.TextGrid": "x", "in/1.TextGrid": "x", "in/2.txt": "", "in/t.xlsx": "PK"})
+    put(tmp_path, {"in/0.TextGrid": "x", "in/1.TextGrid": "x", "in/t.xlsx": "PK"})
     assert main(["prepare", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if "not used: " in line]
     assert [line.split(":")[1] for line in lines] == [
-        " 1 blank transcript, 2",
         " 2 .TextGrid files, the first is 0.TextGrid",
         " 1 .xlsx file, t.xlsx",
     ]
     summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
-    assert summary["unused"][1] == {
+    assert summary["unused"][0] == {
         "kind": ".TextGrid files",
         "count": 2,
         "first": "0.TextGrid",

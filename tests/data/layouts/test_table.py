@@ -43,7 +43,7 @@ def test_parts_of_recordings_and_empty_cells(tmp_path: Path) -> None:
     lines = ["path\ttext\tspeaker\tstart_s\tduration_s", "a.wav\t\t\t1.5\t2", "b.wav\tx\t\t\t"]
     fill(tmp_path, t_dot_tsv="\n".join(lines))
     first, second = read(tmp_path / "t.tsv")
-    assert (first.text, first.speaker, first.start_s, first.duration_s) == (None, None, 1.5, 2.0)
+    assert (first.text, first.speaker, first.start_s, first.duration_s) == ("", None, 1.5, 2.0)
     assert (second.start_s, second.duration_s) == (0.0, None)
 
 
@@ -127,7 +127,7 @@ def test_recordings_that_the_table_of_a_folder_does_not_name_are_read_too(tmp_pa
         ),
         (
             {"t.csv": "path,text\na.wav,yes\nb.wav,\n", "lengths.csv": "path,seconds\na.wav,3\n"},
-            ("yes", None, ["t.csv"]),
+            ("yes", "", ["t.csv"]),
         ),
         (  # a JSON of its own for each recording is no table
             {f"{n}.json": f'{{"path": "{n}.wav", "text": "x"}}' for n in "ab"}
@@ -148,7 +148,7 @@ def test_the_tables_of_a_folder_that_have_its_transcripts(
     assert {
         item.first for item in source.unused if ".json" in item.kind or ".tsv" in item.kind
     } <= (rest)
-    assert sum(item.count for item in source.unused if "blank" not in item.kind) == len(rest)
+    assert sum(item.count for item in source.unused) == len(rest)
 
 
 @pytest.mark.parametrize(

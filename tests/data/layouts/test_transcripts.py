@@ -22,7 +22,7 @@ NFC, NFD = (unicodedata.normalize(form, "dég") for form in ("NFC", "NFD"))
         ({"a.wav": "", "A.wav": "", "a.txt": "yes"}, {"a": "yes", "A": None}),
         ({"a.wav": "", "a.mp3": "", "a.TXT": "yes"}, {"a.wav": "yes", "a.mp3": "yes"}),
         ({"a.wav": "", "a.txt": "yes, \u20ac".encode("utf-16")}, {"a": "yes, \u20ac"}),
-        ({"a.wav": "", "a.txt": "\ufeff \n"}, {"a": None}),
+        ({"a.wav": "", "a.txt": "\ufeff \n"}, {"a": ""}),
         (
             {"wav48/p1/p1_001.wav": "", "wav48/p2/p2_001.wav": "", "txt/p1/p1_001.txt": "yes"},
             {"wav48/p1/p1_001": "yes", "wav48/p2/p2_001": None},
@@ -125,13 +125,6 @@ def test_what_holds_no_transcript_is_not_named(tmp_path: Path, files: dict[str, 
     put(tmp_path, {"a.wav": "", "a.txt": "yes"} | files)
     assert texts(tmp_path) == {"a": "yes"}
     assert not unused(tmp_path)
-
-
-def test_blank_texts_are_counted_and_are_none(tmp_path: Path) -> None:
-    put(tmp_path, {"a.wav": "", "a.txt": " \n", "b.wav": "", "b.txt": "", "c.wav": ""})
-    assert texts(tmp_path) == {"a": None, "b": None, "c": None}
-    found = unused(tmp_path)["blank transcripts"]
-    assert (found.count, found.first) == (2, "a")
 
 
 def test_lines_of_a_list_that_fit_no_recording_are_named(tmp_path: Path) -> None:
