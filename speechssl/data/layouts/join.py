@@ -97,9 +97,10 @@ def _timed(path: Path, rows: list[Recording]) -> list[Recording]:
     times = {(row.start_s, row.duration_s) for row in rows}
     starts_only = all(row.duration_s is None for row in rows)
     if len(times) < len(rows) or (len(rows) > 1 and (0.0, None) in times and not starts_only):
+        lines = ", ".join(str(row.line) for row in rows if row.line)
         raise ValueError(
             f"The table has {len(rows)} rows for {path}; each needs a start_s and duration_s "
-            "of its own, or only one of them may stay."
+            f"of its own, or only one of them may stay{lines and f' (lines {lines})'}."
         )
     if starts_only:
         rows = sorted(rows, key=lambda row: row.start_s)

@@ -4,7 +4,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +36,8 @@ class Recording:
     `prepare` to count."""
     split: Split | None = None
     """The split that the source publishes, None when it publishes none."""
+    line: int | None = field(default=None, compare=False, repr=False)
+    """Of the table that names it, for messages."""
 
     @property
     def is_whole(self) -> bool:

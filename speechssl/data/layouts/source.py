@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +18,7 @@ from speechssl.data.layouts.recording import (
     Recording,
     nfc,
     splits_by_name,
+    stem,
 )
 from speechssl.data.layouts.table import AUDIO_FOLDERS, first_files, read_table
 from speechssl.data.layouts.unused import ADVICE, Account, Unused
@@ -201,6 +202,7 @@ def _join(
     """:func:`join_table` on the recordings of a folder, where a `.txt` is read only beside those
     whose text no row gives."""
     real = resolver()
+    rows = [_placed(row, listing) for row in rows]
     forms = {nfc(real(row.audio)) for row in rows if row.text or not row.is_whole}
     recordings = read_folder(
         listing.folder,
@@ -209,6 +211,16 @@ def _join(
         account=account,
     )
     return join_table(recordings, rows, own_ids=own_ids)
+
+
+def _placed(row: Recording, listing: Listing) -> Recording:
+    """A row with the file that it means, where it gives the name alone of a recording that lies in
+    a sub-folder and no other has that name."""
+    name = nfc(stem(row.audio.name))
+    found = listing.by_name.get(name, []) if row.audio.parent == listing.folder else []
+    if len(found) != 1 or os.path.isfile(row.audio):
+        return row
+    return replace(row, audio=Path(found[0]))
 
 
 def _tables_to_read(source: Path, listing: Listing) -> list[Path]:

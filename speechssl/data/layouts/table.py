@@ -231,9 +231,8 @@ def _with_times(
             start_s, duration_s = seconds
             if whole_files and duration_s is not None:
                 duration_s = _part_of(duration_s, length(row.audio))
-        made.append(
-            Recording(row.id, row.audio, start_s, duration_s, row.speaker, row.text, row.split)
-        )
+        part = (start_s, duration_s, row.speaker, row.text, row.split, row.line)
+        made.append(Recording(row.id, row.audio, *part))
     return made
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from speechssl.data.layouts import Recording, join_table, read_folder, read_table
-from tests.data.layouts.files import fill, read
+from tests.data.layouts.files import fill, put, read
 
 
 def test_rows_of_one_file_are_parts_of_it(tmp_path: Path) -> None:
@@ -108,8 +108,36 @@ def test_prepare_keeps_the_ids_that_a_table_gives(tmp_path: Path) -> None:
 def test_rows_of_one_file_without_times_are_refused(tmp_path: Path, times: list[str]) -> None:
     rows = "".join(f"a.wav\ttext {i}\t{time}\n" for i, time in enumerate(times))
     fill(tmp_path, a_dot_wav="", t_dot_tsv=f"path\ttext\tstart_s\tduration_s\n{rows}")
-    with pytest.raises(ValueError, match=r"has 2 rows for .*a\.wav; each needs a start_s and dur"):
+    with pytest.raises(
+        ValueError, match=r"has 2 rows for .*a\.wav; each needs a start_s and dur.*\(lines 2, 3\)"
+    ):
         join_table(read_folder(tmp_path), read_table(tmp_path / "t.tsv"))
+
+
+def test_all_files_with_rows_without_times_are_named(tmp_path: Path) -> None:
+    rows = "".join(f"{name}.wav\t{i}\n" for i in range(2) for name in "abc")
+    fill(tmp_path, a_dot_wav="", b_dot_wav="", c_dot_wav="", t_dot_tsv=f"path\ttext\n{rows}")
+    with pytest.raises(
+        ValueError, match=r"(?s)a\.wav.*\(lines 2, 5\).*b\.wav.*c\.wav.*\(lines 4, 7"
+    ):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "name", "found"),
+    [
+        (["x/a.wav", "y/b.wav"], "a.wav", "x/a"),
+        (["x/a.wav", "y/b.wav"], "a", "x/a"),
+        (["x/a.wav", "y/a.wav"], "a.wav", None),  # which of them?
+        (["a.wav", "y/a.wav"], "a.wav", "a"),
+        (["x/a.wav", "y/b.wav"], "z/a.wav", None),
+    ],
+)
+def test_a_name_without_its_folder_is_enough_where_no_other_has_it(
+    tmp_path: Path, files: list[str], name: str, found: str | None
+) -> None:
+    put(tmp_path, dict.fromkeys(files, "") | {"t.tsv": f"path\ttext\n{name}\tyes\n"})
+    assert [r.id for r in read(tmp_path) if r.text and r.audio.is_file()] == [found] * bool(found)
 
 
 @pytest.mark.parametrize("times", ["\t", "1\t2"])
