@@ -55,8 +55,9 @@ _FILLERS = {
 }
 _CLOCK = {"hh", "mm", "ss"}
 _GLUED = re.compile(r"^(start|begin|end|stop|dur|duration|offset)(time|ms|msec|sec|secs|s)$")
-_SMELL = re.compile(
-    r"text|trans|sentence|word|utter|phrase|label|start|begin|end|stop|onset|offset|dur|time"
+_LIKE_TEXT_OR_TIME = re.compile(
+    r"(.*_)?(text|trans|sentence|word|utter|phrase|label|start|begin|onset|offset|dur|time|end\b"
+    r"|stop\b)(?!.*_(id|ids|domain|count|num|number|source|lang|language|locale|type|hash)$).*"
 )
 
 
@@ -135,7 +136,7 @@ def find_columns(names: Sequence[str]) -> Columns:
         name.strip()
         for place, name in enumerate(names)
         if place not in taken
-        and _SMELL.search(header[place])
+        and _LIKE_TEXT_OR_TIME.fullmatch(header[place])
         and not ((column := time_column(header[place])) and column.role in same)
     ]
     _check_times(chosen)

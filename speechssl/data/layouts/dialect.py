@@ -19,7 +19,7 @@ from speechssl.data.layouts.columns import (
     TEXT_COLUMNS,
     column_name,
 )
-from speechssl.data.layouts.plain_text import Problems, decode, peek
+from speechssl.data.layouts.plain_text import Problems, are_transcripts, decode, peek
 from speechssl.data.layouts.recording import AUDIO_SUFFIXES
 
 CELL_SUFFIXES = (".tsv", ".csv", ".psv", ".tab")
@@ -97,12 +97,14 @@ def read_names(path: Path) -> list[str]:
 
 
 def is_headless(path: Path, is_recording: Callable[[str], bool]) -> bool:
-    """Whether a table has no header, and its first cell names a recording."""
+    """Whether a table has no header, its first cell names a recording, and transcripts follow."""
     lines = peek(path).split("\n")
     first, delimiter = _begin(lines, path.suffix.lower(), is_recording)
     cells = [(0, [cell.strip() for cell in line.split(delimiter)]) for line in lines[first:]]
     names = cells[0][1]
-    return not names_paths(names) and bool(_headless(names, cells, delimiter, is_recording))
+    if names_paths(names) or not _headless(names, cells, delimiter, is_recording):
+        return False
+    return are_transcripts(path, [row[-1] for _, row in cells if len(row) == len(names)])
 
 
 def _begin(

@@ -1,7 +1,9 @@
 """Files of text as people have them: which encoding it is, and all that is wrong in one message."""
 
 import codecs
+import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 MARKS = (
@@ -131,3 +133,23 @@ def read_lines(path: Path) -> list[str]:
     """The lines of a file; ValueError where it cannot be decoded."""
     lines = decode(path.read_bytes(), path).split("\n")
     return lines[:-1] if lines[-1] == "" else lines
+
+
+_NAMED = re.compile(r"trans|text|prompt|sentence|script|words|utterances|metadata")
+_WORD = re.compile(r"[^\d_/:.]*[^\W\d_][^\d_/:.]*[.:]?")
+"""A token of a sentence: letters, and no numbers, paths or times."""
+
+
+def is_named_after_text(path: str | Path) -> bool:
+    """Whether the name of a list or table says that it holds transcripts."""
+    return bool(_NAMED.search(os.path.basename(path).lower()))
+
+
+def are_transcripts(path: str | Path, texts: Sequence[str]) -> bool:
+    """Whether `texts`, of the lines of a list, are what was said, and not speakers, durations or
+    origins: the list's name says so, or most are several words, and most of their tokens words."""
+    if is_named_after_text(path):
+        return any(texts)
+    tokens = [token for text in texts for token in text.split()]
+    words = sum(bool(_WORD.fullmatch(token)) for token in tokens)
+    return 2 * sum(" " in text for text in texts) >= len(texts) and words > 0.7 * len(tokens)

@@ -183,6 +183,8 @@ def _read_tables(source: Path, listing: Listing | None, account: Account) -> lis
         )
     splits = splits_by_name([table.stem for table in tables])
     same_folder = len({table.parent for table in tables}) == 1
+    if not any(splits):
+        splits = splits_by_name([table.parent.name for table in tables])
     if len(tables) > 1 and same_folder and not all(splits):
         names = ", ".join([*(t.name for t in tables[:10]), *(["..."] if tables[10:] else [])])
         raise ValueError(f"{source} holds several tables ({names}); name the one that is meant.")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from speechssl.data.layouts.listing import Listing
+from speechssl.data.layouts.lists import read_lists
 from speechssl.data.layouts.plain_text import MOST_LISTED, decode
 from speechssl.data.layouts.recording import nfc, stem
 from speechssl.data.layouts.unused import Account
@@ -57,8 +58,9 @@ def find_transcripts(
     rest = account.rest(documents)
     if rest and len(found.texts) + num_in_table < len(listing.audio):
         _take_matching(listing, rest, account, found, in_table)
-    for document in account.rest(documents):
-        _take_list(document, listing, account, found, in_table)
+    for path, text in read_lists(account.rest(documents), listing, account).items():
+        if not in_table(path):
+            found.texts.setdefault(path, text)
     if found.errors:
         more = len(found.errors) - MOST_LISTED
         shown = found.errors[:MOST_LISTED] + ([f"... and {more} more files."] if more > 0 else [])
@@ -166,51 +168,3 @@ def _read(document: str, path: str, account: Account, found: _Found) -> None:
 def _is_timit(path: str) -> bool:
     base = os.path.splitext(path)[0]
     return any(os.path.isfile(base + suffix) for suffix in (".PHN", ".phn", ".WRD", ".wrd"))
-
-
-# ---- lists --------------------------------------------------------------------------------------
-
-
-def _take_list(
-    document: str,
-    listing: Listing,
-    account: Account,
-    found: _Found,
-    in_table: Callable[[str], bool],
-) -> None:
-    """A text each of whose lines begins with the name of a recording, of its own folder first."""
-    by_name = listing.by_name
-    file = Path(document)
-    try:
-        lines = decode(file.read_bytes(), file).split("\n")
-    except ValueError:
-        return  # it may be anything
-    pairs = [pair for line in lines if line.strip() and (pair := _pair(line, by_name))]
-    named = [(paths, text) for paths, text in pairs if paths]
-    if not pairs or len(named) * 2 < len(pairs):
-        return
-    account.use(document)
-    ambiguous, missing = [], [text for paths, text in pairs if not paths]
-    for paths, text in named:
-        own = [
-            path for path in paths if os.path.dirname(path) == os.path.dirname(document)
-        ] or paths
-        if len(own) > 1:
-            ambiguous.append(os.path.basename(own[0]))
-        elif own[0] not in found.texts and not in_table(own[0]):
-            found.texts[own[0]] = text
-    name = account.name(document)
-    account.add(f"lines of {name}", missing, "no recording has the name that they begin with")
-    account.add(f"lines of {name}", ambiguous, "several recordings have the name they begin with")
-
-
-def _pair(line: str, by_name: dict[str, list[str]]) -> tuple[list[str], str]:
-    """``(recordings of the name at the beginning of a line, what follows it)``; without such a
-    recording, the name."""
-    line = line.strip()
-    for sign in ("\t", "|", None):
-        name, text = [*line.split(sign, 1), ""][:2]
-        paths = by_name.get(stem(os.path.basename(nfc(name.strip()))))
-        if paths:
-            return paths, text.strip()
-    return [], line.split(maxsplit=1)[0]

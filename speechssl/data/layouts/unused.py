@@ -19,7 +19,8 @@ _TABLE = (
 _TIMED = "write its parts as a table with the columns path, start_s, end_s and text"
 _OFFICE = "save it as CSV in UTF-8, with the columns path and text"
 _BESIDE = (
-    "a transcript has the name of its recording (x.txt beside x.wav), or each line begins with one"
+    "a transcript has the name of its recording (x.txt beside x.wav), or is a line of a "
+    "transcripts.txt that begins with that name"
 )
 _UNPACK = "unpack it, and give the folder (a .tar that is not compressed is read as it is)"
 
@@ -54,7 +55,10 @@ _KALDI = "give the Kaldi data folder itself, in which it lies beside wav.scp"
 NAMES = dict.fromkeys(
     ("text", "segments", "utt2spk", "wav.scp", "spk2utt"), _KALDI
 ) | dict.fromkeys(
-    ("stm", "transcripts", "transcript", "transcriptions", "transcription", "prompts", "trans"),
+    (
+        *("stm", "transcripts", "transcript", "transcriptions", "transcription", "trans"),
+        *("prompts", "prompts-original", "txt.done.data"),
+    ),
     "give it the suffix .txt (each line begins with the name of a recording) or make it a table",
 )
 """Files without a suffix that may hold transcripts, by their names in lower case."""

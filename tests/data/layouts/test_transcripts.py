@@ -38,13 +38,13 @@ NFC, NFD = (unicodedata.normalize(form, "dég") for form in ("NFC", "NFD"))
             {"8/1/8-1-0": "A B", "8/1/8-1-1": "C"},
         ),
         (
-            {"wav/S1/u1.wav": "", "transcript/all.txt": "u1 yes\nu2 no\n"},
+            {"wav/S1/u1.wav": "", "transcript/text_v1.txt": "u1 yes\nu2 no\n"},
             {"wav/S1/u1": "yes"},
         ),
         ({"audio/1/u1.flac": "", "transcripts.txt": "u1\tyes\n"}, {"audio/1/u1": "yes"}),
         ({"u1.wav": "", "list.txt": "u1.wav|yes, it is\n"}, {"u1": "yes, it is"}),
         (
-            {"x/1.wav": "", "y/1.wav": "", "x/all.txt": "1 yes", "y/all.txt": "1 no"},
+            {"x/1.wav": "", "y/1.wav": "", "x/text.txt": "1 yes", "y/text.txt": "1 no"},
             {"x/1": "yes", "y/1": "no"},
         ),
         (
@@ -125,16 +125,6 @@ def test_what_holds_no_transcript_is_not_named(tmp_path: Path, files: dict[str, 
     put(tmp_path, {"a.wav": "", "a.txt": "yes"} | files)
     assert texts(tmp_path) == {"a": "yes"}
     assert not unused(tmp_path)
-
-
-def test_lines_of_a_list_that_fit_no_recording_are_named(tmp_path: Path) -> None:
-    put(tmp_path, {"a.wav": "", "b.wav": "", "all.txt": "a yes\nb no\nc maybe\n\n"})
-    assert texts(tmp_path) == {"a": "yes", "b": "no"}
-    assert (unused(tmp_path)["lines of all.txt"].first, len(unused(tmp_path))) == ("c", 1)
-    put(tmp_path, {"x/a.wav": "", "y/a.wav": "", "all.txt": "a yes\nb no\n"})
-    (tmp_path / "a.wav").unlink()
-    assert texts(tmp_path) == {"x/a": None, "y/a": None, "b": "no"}
-    assert "several recordings" in unused(tmp_path)["lines of all.txt"].advice
 
 
 def test_all_texts_in_another_encoding_are_named_at_once(tmp_path: Path) -> None:
