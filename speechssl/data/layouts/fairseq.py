@@ -1,5 +1,6 @@
 """fairseq's manifests: a folder in the first line, then ``path TAB samples``; texts beside them."""
 
+import os
 from pathlib import Path
 
 from speechssl.data.layouts.finder import Finder, slashes
@@ -43,7 +44,8 @@ def _read_manifest(path: Path, split: Split | None, account: Account) -> list[Re
     lines, problems = read_lines(path), Problems(path)
     root = Path(lines[0].strip()) if lines else Path()
     root = root if root.is_absolute() else path.parent / root
-    finder = Finder([root] if root.is_dir() else [root, path.parent])
+    # os.path, as Path.is_dir fails on a name that is longer than a folder's can be
+    finder = Finder([root] if os.path.isdir(root) else [root, path.parent])
     found: list[Recording] = []
     for number, line in enumerate(lines[1:], 2):
         name, _, num_samples = line.partition("\t")

@@ -1,5 +1,6 @@
 """A table (TSV, CSV, JSON lines) whose rows name recordings or parts of them."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,8 @@ def read_table(
     Raises ValueError that names the file and all lines that are wrong; with `needs_text` also where
     there is no column of transcripts. What is not used of it goes to `account`.
     """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"There is no table {path}{_but(path)}.")
     finder = _finder(path, audio_folder, more_folders)
     table = read_cells(path, finder.has_recording)
     columns = _columns_of(table, needs_text)
@@ -81,6 +84,10 @@ def read_table(
     made = _with_times(table, columns, rows, _lengths(), account)
     table.problems.raise_if_any()
     return made
+
+
+def _but(path: Path) -> str:
+    return ": that is a folder" if os.path.isdir(path) else ""
 
 
 def first_files(path: Path, more_folders: Sequence[Path], num_rows: int = 20) -> list[Path]:

@@ -1,11 +1,12 @@
 """speechssl.data.layouts.fairseq: manifests with their texts."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from speechssl.data.layouts import Recording, detect_layout
-from tests.data.layouts.files import fill, read
+from tests.data.layouts.files import fill, put, read
 
 
 def test_fairseq_words_before_letters(tmp_path: Path) -> None:
@@ -45,3 +46,11 @@ def test_broken_fairseq_is_named(
 def test_no_fairseq_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no fairseq manifest"):
         read(tmp_path, "fairseq")
+
+
+def test_a_folder_of_another_machine(tmp_path: Path) -> None:
+    for root in ("/data/corpus", "C:\\data\\corpus", "/" + "9" * 5000):
+        put(tmp_path, {"a/1.wav": "", "train.tsv": f"{root}\na/1.wav\t9\na\\2.wav\t9\n"})
+        found = read(tmp_path)
+        assert (found[0].id, found[0].audio) == ("a/1", tmp_path / "a" / "1.wav")
+        assert (found[1].id, os.path.isfile(found[1].audio)) == ("a/2", False)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from speechssl.data.layouts import Recording, detect_layout, read_source
+from speechssl.data.layouts import Recording, detect_layout, read_source, read_transcribed
 from tests.data.layouts.files import fill, put, read
 
 
@@ -179,3 +179,10 @@ def test_a_length_that_is_no_time_is_left_alone(record: Callable[..., Path], len
 def test_an_object_in_a_row_is_no_row(tmp_path: Path) -> None:
     put(tmp_path, {"t.jsonl": '{"audio": {"path": "a.wav", "bytes": null}}\n'})
     assert [r.id for r in read(tmp_path / "t.jsonl")] == ["a"]
+
+
+def test_a_table_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"There is no table .*gone\.csv\.$"):
+        read_transcribed(tmp_path, tmp_path / "gone.csv")
+    with pytest.raises(FileNotFoundError, match=r"There is no table .*: that is a folder\.$"):
+        read_transcribed(tmp_path, tmp_path)
