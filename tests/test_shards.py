@@ -150,10 +150,10 @@ def test_batches_are_those_of_plain_files(plain, shard, tmp_path):
     inside = [shard / "sub" / path.name for path in plain]
     for cache in (None, tmp_path / "cache"):
         for one, two in zip(batches(plain, cache), batches(inside, cache), strict=True):
-            assert replace(one, heard=0, clean=0, lengths=0) == replace(
-                two, heard=0, clean=0, lengths=0
+            assert replace(one, distorted=0, clean=0, lengths=0) == replace(
+                two, distorted=0, clean=0, lengths=0
             )
-            assert np.array_equal(one.heard, two.heard)
+            assert np.array_equal(one.distorted, two.distorted)
 
 
 def test_prepare_writes_paths_into_shards(shard, tmp_path, capsys):
