@@ -1,5 +1,6 @@
 """What the columns of a table mean: their usual names, and times in their usual forms."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -177,7 +178,7 @@ _NUMBER = re.compile(r"([-+]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][-+]?\d+)?)\s*([a
 
 def parse_time(value: str, unit_s: float) -> float | None:
     """Seconds of a cell: ``1.5``, ``1,5``, ``1500 ms``, ``0:01.5``, ``00:00:01,500``; a number has
-    the unit of its column. None where it is no time from 0 on, below 1e9 s."""
+    the unit of its column. None where it is no time from 0 on, below 1e9 s, or is unclear."""
     try:
         seconds = float(value) * unit_s  # most are
     except ValueError:
@@ -187,6 +188,7 @@ def parse_time(value: str, unit_s: float) -> float | None:
             seconds = int(hours or 0) * 3600 + int(minutes) * 60 + float(rest.replace(",", "."))
         elif number := _NUMBER.fullmatch(value.lower()):
             digits, unit = number.groups()
-            if not unit or unit in _UNITS:
-                seconds = float(digits.replace(",", ".")) * (_UNITS[unit] if unit else unit_s)
+            scale = unit_s if not unit else _UNITS.get(unit, math.nan)
+            if scale == 1.0 or not re.search(r",\d{3}$", digits):  # 1,500 ms: 1.5 or 1500?
+                seconds = float(digits.replace(",", ".")) * scale
     return round(seconds, 6) if 0 <= seconds < 1e9 else None

@@ -39,7 +39,9 @@ class _Found:
 
     texts: dict[str, str] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
-    """Files that are not text."""
+    """Sentences about files that are not text."""
+    timed: list[str] = field(default_factory=list)
+    """Files whose lines are times and labels."""
 
 
 def find_transcripts(
@@ -58,6 +60,11 @@ def find_transcripts(
     rest = account.rest(documents)
     if rest and len(found.texts) + num_in_table < len(listing.audio):
         _take_matching(listing, rest, account, found, in_table)
+    account.explain(
+        found.timed,
+        "their lines are times and labels: write them as a table with the columns path, start_s, "
+        "end_s and text",
+    )
     for path, text in read_lists(account.rest(documents), listing, account).items():
         if not in_table(path):
             found.texts.setdefault(path, text)
@@ -155,11 +162,9 @@ def _read(document: str, path: str, account: Account, found: _Found) -> None:
     if timed and lower.endswith(".txt") and _is_timit(path):
         text = timed[0].split(maxsplit=2)[2]
     elif timed and len(timed) == len(text.split("\n")) and (len(timed) > 1 or "\t" in text):
-        account.explain(
-            [document],
-            "its lines are times and labels: write them as a table with the "
-            "columns path, start_s, end_s and text",
-        )
+        if document not in found.timed:
+            found.timed.append(document)
+        account.use(document)
         return
     found.texts[path] = text
     account.use(document)

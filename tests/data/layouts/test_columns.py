@@ -110,6 +110,9 @@ def test_names_of_columns_of_times(name: str, role: str | None, unit_s: float | 
         ("-1", 1.0, None),
         ("nan", 1.0, None),
         ("1.000,5", 1.0, None),
+        ("1,500", 1.0, 1.5),
+        ("1,500", 0.001, None),  # 1.5 or 1500?
+        ("1 fortnight", 1.0, None),
         ("1:2:3:4", 1.0, None),
         ("soon", 1.0, None),
         ("9" * 5000, 1.0, None),
