@@ -23,9 +23,9 @@ class Finder:
 
     def find(self, name: str) -> Path:
         """The file on the disk; the place in the first folder where there is none."""
-        for folder in self.folders:
+        for text, folder in zip(self._texts, self.folders, strict=True):
             # os.path, as Path.is_file fails on a name that is longer than a file's can be
-            if os.path.isfile(os.path.join(folder, name)):
+            if os.path.isfile(os.path.join(text, name)):
                 return folder / name
         parts, absolute = _parts(name)
         for first in range(len(parts) if absolute else 1):

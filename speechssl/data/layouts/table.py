@@ -38,7 +38,7 @@ LengthOf = Callable[[Path], float | None]
 """The seconds that a file holds; None where that cannot be known."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Row:
     """A row whose times are still numbers of a unit."""
 
@@ -152,28 +152,31 @@ def _rows(table: Table, columns: Columns, finder: Finder, split: Split | None) -
         places = places | {"split": None}
     splits: dict[str, Split | None] = {"": split}
     rows = []
+    path, text, speaker, own_id, given_split = (
+        places[role] for role in ("path", "text", "speaker", "id", "split")
+    )
+    times = [(role, place) for role, (place, _) in columns.times.items()]
     for line, row in table.rows:
-        cells = {role: row[place] for role, place in places.items() if place is not None}
-        name = cells["path"]
+        name = row[path] if path is not None else ""
         if not name:
             problems.add(line, "the path is empty")
             continue
-        given = cells.get("split", "")
+        given = row[given_split] if given_split is not None else ""
         if given not in splits:
             splits[given] = split_name(given)
         if splits[given] is None and given:
             problems.add(line, f"split {given!r} is none of train, dev, test")
             continue
-        identifier = cells.get("id") if not by_id else None
+        identifier = row[own_id] if own_id is not None and not by_id else ""
         rows.append(
             _Row(
                 line,
                 nfc(identifier) if identifier else slashes(name),
                 finder.find(name),
-                nfc(cells.get("speaker", "")) or None,
-                cells.get("text"),
+                nfc(row[speaker]) or None if speaker is not None else None,
+                row[text] if text is not None else None,
                 splits[given],
-                {role: row[place] for role, (place, _) in columns.times.items() if row[place]},
+                {role: row[place] for role, place in times if row[place]},
             )
         )
     return rows
