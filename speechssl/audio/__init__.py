@@ -17,7 +17,7 @@ from speechssl.audio.files import (
     write,
 )
 from speechssl.audio.info import AudioError, AudioInfo, AudioWarning, file_state
-from speechssl.audio.listing import FOREIGN_SUFFIXES, SUFFIXES, list_audio, walk
+from speechssl.audio.listing import FOREIGN_SUFFIXES, SUFFIXES, list_audio
 from speechssl.audio.quiet import Envelope, cut_times, quiet_place
 from speechssl.audio.resample import play_at, resampled
 from speechssl.audio.values import as_wave
@@ -48,6 +48,5 @@ __all__ = [
     "resampled",
     "stream",
     "stream_bytes",
-    "walk",
     "write",
 ]

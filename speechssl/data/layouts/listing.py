@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from speechssl.audio import walk
+from speechssl.audio.listing import walk
 from speechssl.data.layouts.dialect import (
     CELL_SUFFIXES,
     JSON_SUFFIXES,
