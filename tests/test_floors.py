@@ -4,7 +4,7 @@
     third     training, inference
     second    pretext, data, decoding, interop, scoring
     first     model, checkpoint
-    ground    audio, text, rng, config, shapes, distributed, runlog, device, files
+    ground    audio, text, rng, config, shapes, distributed, runlog, device, files, spelling
 
 A room may import itself and every lower floor, never its neighbours on the same floor.
 """
@@ -26,6 +26,7 @@ FLOORS = {
     "config": 0,
     "shards": 0,
     "files": 0,
+    "spelling": 0,
     "shapes": 0,
     "distributed": 0,
     "runlog": 0,
