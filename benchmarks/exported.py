@@ -45,7 +45,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     checkpoint = open_model(args.model)
     rate = checkpoint.speech.config.sample_rate
-    utterances = [u for u in read_manifest(args.manifest) if u.text]
+    utterances = [u for u in read_manifest(args.manifest) if u.is_labeled]
     waves = [
         audio.read(u.audio, sample_rate=rate, start_s=u.start_s, duration_s=u.duration_s)
         for u in utterances

@@ -32,7 +32,7 @@ SCORES = {
 
 def swap(utterances: Sequence[Utterance], num: int, seed: int) -> tuple[list[Utterance], set[str]]:
     """The utterances with `num` transcripts moved round in a ring, and the ids of these."""
-    transcribed = [i for i, u in enumerate(utterances) if u.text]
+    transcribed = [i for i, u in enumerate(utterances) if u.is_labeled]
     if not 2 <= num <= len(transcribed):
         raise ValueError(f"--swaps must be between 2 and {len(transcribed)}, got {num}.")
     chosen = rng(seed, "swap").permutation(transcribed)[:num].tolist()

@@ -204,7 +204,7 @@ class PlannedBatches(Dataset[Batch]):
         return Batch(
             index=planned.number,
             ids=tuple(u.id for u in chosen),
-            texts=tuple(u.text or "" for u in chosen),
+            texts=tuple(u.text if u.text and u.is_labeled else "" for u in chosen),
             distorted=distorted,
             clean=padded,
             lengths=lengths,

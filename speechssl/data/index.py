@@ -21,13 +21,19 @@ import numpy as np
 
 from speechssl.data.manifest import Utterance, parse_line, read_manifest
 from speechssl.shards import write_array
+from speechssl.spelling import name_key
 
 _ROW = np.dtype([("offset", "<i8"), ("duration_s", "<f8"), ("digest", "<u8")])
 """Of an utterance. The first row of an index has the manifest's time of change (ns) as offset, the
 last one its end."""
-_STRING = rb'"(?:[^"\\\\]|\\\\.)+"'
+_ESCAPE = rb'\\(?:["\\/bfnrt]|u(?!0000|[dD][89a-fA-F])[0-9a-fA-F]{4})'
+"""What JSON writes for one character; not for a zero byte nor half of a pair, which are looked at
+more closely."""
+_STRING = rb'"(?:[^"\\\x00-\x1f]|' + _ESCAPE + rb')+"'
 _AS_WRITTEN = re.compile(
-    rb'\{"id": "([^"\\\\]+)", "audio": ' + _STRING + rb', "start_s": ([0-9.]+(?:e-[0-9]+)?), '
+    rb'\{"id": "([^"\\\x00-\x1f]+)", "audio": '
+    + _STRING
+    + rb', "start_s": ([0-9]+(?:\.[0-9]+)?(?:e-[0-9]+)?), '
     rb'"duration_s": ([0-9]+(?:\.[0-9]+)?), "sample_rate": [1-9][0-9]*'
     rb'(?:, "speaker": ' + _STRING + rb')?(?:, "text": (?:' + _STRING + rb'|""))?\}\s*'
 )
@@ -207,7 +213,7 @@ def _make_rows(path: Path) -> np.ndarray:
             start_s, duration_s = utterance.start_s, utterance.duration_s
         offsets.append(offset)
         seconds.append(duration_s)
-        ids.append(hash(name))
+        ids.append(hash(name_key(name.decode(errors="surrogateescape"))))
         own += _digest(name, start_s, duration_s)
     if not offsets:
         raise ValueError(f"The manifest {path} is empty: it names no utterance.")

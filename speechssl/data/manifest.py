@@ -16,6 +16,7 @@ from typing import Any
 from speechssl.audio import AudioInfo, probe
 from speechssl.data.layouts import read_layout
 from speechssl.files import writing
+from speechssl.spelling import is_blank, name_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,12 @@ class Utterance:
     """Of the file, not of what training reads."""
     speaker: str | None = None
     text: str | None = None
+    """What was said. None, or blank: nobody wrote it down."""
+
+    @property
+    def is_labeled(self) -> bool:
+        """Whether there is a transcript: a blank one says nothing, not that nothing was said."""
+        return not is_blank(self.text)
 
 
 def read_manifest(path: str | Path) -> list[Utterance]:
@@ -40,7 +47,8 @@ def read_manifest(path: str | Path) -> list[Utterance]:
     (see `layouts`); as they do not say how long a recording is, each header is read.
 
     Raises FileNotFoundError when there is no such file, and ValueError, naming the file and the
-    line, when a line is broken, an id is there twice or there is no utterance at all.
+    line, when a line is broken, an id is there twice (in whichever Unicode form) or there is no
+    utterance at all.
     """
     path = Path(path)
     if not path.exists():
@@ -62,16 +70,16 @@ def read_texts(path: str | Path) -> list[str]:
     """
     path = Path(path)
     if path.suffix in (".tsv", ".csv"):
-        return [record.text for record in read_layout(path, "tsv") if record.text]
+        return [r.text for r in read_layout(path, "tsv") if r.text and not is_blank(r.text)]
     if path.suffix == ".jsonl":
-        return [utterance.text for utterance in read_manifest(path) if utterance.text]
+        return [u.text for u in read_manifest(path) if u.text and u.is_labeled]
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not text in UTF-8: {error.reason}.") from error
     except FileNotFoundError as error:
         raise FileNotFoundError(f"There is no text file {path}.") from error
-    return [line for line in lines if line.strip()]
+    return [line for line in lines if not is_blank(line)]
 
 
 def write_manifest(
@@ -124,11 +132,12 @@ def _read_jsonl(path: Path) -> Iterator[Utterance]:
                 continue
             where = f"{path}, line {number}"
             utterance = parse_line(line, where, root)
-            if utterance.id in lines:
+            key = name_key(utterance.id)
+            if key in lines:
                 raise ValueError(
-                    f"{where}: id {utterance.id!r} is there already, in line {lines[utterance.id]}."
+                    f"{where}: id {utterance.id!r} is there already, in line {lines[key]}."
                 )
-            lines[utterance.id] = number
+            lines[key] = number
             yield utterance
 
 
@@ -190,9 +199,10 @@ def _read_foreign(path: Path) -> Iterator[Utterance]:
     infos: dict[Path, AudioInfo] = {}
     seen: set[str] = set()
     for record in read_layout(path):
-        if record.id in seen:
+        key = name_key(record.id)
+        if key in seen:
             raise ValueError(f"{path}: id {record.id!r} is there twice.")
-        seen.add(record.id)
+        seen.add(key)
         if record.audio not in infos:
             infos[record.audio] = probe(record.audio)
         info = infos[record.audio]

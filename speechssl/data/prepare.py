@@ -8,10 +8,13 @@ What was seen in each file is kept in ``probe_cache.jsonl`` (by path, size and t
 second run is quick; it gives the same bytes.
 
 Reasons in ``dropped.jsonl``, by their first words: `missing`, `unreadable` (not sound, cut off,
-does not decode, NaN samples), `too short`, `silent`, `clipped`, `too long` (with a transcript),
-`empty transcript` (given and empty; where the source gives none, the recording stays, unlabeled),
-`transcript too long` (CTC cannot align it), `duplicate` (the same sound), `shared sentence` (see
-:func:`_drop_shared_sentences`).
+does not decode, NaN samples), `too short`, `silent`, `too quiet`, `clipped`, `too long` (with a
+transcript), `transcript too long` (CTC cannot align it), `duplicate` (the same sound), `shared
+sentence` (see :func:`_drop_shared_sentences`).
+
+A blank transcript (an empty cell or file, or only invisible characters) says nothing: the recording
+stays, unlabeled, and the summary counts it. Names are compared in one Unicode form
+(:func:`speechssl.spelling.name_key`), so that no speaker is in train and test under two spellings.
 """
 
 import json
@@ -32,15 +35,39 @@ import numpy as np
 
 from speechssl import shards
 from speechssl.audio import NARROW_SHARE, AudioError, Envelope, HighBand, cut_times, mix, stream
-from speechssl.data.layouts import Recording, Split, Unused
+from speechssl.data.layouts import Recording, Split
 from speechssl.data.manifest import Utterance, relative_path, write_manifest
 from speechssl.files import writing
 from speechssl.rng import rng
+from speechssl.spelling import (
+    count_invisible,
+    invisible_characters,
+    is_blank,
+    name_key,
+    text_key,
+)
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
 FULL_SCALE = 0.99
-"""Samples at or beyond this count as clipped; the largest 8-bit sample is 0.992."""
+"""Samples from this to 1 count as clipped; the largest 8-bit sample is 0.992. Floats beyond 1 are
+not clipped: their full scale is another one."""
+
+QUIET_PEAK = 0.01
+"""A recording whose largest sample is below this (-40 dBFS) is quiet: the summary says so."""
+
+LEAST_PEAK = 2 / 32768
+"""Speech below this (-84 dBFS) is lost in the 16 bits of the wave cache."""
+
+SPEECH_SPREAD_DB = 15.0
+"""Loud frames of speech are further above its quiet ones than this; steady noise is within 2 dB."""
+
+CANCELLED_SHARE = 0.1
+"""A mean of the channels with less than this share of the energy that unrelated channels would
+leave means that they cancel: one of them has the polarity of its wires swapped."""
+
+MAX_NAMED = 3
+"""Recordings that a note of the summary names; ``summary.json`` holds all of them."""
 
 MAX_SHARED_SHARE = 0.25
 """More of train or dev than this is not dropped for sentences that are in dev or test as well."""
@@ -57,7 +84,8 @@ class PrepareConfig:
     min_duration_s: float = 0.1
     """Shorter recordings are dropped: less than four frames of 20 ms."""
     silence_dbfs: float = -60.0
-    """A recording whose largest sample is below this is silent and dropped."""
+    """A recording whose largest sample is below this is silent and dropped, unless its level moves
+    as that of speech does."""
     max_clipped_share: float = 0.05
     """A recording with a larger share of its samples at full scale is dropped."""
     dev_share: float = 0.1
@@ -132,11 +160,16 @@ class PrepareSummary:
     """Recordings cut into parts because they were too long."""
     dropped: dict[str, int]
     warnings: dict[str, int]
-    """`low_rate` (file below 16 kHz), `narrow_band` (nothing above 4 kHz), `shared_speakers` and
-    `shared_sentences` (in more than one split): how many of each, the zeros left out."""
+    """How many of each, the zeros left out. Utterances: `low_rate` (file below 16 kHz),
+    `narrow_band` (nothing above 4 kHz). Recordings: `blank_transcripts`, `cancelled_channels`
+    (their mean is silence), `beyond_full_scale` (floats beyond 1), `quiet` (:data:`QUIET_PEAK`).
+    Transcripts: `no_letters` (punctuation alone), `invisible_characters`. And `shared_speakers` and
+    `shared_sentences` (in more than one split)."""
+    named: dict[str, list[str]]
+    """Ids of the recordings of a warning, where it is about recordings or transcripts."""
+    invisible_characters: dict[str, int]
+    """Characters of the transcripts that nobody sees: name -> how often, most frequent first."""
     config: PrepareConfig
-    unused: Sequence[Unused] = ()
-    """What the source offers and what was not used: transcripts above all."""
 
     def describe(self) -> str:
         """A few lines for a person."""
@@ -155,8 +188,13 @@ class PrepareSummary:
         for category, count in self.dropped.items():
             lines.append(f"  dropped {count}: {category}")
         for name, count in self.warnings.items():
-            lines.append(f"  note: {_WARNINGS[name].format(count)}")
-        lines += [f"  not used: {item}" for item in self.unused]
+            ids = self.named.get(name, [])
+            first = ", ".join(ids[:MAX_NAMED]) + ", ..." * (len(ids) > MAX_NAMED)
+            which = f" ({first})" if ids else ""
+            lines.append(f"  note: {_WARNINGS[name].format(count)}{which}")
+            if name == "invisible_characters":
+                found = self.invisible_characters.items()
+                lines.append("    " + ", ".join(f"{number} x {c}" for c, number in found))
         return "\n".join(lines)
 
 
@@ -165,6 +203,15 @@ _WARNINGS = {
     "narrow_band": "{} utterances hold nothing above 4 kHz though their files could",
     "shared_speakers": "{} speakers are in more than one split",
     "shared_sentences": "{} sentences are in more than one split",
+    "blank_transcripts": "{} transcripts are blank, which says nothing of what was said: their "
+    "recordings are taken as unlabeled",
+    "no_letters": "{} transcripts hold neither a letter nor a digit",
+    "invisible_characters": "{} transcripts hold characters that nobody sees",
+    "cancelled_channels": "{} recordings have channels that cancel each other when they are mixed: "
+    "the loudest channel is taken",
+    "beyond_full_scale": "{} recordings hold floats beyond 1 and -1, full scale",
+    "quiet": "{} recordings are quiet, with a peak below -40 dBFS: a model that does not normalise "
+    "its input gets next to nothing of them",
 }
 
 
@@ -183,7 +230,6 @@ def prepare(
     config: PrepareConfig | None = None,
     *,
     earlier: Mapping[Split, Sequence[Utterance]] | None = None,
-    unused: Sequence[Unused] = (),
     progress: bool | None = None,
     num_threads: int | None = None,
 ) -> PrepareSummary:
@@ -191,8 +237,7 @@ def prepare(
 
     `earlier` are the splits of before, from which models have learned: what was held out stays held
     out and what was trained on is trained on, so that only new recordings are split anew.
-    `unused`, of the source, goes into the summary. `progress` None shows a bar when stderr is a
-    terminal. `num_threads` None takes one per core.
+    `progress` None shows a bar when stderr is a terminal. `num_threads` None takes one per core.
     Raises ValueError when there is no recording, or when none can be used; ``dropped.jsonl`` is
     written in the latter case as well.
     """
@@ -200,6 +245,9 @@ def prepare(
     records = list(recordings)
     if not records:
         raise ValueError("There are no recordings in the source.")
+    blank = [i for i, r in enumerate(records) if r.text is not None and is_blank(r.text)]
+    for i in blank:
+        records[i] = replace(records[i], text=None)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     usable: list[tuple[Recording, Inspection]] = []
@@ -224,7 +272,9 @@ def prepare(
         dropped += shared
     kept = _unique_ids(kept)
     sliced = sum(len(seen.cuts) > 0 for _, seen in usable)
-    summary = replace(_summarize(kept, dropped, split_by, sliced, config), unused=unused)
+    named = {"blank_transcripts": [records[i].id for i in blank], **_notable(usable)}
+    unseen = count_invisible(record.text for record, _ in usable if record.text)
+    summary = _summarize(kept, dropped, split_by, sliced, named, unseen, config)
     _write(out, kept, dropped, summary)
     return summary
 
@@ -242,6 +292,12 @@ class Inspection:
     peak: float = 0.0
     """The largest absolute sample of any channel."""
     clipped_share: float = 0.0
+    beyond_full_scale: bool = False
+    """Whether it holds floats beyond 1."""
+    spread_db: float = 0.0
+    """Of a quiet recording: by how much its loud frames are above its quiet ones."""
+    cancels: bool = False
+    """Whether the mean of its channels is next to silence and they are not."""
     high_share: float = 0.0
     """Share of the energy above 4 kHz (:class:`speechssl.audio.HighBand`)."""
     digest: str = ""
@@ -267,12 +323,19 @@ def _decode(record: Recording, config: PrepareConfig) -> Inspection:
     envelope = Envelope(hop) if not record.text and expected_s > config.max_duration_s else None
     digest = blake2b(str(info.sample_rate).encode(), digest_size=16)
     num_samples, clipped, peak, high = 0, 0, 0.0, HighBand(info.sample_rate)
+    # Floats have a range beyond full scale; what decoders of lossy codings overshoot is clipped.
+    most = 1.0 if info.subtype in ("FLOAT", "DOUBLE") else np.inf
+    quiet, channels = _Levels(hop), _Channels()
     for block in blocks:  # (S, C)
         level = np.abs(block)
-        peak = max(peak, float(level.max()))
-        if peak >= FULL_SCALE:
-            clipped += int(np.count_nonzero(level >= FULL_SCALE))
+        highest = float(level.max())
+        peak = max(peak, highest)
+        if highest >= FULL_SCALE:
+            clipped += int(np.count_nonzero((level >= FULL_SCALE) & (level <= most)))
         mono = mix(block)  # (S,)
+        if peak < QUIET_PEAK:
+            quiet.add(mono)
+        channels.add(block)
         high.add(mono)
         digest.update(mono.data)
         if envelope is not None:
@@ -282,24 +345,78 @@ def _decode(record: Recording, config: PrepareConfig) -> Inspection:
     cuts: list[tuple[float, float, bool]] = []
     if envelope is not None and duration_s > config.max_duration_s:
         rms = envelope.values()
-        cuts = _cut_parts(rms, hop / info.sample_rate, duration_s, record.start_s, config)
+        floor = 10 ** (config.silence_dbfs / 20)
+        if peak < QUIET_PEAK:  # quiet is not silent
+            floor = min(floor, 0.01 * peak)
+        cuts = _cut_parts(rms, hop / info.sample_rate, duration_s, record.start_s, floor, config)
     return Inspection(
         None,
         info.sample_rate,
         round(duration_s, 6),
         round(peak, 6),
         round(clipped / max(num_samples * info.channels, 1), 6),
+        peak > most,
+        round(quiet.spread_db(), 1) if peak < QUIET_PEAK else 0.0,
+        channels.cancel,
         float(f"{high.share:.3g}"),
         digest.hexdigest(),
         cuts,
     )
 
 
+class _Levels:
+    """How far the level of a recording moves: the RMS of frames of `hop` samples."""
+
+    def __init__(self, hop: int) -> None:
+        self._hop = hop
+        self._parts = [np.zeros(0, np.float32)]
+
+    def add(self, mono: np.ndarray) -> None:
+        """The next block (S,) float32; a frame that goes on in the next one is left out."""
+        frames = mono[: len(mono) // self._hop * self._hop].reshape(-1, self._hop)
+        self._parts.append(np.sqrt(np.square(frames).mean(axis=1)))
+
+    def spread_db(self) -> float:
+        """From the 10th to the 95th percentile of the frames that are not zero; 0 where they are
+        less than 0.2 s."""
+        rms = np.concatenate(self._parts).astype(np.float64)  # (F,)
+        rms = rms[rms > 0]
+        if len(rms) < 20:
+            return 0.0
+        low, high = np.percentile(rms, (10, 95))
+        return float(20 * np.log10(high / low))
+
+
+class _Channels:
+    """Whether the channels of a recording cancel each other in their mean."""
+
+    def __init__(self) -> None:
+        self._mean, self._unrelated = 0.0, 0.0
+
+    def add(self, block: np.ndarray) -> None:
+        """The next block (S, C) float32."""
+        num = block.shape[1]
+        if num > 1:
+            mean = block.mean(axis=1)
+            self._mean += float(np.dot(mean, mean))
+            self._unrelated += float(np.einsum("sc,sc->", block, block)) / num**2
+
+    @property
+    def cancel(self) -> bool:
+        return self._mean < CANCELLED_SHARE * self._unrelated
+
+
 def _cut_parts(
-    rms: np.ndarray, hop_s: float, duration_s: float, start_s: float, config: PrepareConfig
+    rms: np.ndarray,
+    hop_s: float,
+    duration_s: float,
+    start_s: float,
+    floor: float,
+    config: PrepareConfig,
 ) -> list[tuple[float, float, bool]]:
+    """(start_s, duration_s, silent) of each part; one whose frames are all below `floor` is
+    silent."""
     edges = [0.0, *cut_times(rms, hop_s, duration_s, config.max_duration_s), duration_s]
-    floor = 10 ** (config.silence_dbfs / 20)
     parts = []
     for begin, end in pairwise(edges):
         level = rms[round(begin / hop_s) : max(round(end / hop_s), round(begin / hop_s) + 1)]
@@ -310,7 +427,7 @@ def _cut_parts(
 
 # ---- inspecting many, with a cache --------------------------------------------------------------
 
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 _CHUNK = 32
 
 
@@ -407,13 +524,13 @@ def _reason_to_drop(record: Recording, seen: Inspection, config: PrepareConfig) 
     peak_dbfs = 20 * np.log10(max(seen.peak, 1e-9))
     if seen.duration_s < config.min_duration_s:
         return f"too short: {seen.duration_s:.3f} s, at least {config.min_duration_s} s are needed"
-    if peak_dbfs < config.silence_dbfs:
+    if peak_dbfs < config.silence_dbfs and seen.spread_db < SPEECH_SPREAD_DB:
         level = "all samples are zero" if seen.peak == 0 else f"the peak is {peak_dbfs:.0f} dBFS"
         return f"silent: {level}"
+    if seen.peak < LEAST_PEAK:
+        return f"too quiet: the peak is {peak_dbfs:.0f} dBFS; raise its volume before"
     if seen.clipped_share > config.max_clipped_share:
         return f"clipped: {100 * seen.clipped_share:.1f} % of the samples are at full scale"
-    if text == "":
-        return "empty transcript: the source gives one and it is empty"
     if text is not None and seen.duration_s > config.max_labeled_duration_s:
         return (
             f"too long: {seen.duration_s:.1f} s with a transcript, at most "
@@ -479,7 +596,7 @@ def _utterances(
             record.start_s,
             seen.duration_s,
             seen.sample_rate,
-            record.speaker,
+            name_key(record.speaker or "") or None,
             text,
         )
         if not seen.cuts:
@@ -496,15 +613,18 @@ def _utterances(
 
 
 def _unique_ids(kept: list[_Kept]) -> list[_Kept]:
-    """A second `x` becomes `x_2`: sources repeat names, manifests must not."""
-    taken = {item.utterance.id for item in kept}
+    """A second `x`, in whichever spelling, becomes `x_2`: sources repeat names, manifests must
+    not."""
+    keys = [name_key(item.utterance.id) for item in kept]
+    taken = set(keys)
     seen: set[str] = set()
     result = []
-    for item in kept:
-        name, number = item.utterance.id, 2
-        while name in seen or (name != item.utterance.id and name in taken):
+    for item, own in zip(kept, keys, strict=True):
+        name, key, number = item.utterance.id, own, 2
+        while key in seen or (key != own and key in taken):
             name, number = f"{item.utterance.id}_{number}", number + 1
-        seen.add(name)
+            key = name_key(name)
+        seen.add(key)
         result.append(replace(item, utterance=replace(item.utterance, id=name)))
     return result
 
@@ -534,7 +654,7 @@ def _split(
         groups = [None if text is None else sentence_key(text) for text in texts]
     else:
         split_by = "recording"
-        groups = [str(item.utterance.audio) for item in kept]
+        groups = [name_key(str(item.utterance.audio)) for item in kept]
     hours: dict[str, float] = {}
     for group, item in zip(groups, kept, strict=True):
         if group is not None and (item.utterance.text or not labeled):
@@ -556,28 +676,37 @@ def _splits_of_before(
     some. A group of which some were in one split and some in another is as a new one.
 
     A recording is known by where it lies, through whichever link; one that was moved by its name
-    and times, as a run knows it again.
+    and times, as a run knows it again. Both in any Unicode form, but the very same one first.
     """
     places: dict[tuple[str | float, ...], tuple[bool, Split]] = {}
+    alike: dict[tuple[str | float, ...], tuple[bool, Split]] = {}
     for split in earlier:
         for utterance in earlier[split]:
-            was = bool(utterance.text), split
-            places[_name(utterance)] = places[_place(utterance)] = was
+            was = utterance.is_labeled, split
+            for known in (_name(utterance), _place(utterance)):
+                places[known] = alike[_key(known)] = was
     if not places:
         return {}
     found: dict[str, set[tuple[bool, Split]]] = {}
     for item, named, group in zip(kept, _unique_ids(kept), groups, strict=True):
         if group is None:
             continue
-        place = places.get(_place(item.utterance)) or places.get(_name(named.utterance))
-        if place:
-            found.setdefault(group, set()).add(place)
-    known: dict[str, Split] = {}
+        place, name = _place(item.utterance), _name(named.utterance)
+        was = places.get(place) or places.get(name)
+        was = was or alike.get(_key(place)) or alike.get(_key(name))
+        if was:
+            found.setdefault(group, set()).add(was)
+    splits_of: dict[str, Split] = {}
     for group, seen in found.items():
         splits = {split for had_text, split in seen if had_text} or {split for _, split in seen}
         if len(splits) == 1:
-            known[group] = splits.pop()
-    return known
+            splits_of[group] = splits.pop()
+    return splits_of
+
+
+def _key(known: tuple[str, *tuple[float, ...]]) -> tuple[str | float, ...]:
+    """A :func:`_place` or :func:`_name` in one Unicode form."""
+    return name_key(known[0]), *known[1:]
 
 
 def _place(utterance: Utterance) -> tuple[str, float]:
@@ -632,9 +761,11 @@ def _is_letter(character: str) -> bool:
 
 
 def sentence_key(text: str) -> str:
-    """What makes two sentences the same: letters, marks and digits, whatever their case."""
-    folded = "".join(c if _is_letter(c) else " " for c in text.casefold())
-    return " ".join(folded.split()) or text
+    """What makes two sentences the same: letters, marks and digits, whatever their case, width and
+    Unicode form."""
+    key = text_key(text)
+    folded = "".join(c if _is_letter(c) else " " for c in key)
+    return " ".join(folded.split()) or key
 
 
 def _drop_shared_sentences(kept: list[_Kept]) -> tuple[list[_Kept], list[Dropped]]:
@@ -672,6 +803,8 @@ def _summarize(
     dropped: list[Dropped],
     split_by: str,
     sliced: int,
+    named: dict[str, list[str]],
+    unseen: dict[str, int],
     config: PrepareConfig,
 ) -> PrepareSummary:
     characters = Counter("".join(item.utterance.text or "" for item in kept))
@@ -684,6 +817,7 @@ def _summarize(
         "narrow_band": sum(item.narrow_band for item in kept),
         "shared_speakers": _count_shared(list(speakers.values())),
         "shared_sentences": _count_shared(list(sentences.values())),
+        **{name: len(ids) for name, ids in named.items()},
     }
     return PrepareSummary(
         split_by=split_by,
@@ -696,8 +830,23 @@ def _summarize(
         sliced_recordings=sliced,
         dropped=_categories(dropped),
         warnings={name: count for name, count in warnings.items() if count},
+        named={name: ids for name, ids in named.items() if ids},
+        invisible_characters=unseen,
         config=config,
     )
+
+
+def _notable(usable: list[tuple[Recording, Inspection]]) -> dict[str, list[str]]:
+    """Ids of the recordings that are used and whose sound or transcript is not as it should be, by
+    warning."""
+    texts = [(record.id, record.text) for record, _ in usable if record.text]
+    return {
+        "no_letters": [i for i, text in texts if not any(map(_is_letter, text))],
+        "invisible_characters": [i for i, text in texts if invisible_characters(text)],
+        "cancelled_channels": [record.id for record, seen in usable if seen.cancels],
+        "beyond_full_scale": [record.id for record, seen in usable if seen.beyond_full_scale],
+        "quiet": [record.id for record, seen in usable if seen.peak < QUIET_PEAK],
+    }
 
 
 def _count_shared(sets: list[set[Any]]) -> int:

@@ -103,7 +103,7 @@ def find_unknown(
     counts: Counter[str] = Counter()
     ids, num, size = [], 0, 0
     for utterance in utterances:
-        if utterance.text is None:
+        if utterance.text is None or not utterance.is_labeled:
             continue
         text = normalize(utterance.text, normalizer)
         missing = tokenizer.unknown_characters(text)

@@ -88,7 +88,7 @@ def check(
     `say` gets a sentence before the work begins, where transcripts hold characters that the model
     does not know.
     """
-    chosen = [u for u in utterances if u.text is not None]
+    chosen = [u for u in utterances if u.is_labeled]
     if not chosen:
         raise ValueError(f"None of the {len(utterances)} utterances has a transcript to check.")
     model, tokenizer = checkpoint.require_ctc()

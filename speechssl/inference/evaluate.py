@@ -17,6 +17,8 @@ from speechssl.inference.batching import BATCH_S, InferencePrecision, Unreadable
 from speechssl.inference.recordings import Clip
 from speechssl.inference.transcribe import Decoder, transcribe_all
 from speechssl.scoring.wer import EvalResult, format_alignment, score
+from speechssl.spelling import is_blank, name_key
+from speechssl.text import normalize
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Evaluation:
     """Those with a transcript."""
     hypotheses: tuple[str, ...]
     num_untranscribed: int
-    """Utterances left out because nobody wrote down what was said."""
+    """Utterances left out because nobody wrote down what was said: no transcript, or a blank
+    one."""
     elapsed_s: float
 
     @property
@@ -35,14 +38,30 @@ class Evaluation:
         return sum(u.duration_s for u in self.utterances)
 
     def score(self, normalizer: str = "none") -> EvalResult:
-        """WER and CER through a normaliser; see :func:`speechssl.scoring.wer.score`."""
+        """WER and CER through a normaliser; see :func:`speechssl.scoring.wer.score`.
+
+        Utterances of whose transcript the normaliser leaves nothing (punctuation alone) are left
+        out, as those without one are. Raises ValueError where none is left.
+        """
+        empty = set(self.emptied_by(normalizer))
+        pairs = zip(self.utterances, self.hypotheses, strict=True)
+        kept = [(u, h) for u, h in pairs if u.id not in empty]
+        if not kept:
+            raise ValueError(
+                f"The normaliser {normalizer!r} leaves nothing of any of the "
+                f"{len(self.utterances)} transcripts: give --normalize none, or look at them."
+            )
         return score(
-            [u.text or "" for u in self.utterances],
-            self.hypotheses,
-            ids=[u.id for u in self.utterances],
-            speakers=[u.speaker for u in self.utterances],
+            [u.text or "" for u, _ in kept],
+            [hypothesis for _, hypothesis in kept],
+            ids=[u.id for u, _ in kept],
+            speakers=[name_key(u.speaker or "") or None for u, _ in kept],
             normalizer=normalizer,
         )
+
+    def emptied_by(self, normalizer: str) -> list[str]:
+        """Ids of the utterances of whose transcript a normaliser leaves nothing."""
+        return [u.id for u in self.utterances if is_blank(normalize(u.text or "", normalizer))]
 
 
 def evaluate(
@@ -75,7 +94,7 @@ def hear(
     Raises ValueError where none has one. A recording that cannot be read is an error
     (FileNotFoundError or AudioError), as a score without it would be another one.
     """
-    chosen = [u for u in utterances if u.text is not None]
+    chosen = [u for u in utterances if u.is_labeled]
     if not chosen:
         raise ValueError(
             f"None of the {len(utterances)} utterances has a transcript to compare with."
@@ -119,6 +138,12 @@ def describe(evaluation: Evaluation, results: Sequence[EvalResult], num_worst: i
     lines += ["", f"Intervals: bootstrap over {_units(first)}."]
     if evaluation.num_untranscribed:
         lines.append(f"Left out: {evaluation.num_untranscribed} utterances without a transcript.")
+    for r in results:
+        if empty := evaluation.emptied_by(r.normalizer):
+            lines.append(
+                f"Left out of {_row_name(r)}: {len(empty)} utterances (the first: {empty[0]}), as "
+                "the normaliser leaves nothing of their transcripts."
+            )
     worst = [u for u in results[-1].worst(num_worst) if u.words.errors]
     if worst:
         lines += ["", "Worst utterances:"]

@@ -40,7 +40,7 @@ class Characters:
     def __init__(
         self, train: Sequence[Utterance], test: Sequence[Utterance], seed: int, steps: int
     ) -> None:
-        self.train, self.test = ([u for u in part if u.text] for part in (train, test))
+        self.train, self.test = ([u for u in part if u.is_labeled] for part in (train, test))
         if not self.train or not self.test:
             raise ValueError(
                 "The task character needs transcribed utterances for training and test; found "

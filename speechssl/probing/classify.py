@@ -18,6 +18,7 @@ from speechssl.data.manifest import Utterance
 from speechssl.probing.representation import Representation
 from speechssl.probing.result import Rate
 from speechssl.scoring.wer import score
+from speechssl.spelling import name_key
 
 MAX_WORDS = 100
 """More different transcripts than this are not classes."""
@@ -65,7 +66,7 @@ class Classification:
     def label(self, utterance: Utterance) -> str:
         """The class; empty where it is not known."""
         label = utterance.text if self.task == "digit" else utterance.speaker
-        return (label or "").strip()
+        return name_key(label or "")
 
     def describe(self) -> str:
         return (

@@ -210,7 +210,7 @@ def code_meanings(run: Run, writer: Run) -> dict[str, CodeMeanings]:
     for item, utterance in enumerate(waves.utterances):
         if audio_s >= most_s:
             break
-        if not utterance.text or utterance.duration_s > most_s:
+        if not (utterance.text and utterance.is_labeled) or utterance.duration_s > most_s:
             continue
         if (wave := read_wave(waves, item)) is None:
             continue

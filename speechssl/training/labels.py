@@ -84,7 +84,7 @@ class Labels:
 
 def transcribed(utterances: Sequence[Utterance], what: str) -> list[Utterance]:
     """Those with a transcript; ValueError where there is none in the `what` set."""
-    kept = [u for u in utterances if u.text]
+    kept = [u for u in utterances if u.is_labeled]
     if not kept:
         raise ValueError(f"No utterance of the {what} set has a transcript.")
     return kept
@@ -105,7 +105,7 @@ def take_minutes(utterances: Sequence[Utterance], minutes: float, seed: int) -> 
         raise ValueError(f"The minutes of labels must be above 0, got {minutes:g}.")
     chosen: list[Utterance] = []
     spent = 0.0
-    transcribed = [u for u in utterances if u.text]
+    transcribed = [u for u in utterances if u.is_labeled]
     for index in rng(seed, "label-minutes").permutation(len(transcribed)).tolist():
         if spent >= 60 * minutes:
             break

@@ -78,7 +78,6 @@ def bad_recordings(folder: Path) -> Iterator[tuple[Recording, str]]:
     for name, content in (("text", b"not sound " * 99), ("bytes", b"")):
         (folder / f"{name}.wav").write_bytes(content)
         yield Recording(name, folder / f"{name}.wav"), f"unreadable: .*{name}.wav"
-    yield record(folder, "empty", speech(0.5, seed=1), text=" \n"), "empty transcript"
     yield (
         record(folder, "much", speech(0.5, seed=2), text="aa" + "ab" * 12),
         "transcript too long: 26 characters need 28 frames of 20 ms, 0.50 s have 24",
@@ -127,6 +126,28 @@ def test_every_width_rate_and_number_of_channels_is_kept(
     assert (found.sample_rate, found.duration_s) == (rate, 0.5)
     assert summary.sample_rates == {str(rate): 1}
     assert summary.warnings == ({"low_rate": 1} if rate < 16000 else {})
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\ufeff", "\u200b\u00a0", "\u3164"])
+def test_a_blank_transcript_says_nothing(tmp_path: Path, text: str) -> None:
+    """Such a recording is pretrained on, not scored, and counted."""
+    records = [record(tmp_path, f"r{i}", speech(0.5, seed=i), text=f"a{i}") for i in range(9)]
+    records.append(record(tmp_path, "blank", speech(0.5, seed=9), text=text))
+    summary = prepare(records, tmp_path / "out")
+    found = {u.id: u for u in manifests(tmp_path / "out")["train"]}
+    assert found["blank"].text is None
+    assert summary.dropped == {}
+    assert sum(s.labeled_utterances for s in summary.splits.values()) == 9
+    assert summary.warnings == {"blank_transcripts": 1}
+    assert summary.named == {"blank_transcripts": ["blank"]}
+    assert "note: 1 transcripts are blank" in summary.describe()
+
+
+def test_a_long_recording_with_a_blank_transcript_is_cut(tmp_path: Path) -> None:
+    long = record(tmp_path, "long", speech(5.0), text="\u200b ")
+    summary = prepare([long], tmp_path / "out", PrepareConfig(max_duration_s=2.0))
+    assert summary.sliced_recordings == 1
+    assert {u.text for u in everything(tmp_path / "out")} == {None}
 
 
 def test_nothing_usable_is_an_error_that_counts(tmp_path: Path) -> None:

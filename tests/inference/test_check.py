@@ -73,20 +73,21 @@ def test_losses_are_the_sum_over_all_paths():
 def test_what_cannot_be_right_or_read(checkpoint, utterances, tmp_path):
     odd = [
         replace(utterances[0], text="abc def " * 50),
-        replace(utterances[1], text=""),
+        utterances[1],
         replace(utterances[2], audio=tmp_path / "gone.wav"),
         replace(utterances[3], text=None),
         utterances[4],
+        replace(utterances[5], text=" \u200b"),  # blank: not judged as if nothing had been said
     ]
     found = check(checkpoint, odd)
     assert [j.id for j in found.judged] == ["u0", "u1", "u4"]
     assert found.judged[0].suspicion == math.inf
     assert [u.audio for u in found.unreadable] == ["u2"]
-    assert found.num_untranscribed == 1
+    assert found.num_untranscribed == 2
     shown = describe(found, 2)
     assert shown.startswith("3 transcripts checked; the 2 that look most wrong:")
     assert "1. u0: the recording is too short for it" in shown
-    assert "Left out: 1 utterances without a transcript" in shown
+    assert "Left out: 2 utterances without a transcript" in shown
     write_check(tmp_path / "found.jsonl", found)
     lines = (tmp_path / "found.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["suspicion"] is None for line in lines] == [True, False, False]
