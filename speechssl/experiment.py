@@ -18,15 +18,18 @@ import torch
 
 from speechssl.checkpoint import load_model
 from speechssl.config.json import to_json
-from speechssl.data.layouts import Source, Split, read_transcribed
+from speechssl.data.layouts import Recording, Split, join_folder, read_table
 from speechssl.data.manifest import Utterance, read_manifest, write_manifest
 from speechssl.data.prepare import SPLITS, PrepareConfig, prepare
 from speechssl.data.synthetic import make_corpus
+from speechssl.device import memory, pick_device
 from speechssl.files import writing
 from speechssl.inference.evaluate import evaluate
+from speechssl.model.config import ModelConfig
 from speechssl.report.page import Sample, Score, write_report
 from speechssl.scoring.wer import Comparison, EvalResult, compare
-from speechssl.text import train_tokenizer
+from speechssl.spelling import name_key
+from speechssl.text import ctc_min_frames, train_tokenizer
 from speechssl.training import finetune as finetuning
 from speechssl.training import pretrain as pretraining
 from speechssl.training.inputs import changed, finetuning_inputs, pretraining_inputs
@@ -36,6 +39,8 @@ from speechssl.training.start import starting_point
 
 PRETRAINING, TUNED, SCRATCH = "pretrain", "pretrained", "from-scratch"
 """The folders of the three runs."""
+BYTES_PER_WEIGHT = 16
+"""A weight, its gradient and Adam's two moments, float32."""
 RUNS = (PRETRAINING, TUNED, SCRATCH)
 
 Splits = Mapping[Split, Sequence[Utterance]]
@@ -91,6 +96,7 @@ def demo(out: Path, minutes: float) -> int:
             say(f"  made in {time.monotonic() - began:.0f} s, sha256 {corpus.sha256[:16]}")
             unlabeled, test = read_manifest(corpus.unlabeled), read_manifest(corpus.test)
             labeled, valid = read_manifest(corpus.train), read_manifest(corpus.dev)
+            check_plan("tiny", budget, unlabeled, labeled)
             _make_room(out, unlabeled, labeled, valid, test, "tiny", before={})
         return compare_with_scratch(
             unlabeled=unlabeled,
@@ -113,14 +119,14 @@ def run_folder(folder: Path, transcripts: Path, out: Path, budget_minutes: float
     Raises BusyRunError, with nothing changed, where another command is at work in `out`.
     """
     budget = Budget.of(budget_minutes)
-    source = read_transcribed(folder, transcripts)
+    recordings = _join_transcripts(folder, transcripts)
     labeled, valid = out / "data" / "train.jsonl", out / "data" / "dev.jsonl"
     with alone_in(out):
         with _alone_in_runs(out):
             _check_settings(out, size, budget, "--budget-minutes or --size")
             learned = any(has_state(out / name) for name in RUNS)
             before = _read_splits(out / "data") if learned else {}
-            splits = _prepare(source, transcripts, out / "data", before)
+            splits = _prepare(recordings, transcripts, out / "data", before, size, budget)
             test = _transcribed(splits["test"]) or _transcribed(splits["dev"])
             _make_room(out, splits["train"], splits["train"], splits["dev"], test, size, before)
         return compare_with_scratch(
@@ -166,27 +172,33 @@ def _check_settings(out: Path, size: str, budget: Budget, options: str) -> None:
 
 
 def _prepare(
-    source: Source, transcripts: Path, data: Path, before: Splits
+    recordings: Sequence[Recording],
+    transcripts: Path,
+    data: Path,
+    before: Splits,
+    size: str,
+    budget: Budget,
 ) -> dict[Split, list[Utterance]]:
-    """The manifests of a source, written to the folder `data`, as far as they can be split as
-    `before`; ValueError, with those of `before` in place, where too few are transcribed."""
+    """The manifests of the recordings, written to the folder `data`, as far as they can be split as
+    `before`; ValueError, with those of `before` in place, where too few are transcribed or the runs
+    could not be done with them."""
     summary = prepare(
-        source.recordings,
-        data,
-        PrepareConfig(),
-        earlier=before,
-        unused=source.unused,
-        progress=sys.stderr.isatty(),
+        recordings, data, PrepareConfig(), earlier=before, progress=sys.stderr.isatty()
     )
     say(summary.describe())
     splits = _read_splits(data)
     labeled, valid, test = (_transcribed(splits[name]) for name in SPLITS)
-    if not labeled or not valid:
+    try:
+        if not labeled or not valid:
+            raise ValueError(
+                f"{transcripts} leaves {len(labeled)} transcribed recordings to train on and "
+                f"{len(valid)} to validate on; transcribe at least twenty, spread over the "
+                "recordings."
+            )
+        check_plan(size, budget, splits["train"], labeled)
+    except ValueError:
         _write_splits(data, before)
-        raise ValueError(
-            f"{transcripts} leaves {len(labeled)} transcribed recordings to train on and "
-            f"{len(valid)} to validate on; transcribe at least twenty, spread over the recordings."
-        )
+        raise
     transcribed = len(labeled) + len(valid) + len(test)
     if any(before.values()) and len(test) < PrepareConfig.test_share * transcribed / 2:
         say(
@@ -194,6 +206,74 @@ def _prepare(
             "out before, so that scores can be compared; another --out holds out its own."
         )
     return splits
+
+
+def check_plan(
+    size: str, budget: Budget, unlabeled: Sequence[Utterance], labeled: Sequence[Utterance]
+) -> None:
+    """ValueError, before any of the runs has begun, where one of them could not be done.
+
+    Args:
+        size: of the model.
+        budget: the minutes of the runs.
+        unlabeled: what is pretrained on.
+        labeled: what is fine-tuned on; each has a transcript.
+    """
+    first, tuning = _pretraining(size, budget), _tuning(size, budget)
+    train_set, _ = pretraining.hold_out_valid(unlabeled, first.loop.seed)
+    frames, task = sum(_frames(train_set, first.model)), first.contrastive
+    if task is not None and task.quantizer == "kmeans" and frames < task.entries:
+        need_s = task.entries * first.model.hop_samples / first.model.sample_rate
+        raise ValueError(
+            f"Pretraining finds {task.entries} codes (contrastive.entries), which takes "
+            f"{need_s:.0f} s of recordings at least, and there are "
+            f"{60 * _minutes(train_set):.1f} s: give more recordings, or fewer codes with "
+            "`speechssl pretrain --contrastive.entries N`."
+        )
+    texts = [u.text or "" for u in labeled]
+    tokenizer = train_tokenizer(tuning.tokenizer, texts, allow_smaller=True)
+    rows = [tuning.upsample * n for n in _frames(labeled, tuning.model)]
+    needed = [ctc_min_frames(tokenizer.encode(text)) for text in texts]
+    if all(need > most for need, most in zip(needed, rows, strict=True)):
+        raise ValueError(
+            f"Each of the {len(labeled)} transcripts to learn from has more characters than its "
+            f"recording has frames for the size {size}: look at the transcripts, or take another "
+            "--size."
+        )
+    _check_memory(size, first.model)
+
+
+def _frames(utterances: Sequence[Utterance], model: ModelConfig) -> list[int]:
+    """The most frames that a model can have of each utterance; short ones are padded to one."""
+    rate, hop = model.sample_rate, model.hop_samples
+    return [max(round(u.duration_s * rate) // hop, 1) for u in utterances]
+
+
+def _check_memory(size: str, model: ModelConfig) -> None:
+    """ValueError where not even the weights, gradients and optimizers of the two models that learn
+    at the same time fit in memory."""
+    context = model.context
+    weights = context.num_layers * (4 * context.dim**2 + 2 * context.dim * context.ffn_dim)
+    need, free = 2 * BYTES_PER_WEIGHT * weights, memory(pick_device("auto")).free
+    if need > free:
+        raise ValueError(
+            f"Two models of the size {size} learn at the same time, and take more than "
+            f"{need / 1e9:.1f} GB of memory, of which {free / 1e9:.1f} GB are free: give a smaller "
+            "--size."
+        )
+
+
+def _join_transcripts(folder: Path, transcripts: Path) -> list[Recording]:
+    """Every recording of the folder, with what the table says of it; ValueError where the table
+    has no transcripts, or names files that are not in the folder, or one of them twice."""
+    rows = read_table(transcripts, audio_folder=folder, needs_text=True)
+    joined, elsewhere = join_folder(folder, rows)
+    if elsewhere:
+        raise ValueError(
+            f"{transcripts} names {len(elsewhere)} recordings that are not in {folder}, the first "
+            f"is {elsewhere[0].audio}."
+        )
+    return joined
 
 
 def compare_with_scratch(
@@ -343,11 +423,11 @@ def _set_aside(out: Path, runs: Sequence[str], before: Splits) -> None:
 
 def _heard(utterances: Iterable[Utterance]) -> list[tuple[str, str]]:
     """What a set is scored on."""
-    return [(u.id, u.text or "") for u in utterances]
+    return [(name_key(u.id), u.text or "") for u in utterances]
 
 
 def _transcribed(utterances: Iterable[Utterance]) -> list[Utterance]:
-    return [u for u in utterances if u.text]
+    return [u for u in utterances if u.is_labeled]
 
 
 def _from_scratch(size: str, labeled: Path, valid: Path, run: Path, budget: Budget) -> list[str]:

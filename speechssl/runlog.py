@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -74,18 +75,36 @@ class RunLog:
 
 
 def _size_until(path: Path, step: int) -> int:
-    """Bytes of the whole lines up to `step`."""
+    """Bytes of the whole lines up to `step`; ValueError as of :func:`check_record`."""
     size = 0
     with path.open("rb") as file:
-        for line in file:
+        for number, line in enumerate(file, 1):
             try:
-                later = json.loads(line)["step"] > step
-            except (ValueError, KeyError, TypeError, RecursionError):  # cut off by a kill
+                record = json.loads(line)
+            except (ValueError, RecursionError):  # cut off by a kill
                 break
-            if later or not line.endswith(b"\n"):
+            if not isinstance(record, dict) or "step" not in record or not line.endswith(b"\n"):
+                break
+            check_record(record, path, number)  # what follows an edited line is not thrown away
+            if record["step"] > step:
                 break
             size += len(line)
     return size
+
+
+def check_record(record: Mapping[str, Any], path: Path, number: int) -> None:
+    """ValueError, with the file and the line, where the step of a record is no whole number or its
+    time no number: somebody has edited it."""
+    for name, kinds, wanted in (
+        ("step", int, "a whole number"),
+        ("time_s", (int, float), "a number of seconds"),
+    ):
+        value = record.get(name, 0)
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise ValueError(
+                f"{path}, line {number}: {name} is {json.dumps(value)[:40]}, not {wanted}; restore "
+                "the line from a copy, or delete it."
+            )
 
 
 def read_metrics(folder: str | Path) -> list[dict[str, Any]]:

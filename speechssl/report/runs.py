@@ -12,7 +12,7 @@ from speechssl.model import config as model_config
 from speechssl.model.config import ContextConfig
 from speechssl.pretext.signal import Signal, read_signals
 from speechssl.pretext.tasks import TASKS, TaskConfigs
-from speechssl.runlog import read_metrics
+from speechssl.runlog import check_record, read_metrics
 from speechssl.training.verdict import Verdict, judge
 from speechssl.training.version_0_1 import upgraded_config, upgraded_records
 
@@ -104,8 +104,7 @@ def read_run(folder: Path, name: str) -> Run:
     if not (folder / "metrics.jsonl").exists() and "loop" not in config:
         raise ValueError(_not_a_run(folder))
     lines, damaged_from = _read_lines(folder)
-    records = [m for m in lines if isinstance(m, dict) and isinstance(m.get("step"), int)]
-    records = upgraded_records(records, config)
+    records = upgraded_records([m for m in lines if "step" in m], config)
     signals = read_signals(folder) or _signals_of(config)
     place = next((p for p in ("best", "model") if (folder / p / "meta.json").exists()), "model")
     return Run(
@@ -133,14 +132,16 @@ def _signals_of(config: dict[str, Any]) -> tuple[Signal, ...]:
         return ()
 
 
-def _read_lines(folder: Path) -> tuple[list[Any], int | None]:
+def _read_lines(folder: Path) -> tuple[list[dict[str, Any]], int | None]:
     """What the log says, and the line from which on it is damaged; ValueError where that is the
-    first one."""
+    first one, or where a line has a text for its step or time."""
     path = folder / "metrics.jsonl"
     lines = read_metrics(folder)
     num_whole = path.read_bytes().count(b"\n") if path.exists() else 0
     if num_whole and not lines:
         raise ValueError(f"{path} is damaged: its first line is not JSON.")
+    for number, record in enumerate(lines, 1):
+        check_record(record, path, number)
     return lines, len(lines) + 1 if len(lines) < num_whole else None
 
 

@@ -1,11 +1,13 @@
 """The transcripts of a fine-tuning: which are learned from, which scored, what is said of them."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from speechssl import distributed
 from speechssl.data.manifest import Utterance
 from speechssl.data.unknown import UnknownCharacters, find_unknown, min_rows
 from speechssl.model.speech_model import CTCModel
@@ -87,6 +89,9 @@ def transcribed(utterances: Sequence[Utterance], what: str) -> list[Utterance]:
     kept = [u for u in utterances if u.is_labeled]
     if not kept:
         raise ValueError(f"No utterance of the {what} set has a transcript.")
+    if (num := len(utterances) - len(kept)) and distributed.rank() == 0:
+        line = f"Left out: {num} of the {len(utterances)} {what} utterances have no transcript."
+        print(line, file=sys.stderr, flush=True)
     return kept
 
 

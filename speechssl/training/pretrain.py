@@ -171,14 +171,15 @@ def pretrain(
     """
     started = time.monotonic()
     with session(config, run) as device:
-        torch.manual_seed(torch_seed(config.loop.seed, "weights"))
-        model = build_model(config, init)
         begins = not (resume and has_state(run))
         if begins and config.mix_temperature != 1 and len(corpus_sizes(train_set)) == 1:
             raise ValueError(
-                f"mix_temperature {config.mix_temperature} mixes several manifests, and --train "
-                "names one: give --mix_temperature 1, or each corpus its own manifest."
+                f"--mix_temperature {config.mix_temperature} mixes several manifests, and --train "
+                "names one: leave it out (where a recipe has it, give --mix_temperature 1, or each "
+                "corpus its own manifest)."
             )
+        torch.manual_seed(torch_seed(config.loop.seed, "weights"))
+        model = build_model(config, init)
         inputs = distributed.from_first(lambda: pretraining_inputs(train_set, valid_set, init))
         fresh = starting_point(run, config.loop, to_json(config), inputs, resume=resume)
         if not valid_set:

@@ -60,6 +60,51 @@ def test_lines_in_any_form(tmp_path):
     assert matched == [False, False, False, True]  # an escaped id is compared as it is read
 
 
+@pytest.mark.parametrize(
+    ("text", "fast"),
+    [
+        (r'"say \"ab\" \\"', True),
+        (r'"\""', True),
+        (r'"a\tb\n\u00e9 \u200b"', True),
+        (r'"ends with \\"', True),
+        ('"wó twεrε"', True),
+        (r'"\ud83d\ude00"', False),  # a pair, which might be a half
+        (r'"a\u0000b"', False),  # not allowed: looked at more closely
+        (r'"\q"', False),
+        ('"a\tb"', False),
+    ],
+)
+def test_a_text_with_escapes_takes_the_fast_path(text, fast):
+    line = (
+        '{"id": "a", "audio": "z \\"1\\".wav", "start_s": 0.0, "duration_s": 4.0, '
+        f'"sample_rate": 8, "speaker": "s", "text": {text}}}\n'
+    )
+    assert bool(index._AS_WRITTEN.fullmatch(line.encode())) is fast
+
+
+def test_what_is_written_is_not_parsed(tmp_path, monkeypatch):
+    """Quotes, backslashes, white space and any script, as transcripts hold them."""
+    texts = ['"', "\\", '\\"', "a\tb\nc", "ɛ́ 'x'", "\u200b", "", None]
+    given = [
+        Utterance(f"u{i}", tmp_path / '"a" \\.wav', 0.0, 1.5, 16000, 's"', text)
+        for i, text in enumerate(texts)
+    ]
+    write_manifest(tmp_path / "a.jsonl", given)
+    monkeypatch.setattr(index, "parse_line", lambda *_: pytest.fail("the slow path"))
+    opened = ManifestIndex.open(tmp_path / "a.jsonl")
+    monkeypatch.undo()
+    assert list(opened) == given
+
+
+@pytest.mark.parametrize("again", ["e\u0301", "é\u200b", " é"])
+def test_an_id_in_another_spelling_is_there_already(tmp_path, again):
+    given = [Utterance(i, tmp_path / "a.wav", 0.0, 1.0, 8) for i in ("é", "b", again)]
+    write_manifest(tmp_path / "a.jsonl", given)
+    for read in (read_manifest, ManifestIndex.open):
+        with pytest.raises(ValueError, match=r"line 3: id .* is there already, in line 1"):
+            read(tmp_path / "a.jsonl")
+
+
 def test_names_that_are_not_utf8_come_back(tmp_path):
     name = os.fsdecode(b"caf\xe9")
     given = [Utterance(i, Path(f"/x/{i}.wav"), 0.0, 1.0, 16000) for i in (name, "café", "a")]

@@ -163,6 +163,13 @@ def test_reads_a_table_a_fairseq_manifest_and_a_kaldi_folder(tmp_path: Path) -> 
         read_manifest(tmp_path / "t.tsv")
 
 
+@pytest.mark.parametrize("text", ["", " ", "\ufeff", "\u200b\u00a0"])
+def test_a_blank_text_is_no_label(tmp_path: Path, text: str) -> None:
+    path = manifest(tmp_path, {**GOOD, "text": text}, {**GOOD, "id": "b"})
+    assert [u.is_labeled for u in read_manifest(path)] == [False, True]
+    assert read_texts(path) == [GOOD["text"]]
+
+
 def test_the_texts_of_a_language_model(tmp_path: Path) -> None:
     lines = tmp_path / "lines.txt"
     lines.write_bytes("\ufeffwa adí\n\nngá\n".encode())  # as some editors begin a file
@@ -170,3 +177,5 @@ def test_the_texts_of_a_language_model(tmp_path: Path) -> None:
     table = tmp_path / "table.tsv"
     table.write_text("path\tsentence\na.wav\twa adí\nb.wav\t\n", encoding="utf-8")
     assert read_texts(table) == ["wa adí"]
+    lines.write_text("wa adí\n\u200b\n \u00a0\n", encoding="utf-8")
+    assert read_texts(lines) == ["wa adí"]

@@ -8,7 +8,7 @@ import pytest
 
 from speechssl.checkpoint import load_model
 from speechssl.data.manifest import Utterance
-from speechssl.inference.evaluate import describe, evaluate, hear, write_result
+from speechssl.inference.evaluate import Evaluation, describe, evaluate, hear, write_result
 from speechssl.inference.transcribe import transcribe
 
 
@@ -58,6 +58,36 @@ def test_utterances_without_a_transcript_are_counted(checkpoint, utterances):
     )
     with pytest.raises(ValueError, match="None of the 1 utterances has a transcript"):
         hear(checkpoint, [replace(utterances[0], text=None)])
+
+
+@pytest.mark.parametrize("text", ["", "  ", "\u200b", "\ufeff\u00a0"])
+def test_a_blank_transcript_is_not_scored_as_silence(checkpoint, utterances, text):
+    evaluation = hear(checkpoint, [replace(utterances[0], text=text), *utterances[1:]])
+    assert [u.id for u in evaluation.utterances] == ["u1", "u2"]
+    assert evaluation.num_untranscribed == 1
+    assert evaluation.score() == evaluate(checkpoint, utterances[1:])
+    with pytest.raises(ValueError, match="None of the 1 utterances has a transcript"):
+        hear(checkpoint, [replace(utterances[0], text=text)])
+
+
+def test_what_the_normaliser_leaves_nothing_of_is_left_out_and_said(utterances):
+    heard = [replace(u, text=t) for u, t in zip(utterances, ("a b", "...", "♪ -"), strict=True)]
+    evaluation = Evaluation(tuple(heard), ("a", "x", "y"), 0, 1.0)
+    raw, basic = evaluation.score("none"), evaluation.score("basic")
+    assert (raw.num_utterances, basic.num_utterances) == (3, 1)
+    assert basic.wer == 0.5  # nothing is inserted where nothing was written down
+    shown = describe(evaluation, [raw, basic])
+    assert "Left out of basic: 2 utterances (the first: u1), as the normaliser leaves" in shown
+    assert "Left out of raw" not in shown
+    with pytest.raises(ValueError, match="leaves nothing of any of the 2 transcripts"):
+        Evaluation(tuple(heard[1:]), ("x", "y"), 0, 1.0).score("basic")
+
+
+def test_speakers_are_resampled_in_whatever_spelling(utterances):
+    names = ["Zoé", "Zoe\u0301", "a", "b", "c", "d"]
+    heard = [replace(utterances[0], id=f"u{i}", speaker=n) for i, n in enumerate(names)]
+    result = Evaluation(tuple(heard), ("x",) * 6, 0, 1.0).score()
+    assert "over 5 speakers" in describe(Evaluation(tuple(heard), ("x",) * 6, 0, 1.0), [result])
 
 
 def test_a_missing_recording_is_an_error(checkpoint, utterances, tmp_path):

@@ -181,6 +181,25 @@ def test_values_that_are_no_numbers_are_left_out(tmp_path):
     assert "nan" not in write_report([folder], tmp_path / "r.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("time_s", "abc", "a number of seconds"),
+        ("time_s", None, "a number of seconds"),
+        ("time_s", True, "a number of seconds"),
+        ("step", "3", "a whole number"),
+        ("step", 1.5, "a whole number"),
+        ("step", [1], "a whole number"),
+    ],
+)
+def test_a_text_in_place_of_a_number_is_named_by_its_line(name, value, wanted, tmp_path):
+    lines = pretraining(3)
+    lines[1][name] = value
+    folder = make_run(tmp_path / "a", lines)
+    with pytest.raises(ValueError, match=rf"metrics\.jsonl, line 2: {name} is .*, not {wanted}"):
+        read_run(folder, "a")
+
+
 def test_a_folder_that_is_no_run(tmp_path):
     with pytest.raises(FileNotFoundError, match="no run folder"):
         write_report([tmp_path / "gone"], tmp_path / "r.html")

@@ -285,6 +285,17 @@ def test_metrics_are_cut_to_the_state_byte_for_byte(tmp_path):
     assert path.read_bytes() == b"".join(lines[:2])
 
 
+def test_metrics_behind_an_edited_line_are_not_thrown_away(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "time_s": 0.1}\n{"step": "2"}\n{"step": 3, "time_s": 0.3}\n')
+    before = path.read_bytes()
+    with pytest.raises(
+        ValueError, match=r'metrics\.jsonl, line 2: step is "2", not a whole number'
+    ):
+        RunLog(tmp_path, resume_step=3)
+    assert path.read_bytes() == before
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no fcntl")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_second_command_is_kept_out_of_a_run(tones, pretrain_config, tmp_path, monkeypatch):
