@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 
 from speechssl import shards
-from speechssl.audio import NARROW_SHARE, AudioError, Envelope, HighBand, cut_times, mix, stream
+from speechssl.audio import NARROW_SHARE, AudioError, Envelope, HighBand, cut_times, stream
 from speechssl.data.layouts import Recording, Split
 from speechssl.data.manifest import Utterance, relative_path, write_manifest
 from speechssl.files import writing
@@ -50,8 +50,8 @@ from speechssl.spelling import (
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
 FULL_SCALE = 0.99
-"""Samples from this to 1 count as clipped; the largest 8-bit sample is 0.992. Floats beyond 1 are
-not clipped: their full scale is another one."""
+"""Samples at or beyond this count as clipped; the largest 8-bit sample is 0.992. Those of files
+that go beyond full scale are divided by their peak before (:class:`speechssl.audio.Blocks`)."""
 
 QUIET_PEAK = 0.01
 """A recording whose largest sample is below this (-40 dBFS) is quiet: the summary says so."""
@@ -61,10 +61,6 @@ LEAST_PEAK = 2 / 32768
 
 SPEECH_SPREAD_DB = 15.0
 """Loud frames of speech are further above its quiet ones than this; steady noise is within 2 dB."""
-
-CANCELLED_SHARE = 0.1
-"""A mean of the channels with less than this share of the energy that unrelated channels would
-leave means that they cancel: one of them has the polarity of its wires swapped."""
 
 MAX_NAMED = 3
 """Recordings that a note of the summary names; ``summary.json`` holds all of them."""
@@ -162,11 +158,14 @@ class PrepareSummary:
     warnings: dict[str, int]
     """How many of each, the zeros left out. Utterances: `low_rate` (file below 16 kHz),
     `narrow_band` (nothing above 4 kHz). Recordings: `blank_transcripts`, `cancelled_channels`
-    (their mean is silence), `beyond_full_scale` (floats beyond 1), `quiet` (:data:`QUIET_PEAK`).
+    (in their mean), `beyond_full_scale`, `incomplete` (sound is missing that the header states),
+    `quiet` (:data:`QUIET_PEAK`).
     Transcripts: `no_letters` (punctuation alone), `invisible_characters`. And `shared_speakers` and
     `shared_sentences` (in more than one split)."""
     named: dict[str, list[str]]
     """Ids of the recordings of a warning, where it is about recordings or transcripts."""
+    missing: list[str]
+    """A sentence for each of the `incomplete` recordings."""
     invisible_characters: dict[str, int]
     """Characters of the transcripts that nobody sees: name -> how often, most frequent first."""
     config: PrepareConfig
@@ -192,6 +191,8 @@ class PrepareSummary:
             first = ", ".join(ids[:MAX_NAMED]) + ", ..." * (len(ids) > MAX_NAMED)
             which = f" ({first})" if ids else ""
             lines.append(f"  note: {_WARNINGS[name].format(count)}{which}")
+            if name == "incomplete":
+                lines += [f"    {sentence}" for sentence in self.missing[:MAX_NAMED]]
             if name == "invisible_characters":
                 found = self.invisible_characters.items()
                 lines.append("    " + ", ".join(f"{number} x {c}" for c, number in found))
@@ -209,7 +210,9 @@ _WARNINGS = {
     "invisible_characters": "{} transcripts hold characters that nobody sees",
     "cancelled_channels": "{} recordings have channels that cancel each other when they are mixed: "
     "the loudest channel is taken",
-    "beyond_full_scale": "{} recordings hold floats beyond 1 and -1, full scale",
+    "beyond_full_scale": "{} recordings have samples beyond full scale: they are divided by their "
+    "peak",
+    "incomplete": "{} recordings lack sound that their headers state: what is there is taken",
     "quiet": "{} recordings are quiet, with a peak below -40 dBFS: a model that does not normalise "
     "its input gets next to nothing of them",
 }
@@ -274,7 +277,8 @@ def prepare(
     sliced = sum(len(seen.cuts) > 0 for _, seen in usable)
     named = {"blank_transcripts": [records[i].id for i in blank], **_notable(usable)}
     unseen = count_invisible(record.text for record, _ in usable if record.text)
-    summary = _summarize(kept, dropped, split_by, sliced, named, unseen, config)
+    missing = [seen.missing for _, seen in usable if seen.missing]
+    summary = _summarize(kept, dropped, split_by, sliced, named, missing, unseen, config)
     _write(out, kept, dropped, summary)
     return summary
 
@@ -293,11 +297,13 @@ class Inspection:
     """The largest absolute sample of any channel."""
     clipped_share: float = 0.0
     beyond_full_scale: bool = False
-    """Whether it holds floats beyond 1."""
+    """Whether its samples are divided by their peak, which is beyond full scale."""
     spread_db: float = 0.0
     """Of a quiet recording: by how much its loud frames are above its quiet ones."""
     cancels: bool = False
-    """Whether the mean of its channels is next to silence and they are not."""
+    """Whether its channels cancel each other in their mean, so that one of them is taken."""
+    missing: str = ""
+    """A sentence where sound is missing that the header states."""
     high_share: float = 0.0
     """Share of the energy above 4 kHz (:class:`speechssl.audio.HighBand`)."""
     digest: str = ""
@@ -323,19 +329,16 @@ def _decode(record: Recording, config: PrepareConfig) -> Inspection:
     envelope = Envelope(hop) if not record.text and expected_s > config.max_duration_s else None
     digest = blake2b(str(info.sample_rate).encode(), digest_size=16)
     num_samples, clipped, peak, high = 0, 0, 0.0, HighBand(info.sample_rate)
-    # Floats have a range beyond full scale; what decoders of lossy codings overshoot is clipped.
-    most = 1.0 if info.subtype in ("FLOAT", "DOUBLE") else np.inf
-    quiet, channels = _Levels(hop), _Channels()
+    quiet = _Levels(hop)
     for block in blocks:  # (S, C)
         level = np.abs(block)
         highest = float(level.max())
         peak = max(peak, highest)
         if highest >= FULL_SCALE:
-            clipped += int(np.count_nonzero((level >= FULL_SCALE) & (level <= most)))
-        mono = mix(block)  # (S,)
+            clipped += int(np.count_nonzero(level >= FULL_SCALE))
+        mono = blocks.mix(block)  # (S,)
         if peak < QUIET_PEAK:
             quiet.add(mono)
-        channels.add(block)
         high.add(mono)
         digest.update(mono.data)
         if envelope is not None:
@@ -355,9 +358,10 @@ def _decode(record: Recording, config: PrepareConfig) -> Inspection:
         round(duration_s, 6),
         round(peak, 6),
         round(clipped / max(num_samples * info.channels, 1), 6),
-        peak > most,
+        blocks.divisor() > 1,
         round(quiet.spread_db(), 1) if peak < QUIET_PEAK else 0.0,
-        channels.cancel,
+        blocks.has_cancelled,
+        blocks.missing,
         float(f"{high.share:.3g}"),
         digest.hexdigest(),
         cuts,
@@ -385,25 +389,6 @@ class _Levels:
             return 0.0
         low, high = np.percentile(rms, (10, 95))
         return float(20 * np.log10(high / low))
-
-
-class _Channels:
-    """Whether the channels of a recording cancel each other in their mean."""
-
-    def __init__(self) -> None:
-        self._mean, self._unrelated = 0.0, 0.0
-
-    def add(self, block: np.ndarray) -> None:
-        """The next block (S, C) float32."""
-        num = block.shape[1]
-        if num > 1:
-            mean = block.mean(axis=1)
-            self._mean += float(np.dot(mean, mean))
-            self._unrelated += float(np.einsum("sc,sc->", block, block)) / num**2
-
-    @property
-    def cancel(self) -> bool:
-        return self._mean < CANCELLED_SHARE * self._unrelated
 
 
 def _cut_parts(
@@ -804,6 +789,7 @@ def _summarize(
     split_by: str,
     sliced: int,
     named: dict[str, list[str]],
+    missing: list[str],
     unseen: dict[str, int],
     config: PrepareConfig,
 ) -> PrepareSummary:
@@ -831,6 +817,7 @@ def _summarize(
         dropped=_categories(dropped),
         warnings={name: count for name, count in warnings.items() if count},
         named={name: ids for name, ids in named.items() if ids},
+        missing=missing,
         invisible_characters=unseen,
         config=config,
     )
@@ -845,6 +832,7 @@ def _notable(usable: list[tuple[Recording, Inspection]]) -> dict[str, list[str]]
         "invisible_characters": [i for i, text in texts if invisible_characters(text)],
         "cancelled_channels": [record.id for record, seen in usable if seen.cancels],
         "beyond_full_scale": [record.id for record, seen in usable if seen.beyond_full_scale],
+        "incomplete": [record.id for record, seen in usable if seen.missing],
         "quiet": [record.id for record, seen in usable if seen.peak < QUIET_PEAK],
     }
 

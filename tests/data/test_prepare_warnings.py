@@ -70,9 +70,25 @@ def test_floats_beyond_full_scale_are_no_clipping(tmp_path):
     assert summary.dropped == {}
     assert summary.warnings == {"beyond_full_scale": 2}
     assert summary.named == {"beyond_full_scale": ["x2.5", "x65536.0"]}
-    assert "2 recordings hold floats beyond 1 and -1, full scale (x2.5, x65536.0)" in (
+    assert "2 recordings have samples beyond full scale: they are divided by their peak (x2.5" in (
         summary.describe()
     )
+
+
+@pytest.mark.parametrize("suffix", ["flac", "mp3", "wav"])
+def test_what_is_left_of_a_recording_is_kept_and_said(tmp_path, suffix):
+    path = tmp_path / f"cut.{suffix}"
+    soundfile.write(path, speech(3.0), RATE)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    records = [Recording("cut", path), record(tmp_path, "a", speech(0.5, 1))]
+    summary = prepare(records, tmp_path / "out", WHOLE)
+    assert 0.5 < everything(tmp_path / "out")["cut"].duration_s < 2.5
+    assert summary.named == {"incomplete": ["cut"]}
+    assert "1 recordings lack sound that their headers state" in summary.describe()
+    assert f"cut.{suffix}" in summary.missing[0]
+    assert summary.missing[0] in summary.describe()
+    again = prepare(records, tmp_path / "out", WHOLE)  # from the cache
+    assert again == summary
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
