@@ -1,10 +1,9 @@
-"""Each distortion against an oracle, and the chain's promises for every preset and length."""
+"""The chain's promises for every preset and length."""
 
 import math
 import pickle
 import re
 from dataclasses import fields, replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -28,35 +27,9 @@ from speechssl.data.distortion import (
     distort_named,
 )
 from speechssl.rng import rng
+from tests.data.waves import RATE, decibels, noise_wave, only, speech_pool, tone
 
-RATE = 16_000
 NAMES = [part.name for part in fields(DistortionConfig)]
-
-
-def noise_wave(num_samples: int = RATE, seed: int = 0) -> np.ndarray:
-    return (0.1 * rng(seed, "wave").standard_normal(num_samples)).astype(np.float32)
-
-
-def tone(hertz: float, num_samples: int = RATE) -> np.ndarray:
-    times = np.arange(num_samples) / RATE
-    return (0.5 * np.sin(2 * np.pi * hertz * times)).astype(np.float32)
-
-
-def decibels(signal: np.ndarray, noise: np.ndarray) -> float:
-    signal, noise = signal.astype(np.float64), noise.astype(np.float64)
-    return 10 * math.log10(float(np.mean(signal**2)) / float(np.mean(noise**2)))
-
-
-def only(name: str, **changes: object) -> DistortionConfig:
-    part = replace(getattr(distortion.full(), name), p=1.0, **changes)
-    return replace(distortion.none(), **{name: part})
-
-
-def speech_pool() -> DistortionPool:
-    return DistortionPool(speech=lambda item: noise_wave(5000 + item, seed=item), num_speech=3)
-
-
-# -- the chain ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("preset", [distortion.none, distortion.light, distortion.full])
@@ -156,69 +129,12 @@ def test_refuses_what_is_no_wave(shape):
         distort(np.zeros(shape, np.float32), RATE, distortion.full(), rng(0))
 
 
-# -- one distortion each --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("snr_db", [-20.0, -3.0, 0.0, 12.5, 40.0])
-@pytest.mark.parametrize("kind", distortion.NOISE_KINDS)
-def test_noise_has_the_asked_snr(kind, snr_db):
-    wave = noise_wave()
-    noise = distortion.make_noise(kind, len(wave), RATE, rng(0, "noise"))
-    mixed = distortion.add_noise(wave, noise, snr_db)
-    assert decibels(wave, mixed.astype(np.float64) - wave) == pytest.approx(snr_db, abs=0.05)
-
-
 def test_the_chain_draws_noise_within_its_range():
     wave, config = noise_wave(), only("noise", snr_db=(5.0, 7.0))
     measured = [decibels(wave, distort(wave, RATE, config, rng(0, i)) - wave) for i in range(50)]
     assert min(measured) >= 4.95
     assert max(measured) <= 7.05
     assert max(measured) - min(measured) > 1
-
-
-@pytest.mark.parametrize(("kind", "slope_db"), [("white", 0.0), ("pink", -3.01), ("brown", -6.02)])
-def test_noise_falls_with_frequency_as_its_colour_says(kind, slope_db):
-    noise = distortion.make_noise(kind, 20 * RATE, RATE, rng(0, kind))
-    power = np.abs(np.fft.rfft(noise)) ** 2
-    hertz = np.fft.rfftfreq(len(noise), 1 / RATE)
-    octaves = [power[(hertz >= low) & (hertz < 2 * low)].mean() for low in (250, 500, 1000, 2000)]
-    slopes = 10 * np.diff(np.log10(octaves))
-    assert slopes == pytest.approx(slope_db, abs=0.25)
-
-
-def test_hum_has_lines_at_multiples_of_the_mains():
-    hum = distortion.make_noise("hum", RATE, RATE, rng(0))
-    power = np.abs(np.fft.rfft(hum)) ** 2  # bins of 1 Hz
-    lines = {50 * k for k in range(1, 11)} | {60 * k for k in range(1, 11)}
-    assert set(np.argsort(power)[-4:].tolist()) <= lines
-    assert power[sorted(lines)].sum() > 0.99 * power.sum()
-
-
-def test_babble_is_speech_shaped_and_modulated():
-    babble = distortion.make_noise("babble", 20 * RATE, RATE, rng(0))
-    power = np.abs(np.fft.rfft(babble)) ** 2
-    hertz = np.fft.rfftfreq(len(babble), 1 / RATE)
-    assert power[(hertz > 100) & (hertz < 1000)].sum() > 0.7 * power.sum()
-    loudness = 10 * np.log10((babble.reshape(-1, RATE // 8) ** 2).mean(axis=1))
-    assert loudness.std() > 3  # stationary noise would stay under 1 dB
-
-
-def test_noise_keeps_silence_silent():
-    silence = np.zeros(100, np.float32)
-    assert not distortion.add_noise(silence, noise_wave(100), 0.0).any()
-    wave = noise_wave(100)
-    assert np.array_equal(distortion.add_noise(wave, silence, 0.0), wave)
-
-
-def test_overlap_covers_what_it_says_at_the_asked_snr():
-    wave, other = noise_wave(1000), noise_wave(1000, seed=1)
-    mixed = distortion.overlap(wave, other, 3.0, start=200, other_start=50, length=300)
-    added = mixed - wave
-    assert not added[:200].any()
-    assert not added[500:].any()
-    scale = float(np.dot(added[200:500], other[50:350]) / np.dot(other[50:350], other[50:350]))
-    assert np.allclose(added[200:500], scale * other[50:350], atol=1e-6)
-    assert decibels(wave, scale * other) == pytest.approx(3.0, abs=0.05)
 
 
 def test_overlap_covers_at_most_half():
@@ -230,69 +146,6 @@ def test_overlap_covers_at_most_half():
     assert max(shares) <= 0.5
     assert max(shares) > 0.45
     assert np.mean(shares) == pytest.approx(0.25, abs=0.03)
-
-
-def test_reverberation_is_convolution_with_the_power_kept():
-    wave, rir = noise_wave(3000), distortion.make_rir(0.1, 0.0, RATE, rng(0))
-    result = distortion.reverberate(wave, rir)
-    expected = np.convolve(wave.astype(np.float64), rir)[: len(wave)]
-    expected *= math.sqrt(float(np.mean(wave.astype(np.float64) ** 2) / np.mean(expected**2)))
-    assert np.allclose(result, expected, atol=1e-5)
-    assert decibels(result, wave) == pytest.approx(0, abs=0.01)
-
-
-def test_reverberation_keeps_the_onset_in_place():
-    wave = np.zeros(4000, np.float32)
-    wave[1000] = 1
-    result = distortion.reverberate(wave, distortion.make_rir(0.3, -6.0, RATE, rng(0)))
-    assert np.abs(result[:1000]).max() < 1e-6
-    assert np.argmax(np.abs(result)) == 1000
-    assert np.abs(result[1100:]).max() > 1e-3
-
-
-def test_a_recorded_room_is_cut_at_its_direct_path():
-    rir = np.array([0.0, 0.01, -0.8, 0.3, -0.1], np.float32)
-    assert np.allclose(distortion.align_rir(rir), [0.8, -0.3, 0.1])
-    wave = noise_wave(100)
-    assert np.allclose(
-        distortion.reverberate(wave, distortion.align_rir(-rir[:3])), wave, atol=1e-6
-    )
-
-
-@pytest.mark.parametrize("rt60_s", [0.2, 0.5, 1.0])
-@pytest.mark.parametrize("direct_db", [-6.0, 10.0])
-def test_a_made_room_has_its_reverberation_time(rt60_s, direct_db):
-    rir = distortion.make_rir(rt60_s, direct_db, RATE, rng(0)).astype(np.float64)
-    assert rir[0] == 1
-    assert decibels(rir[:1], rir[1:]) - 10 * math.log10(len(rir) - 1) == pytest.approx(
-        direct_db, abs=0.01
-    )
-    # Schroeder's backward integration, fitted from -5 to -25 dB of the reflections.
-    decay = 10 * np.log10(np.cumsum(rir[:0:-1] ** 2)[::-1])
-    decay -= decay[0]
-    fit = (decay < -5) & (decay > -25)
-    slope = np.polyfit(np.flatnonzero(fit) / RATE, decay[fit], 1)[0]
-    assert -60 / slope == pytest.approx(rt60_s, rel=0.1)
-
-
-def test_silent_room_and_silent_wave():
-    wave = noise_wave(50)
-    assert np.array_equal(distortion.reverberate(wave, np.zeros(9, np.float32)), wave)
-    assert not distortion.reverberate(np.zeros(50, np.float32), wave).any()
-
-
-def test_gain_is_in_decibels():
-    wave = noise_wave()
-    assert decibels(distortion.amplify(wave, -6.5), wave) == pytest.approx(-6.5, abs=1e-3)
-
-
-def test_clip_bounds_the_peak_and_leaves_the_rest():
-    wave = noise_wave()
-    result, limit = distortion.clip(wave, 0.3), 0.3 * float(np.abs(wave).max())
-    assert np.abs(result).max() == pytest.approx(limit)
-    inside = np.abs(wave) < limit
-    assert 0 < inside.mean() < 1
-    assert np.array_equal(result[inside], wave[inside])
 
 
 FILTERS = {
@@ -317,56 +170,8 @@ def test_filters_keep_their_band_in_place_and_remove_the_rest(name):
         assert np.abs(apply(tone(hertz))[middle]).max() < 2e-3, hertz
 
 
-def test_filters_do_not_wrap_around():
-    wave = np.zeros(2000, np.float32)
-    wave[-1] = 1
-    assert np.abs(distortion.low_pass(wave, 1000, RATE)[:500]).max() < 1e-3
-
-
-def test_hold_repeats_the_latest_sample():
-    ramp = np.arange(12, dtype=np.float32)
-    assert distortion.hold(ramp, 8000, RATE).tolist() == [0, 0, 2, 2, 4, 4, 6, 6, 8, 8, 10, 10]
-    uneven = distortion.hold(ramp, 6000, RATE)  # samples are taken at 0, 2.67, 5.33, 8, 10.67
-    assert uneven.tolist() == [0, 0, 0, 3, 3, 3, 6, 6, 8, 8, 8, 11]
-
-
-def test_hold_folds_high_tones_down():
-    power = np.abs(np.fft.rfft(distortion.hold(tone(5000), 8000, RATE))) ** 2  # bins of 1 Hz
-    assert power[3000] > 0.3 * power.sum()
-
-
 def test_resample_ignores_rates_that_are_not_lower():
     assert distort_named(noise_wave(), RATE, only("resample", rates=(16000,)), rng(0)).applied == ()
-
-
-@pytest.mark.parametrize("bits", [2, 4, 6, 8, 9])
-def test_codec_has_the_levels_and_the_noise_of_its_bits(bits):
-    wave = np.linspace(-1, 1, 50_001).astype(np.float32)
-    result = distortion.compand(wave, bits)
-    assert len(np.unique(np.abs(result))) == 2 ** (bits - 1)
-    assert np.abs(result).max() == pytest.approx(1)
-    # A level is ln(256) / top wide in log(1 + 255 x), so half of that is the largest error.
-    top = 2 ** (bits - 1) - 1
-    error = np.abs(np.log1p(255 * np.abs(result)) - np.log1p(255 * np.abs(wave)))
-    assert error.max() <= 0.5 * math.log(256) / top * 1.01 + 1e-4
-
-
-def test_codec_of_eight_bits_is_telephone_quality():
-    wave = noise_wave()
-    assert 33 < decibels(wave, distortion.compand(wave, 8) - wave) < 42
-    assert 9 < decibels(wave, distortion.compand(wave, 4) - wave) < 18
-    assert not distortion.compand(np.zeros(9, np.float32), 4).any()
-
-
-@pytest.mark.parametrize(("num_samples", "num_lost"), [(1000, 200), (1000, 900), (5, 5), (9, 0)])
-def test_chunks_hold_exactly_what_is_lost(num_samples, num_lost):
-    for item in range(20):
-        chunks = distortion.choose_chunks(num_samples, num_lost, (10, 40), rng(0, item))
-        kept = distortion.drop(np.ones(num_samples, np.float32), chunks)
-        assert np.count_nonzero(kept == 0) == num_lost
-        assert all(0 <= first < stop <= num_samples for first, stop in chunks)
-        assert all(a[1] <= b[0] for a, b in pairwise(chunks))
-        assert all(10 <= stop - first <= 40 for first, stop in chunks[:-1])
 
 
 def test_drop_share_is_within_its_range():
@@ -378,9 +183,6 @@ def test_drop_share_is_within_its_range():
     assert min(shares) >= 0.0999
     assert max(shares) <= 0.2001
     assert np.mean(shares) == pytest.approx(0.15, abs=0.01)
-
-
-# -- configuration --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -421,9 +223,6 @@ def test_impossible_severities_are_named(config, changes):
 def test_defaults_distort_nothing():
     assert all(getattr(DistortionConfig(), name).p == 0 for name in NAMES)
     assert distortion.none() == DistortionConfig()
-
-
-# -- the pool -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
