@@ -13,9 +13,20 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from speechssl.data import synthetic
 from speechssl.data.manifest import read_manifest
-from speechssl.data.synthetic import SAMPLE_RATE, SPLITS, Script, make_corpus, scripts, speakers
+from speechssl.data.synthetic import (
+    SAMPLE_RATE,
+    SPLITS,
+    CorpusPaths,
+    Script,
+    espeak,
+    grammar,
+    make_corpus,
+    scripts,
+    speakers,
+)
+from speechssl.data.synthetic import corpus as made
+from speechssl.data.synthetic.voices import ACCENTS
 from speechssl.rng import rng
 
 SCRIPT = Script("x", "en_m1", "the old farmer", "en+m1", 160, 50, 0.0, 0.1, 0.05)
@@ -31,17 +42,17 @@ def first_scripts(split: str, number: int, seed: int = 0) -> list[Script]:
 def test_every_symbol_of_the_grammar_is_defined_and_used():
     named = {
         name
-        for entries in synthetic.GRAMMAR.values()
+        for entries in grammar.GRAMMAR.values()
         for entry in entries
         for name in re.findall(r"<(\w+)>", entry)
     }
-    assert named | {"sentence"} == set(synthetic.GRAMMAR)
+    assert named | {"sentence"} == set(grammar.GRAMMAR)
 
 
 def test_sentences_are_lower_case_words_of_the_lexicon():
-    words = synthetic.lexicon()
+    words = grammar.lexicon()
     generator = rng(0)
-    sentences = [synthetic.make_sentence(generator) for _ in range(2000)]
+    sentences = [grammar.make_sentence(generator) for _ in range(2000)]
     assert all(set(sentence.split(" ")) <= words for sentence in sentences)
     assert all(re.fullmatch(r"[a-z]+", word) for word in words)
     assert 300 < len(words) < 600
@@ -55,7 +66,7 @@ def test_sentences_are_lower_case_words_of_the_lexicon():
     "sound", ["two to too", "four for", "eight ate", "one won", "no know", "by buy", "hour our"]
 )
 def test_no_two_words_sound_alike(sound):
-    assert len(synthetic.lexicon() & set(sound.split())) <= 1
+    assert len(grammar.lexicon() & set(sound.split())) <= 1
 
 
 def test_no_sentence_is_said_twice_or_in_two_splits():
@@ -81,7 +92,7 @@ def test_dev_and_test_speakers_are_never_trained_on():
         assert not variants[a] & variants[b]
     for split in SPLITS:
         assert len({s.name for s in speakers(split)}) == len(speakers(split))
-        assert {s.accent for s in speakers(split)} == set(synthetic.ACCENTS)
+        assert {s.accent for s in speakers(split)} == set(ACCENTS)
 
 
 def test_every_voice_speaks_equally_often():
@@ -104,8 +115,8 @@ def buzz(rate: int = 22_050, amplitude: float = 8000) -> np.ndarray:
 
 
 def test_wave_is_resampled_padded_and_levelled():
-    quiet = synthetic.finish_wave(buzz(amplitude=2000), 22_050, SCRIPT)
-    loud = synthetic.finish_wave(buzz(), 22_050, SCRIPT)
+    quiet = espeak.finish_wave(buzz(amplitude=2000), 22_050, SCRIPT)
+    loud = espeak.finish_wave(buzz(), 22_050, SCRIPT)
     assert loud.dtype == np.dtype("<i2")
     assert len(loud) == 16_000 + 1600 + 800
     assert not loud[:1600].any()
@@ -113,14 +124,14 @@ def test_wave_is_resampled_padded_and_levelled():
     assert np.abs(loud - quiet).max() < 30
     spectrum = np.abs(np.fft.rfft(loud[1600:-800]))
     assert np.argmax(spectrum) == 200
-    softer = synthetic.finish_wave(buzz(), 22_050, replace(SCRIPT, gain_db=-6.02))
+    softer = espeak.finish_wave(buzz(), 22_050, replace(SCRIPT, gain_db=-6.02))
     assert np.abs(softer).max() == pytest.approx(np.abs(loud).max() / 2, rel=0.01)
 
 
 def test_wave_is_never_clipped():
     spiky = buzz() // 10
     spiky[5000:5004] = 32767
-    wave = synthetic.finish_wave(spiky, 22_050, SCRIPT)
+    wave = espeak.finish_wave(spiky, 22_050, SCRIPT)
     assert np.abs(wave).max() == pytest.approx(0.98 * 32767, abs=1)
     assert np.argmax(wave) == np.argmax(np.abs(wave))  # int16 has not wrapped around
 
@@ -128,7 +139,7 @@ def test_wave_is_never_clipped():
 @pytest.mark.parametrize("spoken", [np.zeros(22_050, np.int16), buzz()[:5000]])
 def test_silence_is_noticed(spoken):
     with pytest.raises(ValueError, match=r"en\+m1 stayed silent at: the old farmer"):
-        synthetic.finish_wave(spoken, 22_050, SCRIPT)
+        espeak.finish_wave(spoken, 22_050, SCRIPT)
 
 
 # -- settings -------------------------------------------------------------------------------------
@@ -172,7 +183,7 @@ def corpus(tmp_path_factory):
     return out, make_corpus(out, **MINUTES)
 
 
-def manifests(paths: synthetic.CorpusPaths) -> dict:
+def manifests(paths: CorpusPaths) -> dict:
     return {split: read_manifest(getattr(paths, split)) for split in SPLITS}
 
 
@@ -244,7 +255,7 @@ def test_the_digest_is_that_of_the_samples(corpus):
     reason="the reference audio was made on Linux x86_64",
 )
 def test_the_audio_is_the_reference_audio(corpus):
-    if synthetic._espeak_loader()[2] != synthetic.REFERENCE_VERSION:
+    if espeak.espeak_loader()[2] != made.REFERENCE_VERSION:
         pytest.skip("another espeakng-loader than that of the reference audio")
     assert corpus[1].note is None
 
@@ -254,24 +265,24 @@ def test_other_audio_gives_a_note(corpus):
     utterances = manifests(corpus[1])
     spoken = {
         split: [
-            synthetic.Spoken(script, 1, hashlib.sha256(samples(u.audio).tobytes()).hexdigest())
+            made.Spoken(script, 1, hashlib.sha256(samples(u.audio).tobytes()).hexdigest())
             for script, u in zip(first_scripts(split, 4), utterances[split][:4], strict=True)
         ]
         for split in SPLITS
     }
-    version = synthetic._espeak_loader()[2]
-    assert synthetic._compare(spoken, 0, version) == corpus[1].note
+    version = espeak.espeak_loader()[2]
+    assert made.compare(spoken, 0, version) == corpus[1].note
     spoken["dev"][3] = replace(spoken["dev"][3], sha256="0")
-    assert "not sample for sample" in synthetic._compare(spoken, 0, synthetic.REFERENCE_VERSION)
-    assert "espeakng-loader 9.9 is installed" in synthetic._compare(spoken, 0, "9.9")
-    assert synthetic._compare(spoken, 1, version) is None  # no reference for other seeds
-    assert synthetic._compare({**spoken, "dev": spoken["dev"][:3]}, 0, version) is None
+    assert "not sample for sample" in made.compare(spoken, 0, made.REFERENCE_VERSION)
+    assert "espeakng-loader 9.9 is installed" in made.compare(spoken, 0, "9.9")
+    assert made.compare(spoken, 1, version) is None  # no reference for other seeds
+    assert made.compare({**spoken, "dev": spoken["dev"][:3]}, 0, version) is None
 
 
 @needs_espeak
 def test_a_finished_corpus_is_used_again_and_others_are_replaced(tmp_path, monkeypatch):
     pytest.importorskip("espeakng_loader")
-    monkeypatch.setattr(synthetic, "SHARD_UTTERANCES", 4)
+    monkeypatch.setattr(made, "SHARD_UTTERANCES", 4)
     minutes = dict.fromkeys(MINUTES, 0.01)
     mine = tmp_path / "wav" / "mine.wav"
     mine.parent.mkdir()
@@ -280,7 +291,7 @@ def test_a_finished_corpus_is_used_again_and_others_are_replaced(tmp_path, monke
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
 
     with monkeypatch.context() as patch:
-        patch.setattr(synthetic, "_speak_splits", None)  # would fail if called
+        patch.setattr(made, "speak_splits", None)  # would fail if called
         assert make_corpus(tmp_path, **minutes) == first
     assert times == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
 
@@ -298,4 +309,4 @@ def test_a_finished_corpus_is_used_again_and_others_are_replaced(tmp_path, monke
 def test_failed_speech_is_one_sentence(tmp_path):
     pytest.importorskip("espeakng_loader")
     with pytest.raises(ValueError, match=r"could not speak x to x: espeak-ng has no voice nowhere"):
-        synthetic._speak_shard(tmp_path, [replace(SCRIPT, voice="nowhere")])
+        made.speak_shard(tmp_path, [replace(SCRIPT, voice="nowhere")])
