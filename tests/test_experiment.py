@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from safetensors.torch import load_file, save_file
 
-from speechssl import cli, experiment
+from speechssl import cli
 from speechssl.data.manifest import Utterance, read_manifest
-from speechssl.experiment import Budget, check_plan, demo, run_folder
+from speechssl.experiment import Budget, check_plan, demo, folder, jobs, plan, run_folder, stale
 from speechssl.model.config import ContextConfig, FilterbankEncoderConfig, ModelConfig
 from speechssl.training import finetune as finetuning
 from speechssl.training import pretrain as pretraining
@@ -47,7 +47,7 @@ def _in_a_moment(monkeypatch):
         assert cli.main(command[3:]) == 0  # without python -m speechssl.cli
         yield
 
-    monkeypatch.setattr(experiment, "_at_the_same_time", before)
+    monkeypatch.setattr(jobs, "_at_the_same_time", before)
 
 
 class Job:
@@ -286,7 +286,7 @@ def test_parts_of_a_recording_keep_their_times_and_splits(record, tmp_path, monk
     table = tmp_path / "t.tsv"
     table.write_text(f"path\ttext\tstart_s\tduration_s\tsplit\n{rows}")
     given = {}
-    monkeypatch.setattr(experiment, "compare_with_scratch", lambda **told: given.update(told) or 0)
+    monkeypatch.setattr(jobs, "compare_with_scratch", lambda **told: given.update(told) or 0)
     assert run_folder(tmp_path / "in", table, tmp_path / "out", 1.0, "tiny") == 0
     found = {
         name: {(u.text, u.start_s, u.duration_s) for u in read_manifest(given[name])}
@@ -321,7 +321,7 @@ def test_a_plan_that_can_be_done_is_accepted():
 )
 def test_a_plan_that_cannot_be_done_is_refused_before_anything_begins(change, said, monkeypatch):
     free = change.get("free", 10**9)
-    monkeypatch.setattr(experiment, "memory", lambda _: SimpleNamespace(free=free))
+    monkeypatch.setattr(plan, "memory", lambda _: SimpleNamespace(free=free))
     config = pretraining.preset("tiny")
     task = replace(config.contrastive, entries=change.get("entries", 4))
     monkeypatch.setattr(pretraining, "preset", lambda _: replace(config, contrastive=task))
@@ -335,7 +335,7 @@ def test_codes_that_cannot_be_found_stop_a_run_before_its_first_job(record, tmp_
     config = pretraining.preset("tiny")
     task = replace(config.contrastive, entries=5000)
     monkeypatch.setattr(pretraining, "preset", lambda _: replace(config, contrastive=task))
-    monkeypatch.setattr(experiment, "_at_the_same_time", lambda *_: pytest.fail("it has begun"))
+    monkeypatch.setattr(jobs, "_at_the_same_time", lambda *_: pytest.fail("it has begun"))
     rows = []
     for i in range(25):
         record(f"in/r{i:02}.wav", 0.5)
@@ -367,7 +367,7 @@ def test_blank_cells_are_not_learned_from(record, tmp_path, monkeypatch):
         rows.append(f"r{i:02}.wav\t{text}\n")
     (tmp_path / "t.tsv").write_text("path\ttext\n" + "".join(rows))
     given = {}
-    monkeypatch.setattr(experiment, "compare_with_scratch", lambda **told: given.update(told) or 0)
+    monkeypatch.setattr(jobs, "compare_with_scratch", lambda **told: given.update(told) or 0)
     assert run_folder(tmp_path / "in", tmp_path / "t.tsv", tmp_path / "out", 1.0, "tiny") == 0
     assert all(u.text and u.text.startswith("text") for u in given["test"])
     assert sum(not u.is_labeled for u in given["unlabeled"]) == 20
@@ -403,18 +403,19 @@ def test_a_second_command_is_kept_out_before_anything_is_changed(job, place, mon
 def test_others_are_kept_out_from_the_first_file_to_the_last(job, monkeypatch):
     seen = {}
 
-    def watch(name: str) -> None:
-        real = getattr(experiment, name)
+    def watch(module: ModuleType, name: str) -> None:
+        real = getattr(module, name)
 
         def watched(*args, **options):
             seen[name] = is_taken(job.out)
             return real(*args, **options)
 
-        monkeypatch.setattr(experiment, name, watched)
+        monkeypatch.setattr(module, name, watched)
 
-    names = ("prepare", "_set_aside", "evaluate", "_write_results", "_in_words")
-    for name in names:
-        watch(name)
+    names = {"prepare": folder, "_set_aside": stale}
+    names |= dict.fromkeys(("evaluate", "write_results", "in_words"), jobs)
+    for name, module in names.items():
+        watch(module, name)
     job.transcribe("r30")
     job.run()
     assert seen == dict.fromkeys(names, True)
@@ -423,7 +424,7 @@ def test_others_are_kept_out_from_the_first_file_to_the_last(job, monkeypatch):
 
 @needs_locks
 def test_a_second_demo_is_kept_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(experiment, "make_corpus", lambda *_, **__: pytest.fail("it is made"))
+    monkeypatch.setattr(jobs, "make_corpus", lambda *_, **__: pytest.fail("it is made"))
     with taken(tmp_path, monkeypatch), pytest.raises(runfolder.BusyRunError, match="at work in"):
         demo(tmp_path, 3.0)
 
@@ -443,10 +444,10 @@ def test_demo_refuses_other_minutes_in_its_own_words(job, monkeypatch):
     paths = {name: job.out / "data" / f"{name}.jsonl" for name in ("train", "dev", "test")}
     corpus = SimpleNamespace(**paths, unlabeled=paths["train"], note="", sha256="0" * 64)
     out = job.folder / "demo"
-    monkeypatch.setattr(experiment, "make_corpus", lambda *_, **__: corpus)
+    monkeypatch.setattr(jobs, "make_corpus", lambda *_, **__: corpus)
     assert demo(out, 3.0) == 0
     before = bytes_in(out)
-    monkeypatch.setattr(experiment, "make_corpus", lambda *_, **__: pytest.fail("it is made"))
+    monkeypatch.setattr(jobs, "make_corpus", lambda *_, **__: pytest.fail("it is made"))
     with pytest.raises(ValueError, match=r"the result of another --minutes, or .*another --out\.$"):
         demo(out, 4.0)
     assert bytes_in(out) == before
@@ -460,11 +461,11 @@ def another_model(pretrain: Path) -> None:
 
 def test_a_run_without_a_model_is_not_what_a_fine_tuning_began_with(job):
     """As one that was stopped before its first validation."""
-    tuned = experiment.newest_progress(job.out / "pretrained")
-    assert experiment._began_with(tuned, job.out / "pretrain")
+    tuned = stale.newest_progress(job.out / "pretrained")
+    assert stale._began_with(tuned, job.out / "pretrain")
     for name in ("best", "model"):
         shutil.rmtree(job.out / "pretrain" / name)
-    assert not experiment._began_with(tuned, job.out / "pretrain")
+    assert not stale._began_with(tuned, job.out / "pretrain")
 
 
 @pytest.mark.parametrize("lose", [shutil.rmtree, another_model])

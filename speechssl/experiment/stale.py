@@ -1,0 +1,107 @@
+"""Runs of an earlier command: kept where their data are the same, set aside where not."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from speechssl.checkpoint import load_model
+from speechssl.data.manifest import Utterance
+from speechssl.data.prepare import SPLITS
+from speechssl.experiment.plan import PRETRAINING, SCRATCH, TUNED
+from speechssl.experiment.splits import Splits, say, transcribed, write_splits
+from speechssl.spelling import name_key
+from speechssl.text import train_tokenizer
+from speechssl.training import finetune as finetuning
+from speechssl.training.inputs import changed, finetuning_inputs, pretraining_inputs
+from speechssl.training.resume import Progress, has_state, newest_progress
+
+
+def make_room(
+    out: Path,
+    unlabeled: Sequence[Utterance],
+    labeled: Sequence[Utterance],
+    valid: Sequence[Utterance],
+    test: Sequence[Utterance],
+    size: str,
+    before: Splits,
+) -> None:
+    """Set aside what learned from other data or was scored on others, with the manifests of
+    `before`."""
+    inputs = _inputs(unlabeled, transcribed(labeled), transcribed(valid), size)
+    stale = _stale(out, inputs, before, size)
+    scored = transcribed(before.get("test", ())) or transcribed(before.get("dev", ()))
+    if stale or (scored and _scored_on(scored) != _scored_on(test)):
+        _set_aside(out, stale, before)
+
+
+def _inputs(
+    unlabeled: Sequence[Utterance],
+    labeled: Sequence[Utterance],
+    valid: Sequence[Utterance],
+    size: str,
+) -> dict[str, dict[str, str]]:
+    """Digests of the data that each run learns from."""
+    texts = [u.text or "" for u in labeled]
+    tokenizer = train_tokenizer(finetuning.preset(size).tokenizer, texts, allow_smaller=True)
+    tuning = finetuning_inputs(labeled, valid, None, tokenizer)
+    del tuning["initial model"]
+    return {
+        PRETRAINING: pretraining_inputs(unlabeled, [], None),
+        TUNED: tuning,
+        SCRATCH: tuning,
+    }
+
+
+def _stale(out: Path, inputs: Mapping[str, dict[str, str]], before: Splits, size: str) -> list[str]:
+    """The runs in `out` that learned from other data, or began with a model that is not there any
+    more. One of a version that kept no digests is taken to have learned from `before`."""
+    train, dev = (before.get(name, ()) for name in SPLITS[:2])
+    texts = transcribed(train)
+    old = _inputs(train, texts, transcribed(dev), size) if texts else {}
+    states = {name: newest_progress(out / name) for name in inputs}
+    stale = [
+        name
+        for name, state in states.items()
+        if state and changed(state.inputs or old.get(name, {}), inputs[name])
+    ]
+    gone = PRETRAINING in stale or not states[PRETRAINING]
+    tuned = None if TUNED in stale else states[TUNED]
+    if tuned and (gone or not _began_with(tuned, out / PRETRAINING)):
+        stale.append(TUNED)
+    return stale
+
+
+def _began_with(tuned: Progress, pretrained: Path) -> bool:
+    """Whether a fine-tuning began with the model that lies in a pretraining run's folder."""
+    try:
+        init = load_model(pretrained)
+    except (FileNotFoundError, ValueError):  # no validation yet, or a damaged one
+        return False
+    name = "initial model"
+    return not changed(tuned.inputs, {name: pretraining_inputs([], [], init)[name]})
+
+
+def _set_aside(out: Path, runs: Sequence[str], before: Splits) -> None:
+    """Move what is of other data or of a model that is gone, the scores and the report to a folder,
+    with the manifests of then, and say so. No command may be at work in the runs."""
+    number = 1
+    while (folder := out / f"earlier-{number}").exists():
+        number += 1
+    write_splits(folder / "data", before)
+    folder.mkdir(exist_ok=True)
+    for name in ("results.json", "report.html", *(f"{run}.log" for run in runs)):
+        if (out / name).exists():
+            (out / name).rename(folder / name)
+    for run in runs:
+        (out / run).rename(folder / run)
+    anew = f", and {', '.join(runs)} begun anew" if runs else ""
+    say(
+        f"{out} holds results of other data or of a pretrained model that is gone: they are kept "
+        f"in {folder}{anew}."
+    )
+    if runs and PRETRAINING not in runs and has_state(out / PRETRAINING):
+        say("The pretrained model stays, as its recordings are the same.")
+
+
+def _scored_on(utterances: Iterable[Utterance]) -> list[tuple[str, str]]:
+    """What a set is scored on."""
+    return [(name_key(u.id), u.text or "") for u in utterances]
