@@ -376,7 +376,7 @@ def test_blank_cells_are_not_learned_from(record, tmp_path, monkeypatch):
 def test_a_finished_run_has_nothing_left_to_do(job, capsys):
     job.run()
     said = capsys.readouterr().err
-    assert said.count("The run is finished: its 2 updates are done already.") == 3
+    assert said.count("The run has ended at step 2 of 2.") == 3
     assert "Going on from" not in said
 
 

@@ -107,10 +107,10 @@ def train(
     ):
         waves, known = dataset.waves, progress.faults | dataset.waves.faults()
         tally = FaultTally(run, log, known, len(waves.utterances), loop.max_fault_share)
-        if progress.step >= progress.max_steps:
-            log.say(f"The run is finished: its {progress.step} updates are done already.")
-        elif progress.step:
-            log.say(f"Going on from step {progress.step} of {progress.max_steps}.")
+        if progress.step:
+            ended = progress.step >= progress.max_steps
+            doing = "The run has ended at" if ended else "Going on from"
+            log.say(f"{doing} step {progress.step} of {progress.max_steps}.")
             if accumulate != loop.accumulate:
                 log.say(
                     f"An update was {progress.micro_batches} micro-batches, and there are now "

@@ -80,10 +80,10 @@ def _splits_of_before(
         if group is None:
             continue
         place, name = _place(item.utterance), _name(named.utterance)
-        was = places.get(place) or places.get(name)
-        was = was or alike.get(_key(place)) or alike.get(_key(name))
-        if was:
-            found.setdefault(group, set()).add(was)
+        before = places.get(place) or places.get(name)
+        before = before or alike.get(_key(place)) or alike.get(_key(name))
+        if before:
+            found.setdefault(group, set()).add(before)
     splits_of: dict[str, Split] = {}
     for group, seen in found.items():
         splits = {split for had_text, split in seen if had_text} or {split for _, split in seen}
