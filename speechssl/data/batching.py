@@ -25,8 +25,8 @@ class PlannedBatch:
 
     members: np.ndarray
     """(n,) int64, its utterances."""
-    reading: int
-    """Which reading of the data it belongs to; each holds every utterance at most once."""
+    pass_number: int
+    """Which pass over the data it belongs to; each holds every utterance at most once."""
     number: int
     """The batch's number among those of all processes, the same however many they are."""
 
@@ -79,15 +79,15 @@ class BatchPlan:
         self._num_updates = -(-self._total // self._together)
         self.num_batches = self._num_updates * accumulate
         """Batches of this process in an epoch. Where the updates do not divide the batches of a
-        reading, those of a next one fill the epoch up."""
-        self._readings = -(-self._num_updates * self._together // self._total)
+        pass over the data, those of the next pass fill the epoch up."""
+        self._passes = -(-self._num_updates * self._together // self._total)
 
     def at(self, index: int) -> PlannedBatch:
         """This process's batch `index`, counted over all epochs."""
         number = _number(index, self.accumulate, self.rank, self.world)
         epoch, position = divmod(number, self._num_updates * self._together)
-        reading, members = self._epoch(epoch)[position]
-        return PlannedBatch(members, reading, number)
+        pass_number, members = self._epoch(epoch)[position]
+        return PlannedBatch(members, pass_number, number)
 
     def batch(self, index: int) -> np.ndarray:
         """The utterances (n,) int64 of this process's batch `index`, counted over all epochs."""
@@ -103,8 +103,8 @@ class BatchPlan:
         seconds = _seconds(self.lengths_s, [members for _, members in batches])
         return _imbalance(seconds, self.accumulate, self.world)
 
-    def stand_ins(self, item: int, generator: np.random.Generator) -> Iterator[int]:
-        """The other utterances, in the order in which they may stand in for one that cannot be
+    def replacements(self, item: int, generator: np.random.Generator) -> Iterator[int]:
+        """The other utterances, in the order in which they may replace one that cannot be
         read: of its length in random order, then shorter ones, then longer ones."""
         sorted_lengths = self.lengths_s[self._order]
         place = int(np.searchsorted(sorted_lengths, self.lengths_s[item]))
@@ -115,22 +115,22 @@ class BatchPlan:
 
     @functools.lru_cache(maxsize=2)  # noqa: B019  (a plan lives as long as its run)
     def _epoch(self, epoch: int) -> list[tuple[int, np.ndarray]]:
-        """(reading, utterances) of every batch, those of an update side by side."""
+        """(pass, utterances) of every batch, those of an update side by side."""
         if not self.shuffle:
-            return [(epoch, members) for members in self._reading(None)]
+            return [(epoch, members) for members in self._pass(None)]
         generator = rng(self.seed, "plan", epoch)
         batches: list[tuple[int, np.ndarray]] = []
-        for reading in range(epoch * self._readings, (epoch + 1) * self._readings):
-            read = self._reading(generator)
+        for pass_number in range(epoch * self._passes, (epoch + 1) * self._passes):
+            read = self._pass(generator)
             order = generator.permutation(len(read))
-            batches += [(reading, read[i]) for i in order.tolist()]
+            batches += [(pass_number, read[i]) for i in order.tolist()]
         batches = batches[: self._num_updates * self._together]
         if self._together == 1:
             return batches
         seconds = _seconds(self.lengths_s, [members for _, members in batches])
         return [batches[i] for i in _alike_together(seconds, self._together, generator).tolist()]
 
-    def _reading(self, generator: np.random.Generator | None) -> list[np.ndarray]:
+    def _pass(self, generator: np.random.Generator | None) -> list[np.ndarray]:
         """Every utterance once, bucket by bucket."""
         batches: list[np.ndarray] = []
         for start, end, size in self._buckets:
@@ -203,7 +203,7 @@ class MixedPlan:
         number = _number(index, self.accumulate, self.rank, self.world)
         corpus, own = self._place(number)
         planned = self._plans[corpus].at(own)
-        return PlannedBatch(planned.members + self._starts[corpus], planned.reading, number)
+        return PlannedBatch(planned.members + self._starts[corpus], planned.pass_number, number)
 
     def batch(self, index: int) -> np.ndarray:
         """The utterances (n,) int64 of this process's batch `index`, counted over all epochs."""
@@ -222,11 +222,11 @@ class MixedPlan:
         members = [self._plans[c].batch(own) + self._starts[c] for c, own in places]
         return _seconds(self.lengths_s, members)
 
-    def stand_ins(self, item: int, generator: np.random.Generator) -> Iterator[int]:
+    def replacements(self, item: int, generator: np.random.Generator) -> Iterator[int]:
         """As of :class:`BatchPlan`, of the same corpus."""
         corpus = int(np.searchsorted(self._starts, item, side="right")) - 1
         start = int(self._starts[corpus])
-        for other in self._plans[corpus].stand_ins(item - start, generator):
+        for other in self._plans[corpus].replacements(item - start, generator):
             yield other + start
 
     def _place(self, number: int) -> tuple[int, int]:

@@ -185,7 +185,7 @@ class PlannedBatches(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         planned = self.plan.at(index)
-        reading = planned.reading
+        reading = planned.pass_number
         faults: list[tuple[str, str]] = []
         read = [self._read(reading, i, faults) for i in planned.members.tolist()]
         members = [item for item, _ in read]
@@ -230,7 +230,7 @@ class PlannedBatches(Dataset[Batch]):
             except (AudioError, OSError) as error:
                 faults.append((self.waves.utterances[candidate].id, str(error)))
             if others is None:
-                others = self.plan.stand_ins(item, rng(self.seed, "stand-in", reading, item))
+                others = self.plan.replacements(item, rng(self.seed, "stand-in", reading, item))
             try:
                 candidate = next(others)
             except StopIteration:

@@ -53,8 +53,8 @@ def test_processes_share_an_epoch():
     assert len({p.num_batches for p in parts}) == 1
     planned = [p.at(k) for p in parts for k in range(p.num_batches)]
     assert sorted(b.number for b in planned) == list(range(len(planned)))
-    for reading in {b.reading for b in planned}:
-        seen = [i for b in planned if b.reading == reading for i in b.members.tolist()]
+    for number in {b.pass_number for b in planned}:
+        seen = [i for b in planned if b.pass_number == number for i in b.members.tolist()]
         assert len(set(seen)) == len(seen)
     assert len(planned) - plan().num_batches < 3  # only the last update is filled up
 
@@ -67,7 +67,7 @@ def test_an_update_is_the_same_however_it_is_shared_out(world, accumulate):
         parts = [plan(rank=r, world=world, accumulate=accumulate) for r in range(world)]
         turns = range(step * accumulate, (step + 1) * accumulate)
         found = [p.at(k) for p in parts for k in turns]
-        return sorted((b.number, b.reading, b.members.tolist()) for b in found)
+        return sorted((b.number, b.pass_number, b.members.tolist()) for b in found)
 
     steps = 3 * plan(world=6).num_batches
     for step in range(0, steps, 7):
@@ -94,8 +94,8 @@ def test_more_batches_in_an_update_than_there_are_take_several_readings():
     p = plan(accumulate=200)
     assert p.num_batches == 200
     planned = [p.at(k) for k in range(200)]
-    assert len({b.reading for b in planned}) == -(-200 // plan().num_batches)
-    assert {b.reading for b in planned}.isdisjoint(p.at(k).reading for k in range(200, 400))
+    assert len({b.pass_number for b in planned}) == -(-200 // plan().num_batches)
+    assert {b.pass_number for b in planned}.isdisjoint(p.at(k).pass_number for k in range(200, 400))
 
 
 def test_another_number_for_an_update_is_another_plan():
@@ -164,9 +164,9 @@ def test_a_mix_is_a_function_of_the_number_and_shared_by_processes():
     shared = [p.at(i).number for i in range(both[0].num_batches) for p in both]
     assert sorted(shared) == list(range(len(shared)))
     small = [i for i, b in enumerate(alone) if b[0] >= 440]
-    assert [plan.at(i).reading for i in small] == [n // 2 for n in range(len(small))]
-    stand_ins = list(plan.stand_ins(445, np.random.default_rng(0)))
-    assert sorted(stand_ins) == [i for i in range(440, 450) if i != 445]
+    assert [plan.at(i).pass_number for i in small] == [n // 2 for n in range(len(small))]
+    others = list(plan.replacements(445, np.random.default_rng(0)))
+    assert sorted(others) == [i for i in range(440, 450) if i != 445]
 
 
 @pytest.mark.parametrize(("world", "accumulate"), [(2, 1), (8, 1), (4, 4)])
