@@ -1,5 +1,7 @@
 """What lies above a telephone's band."""
 
+from functools import lru_cache
+
 import numpy as np
 
 NARROW_HZ = 4000
@@ -23,7 +25,7 @@ class HighBand:
         self._size = round(_FRAME_S * sample_rate)
         self._first = int(1.05 * NARROW_HZ * _FRAME_S) + 1  # past the skirt of the window
         self._has_room = sample_rate > 2.2 * NARROW_HZ
-        self._window = np.hanning(self._size).astype(np.float32)
+        self._window = _hann(self._size)
         self._above = self._total = 0.0
 
     def add(self, mono: np.ndarray) -> None:
@@ -45,3 +47,9 @@ class HighBand:
     @property
     def is_narrow(self) -> bool:
         return self.share < NARROW_SHARE
+
+
+@lru_cache(maxsize=16)
+def _hann(size: int) -> np.ndarray:
+    """(size,) float32"""
+    return np.hanning(size).astype(np.float32)

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +102,17 @@ def write_manifest(
 
 def relative_path(path: Path, root: str) -> str:
     """`path` from the absolute folder `root`, with forward slashes; absolute on another drive."""
-    absolute = os.path.abspath(path)
+    folder, name = os.path.split(os.path.abspath(path))
     try:
-        return Path(os.path.relpath(absolute, root)).as_posix()
+        inside = _relative_folder(folder, root)
     except ValueError:  # another drive
-        return absolute
+        return os.path.join(folder, name)
+    return f"{inside}/{name}" if inside != "." else name
+
+
+@lru_cache(maxsize=1 << 10)
+def _relative_folder(folder: str, root: str) -> str:
+    return Path(os.path.relpath(folder, root)).as_posix()
 
 
 def _to_dict(utterance: Utterance, root: str) -> dict[str, Any]:

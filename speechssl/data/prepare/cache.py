@@ -89,7 +89,7 @@ def _load_cache(path: Path) -> dict[str, Inspection]:
                 good = len(header)
                 for line in file:
                     try:
-                        key, *fields = json.loads(line)
+                        key, *fields = json.loads(line.decode())
                         fields[-1] = [tuple(cut) for cut in fields[-1]]
                         cache[key] = Inspection(None, *fields)
                     except (ValueError, TypeError, IndexError, RecursionError):

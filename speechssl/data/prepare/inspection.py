@@ -26,7 +26,7 @@ class Inspection:
     sample_rate: int = 0
     duration_s: float = 0.0
     peak: float = 0.0
-    """The largest absolute sample of any channel."""
+    """The largest absolute sample of any channel, before any scaling."""
     clipped_share: float = 0.0
     beyond_full_scale: bool = False
     """Whether its samples are divided by their peak, which is beyond full scale."""
@@ -60,23 +60,20 @@ def _decode(record: Recording, config: PrepareConfig) -> Inspection:
     hop = max(info.sample_rate // 100, 1)  # 10 ms
     envelope = Envelope(hop) if not record.text and expected_s > config.max_duration_s else None
     digest = blake2b(str(info.sample_rate).encode(), digest_size=16)
-    num_samples, clipped, peak, high = 0, 0, 0.0, HighBand(info.sample_rate)
+    num_samples, clipped, high = 0, 0, HighBand(info.sample_rate)
     quiet = _Levels(hop)
     for block in blocks:  # (S, C)
-        level = np.abs(block)
-        highest = float(level.max())
-        peak = max(peak, highest)
-        if highest >= FULL_SCALE:
-            clipped += int(np.count_nonzero(level >= FULL_SCALE))
+        if blocks.peak >= FULL_SCALE:
+            clipped += int(np.count_nonzero(np.abs(block) >= FULL_SCALE))
         mono = blocks.mix(block)  # (S,)
-        if peak < QUIET_PEAK:
+        if blocks.peak < QUIET_PEAK:
             quiet.add(mono)
         high.add(mono)
         digest.update(mono.data)
         if envelope is not None:
             envelope.add(mono)
         num_samples += len(block)
-    duration_s = num_samples / info.sample_rate
+    duration_s, peak = num_samples / info.sample_rate, blocks.peak
     cuts: list[tuple[float, float, bool]] = []
     if envelope is not None and duration_s > config.max_duration_s:
         rms = envelope.values()

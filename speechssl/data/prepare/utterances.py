@@ -63,5 +63,7 @@ def unique_ids(kept: list[Kept]) -> list[Kept]:
             name, number = f"{item.utterance.id}_{number}", number + 1
             key = name_key(name)
         seen.add(key)
-        result.append(replace(item, utterance=replace(item.utterance, id=name)))
+        if name != item.utterance.id:
+            item = replace(item, utterance=replace(item.utterance, id=name))
+        result.append(item)
     return result
