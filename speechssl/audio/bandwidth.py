@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 NARROW_HZ = 4000
 """What a telephone carries: a recording with nothing above is not what most models learned."""
@@ -32,9 +33,11 @@ class HighBand:
         """The next block (S,) float32; one of less than 32 ms tells nothing."""
         if not self._has_room or len(mono) < self._size:
             return
-        num = min(_FRAMES, len(mono) // self._size)
-        starts = np.linspace(0, len(mono) - self._size, num).astype(int)
-        frames = mono[starts[:, None] + np.arange(self._size)] * self._window  # (N, size)
+        num, last = min(_FRAMES, len(mono) // self._size), len(mono) - self._size
+        starts = (np.arange(num) * (last / max(num - 1, 1))).astype(int)  # as np.linspace has them
+        starts[-1] = last if num > 1 else 0
+        every = as_strided(mono, (last + 1, self._size), 2 * mono.strides, writeable=False)
+        frames = every[starts] * self._window  # (N, size)
         power = np.square(np.abs(np.fft.rfft(frames))).sum(axis=0)  # (size // 2 + 1,)
         self._above += float(power[self._first :].sum())
         self._total += float(power.sum())
