@@ -83,20 +83,20 @@ def check_plan(
     """
     first, tuning = pretraining_config(size, budget), tuning_config(size, budget)
     train_set, _ = pretraining.hold_out_valid(unlabeled, first.loop.seed)
-    frames, task = sum(_frames(train_set, first.model)), first.contrastive
-    if task is not None and task.quantizer == "kmeans" and frames < task.entries:
-        need_s = task.entries * first.model.hop_samples / first.model.sample_rate
+    frames = sum(_frames(train_set, first.model))
+    needed, setting = max(task.frames_needed() for task in first.tasks)
+    if frames < needed:
+        need_s = needed * first.model.hop_samples / first.model.sample_rate
         raise ValueError(
-            f"Pretraining finds {task.entries} codes (contrastive.entries), which takes "
-            f"{need_s:.0f} s of recordings at least, and there are "
-            f"{60 * minutes_of(train_set):.1f} s: give more recordings, or fewer codes with "
-            "`speechssl pretrain --contrastive.entries N`."
+            f"Pretraining with {setting} {needed} takes {need_s:.0f} s of recordings at least, and "
+            f"there are {60 * minutes_of(train_set):.1f} s: give more recordings, or a smaller "
+            f"number with `speechssl pretrain --{setting} N`."
         )
     texts = [u.text or "" for u in labeled]
     tokenizer = train_tokenizer(tuning.tokenizer, texts, allow_smaller=True)
     rows = [tuning.upsample * n for n in _frames(labeled, tuning.model)]
-    needed = [ctc_min_frames(tokenizer.encode(text)) for text in texts]
-    if all(need > most for need, most in zip(needed, rows, strict=True)):
+    symbols = [ctc_min_frames(tokenizer.encode(text)) for text in texts]
+    if all(need > most for need, most in zip(symbols, rows, strict=True)):
         raise ValueError(
             f"Each of the {len(labeled)} transcripts to learn from has more characters than its "
             f"recording has frames for the size {size}: look at the transcripts, or take another "

@@ -96,6 +96,10 @@ class MaskedUnitsConfig(TaskConfig):
             ),
         )
 
+    def frames_needed(self) -> tuple[int, str]:
+        """K-means begins with a frame for each unit."""
+        return self.num_units if self.quantizer == "kmeans" else 1, f"{NAME}.num_units"
+
     def build(self, model: SpeechModel, resources: Resources) -> "MaskedUnitsTask":
         return MaskedUnitsTask(self, model, resources.teacher)
 

@@ -126,6 +126,10 @@ class TaskConfig:
         """The settings to raise, where every weight of the task is zero; else ''."""
         return "" if self.weight else f"{self.name}.weight"
 
+    def frames_needed(self) -> tuple[int, str]:
+        """The frames that the training set must have, and the setting that asks for them."""
+        return 1, f"{self.name}.weight"
+
 
 class PretextTask(nn.Module):
     """A loss on a model's output, with its heads. Only `forward` and `counts` must be given."""

@@ -45,8 +45,11 @@ def test_a_plan_that_can_be_done_is_accepted():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"entries": 5000}, r"finds 5000 codes \(contrastive\.entries\), which takes 200 s of"),
-        ({"seconds": 0.1, "num": 2}, r"finds 4 codes .* there are 0\.1 s: give more recordings"),
+        ({"units": 5000}, r"with masked_units\.num_units 5000 takes 200 s of recordings at least"),
+        (
+            {"seconds": 0.1, "num": 2},
+            r"num_units 4 takes .* there are 0\.1 s: give more recordings",
+        ),
         ({"text": "a long sentence"}, "Each of the 10 transcripts .* more characters than its"),
         ({"free": 10_000}, "Two models of the size tiny .* give a smaller --size"),
     ],
@@ -55,8 +58,9 @@ def test_a_plan_that_cannot_be_done_is_refused_before_anything_begins(change, sa
     free = change.get("free", 10**9)
     monkeypatch.setattr(plan, "memory", lambda _: SimpleNamespace(free=free))
     config = pretraining.preset("tiny")
-    task = replace(config.contrastive, entries=change.get("entries", 4))
-    monkeypatch.setattr(pretraining, "preset", lambda _: replace(config, contrastive=task))
+    task = replace(config.tasks["masked_units"], num_units=change.get("units", 4))
+    config = replace(config, tasks=config.tasks.having(task))
+    monkeypatch.setattr(pretraining, "preset", lambda _: config)
     seconds, num = change.get("seconds", 0.5), change.get("num", 100)
     labeled = utterances(10, 0.1, change.get("text", "ab"))
     with pytest.raises(ValueError, match=said):
@@ -65,15 +69,17 @@ def test_a_plan_that_cannot_be_done_is_refused_before_anything_begins(change, sa
 
 def test_codes_that_cannot_be_found_stop_a_run_before_its_first_job(record, tmp_path, monkeypatch):
     config = pretraining.preset("tiny")
-    task = replace(config.contrastive, entries=5000)
-    monkeypatch.setattr(pretraining, "preset", lambda _: replace(config, contrastive=task))
+    config = replace(
+        config, tasks=config.tasks.having(replace(config.tasks["masked_units"], num_units=5000))
+    )
+    monkeypatch.setattr(pretraining, "preset", lambda _: config)
     monkeypatch.setattr(jobs, "_at_the_same_time", lambda *_: pytest.fail("it has begun"))
     rows = []
     for i in range(25):
         record(f"in/r{i:02}.wav", 0.5)
         rows.append(f"r{i:02}.wav\ttext {i}\n")
     (tmp_path / "t.tsv").write_text("path\ttext\n" + "".join(rows))
-    with pytest.raises(ValueError, match=r"finds 5000 codes \(contrastive\.entries\)"):
+    with pytest.raises(ValueError, match=r"masked_units\.num_units 5000 takes"):
         run_folder(tmp_path / "in", tmp_path / "t.tsv", tmp_path / "out", 1.0, "tiny")
     assert not (tmp_path / "out" / "pretrain").exists()
 
