@@ -43,9 +43,8 @@ class Evaluation:
         Utterances of whose transcript the normaliser leaves nothing (punctuation alone) are left
         out, as those without one are. Raises ValueError where none is left.
         """
-        empty = set(self.emptied_by(normalizer))
         pairs = zip(self.utterances, self.hypotheses, strict=True)
-        kept = [(u, h) for u, h in pairs if u.id not in empty]
+        kept = [(u, h) for u, h in pairs if not _is_emptied(u, normalizer)]
         if not kept:
             raise ValueError(
                 f"The normaliser {normalizer!r} leaves nothing of any of the "
@@ -61,7 +60,11 @@ class Evaluation:
 
     def emptied_by(self, normalizer: str) -> list[str]:
         """Ids of the utterances of whose transcript a normaliser leaves nothing."""
-        return [u.id for u in self.utterances if is_blank(normalize(u.text or "", normalizer))]
+        return [u.id for u in self.utterances if _is_emptied(u, normalizer)]
+
+
+def _is_emptied(utterance: Utterance, normalizer: str) -> bool:
+    return is_blank(normalize(utterance.text or "", normalizer))
 
 
 def evaluate(

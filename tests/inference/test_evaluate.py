@@ -79,6 +79,10 @@ def test_what_the_normaliser_leaves_nothing_of_is_left_out_and_said(utterances):
     shown = describe(evaluation, [raw, basic])
     assert "Left out of basic: 2 utterances (the first: u1), as the normaliser leaves" in shown
     assert "Left out of raw" not in shown
+    twice = Evaluation(  # ids of two manifests may be the same
+        (heard[0], replace(heard[1], id=heard[0].id)), ("a", "x"), 0, 1.0
+    )
+    assert twice.score("basic").num_utterances == 1
     with pytest.raises(ValueError, match="leaves nothing of any of the 2 transcripts"):
         Evaluation(tuple(heard[1:]), ("x", "y"), 0, 1.0).score("basic")
 
