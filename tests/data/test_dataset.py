@@ -36,7 +36,9 @@ def dataset(waves, **changes) -> PlannedBatches:
 
 
 def equal(a, b) -> bool:
-    return a.ids == b.ids and torch.equal(a.heard, b.heard) and torch.equal(a.clean, b.clean)
+    return (
+        a.ids == b.ids and torch.equal(a.distorted, b.distorted) and torch.equal(a.clean, b.clean)
+    )
 
 
 def test_a_batch_is_a_function_of_its_number(waves):
@@ -48,12 +50,12 @@ def test_a_batch_is_a_function_of_its_number(waves):
 
 def test_distortion_changes_what_is_heard_and_not_what_is_clean(waves):
     plain, distorted = dataset(waves), dataset(waves, distortion=full())
-    heard = [distorted[i].heard for i in range(4)]
+    played = [distorted[i].distorted for i in range(4)]
     clean = [plain[i].clean for i in range(4)]
     assert all(torch.equal(distorted[i].clean, c) for i, c in enumerate(clean))
-    assert any(not torch.equal(h, c) for h, c in zip(heard, clean, strict=True))
+    assert any(not torch.equal(h, c) for h, c in zip(played, clean, strict=True))
     batch = plain[0]
-    assert batch.heard is batch.clean
+    assert batch.distorted is batch.clean
 
 
 def test_the_same_utterance_is_distorted_anew_in_each_epoch(waves):
@@ -62,7 +64,7 @@ def test_the_same_utterance_is_distorted_anew_in_each_epoch(waves):
     for index in range(2 * data.plan.num_batches):
         batch = data[index]
         for row, name in enumerate(batch.ids):
-            seen.setdefault(name, []).append(batch.heard[row, : batch.lengths[row]])
+            seen.setdefault(name, []).append(batch.distorted[row, : batch.lengths[row]])
     assert any(not torch.equal(a, b) for a, b in seen.values())
 
 
