@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 
 from speechssl.checkpoint import load_model
+from speechssl.data.layouts import read_transcribed
 from speechssl.data.manifest import Utterance, read_manifest
 from speechssl.data.synthetic import make_corpus
-from speechssl.experiment.folder import join_transcripts, prepare_splits
+from speechssl.experiment.folder import prepare_splits
 from speechssl.experiment.plan import (
     PRETRAINING,
     RUNS,
@@ -91,14 +92,14 @@ def run_folder(folder: Path, transcripts: Path, out: Path, budget_minutes: float
     Raises BusyRunError, with nothing changed, where another command is at work in `out`.
     """
     budget = Budget.of(budget_minutes)
-    recordings = join_transcripts(folder, transcripts)
+    source = read_transcribed(folder, transcripts)
     labeled, valid = out / "data" / "train.jsonl", out / "data" / "dev.jsonl"
     with alone_in(out):
         with _alone_in_runs(out):
             check_settings(out, size, budget, "--budget-minutes or --size")
             learned = any(has_state(out / name) for name in RUNS)
             before = read_splits(out / "data") if learned else {}
-            splits = prepare_splits(recordings, transcripts, out / "data", before, size, budget)
+            splits = prepare_splits(source, transcripts, out / "data", before, size, budget)
             test = transcribed(splits["test"]) or transcribed(splits["dev"])
             make_room(out, splits["train"], splits["train"], splits["dev"], test, size, before)
         return compare_with_scratch(

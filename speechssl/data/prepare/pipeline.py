@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from speechssl.data.layouts import Recording, Split
+from speechssl.data.layouts import Recording, Split, Unused
 from speechssl.data.manifest import Utterance, relative_path, write_manifest
 from speechssl.data.prepare.cache import inspect_all
 from speechssl.data.prepare.config import PrepareConfig
@@ -25,7 +25,7 @@ def prepare(
     config: PrepareConfig | None = None,
     *,
     earlier: Mapping[Split, Sequence[Utterance]] | None = None,
-    unused: Sequence[object] = (),
+    unused: Sequence[Unused] = (),
     progress: bool | None = None,
     num_threads: int | None = None,
 ) -> PrepareSummary:
@@ -33,9 +33,8 @@ def prepare(
 
     `earlier` are the splits of before, from which models have learned: what was held out stays held
     out and what was trained on is trained on, so that only new recordings are split anew.
-    `unused` is what the source offers and what is not used of it: a dataclass for each, whose str()
-    is a sentence; it goes into the summary. `progress` None shows a bar when stderr is a terminal.
-    `num_threads` None takes one per core.
+    `unused`, of the source, goes into the summary. `progress` None shows a bar when stderr is a
+    terminal. `num_threads` None takes one per core.
     Raises ValueError when there is no recording, or when none can be used; ``dropped.jsonl`` is
     written in the latter case as well.
     """

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from speechssl.data.layouts import Recording
+from speechssl.data.layouts import Recording, Unused
 from speechssl.data.manifest import Utterance
 from speechssl.data.prepare.config import PrepareConfig
 from speechssl.data.prepare.drop import Dropped, categories
@@ -61,7 +61,7 @@ class PrepareSummary:
     invisible_characters: dict[str, int]
     """Characters of the transcripts that nobody sees: name -> how often, most frequent first."""
     config: PrepareConfig
-    unused: Sequence[object] = ()
+    unused: Sequence[Unused] = ()
     """What the source offers and what was not used: transcripts above all."""
 
     def describe(self) -> str:
@@ -123,7 +123,7 @@ def summarize(
     dropped: list[Dropped],
     split_by: str,
     named: dict[str, list[str]],
-    unused: Sequence[object],
+    unused: Sequence[Unused],
     config: PrepareConfig,
 ) -> PrepareSummary:
     """Count what became of the `usable` recordings, the utterances `kept` of them, and what was
