@@ -41,7 +41,7 @@ SPINS = "10000"
 """How often a thread of GNU OpenMP, which torch loads, looks for work before it sleeps: for half a
 millisecond. The library's own 14 ms are taken from whatever else runs on the cores, at each
 operation: beside a second run of two threads on two cores a step took 35 times its time
-(RESULTS.md)."""
+(docs/log)."""
 
 EXTRAS = {
     "espeakng_loader": "demo",

@@ -40,7 +40,7 @@ def bf16_is_fast(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 matrices faster than float32 ones.
 
     A CPU must have tiles for it (AMX): with the vector instructions alone (AVX-512 BF16) products
-    took twice the time of float32 where that was measured (RESULTS.md). A GPU must be of the
+    took twice the time of float32 where that was measured (docs/log). A GPU must be of the
     generation that has it (Ampere, 2020): older ones emulate it.
     """
     if device.type == "cuda":

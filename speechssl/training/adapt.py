@@ -128,7 +128,7 @@ def fitting_dropout(model: ModelConfig, minutes: float) -> float | None:
     """Dropout for a pretrained model and the minutes of labels; None to leave it as it is.
 
     The CPU sizes are pretrained without any. A pretrained one then overfits few labels; one from
-    scratch learns more slowly with dropout than it overfits without (RESULTS.md).
+    scratch learns more slowly with dropout than it overfits without (docs/log).
     """
     if model.context.dropout > 0:
         return None

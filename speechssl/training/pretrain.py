@@ -83,7 +83,7 @@ class PretrainConfig:
     """Of the products in the forward and backward pass; the weights are float32."""
     compile: bool = False
     """Compile the context network's layers with torch.compile, for a GPU: the first steps take
-    minutes, and a CPU gets slower (RESULTS.md)."""
+    minutes, and a CPU gets slower (docs/log)."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:NUMBER."""
 

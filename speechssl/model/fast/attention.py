@@ -22,7 +22,7 @@ from speechssl.model.fast.strided_conv import product_dtype
 
 _FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 """What a GPU may use: not cuDNN's form, which is built anew for each number of utterances and
-frames, and took 0.1 to 2 s to be built where that was measured (RESULTS.md)."""
+frames, and took 0.1 to 2 s to be built where that was measured (docs/log)."""
 
 _AT_ONCE = 1 << 22
 """Weights of so many pairs of frames are held at a time, unless an utterance has more."""

@@ -235,7 +235,7 @@ class Int8Conv(nn.Module):
     """``nn.Conv1d`` and the norm behind it, if any, over the frames of an utterance, (T, C).
 
     Each frame has a scale of its own: with one for all, the loud ones leave too little for the
-    others (RESULTS.md). What a tap makes of a frame is scaled after the product, so that the frames
+    others (docs/log). What a tap makes of a frame is scaled after the product, so that the frames
     that meet the same taps, every `stride`-th, are multiplied with those taps only.
     """
 
