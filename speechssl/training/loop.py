@@ -125,7 +125,7 @@ def train(
             waiting = time.monotonic() - waiting
             num_replaced = tally.add(micro_batches, device)
 
-            optimizer.zero_grad(set_to_none=True)
+            work.modules.zero_grad(set_to_none=True)  # also what no optimizer group holds
             losses = work.backward(step, progress.max_steps, micro_batches)
             if loop.parallel == "ddp":  # fsdp's backward pass has done it
                 distributed.average_gradients(work.modules)

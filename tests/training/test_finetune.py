@@ -1,6 +1,7 @@
 """Fine-tuning end to end on tones: the bound fails if training is broken."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -48,6 +49,20 @@ def test_the_last_step_frozen_encoder_stays_as_it_was(tones, finetune_config, tm
     finetune(config, train, valid, tmp_path / "run", init=Checkpoint(speech))
     after = load_model(tmp_path / "run").speech.encoder.filters
     assert torch.equal(before, after)
+
+
+def test_a_resumed_run_with_masks_has_the_same_gradients(tones, finetune_config, tmp_path):
+    """No optimizer group holds the mask embedding; its gradient must not add up all the same."""
+    train, valid = tones
+    loop = replace(finetune_config.loop, max_steps=8, num_validations=1, checkpoint_every=4)
+    config = replace(finetune_config, mask_share=0.3, mask_from_share=0.0, loop=loop)
+    finetune(config, train, valid, tmp_path / "run")
+    whole = [m["grad_norm"] for m in read_metrics(tmp_path / "run") if "grad_norm" in m]
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-00000008")
+    finetune(config, train, valid, tmp_path / "run")
+    again = [m["grad_norm"] for m in read_metrics(tmp_path / "run") if "grad_norm" in m]
+    assert len(whole) == 8
+    assert whole == again
 
 
 def test_names_that_are_not_utf8(tones, finetune_config, tmp_path):
