@@ -570,7 +570,7 @@ def test_settings_without_effect_are_refused(speech, tmp_path, fails):
     assert "do not fit the model of the run (model.context.local_layers 1 there, 2 now)" in line
     assert len(line) < 250
     line = fails(2, "pretrain", *data, *start, "--mix_temperature", 0.5, *out)
-    assert "mix_temperature 0.5 mixes several manifests, and --train names one" in line
+    assert "mix-temperature 0.5 mixes several manifests, and --train names one" in line
     config = json.loads((first / "config.json").read_text()) | {"mix_temperature": 0.5}
     mixing = tmp_path / "mixing.json"
     mixing.write_text(json.dumps(config))

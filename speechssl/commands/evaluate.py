@@ -40,7 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from speechssl.data.manifest import read_manifest
-    from speechssl.inference.evaluate import describe, hear, write_result
+    from speechssl.inference.evaluate import describe, infer, write_result
     from speechssl.interop.sources import open_model
     from speechssl.text import NORMALIZERS
 
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     utterances = [u for path in args.manifests for u in read_manifest(path)]
     checkpoint = open_model(args.model)
     decode = decoder_of(checkpoint, args)
-    evaluation = hear(
+    evaluation = infer(
         checkpoint,
         utterances,
         decode=decode,

@@ -61,7 +61,7 @@ class FaultyDataError(ValueError):
 
 @dataclass(frozen=True)
 class Waves:
-    """The sound of some utterances, from a cache or decoded when it is heard."""
+    """The sound of some utterances, from a cache or decoded when it is asked for."""
 
     utterances: Sequence[Utterance]
     cache: "WaveCache | Decoder"
@@ -110,36 +110,36 @@ class Waves:
 
 
 class Decoder:
-    """In place of a cache: each utterance is decoded whenever it is heard, and opening costs
+    """In place of a cache: each utterance is decoded whenever it is asked for, and opening costs
     nothing, however many there are.
 
-    What was first heard is what goes on being heard: a recording of another size or time of change
+    What was first decoded is what goes on being used: a recording of another size or time of change
     than it had then is refused. Worker processes that are forked share what they have seen; a copy
     that is pickled begins anew.
     """
 
     faults: Mapping[int, str] = MappingProxyType({})
-    """None are known before they are heard."""
+    """None are known before they are decoded."""
 
     def __init__(self, utterances: Sequence[Utterance], sample_rate: int) -> None:
         self.utterances, self.sample_rate = utterances, sample_rate
         memory = mmap(-1, 16 * max(len(utterances), 1))  # zeros that take no room until written to
         self._seen = np.frombuffer(memory, np.int64).reshape(-1, 2)
-        """(N, 2): bytes + 1 and time of change (ns) when it was first heard; zeros: never."""
+        """(N, 2): bytes + 1 and time of change (ns) when it was first decoded; zeros: never."""
 
     def __len__(self) -> int:
         return len(self.utterances)
 
     def get(self, index: int) -> np.ndarray:
         """The wave (S,) float32 of utterance `index`; errors as in :func:`read_item`, and
-        AudioError where the recording has changed since it was first heard."""
+        AudioError where the recording has changed since it was first decoded."""
         u = self.utterances[index]
         if (state := file_state(u.audio)) is not None:
             now = (state[0] + 1, state[1])
             if not self._seen[index, 0]:
                 self._seen[index] = now
             elif tuple(self._seen[index].tolist()) != now:
-                raise AudioError(f"{u.audio} has changed since it was first heard.")
+                raise AudioError(f"{u.audio} has changed since it was first decoded.")
         return read_item((u.audio, u.start_s, u.duration_s), self.sample_rate)
 
     def __reduce__(self) -> tuple[type["Decoder"], tuple[Sequence[Utterance], int]]:

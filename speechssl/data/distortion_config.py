@@ -136,7 +136,7 @@ class CodecConfig:
     p: P = 0.0
     """Probability."""
     bits: Annotated[tuple[int, int], Interval(2, 16)] = (4, 8)
-    """Bits a sample, (fewest, most). 8 is hardly heard, 4 is harsh."""
+    """Bits a sample, (fewest, most). 8 is hardly audible, 4 is harsh."""
 
     def __post_init__(self) -> None:
         check_fields(self, "distortion.codec")

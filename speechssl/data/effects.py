@@ -63,7 +63,7 @@ def make_noise(
     num_bins = size // 2 + 1
     hertz = np.arange(num_bins, dtype=np.float32) * np.float32(sample_rate / size)  # (F,)
     spectrum = generator.standard_normal(2 * num_bins, dtype=np.float32).view(np.complex64)  # (F,)
-    if kind == "pink":  # power falls with f; level below 50 Hz, where nothing is heard
+    if kind == "pink":  # power falls with f; level below 50 Hz, which is inaudible
         spectrum /= np.sqrt(np.maximum(hertz, 50))
     elif kind == "brown":  # with f squared
         spectrum /= np.maximum(hertz, 50)

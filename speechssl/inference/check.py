@@ -1,4 +1,4 @@
-"""Transcripts that look wrong, by what a model hears: those most worth a second look come first.
+"""Transcripts that look wrong, by a model's output: those most worth a second look come first.
 
 A transcript is suspicious where the model finds its own hypothesis much more probable: the
 log-likelihood ratio of both under CTC (Graves et al. 2006, section 3.1), per symbol of the
@@ -102,16 +102,16 @@ def check(
     judged: list[Judged] = []
     unreadable: list[Unreadable] = []
     for index in range(plan.num_batches):
-        waves, heard = [], []
+        waves, chosen = [], []
         for utterance in (chosen[i] for i in plan.batch(index).tolist()):
             wave = _read(utterance, model.speech.config.sample_rate)
             if isinstance(wave, Unreadable):
                 unreadable.append(wave)
             else:
                 waves.append(wave)
-                heard.append(utterance)
+                chosen.append(utterance)
         if waves:
-            judged += _judge(*log_probs(model, waves, precision), tokenizer, heard)
+            judged += _judge(*log_probs(model, waves, precision), tokenizer, chosen)
     judged.sort(key=lambda j: (-j.suspicion, -j.cer, j.id))
     return Check(
         tuple(judged),

@@ -75,11 +75,11 @@ def evaluate(
     decode: Decoder = greedy_decode,
     precision: InferencePrecision = "auto",
 ) -> EvalResult:
-    """WER and CER of a model on the transcribed ones of `utterances`; errors as in :func:`hear`."""
-    return hear(checkpoint, utterances, decode=decode, precision=precision).score(normalizer)
+    """WER and CER of a model on the transcribed ones of `utterances`; errors as in `infer`."""
+    return infer(checkpoint, utterances, decode=decode, precision=precision).score(normalizer)
 
 
-def hear(
+def infer(
     checkpoint: Checkpoint,
     utterances: Sequence[Utterance],
     *,

@@ -23,7 +23,7 @@ from speechssl.report.verdicts import verdicts_section
 __all__ = ["Sample", "Score", "write_report"]
 
 _NEUTRAL = "plain"
-_LINKS = {"verdicts": "verdict", "pretext": "heard and rebuilt"}
+_LINKS = {"verdicts": "verdict", "pretext": "input and output"}
 """Names of sections in the navigation, where they are not their own."""
 
 

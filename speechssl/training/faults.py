@@ -28,7 +28,7 @@ def open_waves(
     cache: bool = True,
 ) -> list[Waves]:
     """The sound of a run's sets, the last of which is what it validates on: ``valid.jsonl`` names
-    that. A run that is gone on with hears what it began with, whatever has become of the recordings
+    that. A run that goes on uses what it began with, whatever has become of the recordings
     since. Caches in its folder that it does not use are told, with their size."""
     sets = list(sets)
     if distributed.rank() == 0:

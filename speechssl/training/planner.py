@@ -136,7 +136,7 @@ def describe(plan: Plan, loop: LoopConfig, now: datetime, advice: str = "") -> s
     batch, state = plan.needs(plan.batch_s) - plan.state_bytes, plan.state_bytes
     times = f"{loop.accumulate} x " if loop.accumulate > 1 else ""
     seconds, updates = _length(plan, loop)
-    heard = updates / max(plan.updates_per_epoch, 1e-9)
+    epochs = updates / max(plan.updates_per_epoch, 1e-9)
     ends = now + timedelta(seconds=seconds)
     day = "" if ends.date() == now.date() else f"{ends:%a %d %b} "
     budget = "" if loop.budget_minutes is None else f" (budget {loop.budget_minutes:g} min)"
@@ -149,7 +149,7 @@ def describe(plan: Plan, loop: LoopConfig, now: datetime, advice: str = "") -> s
             f"Speed: {plan.update_s:.2g} s an update of {times}{plan.batch_s:g} s of audio "
             f"(measured on {_MEASURED}).",
             f"End: {day}{ends:%H:%M}, after {_duration(seconds)}{budget} and about {updates:,} "
-            f"updates; every recording is heard about {heard:.2g} times.",
+            f"updates; about {epochs:.2g} epochs.",
             *([advice] if advice else []),
         )
     )

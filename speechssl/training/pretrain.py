@@ -155,7 +155,7 @@ def pretrain(
     Args:
         config: the run.
         train_set: utterances; their transcripts are not looked at. Where they are
-            :class:`Corpora`, `mix_temperature` says how often each is heard.
+            :class:`Corpora`, `mix_temperature` says how often each is sampled.
         run: folder; a run that lies there is gone on with, unless `resume` is False. It must be
             one of the same config, sets and model to start from.
         valid_set: utterances to validate on; without them a fiftieth of the training ones is held
@@ -172,35 +172,25 @@ def pretrain(
     started = time.monotonic()
     with session(config, run) as device:
         begins = not (resume and has_state(run))
-        if begins and config.mix_temperature != 1 and len(corpus_sizes(train_set)) == 1:
-            raise ValueError(
-                f"--mix_temperature {config.mix_temperature} mixes several manifests, and --train "
-                "names one: leave it out (where a recipe has it, give --mix_temperature 1, or each "
-                "corpus its own manifest)."
-            )
+        if begins:
+            _check_mix(config, train_set)
         torch.manual_seed(torch_seed(config.loop.seed, "weights"))
         model = build_model(config, init)
         inputs = distributed.from_first(lambda: pretraining_inputs(train_set, valid_set, init))
         fresh = starting_point(run, config.loop, to_json(config), inputs, resume=resume)
         if not valid_set:
             train_set, valid_set = hold_out_valid(train_set, config.loop.seed)
-        rate = config.model.sample_rate
-        quiet = distributed.rank() > 0
+        rate, share = config.model.sample_rate, config.loop.max_fault_share
         train_waves, valid_waves = open_waves(
-            (train_set, valid_set), run, rate, resume, config.loop.max_fault_share, config.cache
+            (train_set, valid_set), run, rate, resume, share, config.cache
         )
         work = PretrainWork(config, model, train_waves, valid_waves, device, run=run, fit=begins)
-        if not quiet:
-            write_signals(run, config.tasks.signals)
-        work.notes = {
-            "train_utterances": len(train_set),
-            "train_minutes": round(float(durations_s(train_set).sum()) / 60, 2),
-            "valid_utterances": len(valid_set),
-        }
+        work.notes = _notes(train_set, valid_set)
         if init is not None:
-            work.notes["init"] = init.meta
-            work.notes["heads"] = work.take_heads(init)
-            if begins and not quiet:
+            work.notes |= {"init": init.meta, "heads": work.take_heads(init)}
+        if distributed.rank() == 0:
+            write_signals(run, config.tasks.signals)
+            if init is not None and begins:
                 print(f"Continued pretraining: {work.notes['heads']}.", file=sys.stderr, flush=True)
         return train_run(
             run,
@@ -214,6 +204,25 @@ def pretrain(
             announce=announce and begins,
             profile=profile,
         )
+
+
+def _check_mix(config: PretrainConfig, train_set: Sequence[Utterance]) -> None:
+    """ValueError where there is nothing to mix."""
+    if config.mix_temperature != 1 and len(corpus_sizes(train_set)) == 1:
+        raise ValueError(
+            f"--mix-temperature {config.mix_temperature} mixes several manifests, and --train "
+            "names one: leave it out (where a recipe has it, give --mix-temperature 1, or each "
+            "corpus its own manifest)."
+        )
+
+
+def _notes(train_set: Sequence[Utterance], valid_set: Sequence[Utterance]) -> dict[str, Any]:
+    """For meta.json: what the model was made from."""
+    return {
+        "train_utterances": len(train_set),
+        "train_minutes": round(float(durations_s(train_set).sum()) / 60, 2),
+        "valid_utterances": len(valid_set),
+    }
 
 
 def build_model(config: PretrainConfig, init: Checkpoint | None) -> SpeechModel:

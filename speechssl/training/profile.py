@@ -94,11 +94,7 @@ def profile_steps(
         dataset, 0, (_WARM + _STEPS) * loop.accumulate, num_workers=loop.num_workers
     )
     with closing(batches) as fetched, ExitStack() as hooks:
-        named = _NAMED | {
-            name: f"task {name}, forward"
-            for name, module in work.modules.named_children()
-            if isinstance(module, PretextTask)
-        }
+        named = _named_parts(work)
         for name, module in work.modules.named_modules():
             if name in named:
                 _time_forward(module, named[name], spent, device, hooks)
@@ -117,11 +113,25 @@ def profile_steps(
     parts = {name: seconds / _STEPS for name, seconds in spent.items()}
     result = StepProfile(total / _STEPS, parts, samples / dataset.waves.sample_rate / total)
     if distributed.rank() == 0:
-        out.mkdir(parents=True, exist_ok=True)
-        trace.export_chrome_trace(str(out / "trace.json"))
-        with writing(out / "table.txt") as file:
-            file.write(result.table() + "\n")
+        _write(result, trace, out)
     return result
+
+
+def _write(result: StepProfile, trace: profile, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    trace.export_chrome_trace(str(out / "trace.json"))
+    with writing(out / "table.txt") as file:
+        file.write(result.table() + "\n")
+
+
+def _named_parts(work: Work) -> dict[str, str]:
+    """The modules that have a line of their own, and its title."""
+    tasks = {
+        name: f"task {name}, forward"
+        for name, module in work.modules.named_children()
+        if isinstance(module, PretextTask)
+    }
+    return _NAMED | tasks
 
 
 def _time_forward(

@@ -141,7 +141,7 @@ def mixed(temperature: float, **more) -> MixedPlan:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0])
-def test_a_mix_hears_each_corpus_by_its_hours_to_the_temperature(temperature):
+def test_a_mix_samples_each_corpus_by_its_hours_to_the_temperature(temperature):
     plan = mixed(temperature)
     hours = np.array([400, 40, 10.0]) ** temperature
     assert plan.shares == pytest.approx(hours / hours.sum())

@@ -159,7 +159,7 @@ def test_without_a_cache_a_recording_stays_what_was_first_heard(waves, tmp_path)
     assert np.array_equal(fresh.get(3), waves.cache.get(3))
     assert np.array_equal(fresh.get(3), waves.cache.get(3))
     audio.write(tmp_path / "3.wav", np.zeros(6000, np.float32), 16000)  # of the same size
-    with pytest.raises(AudioError, match=r"3\.wav has changed since it was first heard"):
+    with pytest.raises(AudioError, match=r"3\.wav has changed since it was first decoded"):
         fresh.get(3)
     assert not copy.get(3).any()
     assert len(fresh) == len(copy) == 12

@@ -24,7 +24,7 @@ def checkpoint(tiny_models):
 
 @pytest.fixture
 def utterances(checkpoint, record) -> list[Utterance]:
-    """With what the model hears as transcripts."""
+    """With the output of the model as transcripts."""
     made = []
     for i in range(8):
         path = record(f"{i}.wav", 0.6 + 0.2 * i)

@@ -8,7 +8,7 @@ import pytest
 
 from speechssl.checkpoint import load_model
 from speechssl.data.manifest import Utterance
-from speechssl.inference.evaluate import Evaluation, describe, evaluate, hear, write_result
+from speechssl.inference.evaluate import Evaluation, describe, evaluate, infer, write_result
 from speechssl.inference.transcribe import transcribe
 
 
@@ -19,7 +19,7 @@ def checkpoint(tiny_models):
 
 @pytest.fixture
 def utterances(checkpoint, record):
-    """What the model hears, except in the last one."""
+    """What the model outputs, except in the last one."""
     made = []
     for i, seconds in enumerate((1.0, 2.0, 0.7)):
         path = record(f"{i}.wav", seconds)
@@ -44,30 +44,30 @@ def test_parts_of_a_recording(checkpoint, utterances, record):
 
     path = record("long.wav", 3.0)
     part = replace(utterances[0], audio=path, start_s=1.0, duration_s=0.8)
-    evaluation = hear(checkpoint, [part])
+    evaluation = infer(checkpoint, [part])
     wave = audio.read(path, start_s=1.0, duration_s=0.8)
     assert evaluation.hypotheses == (transcribe(checkpoint, wave).text,)
     assert evaluation.audio_s == 0.8
 
 
 def test_utterances_without_a_transcript_are_counted(checkpoint, utterances):
-    evaluation = hear(checkpoint, [replace(utterances[0], text=None), *utterances[1:]])
+    evaluation = infer(checkpoint, [replace(utterances[0], text=None), *utterances[1:]])
     assert [u.id for u in evaluation.utterances] == ["u1", "u2"]
     assert "Left out: 1 utterances without a transcript" in describe(
         evaluation, [evaluation.score()]
     )
     with pytest.raises(ValueError, match="None of the 1 utterances has a transcript"):
-        hear(checkpoint, [replace(utterances[0], text=None)])
+        infer(checkpoint, [replace(utterances[0], text=None)])
 
 
 @pytest.mark.parametrize("text", ["", "  ", "\u200b", "\ufeff\u00a0"])
 def test_a_blank_transcript_is_not_scored_as_silence(checkpoint, utterances, text):
-    evaluation = hear(checkpoint, [replace(utterances[0], text=text), *utterances[1:]])
+    evaluation = infer(checkpoint, [replace(utterances[0], text=text), *utterances[1:]])
     assert [u.id for u in evaluation.utterances] == ["u1", "u2"]
     assert evaluation.num_untranscribed == 1
     assert evaluation.score() == evaluate(checkpoint, utterances[1:])
     with pytest.raises(ValueError, match="None of the 1 utterances has a transcript"):
-        hear(checkpoint, [replace(utterances[0], text=text)])
+        infer(checkpoint, [replace(utterances[0], text=text)])
 
 
 def test_what_the_normaliser_leaves_nothing_of_is_left_out_and_said(utterances):
@@ -101,7 +101,7 @@ def test_a_missing_recording_is_an_error(checkpoint, utterances, tmp_path):
 
 
 def test_the_table_shows_raw_and_normalised_and_the_worst(checkpoint, utterances):
-    evaluation = hear(checkpoint, utterances)
+    evaluation = infer(checkpoint, utterances)
     shown = describe(evaluation, [evaluation.score("none"), evaluation.score("basic")])
     lines = shown.splitlines()
     assert lines[0].startswith("3 utterances, 0.1 minutes")
@@ -114,7 +114,7 @@ def test_the_table_shows_raw_and_normalised_and_the_worst(checkpoint, utterances
 
 
 def test_the_json(checkpoint, utterances, tmp_path):
-    evaluation = hear(checkpoint, utterances)
+    evaluation = infer(checkpoint, utterances)
     result = evaluation.score("lower")
     write_result(tmp_path / "new" / "a.json", result, evaluation, ["test.jsonl"])
     data = json.loads((tmp_path / "new" / "a.json").read_text(encoding="utf-8"))
@@ -147,7 +147,7 @@ def test_characters_that_the_model_does_not_know_are_said_first(
 ):
     odd = [replace(utterances[0], text=text), *(replace(u, text="abc") for u in utterances[1:])]
     said: list[str] = []
-    hear(checkpoint, odd, normalizer=normalizer, say=said.append)
+    infer(checkpoint, odd, normalizer=normalizer, say=said.append)
     assert len(said) == bool(unknown)
     if unknown:
         assert said[0].startswith("1 of 3 transcripts (u0) hold")
