@@ -12,7 +12,7 @@ from speechssl.training.inputs import changed
 from speechssl.training.loop_config import FREE_TO_CHANGE, LoopConfig
 from speechssl.training.runfolder import write_config
 from speechssl.training.states import Progress, clear_leftovers, newest_progress, newest_state
-from speechssl.training.version_0_1 import upgraded_config
+from speechssl.training.version_0_1 import upgraded_config, with_later_settings
 from speechssl.training.work import Work
 
 
@@ -81,6 +81,6 @@ def _check_same(run: Path, before: Progress, fresh: Progress) -> None:
 def _deciding(config: dict[str, Any], free: set[str]) -> dict[str, Any]:
     """The settings on which a run's numbers depend: those of the loop that are `free` may change
     when it goes on."""
-    config = upgraded_config(config)
-    loop = {"select_by": "", **config.get("loop", {})}  # version 0.1 had none
+    config = with_later_settings(upgraded_config(config))
+    loop = config.get("loop", {})
     return {**config, "loop": {k: v for k, v in loop.items() if k not in free}}

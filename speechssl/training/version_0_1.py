@@ -4,6 +4,7 @@ There a run had two places for tasks, `contrastive` and `reconstruction`; a `con
 fixed codes is masked_units now.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -44,6 +45,27 @@ def upgraded_config(config: Any) -> Any:
         tasks["reconstruction"] = {"weight": 1.0, **reconstruction}
     mask = {name: old.pop(f"mask_{name}") for name in ("share", "span") if f"mask_{name}" in old}
     return {**old, "tasks": tasks, "mask": mask}
+
+
+_LATER: dict[str, Any] = {
+    "loop.select_by": "",
+    "model.running_norm": False,
+    "model.context.causal": False,
+}
+"""Settings that came later, and their values in a run that does not have them."""
+
+
+def with_later_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's config with the settings that came after it began, as it was run."""
+    found = json.loads(json.dumps(config))
+    for name, value in _LATER.items():
+        *path, last = name.split(".")
+        place = found
+        for part in path:
+            place = place.get(part) if isinstance(place, dict) else None
+        if isinstance(place, dict):
+            place.setdefault(last, value)
+    return dict(found)
 
 
 def _task(contrastive: dict[str, Any]) -> tuple[str, dict[str, Any]]:

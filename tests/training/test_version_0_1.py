@@ -4,7 +4,12 @@ import pytest
 
 from speechssl.config.json import from_json
 from speechssl.training.pretrain import PretrainConfig
-from speechssl.training.version_0_1 import renamed_weights, upgraded_config, upgraded_records
+from speechssl.training.version_0_1 import (
+    renamed_weights,
+    upgraded_config,
+    upgraded_records,
+    with_later_settings,
+)
 
 
 def test_a_run_with_fixed_codes_has_masked_units():
@@ -36,6 +41,15 @@ def test_a_run_with_learned_codes_is_contrastive():
 )
 def test_other_configs_stay_as_they_are(config):
     assert upgraded_config(config) == config
+
+
+def test_settings_that_came_later_have_the_values_of_before():
+    config = {"loop": {"seed": 1}, "model": {"context": {"dim": 8}}}
+    found = with_later_settings(config)
+    assert found["loop"] == {"seed": 1, "select_by": ""}
+    assert found["model"] == {"context": {"dim": 8, "causal": False}, "running_norm": False}
+    assert config["loop"] == {"seed": 1}
+    assert with_later_settings({"loop": {"select_by": "cer"}})["loop"] == {"select_by": "cer"}
 
 
 def test_weights_of_fixed_codes_belong_to_masked_units():
