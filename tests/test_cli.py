@@ -575,7 +575,7 @@ def test_settings_without_effect_are_refused(speech, tmp_path, fails):
     mixing = tmp_path / "mixing.json"
     mixing.write_text(json.dumps(config))
     given = ("pretrain", *data, "--recipe", mixing, *out)
-    assert "give --mix_temperature 1, or each corpus its own manifest" in fails(2, *given)
+    assert "give --mix-temperature 1, or each corpus its own manifest" in fails(2, *given)
     assert run(*given, "--mix_temperature", 1) == 0
 
 

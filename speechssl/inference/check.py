@@ -102,16 +102,16 @@ def check(
     judged: list[Judged] = []
     unreadable: list[Unreadable] = []
     for index in range(plan.num_batches):
-        waves, chosen = [], []
+        waves, batch = [], []
         for utterance in (chosen[i] for i in plan.batch(index).tolist()):
             wave = _read(utterance, model.speech.config.sample_rate)
             if isinstance(wave, Unreadable):
                 unreadable.append(wave)
             else:
                 waves.append(wave)
-                chosen.append(utterance)
+                batch.append(utterance)
         if waves:
-            judged += _judge(*log_probs(model, waves, precision), tokenizer, chosen)
+            judged += _judge(*log_probs(model, waves, precision), tokenizer, batch)
     judged.sort(key=lambda j: (-j.suspicion, -j.cer, j.id))
     return Check(
         tuple(judged),

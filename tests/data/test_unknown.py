@@ -79,7 +79,7 @@ def test_what_is_counted():
     found = find_unknown(tokenizer, utterances("abc", "AB c", None, "a1 1", ""))
     assert found.counts == {"1": 2, "A": 1, "B": 1}
     assert found.ids == ("u1", "u3")
-    assert (found.num_utterances, found.num_characters) == (4, 3 + 4 + 4)
+    assert (found.num_utterances, found.num_characters) == (3, 3 + 4 + 4)  # one is blank
     assert found.share == pytest.approx(4 / 11)
     assert found.reasons == {UPPER: ("A", "B"), "digits": ("1",)}
 

@@ -12,6 +12,7 @@ from speechssl.model.config import (
     FilterbankEncoderConfig,
     ModelConfig,
 )
+from speechssl.model.fast.accelerate import accelerate
 from speechssl.model.masking import span_mask
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.contrastive import draw_negatives
@@ -89,7 +90,7 @@ def negatives_by_utterance(mask: np.ndarray, num: int, _generator: object) -> np
 def a_model(kind: str, seed: int = 0) -> SpeechModel:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return SpeechModel(MODELS[kind]).eval()
+        return accelerate(SpeechModel(MODELS[kind])).eval()  # as in training
 
 
 def model_and_task(

@@ -150,7 +150,7 @@ def test_the_plan_for_a_person(pretrain_config):
     assert "2 s an update of 2 x 80 s" in told
     assert "End: 00:00" not in told
     assert "End: Sat 03 Jan 00:00, after 30 min and about 900 updates" in told
-    assert "about 9 times" in told
+    assert "about 9 epochs" in told
     frozen = dataclasses.replace(PLAN, num_learning=10**6)
     assert "Parameters: 62.5 M, of which 1 M learn." in describe(frozen, loop, NOW)
     assert describe(PLAN, loop, NOW, "Advice.") == f"{told}\nAdvice."

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from speechssl.runlog import read_metrics
-from speechssl.training import pretrain as module
+from speechssl.training import pretrain_work as module
 from speechssl.training.pretrain import PretrainConfig, preset, pretrain
 
 UPDATES = 200
