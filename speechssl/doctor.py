@@ -74,7 +74,8 @@ def describe_verdict(verdict: Verdict, name: str) -> str:
         lines.append(_fill(f"What to change: {finding.advice}"))
     if verdict.measures:
         lines.append("")
-    lines += [f"  {name:<32}{value}" for name, value in verdict.measures]
+    width = max((len(name) for name, _ in verdict.measures), default=0) + 2
+    lines += [f"  {name:<{width}}{value}" for name, value in verdict.measures]
     return "\n".join(lines)
 
 
