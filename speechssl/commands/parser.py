@@ -59,10 +59,10 @@ class Parser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         if self.config is not None and self.usage is None:
-            from speechssl.config.flags import add_overview
+            from speechssl.commands.overview import add_overview
 
             self.fix_usage()
-            add_overview(self, self.config("tiny"))
+            add_overview(self, self.prog.split()[-1])
         return super().format_help()
 
     def fix_usage(self) -> None:

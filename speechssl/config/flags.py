@@ -90,21 +90,13 @@ def setting_groups(config: Any, prefix: str = "", about: str = "") -> Iterator[G
         yield from setting_groups(one, path, doc)
 
 
-def add_overview(parser: argparse.ArgumentParser, config: Any) -> None:
-    """Into a parser's help: the names of all settings, a line for each config."""
-    section = parser.add_argument_group(
-        "settings",
-        "Each is given as --GROUP.NAME VALUE. --help-all shows meaning, range and default of each, "
-        "--help-all WORD of those with the word in their name or meaning.",
-    )
+def overview(config: Any) -> dict[str, list[str]]:
+    """The names of all settings by ``--GROUP.NAME``."""
     names: dict[str, list[str]] = {}
     for group in setting_groups(config):
-        found = names.setdefault(group.prefix, [])
+        found = names.setdefault(f"--{group.prefix.replace('_', '-')}NAME", [])
         found += [setting.flag.rsplit(".", 1)[-1].lstrip("-") for setting in group.settings]
-    for prefix, each in names.items():
-        if each:
-            flag = f"--{prefix.replace('_', '-')}NAME"
-            section.add_argument(flag, metavar="VALUE", help=", ".join(dict.fromkeys(each)))
+    return {flag: list(dict.fromkeys(each)) for flag, each in names.items() if each}
 
 
 def add_settings(parser: argparse.ArgumentParser, config: Any, word: str = "") -> int:

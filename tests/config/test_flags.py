@@ -1,6 +1,7 @@
 """Every setting of a run has a flag, a meaning, a range and a default, shown without torch."""
 
 import dataclasses
+import json
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Annotated, ClassVar, Literal
 import pytest
 
 from speechssl.cli import main
+from speechssl.commands.overview import FILE, current
 from speechssl.commands.parser import Parser
 from speechssl.config.bounds import (
     AtMost,
@@ -348,3 +350,8 @@ def test_wrong_collections_are_a_sentence():
 def test_an_earlier_versions_json_is_upgraded():
     assert from_json(Run, {"chance": 3}) == Run(seed=3)
     assert from_json(Run, {"seed": 3}) == Run(seed=3)
+
+
+def test_the_names_in_help_are_those_of_the_configs():
+    told = json.loads(FILE.read_text(encoding="utf-8"))
+    assert told == current(), "write it again: python -m speechssl.commands.overview"
