@@ -8,13 +8,12 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
-from keyword import iskeyword
 from types import FrameType
 from typing import NoReturn, TextIO
 
 from speechssl import __version__
 from speechssl.commands.exits import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
+from speechssl.commands.overview import command_module, summaries
 from speechssl.commands.parser import Parser
 from speechssl.config.names import nearest
 
@@ -177,8 +176,7 @@ def _fail(code: int, reason: str, debug: bool) -> int:
 def build_parser(chosen: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     """The parser of all commands, with the options of the chosen ones.
 
-    Help is quick: a command's file is imported for its options, or where none is chosen, for the
-    line in the list of commands.
+    Help is quick: a command's file is imported for its options only.
     """
     parser = Parser(
         prog="speechssl",
@@ -188,12 +186,15 @@ def build_parser(chosen: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     )
     parser.add_argument("-v", "--version", action="version", version=f"speechssl {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    lines = {} if chosen else summaries()
     for name in COMMANDS:
-        if chosen and name not in chosen:
-            commands.add_parser(name)
+        if name not in chosen:
+            if name in lines:
+                commands.add_parser(name, help=lines[name].replace("%", "%%"))
+            else:
+                commands.add_parser(name)
             continue
-        # "import" is no name for a file of Python
-        made = import_module(f"speechssl.commands.{name}{'_' * iskeyword(name)}")
+        made = command_module(name)
         sub = commands.add_parser(
             name,
             help=made.SUMMARY.replace("%", "%%"),
@@ -201,8 +202,7 @@ def build_parser(chosen: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
             epilog=f"Example: {made.EXAMPLE}",
         )
         sub.set_defaults(run=made.run, parser=sub)
-        if name in chosen:
-            made.arguments(sub)
+        made.arguments(sub)
     return parser
 
 

@@ -1,14 +1,31 @@
-"""The names of all settings below the options in ``pretrain --help`` and ``finetune --help``.
+"""What help shows of other files: a line for each command, and the names of all settings below the
+options of ``pretrain --help`` and ``finetune --help``.
 
-They are read from ``overview.json``, since to find them in the configs takes longer than the rest
-of help. ``python -m speechssl.commands.overview`` writes that file; a test says that it is current.
+They are read from ``overview.json``, since to find them in the commands and configs takes longer
+than the rest of help. ``python -m speechssl.commands.overview`` writes that file; a test says that
+it is current.
 """
 
 import argparse
 import json
+from importlib import import_module
+from keyword import iskeyword
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 FILE = Path(__file__).with_name("overview.json")
+
+
+def command_module(name: str) -> ModuleType:
+    """The file of a command; ``import`` is no name for a file of Python."""
+    return import_module(f"speechssl.commands.{name}{'_' * iskeyword(name)}")
+
+
+def summaries() -> dict[str, str]:
+    """A line for each command."""
+    found: dict[str, str] = json.loads(FILE.read_text(encoding="utf-8"))["commands"]
+    return found
 
 
 def add_overview(parser: argparse.ArgumentParser, command: str) -> None:
@@ -22,12 +39,15 @@ def add_overview(parser: argparse.ArgumentParser, command: str) -> None:
         section.add_argument(flag, metavar="VALUE", help=", ".join(names))
 
 
-def current() -> dict[str, dict[str, list[str]]]:
-    """What the file should hold, from the configs."""
+def current() -> dict[str, dict[str, Any]]:
+    """What the file should hold, from the commands and the configs."""
+    from speechssl.cli import COMMANDS
     from speechssl.commands.training import default_config
     from speechssl.config.flags import overview
 
-    return {name: overview(default_config(name)("tiny")) for name in ("pretrain", "finetune")}
+    lines = {name: command_module(name).SUMMARY for name in COMMANDS}
+    names = {name: overview(default_config(name)("tiny")) for name in ("pretrain", "finetune")}
+    return {"commands": lines, **names}
 
 
 if __name__ == "__main__":
