@@ -35,7 +35,7 @@ def all_reduce_sum(values: Tensor) -> Tensor:
     return values
 
 
-def least(value: int, device: torch.device) -> int:
+def all_reduce_min(value: int, device: torch.device) -> int:
     """The smallest of all processes' values: what they agree on."""
     if world() == 1:
         return value
@@ -44,9 +44,9 @@ def least(value: int, device: torch.device) -> int:
     return int(shared)
 
 
-def most(value: int, device: torch.device) -> int:
+def all_reduce_max(value: int, device: torch.device) -> int:
     """The largest of all processes' values."""
-    return -least(-value, device)
+    return -all_reduce_min(-value, device)
 
 
 def gather(value: Value) -> list[Value]:
@@ -58,7 +58,7 @@ def gather(value: Value) -> list[Value]:
     return [v for v in values if v is not None]
 
 
-def from_first(find: Callable[[], Value]) -> Value:
+def broadcast(find: Callable[[], Value]) -> Value:
     """What the first process finds, in all of them; its error too."""
     if world() == 1:
         return find()
@@ -101,7 +101,7 @@ def average_gradients(module: nn.Module) -> None:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor that is spread over the processes, in one piece; any other as it is.
+    """A tensor that is sharded over the processes, in one piece; any other as it is.
 
     Every process calls it, in the same order, and gets the whole.
     """
@@ -113,7 +113,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def part(tensor: Tensor) -> Tensor:
-    """What this process holds of a tensor that is spread over the processes; any other as it
+    """What this process holds of a tensor that is sharded over the processes; any other as it
     is."""
     if world() == 1:
         return tensor
@@ -122,7 +122,7 @@ def part(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def is_spread(tensor: Tensor) -> bool:
+def is_sharded(tensor: Tensor) -> bool:
     """Whether each process holds a part of it."""
     return part(tensor) is not tensor
 
@@ -146,9 +146,9 @@ class HostGroup:
         dist.all_gather_object(values, value, group=self.group)
         return [v for v in values if v is not None]
 
-    def spread(self, part: Tensor, like: Tensor) -> Tensor:
-        """The tensor of which `part`, on the CPU, is what this process holds, spread as `like` is;
-        `part` itself where `like` is not spread."""
+    def shard(self, part: Tensor, like: Tensor) -> Tensor:
+        """The tensor of which `part`, on the CPU, is what this process holds, sharded as `like` is;
+        `part` itself where `like` is not sharded."""
         from torch.distributed.tensor import DTensor
 
         if not isinstance(like, DTensor):
@@ -164,7 +164,7 @@ class HostGroup:
 
 
 def whole_state(module: nn.Module) -> dict[str, Tensor]:
-    """The module's ``state_dict`` on the CPU where it is spread, each tensor in one piece.
+    """The module's ``state_dict`` on the CPU where it is sharded, each tensor in one piece.
 
     Every process calls it; the first gets the tensors, the others an empty dict.
     """

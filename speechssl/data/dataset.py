@@ -1,4 +1,4 @@
-"""From manifest to batches: crop, distort, pad. All of it a function of (seed, reading, utterance).
+"""From manifest to batches: crop, distort, pad. All of it a function of (seed, epoch, utterance).
 
 Shapes: B batch, S samples.
 """
@@ -185,20 +185,18 @@ class PlannedBatches(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         planned = self.plan.at(index)
-        reading = planned.pass_number
+        epoch = planned.pass_number
         faults: list[tuple[str, str]] = []
-        read = [self._read(reading, i, faults) for i in planned.members.tolist()]
+        read = [self._read(epoch, i, faults) for i in planned.members.tolist()]
         members = [item for item, _ in read]
-        played = [self._play(wave, reading, i) for i, wave in read]
-        starts = [
-            self._crop_start(len(w), reading, i) for w, i in zip(played, members, strict=True)
-        ]
+        played = [self._play(wave, epoch, i) for i, wave in read]
+        starts = [self._crop_start(len(w), epoch, i) for w, i in zip(played, members, strict=True)]
         clean = [w[start:][: self.max_crop] for w, start in zip(played, starts, strict=True)]
         padded, lengths = shapes.pad_waves(clean)
         distorted = padded
         if self.distortion is not None:
             distorted, _ = shapes.pad_waves(
-                [self._distort(w, reading, i) for w, i in zip(clean, members, strict=True)]
+                [self._distort(w, epoch, i) for w, i in zip(clean, members, strict=True)]
             )
         chosen = [self.waves.utterances[i] for i in members]
         return Batch(
@@ -219,9 +217,7 @@ class PlannedBatches(Dataset[Batch]):
         other.plan = self.plan.accumulating(accumulate)
         return other
 
-    def _read(
-        self, reading: int, item: int, faults: list[tuple[str, str]]
-    ) -> tuple[int, np.ndarray]:
+    def _read(self, epoch: int, item: int, faults: list[tuple[str, str]]) -> tuple[int, np.ndarray]:
         """An utterance and its wave (S,), or another one's where it cannot be read."""
         candidate, others = item, None
         while True:
@@ -230,28 +226,28 @@ class PlannedBatches(Dataset[Batch]):
             except (AudioError, OSError) as error:
                 faults.append((self.waves.utterances[candidate].id, str(error)))
             if others is None:
-                others = self.plan.replacements(item, rng(self.seed, "stand-in", reading, item))
+                others = self.plan.replacements(item, rng(self.seed, "stand-in", epoch, item))
             try:
                 candidate = next(others)
             except StopIteration:
                 raise FaultyDataError("None of the utterances can be read.") from None
 
-    def _play(self, wave: np.ndarray, reading: int, item: int) -> np.ndarray:
-        """The utterance at one of the speeds, drawn anew in each reading of the data."""
-        speed = self.speeds[int(rng(self.seed, "speed", reading, item).integers(len(self.speeds)))]
+    def _play(self, wave: np.ndarray, epoch: int, item: int) -> np.ndarray:
+        """The utterance at one of the speeds, drawn anew in each epoch of the data."""
+        speed = self.speeds[int(rng(self.seed, "speed", epoch, item).integers(len(self.speeds)))]
         return wave if speed == 1 else play_at(wave, speed)
 
-    def _crop_start(self, num_samples: int, reading: int, item: int) -> int:
+    def _crop_start(self, num_samples: int, epoch: int, item: int) -> int:
         """The first sample of a crop of an utterance, drawn anew in each epoch."""
         if self.max_crop is None or num_samples <= self.max_crop:
             return 0
-        generator = rng(self.seed, "crop", reading, item)
+        generator = rng(self.seed, "crop", epoch, item)
         start = int(generator.integers(num_samples - self.max_crop + 1))
         return start - start % self.hop_samples
 
-    def _distort(self, wave: np.ndarray, reading: int, item: int) -> np.ndarray:
+    def _distort(self, wave: np.ndarray, epoch: int, item: int) -> np.ndarray:
         assert self.distortion is not None
-        generator = rng(self.seed, "distortion", reading, item)
+        generator = rng(self.seed, "distortion", epoch, item)
         return distort(wave, self.waves.sample_rate, self.distortion, generator, self.pool)
 
 

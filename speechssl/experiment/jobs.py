@@ -42,7 +42,7 @@ from speechssl.scoring.wer import compare
 from speechssl.training import finetune as finetuning
 from speechssl.training import pretrain as pretraining
 from speechssl.training.resume import has_state
-from speechssl.training.runfolder import alone_in
+from speechssl.training.runfolder import run_lock
 
 
 def demo(out: Path, minutes: float) -> int:
@@ -53,7 +53,7 @@ def demo(out: Path, minutes: float) -> int:
     """
     budget = Budget.of(minutes)
     began = time.monotonic()
-    with alone_in(out):
+    with run_lock(out):
         with _alone_in_runs(out):
             check_settings(out, "tiny", budget, "--minutes")
             say("Making synthetic speech (espeak-ng, eight accents) ...")
@@ -94,7 +94,7 @@ def run_folder(folder: Path, transcripts: Path, out: Path, budget_minutes: float
     budget = Budget.of(budget_minutes)
     source = read_transcribed(folder, transcripts)
     labeled, valid = out / "data" / "train.jsonl", out / "data" / "dev.jsonl"
-    with alone_in(out):
+    with run_lock(out):
         with _alone_in_runs(out):
             check_settings(out, size, budget, "--budget-minutes or --size")
             learned = any(has_state(out / name) for name in RUNS)
@@ -121,7 +121,7 @@ def _alone_in_runs(out: Path) -> Iterator[None]:
     with ExitStack() as held:
         for name in RUNS:
             if (out / name).is_dir():
-                held.enter_context(alone_in(out / name))
+                held.enter_context(run_lock(out / name))
         yield
 
 

@@ -40,7 +40,7 @@ class ContrastiveConfig(TaskConfig):
     name: ClassVar[str] = "contrastive"
     has_codes: ClassVar[bool] = True
     weight: Weight = 1.0
-    """Weight of the InfoNCE loss."""
+    """Weight of the task in the loss, its two penalties included."""
     target_dim: Count = 256
     """E, the width in which predictions and targets are compared."""
     num_negatives: Count = 100
@@ -195,12 +195,12 @@ class ContrastiveTask(PretextTask):
         terms = {
             "contrastive": LossTerm(total, "masked", self.config.weight),
             "contrastive_diversity": LossTerm(
-                num * diversity, "masked", self.config.diversity_weight
+                num * diversity, "masked", self.config.weight * self.config.diversity_weight
             ),
         }
         if self.config.feature_penalty:
             terms["contrastive_feature_penalty"] = LossTerm(
-                num * penalty, "masked", self.config.feature_penalty
+                num * penalty, "masked", self.config.weight * self.config.feature_penalty
             )
         return TaskLoss(terms, *code_numbers(logits, quantized, self.config.entries))
 
@@ -225,7 +225,8 @@ class ContrastiveTask(PretextTask):
 
 
 def info_nce(logits: Tensor) -> Tensor:
-    """(M, 1 + N), the true target first -> the cross-entropy, summed (arXiv:2006.11477, eq. 3)."""
+    """InfoNCE: (M, 1 + N), the true target first -> the cross-entropy, summed (arXiv:2006.11477,
+    equation 3)."""
     first = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
     return F.cross_entropy(logits, first, reduction="sum")
 

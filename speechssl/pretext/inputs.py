@@ -103,6 +103,9 @@ class Inputs:
         return self._masks[config]
 
     def _draw_mask(self, config: MaskConfig | None) -> Tensor:
+        purpose = self._mask_purpose
+        if config is not None and config != self._mask:  # masks of its own, not those of the run
+            purpose = f"{purpose} {config.share} {config.span}"
         if config is None:
             return torch.zeros(len(self.frames), int(self.frames.max()), dtype=torch.bool)
         drawn = span_mask(
@@ -110,7 +113,7 @@ class Inputs:
             int(self.frames.max()),
             share=config.share,
             span=config.span,
-            generator=self.rng(self._mask_purpose),
+            generator=self.rng(purpose),
         )
         return torch.from_numpy(drawn)
 

@@ -80,7 +80,7 @@ class TaskLoss:
 
     terms: dict[str, LossTerm]
     metrics: dict[str, Tensor] = field(default_factory=dict)
-    """Scalars to log; the mean over the micro-batches is logged."""
+    """Scalars to log, the mean over the micro-batches; one that is not finite ends the run."""
     tallies: dict[str, Tensor] = field(default_factory=dict)
     """(V,) int64, how often each of V codes came up; those of several batches add up."""
 
@@ -132,7 +132,8 @@ class TaskConfig:
 
 
 class PretextTask(nn.Module):
-    """A loss on a model's output, with its heads. Only `forward` and `counts` must be given."""
+    """A loss on a model's output, with its heads. Only `name`, `title`, `counts` and `forward` must
+    be given."""
 
     name: str
     title: str
@@ -158,8 +159,8 @@ class PretextTask(nn.Module):
         raise NotImplementedError
 
     def offline_units(self, x: "Inputs") -> dict[str, Tensor]:
-        """Fixed targets of the clean wave, (B, T) int64 by name: computed once for every utterance
-        and cached, then asked for by ``x.units(NAME)``."""
+        """Fixed targets of the clean wave, (B, T) int64 from 0 to 65,535 by name: computed once for
+        every utterance and cached, then asked for by ``x.units(NAME)``."""
         del x
         return {}
 
@@ -168,7 +169,8 @@ class PretextTask(nn.Module):
         return {}
 
     def before_update(self, step: int, model: SpeechModel) -> None:
-        """Called before each update: temperatures, moving averages."""
+        """Called before each update, and before those that are only measured: set what is a
+        function of `step` (temperatures)."""
 
     def summarize(self, tallies: dict[str, Tensor]) -> dict[str, float]:
         """Metrics from the tallies of a whole validation."""

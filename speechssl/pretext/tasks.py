@@ -113,6 +113,12 @@ class Tasks:
         self.by_name: dict[str, PretextTask] = {
             config.name: config.build(model, resources) for config in configs
         }
+        blind = [task.name for task in self if task.needs.causal]
+        if blind and not model.config.is_causal:
+            raise ValueError(
+                f"{', '.join(blind)} must not see future frames: give --model.context.causal true "
+                "and --model.running-norm true, or leave it out of --tasks."
+            )
 
     def __iter__(self) -> Iterator[PretextTask]:
         return iter(self.by_name.values())
@@ -130,6 +136,14 @@ class Tasks:
             hidden=any(task.needs.hidden for task in self),
             causal=any(task.needs.causal for task in self),
         )
+
+    @property
+    def saved(self) -> PretextTask | None:
+        """The task whose heads are written into the model folder; ValueError for two of them."""
+        found = [task for task in self if task.saves_heads]
+        if len(found) > 1:
+            raise ValueError(f"{' and '.join(t.name for t in found)} both have heads to save.")
+        return found[0] if found else None
 
     def before_update(self, step: int, model: SpeechModel) -> None:
         for task in self:

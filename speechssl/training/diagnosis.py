@@ -109,9 +109,9 @@ def frame_health(output: SpeechOutput) -> dict[str, float]:
         "health/rms_first": float(output.hidden[0][valid].float().square().mean().sqrt()),
         "health/rms_last": float(context.square().mean().sqrt()),
         "health/rank": effective_rank(context),
-        "health/spread": spread(context),
+        "health/spread": share_that_varies(context),
         "health/latent_rank": effective_rank(latents),
-        "health/latent_spread": spread(latents),
+        "health/latent_spread": share_that_varies(latents),
         "health/similarity": float(similarity.nan_to_num()),
     }
 
@@ -123,7 +123,7 @@ def effective_rank(frames: Tensor) -> float:
     return float(torch.special.entr(share / share.sum().clamp_min(1e-9)).sum().exp())
 
 
-def spread(frames: Tensor) -> float:
+def share_that_varies(frames: Tensor) -> float:
     """Share of the mean square of frames (N, D) that differs from frame to frame, in [0, 1]."""
     varies = (frames - frames.mean(0)).square().mean()
     return float(varies / frames.square().mean().clamp_min(1e-12))

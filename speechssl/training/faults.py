@@ -88,7 +88,7 @@ class FaultTally:
         utterances is faulty.
         """
         faults = [fault for batch in batches for fault in batch.faults]
-        if distributed.most(len(faults), device):
+        if distributed.all_reduce_max(len(faults), device):
             faults = [fault for part in distributed.gather(faults) for fault in part]
         self._add(dict(faults))
         check_faults(self.found, self._num_utterances, self._most_share)

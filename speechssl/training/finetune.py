@@ -197,7 +197,7 @@ def finetune(
         tokenizer = train_tokenizer(config.tokenizer, texts, allow_smaller=True)
         torch.manual_seed(torch_seed(config.loop.seed, "weights"))
         config = _with_fitting_dropout(config, init, train_set)
-        inputs = distributed.from_first(
+        inputs = distributed.broadcast(
             lambda: finetuning_inputs(train_set, valid_set, init, tokenizer)
         )
         fresh = starting_point(run, config.loop, to_json(config), inputs, resume=resume)

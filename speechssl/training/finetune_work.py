@@ -56,7 +56,7 @@ class FinetuneWork:
         self.pretrained = pretrained
         self.model = accelerate(model.to(device).train())
         speech = model.speech.named_parameters()
-        self._learning = {name for name, p in speech if p.requires_grad}  # spread, they are others
+        self._learning = {name for name, p in speech if p.requires_grad}  # sharded, they are others
         self.modules: torch.nn.Module = self.model
         self.notes: dict[str, Any] = {}
         self._sample = ("", "")

@@ -89,7 +89,7 @@ def train(
     budget = Budget(loop.budget_minutes, loop.max_steps, loop.num_validations, clock)
     device = next(work.modules.parameters()).device
     if not progress.step:
-        progress.max_steps = distributed.least(budget.first_plan(update_s), device)
+        progress.max_steps = distributed.all_reduce_min(budget.first_plan(update_s), device)
     metrics: dict[str, float] = {}
     window = Window(progress.windows)
     with (
@@ -132,10 +132,10 @@ def train(
             logs = (step + 1) % loop.log_every == 0
             norms = gradient_norms(work.modules) if logs else {}
             norm = nn.utils.clip_grad_norm_(work.modules.parameters(), optim.clip_norm)
-            losses["grad_norm"] = norm = distributed.whole(norm)
+            losses["grad_norm"] = distributed.whole(norm)
             if num_replaced:
                 losses["faults/replaced"] = torch.tensor(float(num_replaced))
-            scalars = _on_host(losses)  # the one place where an update waits for the device
+            scalars = _on_host(losses)  # in one process the only wait for the device
             if wrong := [name for name, value in scalars.items() if not math.isfinite(value)]:
                 log.metrics(step + 1, clock.elapsed_s, {"faults/not_finite": 1.0})
                 raise NonFiniteLossError(_explain(wrong, micro_batches, step))
@@ -151,8 +151,8 @@ def train(
                 scalars, audio_s, waiting, sum(_padding(b) for b in micro_batches) / accumulate
             )
             planned = budget.plan(progress.step, progress.max_steps)
-            progress.max_steps = distributed.least(planned, device)
-            stopping = distributed.most(stop.asked, device)
+            progress.max_steps = distributed.all_reduce_min(planned, device)
+            stopping = distributed.all_reduce_max(stop.asked, device)
             writer.check()
             if logs:
                 means = window.close(device)
@@ -198,7 +198,10 @@ def _validate(
     if select_by:
         score = _chosen_score(select_by, metrics, work.higher_is_better)
     work.modules.train()
-    best = progress.best_score is None or score < progress.best_score
+    own = score
+    score = distributed.broadcast(lambda: own)  # all choose the same best, and end together
+    before = progress.best_score
+    best = before is None or math.isnan(before) or score < before
     if best:
         progress.best_score, progress.best_step = score, progress.step
     work.save(run / "model", progress.step, metrics)

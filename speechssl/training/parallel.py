@@ -2,7 +2,7 @@
 
 ``ddp``: each process has every weight; gradients are averaged after the backward pass
 (:func:`speechssl.distributed.average_gradients`). ``fsdp``: weights, gradients and optimizer state
-are spread over the processes, and a layer's weights are gathered while they are needed
+are sharded over the processes, and a layer's weights are gathered while they are needed
 (arXiv:2304.11277). Both compute the same numbers up to rounding. In a single process they are the
 same thing.
 """
@@ -20,7 +20,7 @@ from speechssl.pretext.task import PretextTask
 Parallel = Literal["ddp", "fsdp"]
 
 
-def spread(modules: nn.Module, how: Parallel) -> None:
+def shard(modules: nn.Module, how: Parallel) -> None:
     """Spread the weights over the processes where `how` is ``fsdp``, in place, before an optimizer
     is made of them; every process has the same weights when it calls this."""
     if how == "ddp" or distributed.world() == 1:

@@ -174,9 +174,14 @@ def pretrain(
         begins = not (resume and has_state(run))
         if begins:
             _check_mix(config, train_set)
+        elif profile:
+            raise ValueError(
+                f"--profile measures a run that begins, and {run} has begun: give another --out, "
+                "or leave --profile out."
+            )
         torch.manual_seed(torch_seed(config.loop.seed, "weights"))
         model = build_model(config, init)
-        inputs = distributed.from_first(lambda: pretraining_inputs(train_set, valid_set, init))
+        inputs = distributed.broadcast(lambda: pretraining_inputs(train_set, valid_set, init))
         fresh = starting_point(run, config.loop, to_json(config), inputs, resume=resume)
         if not valid_set:
             train_set, valid_set = hold_out_valid(train_set, config.loop.seed)
@@ -246,7 +251,8 @@ def going_on(config: PretrainConfig, init: Checkpoint) -> PretrainConfig:
     task contrastive is among its tasks.
 
     The Gumbel temperature goes on from where it was; where the model does not say, it is at its
-    end, as in published models. The feature penalty stays the config's: transformers knows none.
+    end, as in published models. Weights and negatives, on which the heads do not depend, stay the
+    config's.
     """
     config = replace(config, model=init.speech.config)
     known = dict(init.meta.get("pretraining", {}))
@@ -254,7 +260,8 @@ def going_on(config: PretrainConfig, init: Checkpoint) -> PretrainConfig:
         return config
     own = config.tasks["contrastive"]
     assert isinstance(own, ContrastiveConfig)
-    names = {f.name for f in fields(ContrastiveConfig)} - {"feature_penalty"}
+    asked = {"weight", "num_negatives", "diversity_weight", "feature_penalty"}
+    names = {f.name for f in fields(ContrastiveConfig)} - asked  # on these the heads depend
     learned = {name: value for name, value in known.items() if name in names}
     learned.setdefault("gumbel_start", own.gumbel_end)
     return replace(config, tasks=config.tasks.having(replace(own, **learned)))

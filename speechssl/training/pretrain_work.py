@@ -97,7 +97,7 @@ class PretrainWork:
 
     def take_heads(self, init: Checkpoint) -> str:
         """Use the heads that a model came with, where they fit; what was done, for a person."""
-        own = next((task for task in self.tasks if task.saves_heads), None)
+        own = self.tasks.saved
         if own is None:
             return "the model's weights, with fresh heads"
         if not init.pretraining:
@@ -232,7 +232,7 @@ class PretrainWork:
         """Write the encoder and context, and the heads that are a part of the published form; other
         heads stay in the checkpoints."""
         weights = distributed.whole_state(self.model)
-        own = next((task for task in self.tasks if task.saves_heads), None)
+        own = self.tasks.saved
         heads = {} if own is None else distributed.whole_state(own)
         if distributed.rank() > 0:
             return
@@ -287,7 +287,7 @@ def fit_tasks(tasks: Tasks, model: SpeechModel, waves: Waves, seed: int) -> None
             task.fit(sample(), torch_seed(seed, "codes"))
         return {task.name: dict(task.named_buffers()) for task in tasks}
 
-    buffers = distributed.from_first(fitted)
+    buffers = distributed.broadcast(fitted)
     for task in tasks:
         for name, buffer in task.named_buffers():
             buffer.copy_(buffers[task.name][name])

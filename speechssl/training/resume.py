@@ -81,11 +81,11 @@ class StateWriter:
         """Copy the state, and begin to write it to `checkpoints/step-N`.
 
         Every process calls this. The first one copies and writes, or each its part where the
-        weights are spread.
+        weights are sharded.
         """
         self.wait()
         weights = modules.state_dict()
-        if any(distributed.is_spread(value) for value in weights.values()):
+        if any(distributed.is_sharded(value) for value in weights.values()):
             self._group = self._group or distributed.HostGroup()
         elif distributed.rank() > 0:
             return
@@ -120,7 +120,7 @@ class StateWriter:
             own = distributed.part(value.detach())
             if name not in into:
                 empty = torch.empty(own.shape, dtype=own.dtype, pin_memory=own.is_cuda)
-                into[name] = empty if self._group is None else self._group.spread(empty, value)
+                into[name] = empty if self._group is None else self._group.shard(empty, value)
             distributed.part(into[name]).copy_(own, non_blocking=True)
 
     def _write(self, progress: dict[str, Any]) -> None:

@@ -15,10 +15,10 @@ from speechssl.training.interrupts import preemptible
 from speechssl.training.loop import Outcome, train
 from speechssl.training.loop_config import LoopConfig
 from speechssl.training.optim import OptimConfig, Part, build_optimizer
-from speechssl.training.parallel import spread
+from speechssl.training.parallel import shard
 from speechssl.training.planner import announce_run
 from speechssl.training.profile import profile_steps
-from speechssl.training.runfolder import alone_in
+from speechssl.training.runfolder import run_lock
 from speechssl.training.states import Progress
 from speechssl.training.work import Work
 
@@ -47,7 +47,7 @@ def session(config: RunConfig, run: Path) -> Iterator[torch.device]:
     """Around a run: its device, its process group, its folder locked."""
     keep_freed_memory()
     device = pick_device(config.device)
-    with preemptible(), distributed.process_group(device), alone_in(run):
+    with preemptible(), distributed.process_group(device), run_lock(run):
         yield device
 
 
@@ -78,7 +78,7 @@ def train_run(
         announce: measure the run, and say on stderr what it will cost.
         profile: say also where the time of a step goes, and write a trace to `run/profile`.
     """
-    spread(work.modules, config.loop.parallel)
+    shard(work.modules, config.loop.parallel)
     optimizer = build_optimizer(config.optim, parts())
     device = next(work.modules.parameters()).device
     update_s = announce_run(work, dataset, config, device) if announce else None

@@ -28,7 +28,7 @@ class BusyRunError(RuntimeError):
 
 
 @contextmanager
-def alone_in(run: Path) -> Iterator[None]:
+def run_lock(run: Path) -> Iterator[None]:
     """Keep other commands out of a run's folder, in which both would write the same files.
 
     The lock of a killed process is gone, also where processes that it forked live on. Raises
@@ -39,7 +39,7 @@ def alone_in(run: Path) -> Iterator[None]:
         return
     run.mkdir(parents=True, exist_ok=True)
     with (run / _LOCK).open("a") as file:
-        if not distributed.from_first(lambda: _take(file.fileno(), time.monotonic() + _WAIT_S)):
+        if not distributed.broadcast(lambda: _take(file.fileno(), time.monotonic() + _WAIT_S)):
             raise BusyRunError(
                 f"Another command is at work in {run}: wait for its end or stop it, or give "
                 "another --out."

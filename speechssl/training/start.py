@@ -34,7 +34,7 @@ def starting_point(
     fresh = Progress(
         max_steps=loop.max_steps, micro_batches=micro_batches, config=config, inputs=inputs
     )
-    before = distributed.from_first(lambda: newest_progress(run) if resume else None)
+    before = distributed.broadcast(lambda: newest_progress(run) if resume else None)
     if before is not None:
         _check_same(run, before, fresh)
     return fresh
@@ -47,7 +47,7 @@ def begin(
     if distributed.rank() == 0:
         clear_leftovers(run, resume=resume)
     distributed.barrier()
-    state = distributed.from_first(lambda: newest_state(run) if resume else None)
+    state = distributed.broadcast(lambda: newest_state(run) if resume else None)
     progress = fresh
     if state is not None:
         before = state.progress

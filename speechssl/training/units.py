@@ -9,6 +9,7 @@ Shapes: N utterances, B batch, T frames, G names of units.
 
 import json
 import os
+import sys
 import warnings
 from hashlib import blake2b
 from pathlib import Path
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from speechssl import distributed
 from speechssl.data.dataset import Batch, Waves
 from speechssl.data.index import digests
-from speechssl.device import send
+from speechssl.device import autocast, send
 from speechssl.files import writing
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.inputs import Inputs
@@ -29,6 +30,8 @@ from speechssl.pretext.task import MaskConfig
 from speechssl.pretext.tasks import Tasks
 
 _FORMAT = 1
+_MOST_UNITS = 1 << 16
+"""Of a codebook: units are kept in two bytes."""
 
 
 class OfflineUnits:
@@ -41,12 +44,10 @@ class OfflineUnits:
         waves: Waves,
         folder: Path | None,
         device: torch.device,
-        *,
-        show: bool = False,
     ) -> None:
-        """`folder`: of the wave cache; None: nothing is kept. `show`: a progress bar."""
+        """`folder`: of the wave cache; None: nothing is kept."""
         self._tasks, self._model, self._waves = tasks, model, waves
-        self._folder, self._device, self._show = folder, device, show
+        self._folder, self._device = folder, device
         self._names: tuple[str, ...] = ()
         self._units: np.ndarray | None = None
         self._offsets = np.zeros(1, np.int64)
@@ -93,12 +94,9 @@ class OfflineUnits:
         index = path.with_suffix(".json")
         size = 2 * int(self._offsets[-1]) * len(self._names)
         try:
-            if not distributed.from_first(lambda: _is_whole(path, index, size)):
+            if not distributed.broadcast(lambda: _is_whole(path, index, size)):
                 self._fill(path, size)
-                if distributed.rank() == 0:
-                    with writing(index) as file:
-                        file.write(json.dumps({"names": self._names, "bytes": size}) + "\n")
-                distributed.barrier()
+                distributed.broadcast(lambda: _write_index(index, self._names, size))
         except OSError as error:
             warnings.warn(
                 f"No file of units in {self._folder} ({error.strerror or error}); they are "
@@ -110,25 +108,33 @@ class OfflineUnits:
         self._units = np.asarray(units).reshape(-1, len(self._names))  # (sum of T, G)
 
     def _fill(self, path: Path, size: int) -> None:
-        """Compute the units of this process's share of the utterances into the file."""
-        if distributed.rank() == 0:
-            path.unlink(missing_ok=True)
-            with path.open("wb") as file:
-                file.truncate(size)
-                os.fsync(file.fileno())
-        distributed.barrier()
-        if not size:
-            return
-        on_disk = np.memmap(path, "<u2", "r+")
-        units = np.asarray(on_disk).reshape(-1, len(self._names))  # (sum of T, G), a view
+        """Compute the units of this process's share of the utterances into the file.
+
+        Raises OSError in every process where one of them could not write its share.
+        """
+        distributed.broadcast(lambda: _allocate(path, size))
+        error = ""
+        try:
+            with path.open("r+b") as file:
+                self._write_share(file.fileno())
+        except OSError as failed:
+            error = str(failed.strerror or failed)
+        if errors := [each for each in distributed.gather(error) if each]:
+            raise OSError(errors[0])
+
+    def _write_share(self, number: int) -> None:
+        """Neighbouring utterances, so that no two processes write to one page of the file."""
         items = np.flatnonzero(np.diff(self._offsets))
-        share = items[distributed.rank() :: distributed.world()].tolist()
-        for item in tqdm(share, "units", unit="rec", disable=not self._show):
+        share = np.array_split(items, distributed.world())[distributed.rank()].tolist()
+        show = distributed.rank() == 0 and sys.stderr.isatty()
+        for item in tqdm(share, "units", unit="rec", disable=not show, file=sys.stderr):
             own = compute_units(self._tasks, self._inputs(item))
             columns = torch.stack([own[name][0] for name in self._names], dim=1)  # (T, G)
-            units[self._offsets[item] : self._offsets[item + 1]] = columns.cpu().numpy()
-        on_disk.flush()
-        distributed.barrier()
+            if not 0 <= int(columns.min()) <= int(columns.max()) < _MOST_UNITS:
+                raise ValueError(f"Offline units must be from 0 to {_MOST_UNITS - 1}.")
+            place = 2 * len(self._names) * int(self._offsets[item])
+            os.pwrite(number, columns.cpu().numpy().astype("<u2").tobytes(), place)
+        os.fsync(number)
 
     def _inputs(self, item: int) -> Inputs:
         """A whole utterance."""
@@ -147,6 +153,21 @@ class OfflineUnits:
         return digest.hexdigest()
 
 
+def _allocate(path: Path, size: int) -> None:
+    """An empty file whose room on the disk is taken."""
+    path.unlink(missing_ok=True)
+    with path.open("wb") as file:
+        if size and hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        file.truncate(size)
+
+
+def _write_index(path: Path, names: tuple[str, ...], size: int) -> None:
+    """Written last: with it the file is whole."""
+    with writing(path) as file:
+        file.write(json.dumps({"names": names, "bytes": size}) + "\n")
+
+
 def single_inputs(model: SpeechModel, wave: np.ndarray, device: torch.device) -> Inputs:
     """The inputs of one clean wave (S,) float32."""
     padded = torch.from_numpy(wave)[None]  # (1, S)
@@ -158,7 +179,7 @@ def single_inputs(model: SpeechModel, wave: np.ndarray, device: torch.device) ->
 def compute_units(tasks: Tasks, x: Inputs) -> dict[str, Tensor]:
     """(B, T) int64 of every name of every task, in float32 whatever the autocast."""
     found: dict[str, Tensor] = {}
-    with torch.autocast(x.device.type, enabled=False):
+    with torch.autocast(x.device.type, enabled=False), autocast(x.device, "fp32"):
         for task in tasks:
             found |= task.offline_units(x)
     return found
@@ -167,7 +188,7 @@ def compute_units(tasks: Tasks, x: Inputs) -> dict[str, Tensor]:
 def _is_whole(path: Path, index: Path, size: int) -> bool:
     """Whether the file was finished: its index is written last."""
     try:
-        told = json.loads(index.read_text(encoding="utf-8"))
-        return bool(told["bytes"] == size == path.stat().st_size)
+        found = json.loads(index.read_text(encoding="utf-8"))
+        return bool(found["bytes"] == size == path.stat().st_size)
     except (OSError, ValueError, KeyError, TypeError):
         return False

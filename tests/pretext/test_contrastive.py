@@ -170,8 +170,8 @@ def test_terms_and_their_weights(monkeypatch):
     terms = result.terms
     assert {name: term.weight for name, term in terms.items()} == {
         "contrastive": 3.0,
-        "contrastive_diversity": 0.1,
-        "contrastive_feature_penalty": 10.0,
+        "contrastive_diversity": 3.0 * 0.1,
+        "contrastive_feature_penalty": 30.0,
     }
     perplexity = result.metrics["contrastive/perplexity"]
     torch.testing.assert_close(

@@ -49,6 +49,8 @@ def test_masks_are_a_function_of_seed_purpose_and_number():
     frames = inputs().frames
     assert inputs(mask=MaskConfig(1.0, 1)).mask().sum() <= frames.sum()
     assert torch.equal(inputs().mask(View(mask=MaskConfig(0.5, 2))), inputs().mask())
+    near = inputs().mask(View(mask=MaskConfig(0.501, 2)))
+    assert not torch.equal(near, inputs().mask())  # other masks are drawn by themselves
 
 
 def test_features_are_of_the_clean_wave_unless_asked_otherwise():

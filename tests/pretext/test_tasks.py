@@ -6,11 +6,19 @@ import numpy as np
 import pytest
 import torch
 
+from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext import contrastive
 from speechssl.pretext.contrastive import ContrastiveConfig
-from speechssl.pretext.masked_units import MaskedUnitsConfig
+from speechssl.pretext.masked_units import MaskedUnitsConfig, MaskedUnitsTask
 from speechssl.pretext.reconstruction import ReconstructionConfig
-from speechssl.pretext.task import LossTerm, PretextTask, TaskConfig, TaskLoss, combine
+from speechssl.pretext.task import (
+    LossTerm,
+    PretextTask,
+    Resources,
+    TaskConfig,
+    TaskLoss,
+    combine,
+)
 from speechssl.pretext.tasks import TASKS, TaskConfigs, Tasks
 from tests.pretext.speech import (
     MODELS,
@@ -114,13 +122,16 @@ def test_names_begin_with_the_task_and_signals_are_measured(name):
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_a_weight_scales_every_term_but_the_penalties(name):
-    one, three = (model_and_task(replace(SMALL[name], weight=weight))[1] for weight in (1.0, 3.0))
-    model = model_and_task(SMALL[name])[0]
-    terms = [task(GivenInputs(model, *waves(), task=task)).terms for task in (one, three)]
-    scaled = [key for key in terms[0] if terms[1][key].weight == 3 * terms[0][key].weight != 0]
-    assert scaled
-    assert all("diversity" in key or "penalty" in key for key in terms[0].keys() - set(scaled))
+def test_a_weight_scales_every_term(name):
+    penalties = {"diversity_weight": 0.1, "feature_penalty": 10.0} if name == "contrastive" else {}
+    config = replace(SMALL[name], **penalties)
+    model = model_and_task(config)[0]
+    terms = [
+        task(GivenInputs(model, *waves(), task=task)).terms
+        for task in (model_and_task(replace(config, weight=weight))[1] for weight in (1.0, 3.0))
+    ]
+    assert all(terms[1][key].weight == pytest.approx(3 * terms[0][key].weight) for key in terms[0])
+    assert all(term.weight for term in terms[0].values())
 
 
 # --- tasks together -------------------------------------------------------------------------------
@@ -204,3 +215,15 @@ def test_a_view_is_computed_once_for_all_tasks(monkeypatch):
     monkeypatch.setattr(model, "forward", lambda *a, **k: passes.append(k) or real(*a, **k))
     together(first, second).loss(GivenInputs(model, *waves()))
     assert len(passes) == 1
+
+
+def test_a_task_that_must_not_see_the_future_wants_a_causal_model(monkeypatch):
+    needs = replace(MaskedUnitsTask.needs, causal=True)
+    monkeypatch.setattr(MaskedUnitsTask, "needs", needs)
+    configs = TaskConfigs((SMALL["masked_units"],))
+    config = MODELS["filterbank"]
+    with pytest.raises(ValueError, match=r"masked_units must not see future frames: give --model"):
+        Tasks(configs, SpeechModel(config), Resources())
+    context = replace(config.context, causal=True)
+    causal = replace(config, context=context, running_norm=True)
+    assert Tasks(configs, SpeechModel(causal), Resources()).needs.causal

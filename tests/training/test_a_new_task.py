@@ -48,7 +48,7 @@ class LoudnessConfig(TaskConfig):
         )
 
     def build(self, model, _resources):
-        return Loudness(model)
+        return Loudness(model, self.weight)
 
 
 class Loudness(PretextTask):
@@ -56,9 +56,9 @@ class Loudness(PretextTask):
 
     name, title = "loudness", "loudness of masked frames"
 
-    def __init__(self, model):
+    def __init__(self, model, weight):
         super().__init__()
-        self.head = nn.Linear(model.config.context.dim, 1)
+        self.head, self.weight = nn.Linear(model.config.context.dim, 1), weight
 
     def counts(self, x):
         return {"masked": int(x.mask().sum())}
@@ -68,7 +68,7 @@ class Loudness(PretextTask):
         target = x.features("logmel").mean(2)[mask]
         error = (self.head(x.encode().context.float())[:, :, 0][mask] - target).square()
         metrics = {"loudness/chance": target.square().mean()}
-        return TaskLoss({"loudness": LossTerm(error.sum(), "masked", 1.0)}, metrics)
+        return TaskLoss({"loudness": LossTerm(error.sum(), "masked", self.weight)}, metrics)
 
     def panels(self, x):
         return (Panel("", f"The loudest frame is {int(x.features('logmel').mean(2).argmax())}."),)
@@ -141,7 +141,9 @@ def test_it_is_chosen_on_the_command_line(config, tones, tmp_path):
     command = ["pretrain", "--train", tmp_path / "train.jsonl", "--out", tmp_path / "run", *small]
     assert main(list(map(str, [*command, "--tasks", "loudness=2", "reconstruction"]))) == 0
     (line,) = [m for m in read_metrics(tmp_path / "run") if "valid/loudness" in m]
-    assert "valid/reconstruction_logmel_masked" in line
+    parts = {k.removeprefix("valid/"): v for k, v in line.items()}
+    rest = parts["reconstruction_logmel_masked"] + 0.2 * parts["reconstruction_logmel_unmasked"]
+    assert parts["loss"] == pytest.approx(2 * parts["loudness"] + rest, rel=1e-5)
     assert override(config, [("loudness.weight", "3")]).tasks["loudness"].weight == 3
 
 

@@ -54,9 +54,10 @@ def test_it_goes_on_with_their_quantizer_and_projections(theirs, short, tones, t
     init = open_model(theirs)
     config = going_on(short, init)
     told = config.tasks["contrastive"]
-    assert {name: getattr(told, name) for name in HEADS if name != "quantizer"} == {
-        name: value for name, value in HEADS.items() if name != "quantizer"
-    }
+    shape = ("target_dim", "groups", "entries", "temperature")
+    assert all(getattr(told, name) == HEADS[name] for name in shape)
+    assert told.num_negatives == short.tasks["contrastive"].num_negatives  # what was asked for
+    assert told.weight == short.tasks["contrastive"].weight
     assert told.gumbel_start == told.gumbel_end
     assert told.feature_penalty == short.tasks["contrastive"].feature_penalty
     still = replace(config, optim=replace(config.optim, lr=1e-12, weight_decay=0.0))

@@ -286,7 +286,7 @@ def test_a_second_job_is_kept_out_in_all_its_processes(tones, config, tmp_path, 
         with pytest.raises(runfolder.BusyRunError, match="Another command is at work"):
             pretrain(config, tones[0], tmp_path, valid_set=tones[1])
 
-    with runfolder.alone_in(tmp_path):
+    with runfolder.run_lock(tmp_path):
         together(refused)
 
 

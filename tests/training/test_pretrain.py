@@ -297,3 +297,43 @@ def test_a_mix_without_a_cache_resumes_exactly(tones, pretrain_config, tmp_path,
     small = {f"2/{u.id}" for u in tones[0][50:]}
     corpora = {len(small.intersection(ids)) in (0, len(ids)) for ids in heard}
     assert corpora == {True}
+
+
+def test_a_run_that_goes_on_is_not_profiled(tones, pretrain_config, tmp_path):
+    """Its centroids are restored later: units computed before would be others."""
+    short = replace(pretrain_config, loop=replace(pretrain_config.loop, max_steps=2))
+    pretrain(short, tones[0], tmp_path / "run", valid_set=tones[1])
+    with pytest.raises(ValueError, match="--profile measures a run that begins"):
+        pretrain(short, tones[0], tmp_path / "run", valid_set=tones[1], profile=True)
+
+
+def test_a_validation_that_is_not_a_number_is_never_the_best_for_long(
+    tones, pretrain_config, tmp_path, monkeypatch
+):
+    real = PretrainWork.validate
+
+    def first_is_nan(self, step):
+        score, metrics = real(self, step)
+        return (math.nan if step < 10 else score), metrics
+
+    monkeypatch.setattr(PretrainWork, "validate", first_is_nan)
+    outcome = pretrain(pretrain_config, tones[0], tmp_path / "run", valid_set=tones[1])
+    assert outcome.best_step == 12
+    assert math.isfinite(outcome.best_score)
+
+
+def test_the_best_model_is_chosen_by_a_named_metric(tones, pretrain_config, tmp_path, monkeypatch):
+    real = PretrainWork.validate
+
+    def falling_accuracy(self, step):
+        score, metrics = real(self, step)
+        return score, metrics | {"masked_units/accuracy": 1.0 / step}
+
+    monkeypatch.setattr(PretrainWork, "validate", falling_accuracy)
+    loop = replace(pretrain_config.loop, select_by="masked_units/accuracy")
+    config = replace(pretrain_config, loop=loop)
+    outcome = pretrain(config, tones[0], tmp_path / "run", valid_set=tones[1])
+    assert outcome.best_step == 6  # higher is better
+    wrong = replace(config, loop=replace(loop, select_by="masked_units/acuracy"))
+    with pytest.raises(ValueError, match=r"select_by 'masked_units/acuracy' is not a metric"):
+        pretrain(wrong, tones[0], tmp_path / "wrong", valid_set=tones[1])

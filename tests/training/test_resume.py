@@ -304,7 +304,7 @@ def test_a_second_command_is_kept_out_of_a_run(tones, pretrain_config, tmp_path,
     reader, writer = os.pipe()
     holder = os.fork()
     if not holder:
-        with runfolder.alone_in(run):
+        with runfolder.run_lock(run):
             child = os.fork()
             os.write(writer, f"{child}\n".encode()) if child else None
             time.sleep(60)
@@ -317,7 +317,7 @@ def test_a_second_command_is_kept_out_of_a_run(tones, pretrain_config, tmp_path,
         assert not (run / "checkpoints").exists()
         os.kill(holder, signal.SIGKILL)
         os.waitpid(holder, 0)
-        with runfolder.alone_in(run), runfolder.alone_in(run):  # not against oneself
+        with runfolder.run_lock(run), runfolder.run_lock(run):  # not against oneself
             pass
     finally:
         os.kill(child, signal.SIGKILL)
