@@ -32,7 +32,7 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]
 def disagreement(log_probs: Tensor, lengths: Tensor) -> Tensor:
     """How much two views of each utterance differ, in nats, summed over its frames.
 
-    The mean of both Kullback-Leibler divergences, each view learning from the other as it stands
+    The mean of both Kullback-Leibler divergences, each view compared with the other one detached
     (arXiv:2410.05101, equation 3). `log_probs` (2B, T, V): row B + i is the other view of row i;
     `lengths` (2B,), best on the host.
     """
@@ -46,8 +46,8 @@ def disagreement(log_probs: Tensor, lengths: Tensor) -> Tensor:
 
 
 def ctc_chance(targets: Iterable[Sequence[int]]) -> float:
-    """The loss per symbol, in nats, of whoever knows when each symbol is said and how frequent it
-    is, and not which one it is: the entropy of the symbols.
+    """The unigram entropy of the symbols, in nats: the loss per symbol of a model that knows when a
+    symbol occurs and how frequent each is, but not which one it is.
 
     Who does not know when, either, loses more. Without any symbol: 0.
     """

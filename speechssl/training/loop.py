@@ -1,4 +1,4 @@
-"""THE loop: pretraining and fine-tuning run through it, from top to bottom.
+"""The training loop: pretraining and fine-tuning run through it, from top to bottom.
 
 Set the learning rate, fetch, forward and backward, clip, check, step, log, perhaps validate,
 perhaps save. Everything random is drawn from (seed, purpose, step), so that a run that was stopped

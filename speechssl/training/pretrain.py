@@ -72,7 +72,7 @@ class PretrainConfig:
     """Longer utterances are cropped to this, anew in each epoch."""
     mix_temperature: Share = 1.0
     """Where several manifests are trained on, each is sampled in proportion to its hours to this
-    power: 1 is as they are, 0 all alike. Below 1 small corpora (languages) are sampled more
+    power: 1 in proportion to the hours, 0 equally often; below 1 small corpora (languages) more
     often."""
     cache: bool = True
     """Decode everything once, into the run's folder. False, for thousands of hours: a recording is

@@ -220,7 +220,7 @@ class PretrainWork:
         return {name: tally.tolist() for name, tally in self._tallies.items()}
 
     def sample(self) -> str:
-        """Nothing: features are for the report."""
+        """Nothing to show as text; the report draws the features."""
         return ""
 
     @property
@@ -262,7 +262,7 @@ class PretrainWork:
 
 
 def load_teacher(config: "PretrainConfig") -> Teacher | None:
-    """The teacher that the config names."""
+    """The teacher of the config; None where it names none."""
     if config.teacher is None:
         return None
     return Teacher(accelerate(open_model(config.teacher).speech), config.teacher_layer)
