@@ -421,8 +421,10 @@ def test_a_language_model_changes_what_is_written(tiny_models, manifest, tmp_pat
     ):
         assert message in fails(2, "evaluate", model, manifest, *arguments)
     assert "no text" in fails(2, "lm", tiny_models["ctc"] / "empty.txt", "--out", arpa)
-    recording.with_suffix(".txt").write_bytes(b"\xff\xfe")
-    assert "not text in UTF-8" in fails(2, "lm", recording.with_suffix(".txt"), "--out", arpa)
+    recording.with_suffix(".txt").write_bytes(b"no\ncaf\xe9\n")
+    assert "is not UTF-8 text: the byte 0xe9 in line 2" in fails(
+        2, "lm", recording.with_suffix(".txt"), "--out", arpa
+    )
 
 
 # ---- data and training --------------------------------------------------------------------------

@@ -15,7 +15,7 @@ FOREIGN_SUFFIXES = frozenset((
     ".m4a", ".m4b", ".m4r", ".mp4", ".m4v", ".mov", ".mkv", ".mka", ".webm", ".weba", ".ogv",
     ".avi", ".wma", ".wmv", ".asf", ".aac", ".adts", ".ac3", ".eac3", ".amr", ".awb", ".3gp",
     ".3g2", ".ape", ".wv", ".tta", ".mpc", ".dsf", ".dff", ".spx", ".sph", ".shn", ".dss", ".ds2",
-    ".qcp", ".ra", ".rm", ".aax", ".mpa", ".mts",
+    ".qcp", ".ra", ".rm", ".aax", ".mpa", ".mts", ".raw", ".pcm",
 ))
 """Sound that soundfile may not open: listed too, so that it is named and not overlooked."""
 # fmt: on

@@ -243,6 +243,9 @@ def _decoder(place: Place, part: Part, name: str) -> Decoder:
             "`ffmpeg -i IN OUT.flac`"
         )
         advice = advice if content is None or content.is_sound else ""
+        if content is None and name.lower().endswith((".raw", ".pcm")):
+            why = "samples without a header, which would tell their rate and coding"
+            advice = "; convert it with, for example, `ffmpeg -f s16le -ar 16000 -i IN OUT.flac`"
         raise AudioError(f"{name} cannot be opened as sound ({why}){advice}.") from error
 
 

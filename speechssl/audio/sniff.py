@@ -81,7 +81,7 @@ def _name_text(head: bytes) -> str | None:
     if not head:
         return "empty"
     if not any(head):
-        return "nothing but zero bytes, as a copy or download leaves that did not end"
+        return "nothing but zero bytes at its start, as a copy or download leaves that did not end"
     text = _as_text(head)
     if text is None:
         return None

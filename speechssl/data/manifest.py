@@ -16,6 +16,7 @@ from typing import Any
 
 from speechssl.audio import AudioInfo, probe
 from speechssl.data.layouts import read_layout
+from speechssl.data.layouts.plain_text import decode
 from speechssl.files import writing
 from speechssl.spelling import is_blank, name_key
 
@@ -75,9 +76,7 @@ def read_texts(path: str | Path) -> list[str]:
     if path.suffix == ".jsonl":
         return [u.text for u in read_manifest(path) if u.text and u.is_labeled]
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not text in UTF-8: {error.reason}.") from error
+        lines = decode(path.read_bytes(), path).splitlines()
     except FileNotFoundError as error:
         raise FileNotFoundError(f"There is no text file {path}.") from error
     return [line for line in lines if not is_blank(line)]

@@ -77,7 +77,7 @@ class UnknownCharacters:
         return (
             f"{len(self.ids)} of {self.num_utterances} {noun} "
             f"({', '.join(self.ids[:_MAX_IDS])}{more}) {verb} characters that the model does not "
-            f"know, {100 * self.share:.2g} % of all characters: {kinds}. The model cannot output "
+            f"know, {100 * self.share:.3g} % of all characters: {kinds}. The model cannot output "
             f"them, so each is an error. {' '.join(self.advice)}"
         )
 

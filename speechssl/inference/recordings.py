@@ -57,6 +57,11 @@ class Chunk:
 
 def as_clip(source: str | Path | np.ndarray) -> Clip:
     """A whole file, or a wave at the model's rate; AudioError for an array that is no wave."""
+    if not isinstance(source, str | os.PathLike | np.ndarray):
+        raise TypeError(
+            "A recording is the path of a file or a NumPy array of samples, and not "
+            f"{type(source).__name__}: make an array of samples with numpy.asarray."
+        )
     if not isinstance(source, np.ndarray):
         return Clip(str(source), Path(source))
     audio.as_wave(source)

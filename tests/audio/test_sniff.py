@@ -154,3 +154,12 @@ def test_libmpg123_s_lines_do_not_reach_the_person(tmp_path: Path, work: str) ->
     # and what C prints elsewhere still arrives
     late = "import ctypes; libc = ctypes.CDLL(None); libc.perror(b'late')"
     assert "late" in said(CODE.format(work=f"read()\n{late}"))
+
+
+@pytest.mark.parametrize("suffix", ["raw", "pcm", "RAW"])
+def test_samples_without_a_header_are_listed_and_named(tmp_path, suffix):
+    path = tmp_path / f"x.{suffix}"
+    path.write_bytes(bytes(range(1, 256)) * 40)
+    assert audio.list_audio(tmp_path) == [path]
+    with pytest.raises(AudioError, match=r"samples without a header.*ffmpeg -f s16le"):
+        audio.read(path)

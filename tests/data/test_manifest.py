@@ -179,3 +179,14 @@ def test_the_texts_of_a_language_model(tmp_path: Path) -> None:
     assert read_texts(table) == ["wa adí"]
     lines.write_text("wa adí\n\u200b\n \u00a0\n", encoding="utf-8")
     assert read_texts(lines) == ["wa adí"]
+
+
+def test_texts_of_a_language_model_in_other_encodings(tmp_path: Path) -> None:
+    path = tmp_path / "t.txt"
+    path.write_bytes("caf\u00e9\nno\n".encode("utf-16"))
+    assert read_texts(path) == ["caf\u00e9", "no"]
+    path.write_bytes("no\ncaf\u00e9\n".encode("latin-1"))
+    with pytest.raises(
+        ValueError, match=r"t\.txt is not UTF-8 text: the byte 0xe9 in line 2.*Latin-1"
+    ):
+        read_texts(path)

@@ -143,3 +143,9 @@ def test_neighbours_that_are_unknown_are_no_repeat(ids, rows, merged):
     assert merge_unknown(ids) == merged
     if UNKNOWN_ID not in ids:
         assert min_rows(ids) == ctc_min_frames(ids)
+
+
+@pytest.mark.parametrize(("text", "share"), [("xyz", "100 %"), ("a" * 199 + "x", "0.5 %")])
+def test_the_share_is_written_as_a_plain_number(text, share):
+    found = find_unknown(CharTokenizer.train(["a"]), utterances(text))
+    assert f"know, {share} of all characters" in found.sentence()

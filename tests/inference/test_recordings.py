@@ -145,3 +145,9 @@ def test_what_is_said_of_a_recording_is_passed_on(record, tmp_path):
         assert made[-1].end == 16000
         assert len(notes) == 1
         assert "is cut off or damaged: 1.000 s of the 2.000 s" in notes[0]
+
+
+@pytest.mark.parametrize("source", [[0.0, 0.1], b"RIFF", None, 1.0])
+def test_what_is_neither_a_path_nor_an_array(source):
+    with pytest.raises(TypeError, match=r"not \w+: make an array of samples with numpy\.asarray"):
+        as_clip(source)

@@ -41,18 +41,35 @@ ROLES = {
 TimeRole = Literal["start", "end", "duration"]
 
 _TIME_WORDS: dict[str, TimeRole] = {
-    **dict.fromkeys(("start", "begin", "beg", "onset", "xmin", "tmin", "from", "offset"), "start"),
-    **dict.fromkeys(("end", "stop", "xmax", "tmax", "to", "until"), "end"),
+    **dict.fromkeys(
+        ("start", "begin", "beg", "onset", "xmin", "tmin", "t0", "from", "offset", "in"), "start"
+    ),
+    **dict.fromkeys(("end", "stop", "xmax", "tmax", "t1", "to", "until", "out"), "end"),
     **dict.fromkeys(("duration", "dur", "length", "len"), "duration"),
 }
 _UNITS: dict[str, float] = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
     **dict.fromkeys(("ms", "msec", "msecs", "millis", "millisecond", "milliseconds"), 0.001),
 }
+_ONLY_IN_PAIRS = {"from", "to", "until", "t0", "t1", "in", "out"}
+"""Words that mean a time only where a table has both a start and an end."""
 _COUNTS = {"sample", "samples", "frame", "frames"}
 _FILLERS = {
     *("time", "times", "at", "timestamp", "position", "pos", "segment", "seg", "utterance"),
-    *("utt", "audio", "clip", "file", "recording", "sentence", "word", "wav", "in", "t"),
+    *(
+        "utt",
+        "audio",
+        "clip",
+        "file",
+        "recording",
+        "sentence",
+        "word",
+        "wav",
+        "in",
+        "t",
+        "tc",
+        "timecode",
+    ),
 }
 _CLOCK = {"hh", "mm", "ss"}
 _GLUED = re.compile(r"^(start|begin|end|stop|dur|duration|offset)(time|ms|msec|sec|secs|s)$")
@@ -95,6 +112,8 @@ def time_column(name: str) -> TimeColumn | None:
         elif word in _COUNTS:
             unit_s = 0.0
     roles = [word for word in rest if word not in _UNITS and word not in _COUNTS]
+    if not roles and words[-1:] == ["in"]:  # "tc_in", beside "tc_out"
+        roles = ["in"]
     if len(roles) != 1 or roles[0] not in _TIME_WORDS:
         return None
     return TimeColumn(name, _TIME_WORDS[roles[0]], unit_s)
@@ -129,7 +148,7 @@ def find_columns(names: Sequence[str]) -> Columns:
         times["start"] = [found for found in times["start"] if found not in ends]
     if not (times["start"] and times["end"]):  # alone they may be anything
         for role in ("start", "end"):
-            times[role] = [f for f in times[role] if f[1].name not in ("from", "to", "until")]
+            times[role] = [f for f in times[role] if f[1].name.split("_")[-1] not in _ONLY_IN_PAIRS]
     chosen = {role: min(found, key=_unit_rank) for role, found in times.items() if found}
     taken |= {place for place, _ in chosen.values()}
     same = {column.role for _, column in chosen.values()}

@@ -195,8 +195,14 @@ def _quoted_rows(
                 line += _last_opened(record, delimiter)
                 problems.add(line + 1, "a quote begins here and does not end")
             else:
-                problems.add(line + 1, str(error))
+                problems.add(line + 1, _STRAY_QUOTE if '"' in record[0] else str(error))
             at = line + 1
+
+
+_STRAY_QUOTE = (
+    "a cell begins with a quote that ends before the cell does: double each quote inside a quoted "
+    "cell, or quote none"
+)
 
 
 def _looks_like_rows(lines: Sequence[str], delimiter: str) -> bool:

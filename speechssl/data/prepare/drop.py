@@ -78,6 +78,8 @@ def drop_duplicates(
         else:
             original = usable[first[seen.digest]][0]
             reason = f"duplicate: the same sound as {original.id}"
+            if record.text is not None and record.text != original.text:
+                reason = reason.replace(":", " with another transcript:", 1)
             dropped.append(Dropped(record.id, record.audio, reason))
     return unique, dropped
 

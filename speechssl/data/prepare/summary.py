@@ -52,8 +52,9 @@ class PrepareSummary:
     `narrow_band` (nothing above 4 kHz). Recordings: `blank_transcripts`, `cancelled_channels`
     (in their mean), `beyond_full_scale`, `incomplete` (sound is missing that the header states),
     `quiet` (:data:`QUIET_PEAK`).
-    Transcripts: `no_letters` (punctuation alone), `invisible_characters`. And `shared_speakers` and
-    `shared_sentences` (in more than one split)."""
+    Transcripts: `no_letters` (punctuation alone), `placeholders` (``NA`` and the like),
+    `invisible_characters`. And `shared_speakers` and `shared_sentences` (in more than one
+    split)."""
     named: dict[str, list[str]]
     """Ids of the recordings of a warning, where it is about recordings or transcripts."""
     missing: list[str]
@@ -98,6 +99,9 @@ class PrepareSummary:
         return lines
 
 
+_PLACEHOLDERS = {"NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "null", "NULL", "None"}
+"""What R, pandas, databases and Python write where there is no text."""
+
 _WARNINGS = {
     "low_rate": "{} utterances come from files below 16 kHz",
     "narrow_band": "{} utterances hold nothing above 4 kHz though their files could",
@@ -106,6 +110,8 @@ _WARNINGS = {
     "blank_transcripts": "{} transcripts are blank, which says nothing of what was said: their "
     "recordings are taken as unlabeled",
     "no_letters": "{} transcripts hold neither a letter nor a digit",
+    "placeholders": "{} transcripts are a word that programs write for an empty cell (NA, NaN, "
+    "null): leave the cell empty if nothing is known of what was said",
     "invisible_characters": "{} transcripts hold characters that nobody sees",
     "cancelled_channels": "{} recordings have channels that cancel each other when they are mixed: "
     "the loudest channel is taken",
@@ -165,6 +171,7 @@ def named_by_warning(usable: list[tuple[Recording, Inspection]]) -> dict[str, li
     texts = [(record.id, record.text) for record, _ in usable if record.text]
     return {
         "no_letters": [i for i, text in texts if not any(map(is_letter, text))],
+        "placeholders": [i for i, text in texts if text.strip() in _PLACEHOLDERS],
         "invisible_characters": [i for i, text in texts if invisible_characters(text)],
         "cancelled_channels": [record.id for record, seen in usable if seen.cancels],
         "beyond_full_scale": [record.id for record, seen in usable if seen.beyond_full_scale],

@@ -207,3 +207,14 @@ def test_a_row_beyond_the_end_does_not_change_the_unit(talk: Path) -> None:
         (2.0, 2.0),
         (9.0, 5.0),  # for `prepare` to name
     ]
+
+
+@pytest.mark.parametrize(
+    "names", [("t0", "t1"), ("tc_in", "tc_out"), ("in", "out"), ("Timecode In", "Timecode Out")]
+)
+def test_words_that_are_times_only_in_pairs(tmp_path: Path, names: tuple[str, str]) -> None:
+    put(tmp_path, {"t.csv": f"path,{','.join(names)},text\na.wav,0.5,1.5,yes\n"})
+    assert [(r.start_s, r.duration_s) for r in read(tmp_path / "t.csv")] == [(0.5, 1.0)]
+    for name in names:
+        put(tmp_path, {"one.csv": f"path,{name},text\na.wav,0.5,yes\n"})
+        assert [(r.start_s, r.duration_s) for r in read(tmp_path / "one.csv")] == [(0, None)]

@@ -229,3 +229,10 @@ def test_broken_json_is_named(tmp_path: Path, content: str, words: str) -> None:
     put(tmp_path, {"t.jsonl": content})
     with pytest.raises(ValueError, match=rf"(?s)t\.jsonl.*{words}"):
         read(tmp_path / "t.jsonl")
+
+
+@pytest.mark.parametrize("row", ['a.wav\t"no" he said', 'a.wav\t"x"y', '"a".wav\tyes'])
+def test_a_quote_that_ends_inside_a_cell_is_told_in_words(tmp_path: Path, row: str) -> None:
+    put(tmp_path, {"t.csv": f"path,text\nb.wav,no\n{row}\n".replace("\t", ",")})
+    with pytest.raises(ValueError, match=r"line 3: a cell begins with a quote that ends before"):
+        read(tmp_path / "t.csv")

@@ -170,3 +170,19 @@ def test_a_recording_that_may_not_be_read_is_named(tmp_path: Path) -> None:
     b.audio.chmod(0)
     prepare([a, b], tmp_path / "out")
     assert dropped(tmp_path / "out")["r1"].startswith("unreadable")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("yes", "duplicate: the same sound as a"),
+        (None, "duplicate: the same sound as a"),
+        ("no", "duplicate with another transcript: the same sound as a"),
+    ],
+)
+def test_another_transcript_of_equal_sound_is_said(tmp_path: Path, text, reason) -> None:
+    wave = speech(0.5)
+    records = [record(tmp_path, "a", wave, text="yes"), record(tmp_path, "b", wave, text=text)]
+    summary = prepare(records, tmp_path / "out")
+    assert dropped(tmp_path / "out") == {"b": reason}
+    assert f"dropped 1: {reason.split(':')[0]}\n" in summary.describe() + "\n"

@@ -248,3 +248,15 @@ def test_what_was_held_out_under_another_spelling_stays_so(tmp_path, moved):
         now = read_manifest(tmp_path / "out" / f"{name}.jsonl")
         assert [u.audio.name for u in now] == [u.audio.name for u in earlier[name]]
         assert all(audio.probe(u.audio) for u in now)  # what is opened stays as it is on the disk
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [("NA", True), ("NaN", True), ("null", True), (" #N/A ", True), ("na", False), ("Nan", False)],
+)
+def test_what_programs_write_for_an_empty_cell_is_named(tmp_path, text, named):
+    records = [record(tmp_path, "a", speech(0.5), text=text), *many(tmp_path, 1, text="yes")]
+    summary = prepare(records, tmp_path / "out", WHOLE)
+    assert summary.named.get("placeholders", []) == ["a"] * named
+    assert ("for an empty cell (NA, NaN, null)" in summary.describe()) == named
+    assert everything(tmp_path / "out")["a"].text is not None  # it may be what was said
