@@ -16,7 +16,9 @@ from typing import Any
 
 from speechssl.audio import AudioInfo, probe
 from speechssl.data.layouts import read_layout
+from speechssl.data.layouts.dialect import TABLE_SUFFIXES
 from speechssl.data.layouts.plain_text import decode
+from speechssl.data.layouts.unused import ADVICE
 from speechssl.files import writing
 from speechssl.spelling import is_blank, name_key
 
@@ -64,17 +66,24 @@ def read_manifest(path: str | Path) -> list[Utterance]:
     return utterances
 
 
-def read_texts(path: str | Path) -> list[str]:
-    """The transcripts of a manifest (.jsonl) or a table of recordings (.tsv, .csv), or the lines of
-    any other file of text.
+_LINES_OF_TEXT = (".txt", ".lab", ".trn", ".text", ".transcript", ".ltr")
 
-    Raises FileNotFoundError, or ValueError where that is no UTF-8 text.
+
+def read_texts(path: str | Path) -> list[str]:
+    """The transcripts of a manifest (.jsonl) or a table of recordings (.tsv, .csv, .json), or the
+    lines of any other file of text, in UTF-8 or UTF-16.
+
+    Raises FileNotFoundError, or ValueError where that is no text, or a format whose lines are more
+    than text (subtitles, office documents).
     """
     path = Path(path)
-    if path.suffix in (".tsv", ".csv"):
+    suffix = path.suffix.lower()
+    if suffix in TABLE_SUFFIXES and suffix != ".jsonl":
         return [r.text for r in read_layout(path, "tsv") if r.text and not is_blank(r.text)]
-    if path.suffix == ".jsonl":
+    if suffix == ".jsonl":
         return [u.text for u in read_manifest(path) if u.text and u.is_labeled]
+    if suffix in ADVICE and suffix not in _LINES_OF_TEXT:
+        raise ValueError(f"{path} is not read as lines of text: {ADVICE[suffix]}.")
     try:
         lines = decode(path.read_bytes(), path).splitlines()
     except FileNotFoundError as error:

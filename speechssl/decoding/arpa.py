@@ -132,7 +132,7 @@ def read_arpa(path: Path) -> NgramLM:
     if missing := content.missing():
         raise ValueError(f"{path} is not a whole ARPA language model: {missing}.")
     try:
-        return _adopt(content.entries, content.unit, path.name)
+        return _adopt(content.entries, content.unit, path.name, content.behind)
     except ValueError as error:
         raise ValueError(f"{path} cannot be used: {error}.") from None
 
@@ -147,11 +147,13 @@ class _Content:
         self._promised: dict[int, int] = {}
         self._merged: Counter[int] = Counter()  # entries that were one with another
         self._size = 0  # of the n-grams of this section
+        self.behind = 0  # lines after the end that are not blank
         self._begun = self._ended = self._composed = False
 
     def read(self, file: Iterable[bytes]) -> None:
         """Raises :class:`_LineError` at ``self.line``."""
-        for self.line, data in enumerate(file, start=1):
+        lines = iter(file)
+        for self.line, data in enumerate(lines, start=1):
             try:
                 line = data.decode("utf-8-sig" if self.line == 1 else "utf-8")
             except UnicodeDecodeError as error:
@@ -168,6 +170,7 @@ class _Content:
                 self._add(line)
             elif self._control(text):
                 self._ended = True
+                self.behind = sum(not line.isspace() for line in lines)
                 return
 
     def _control(self, line: str) -> bool:
@@ -279,11 +282,16 @@ def _shown(line: str) -> str:
 # --- names of other tools -------------------------------------------------------------------------
 
 
-def _adopt(entries: dict[Ngram, tuple[float, float]], unit: str, name: str) -> NgramLM:
-    """The model with our names for the unknown word, the ends and the space."""
+def _adopt(
+    entries: dict[Ngram, tuple[float, float]], unit: str, name: str, behind: int = 0
+) -> NgramLM:
+    """The model with our names for the unknown word, the ends and the space; `behind` lines of the
+    file are not used."""
     order = max(map(len, entries))
     has_space = True
     notes: list[str] = []
+    if behind:
+        notes.append(f"{name}: what comes after the line \\end\\ is not used ({behind} lines).")
     if unit not in get_args(Unit):
         words = [gram[0] for gram in entries if len(gram) == 1]
         renamed = dict(_special_names(words))

@@ -190,3 +190,25 @@ def test_texts_of_a_language_model_in_other_encodings(tmp_path: Path) -> None:
         ValueError, match=r"t\.txt is not UTF-8 text: the byte 0xe9 in line 2.*Latin-1"
     ):
         read_texts(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("T.TSV", "path\ttext\na.wav\tyes\n"),
+        ("t.json", '[{"path": "a.wav", "text": "yes"}]'),
+        ("t.psv", "path|text\na.wav|yes\n"),
+        ("t.text", "yes\n"),
+        ("t", "yes\n"),
+    ],
+)
+def test_texts_of_a_language_model_in_other_tables(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert read_texts(tmp_path / name) == ["yes"]
+
+
+@pytest.mark.parametrize("name", ["t.srt", "t.TextGrid", "t.docx", "t.xlsx", "t.txt.gz"])
+def test_lines_that_are_more_than_text_are_no_texts(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("1\n00:00:00,000 --> 00:00:01,000\nyes\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"{name} is not read as lines of text: \w+"):
+        read_texts(tmp_path / name)

@@ -290,6 +290,14 @@ def test_other_files_are_named_as_what_they_are(read, content, message):
         read(content)
 
 
+@pytest.mark.parametrize(
+    ("behind", "lines"), [(arpa(WORDS), 8), ("made by hand\n", 1), ("\n \t\r\n", 0), ("", 0)]
+)
+def test_what_comes_after_the_end_is_named(read, behind, lines):
+    notes = read(arpa(WORDS | {"<unk>": -3.0}) + behind).notes
+    assert [note.split("(")[1] for note in notes] == [f"{lines} lines)."] * bool(lines)
+
+
 def test_a_folder_is_no_language_model(tmp_path):
     with pytest.raises(FileNotFoundError, match="is a folder: name the ARPA file"):
         read_arpa(tmp_path)
