@@ -374,6 +374,8 @@ def test_an_ogg_without_an_end_mark_is_read_to_its_end(coding, tmp_path):
         page[5] &= ~4
 
     found, said = read(with_page(data, -1, unmark), tmp_path / "x.ogg")
+    whole, _ = read(data, tmp_path / "whole.ogg")
+    assert len(found) == len(whole)  # to the sample
     assert is_like(found, speech(3.0))
     assert not said
 

@@ -72,6 +72,14 @@ class _Link:
         most = self.furthest + _MAX_PACKET * max(self.packets, 1)
         return self.last.position == _UNKNOWN or not self.furthest <= self.last.position <= most
 
+    @property
+    def lacks_end(self) -> bool:
+        """Whether it is of Opus, whose decoder takes the position of the last page for the end only
+        where that page is marked as the last, and is not (RFC 7845, 4.4)."""
+        last = self.last
+        unmarked = last is not None and not last.flags & _EOS and not self.is_doubtful
+        return unmarked and self.head.startswith(b"OpusHead")
+
     def seconds(self, position: int) -> float | None:
         """What a position means; None where that cannot be told."""
         if len(self.head) < 16 or position > _MAX_PACKET * max(self.packets, 1):
@@ -107,6 +115,7 @@ def find_parts(source: Source) -> list[Part] | None:
     last = links[-1]
     parts = [_part(source, link, cut=cut and link is last) for link in links]
     plain = len(parts) == 1 and not parts[0].count and not parts[0].cut and not last.has_others
+    plain = plain and not last.lacks_end
     return None if plain else parts
 
 
@@ -114,20 +123,37 @@ def _part(source: Source, link: _Link, *, cut: bool) -> Part:
     """The pages of a stream. Where the last one is cut or wrong, it is made anew from the packets
     that are whole, with a position behind all of them: the decoder then reads to the end."""
     last = link.last
+    whole = last is not None and last.start + last.size <= source.size
+    if last is not None and whole and link.lacks_end:
+        page = _ended(source.at(last.start, last.size))
+        if page:
+            return Part((*_before(link, last), page), cut=cut)
     if last is None or (last.start + last.size <= source.size and not link.is_doubtful):
         ranges = [(start, min(end, source.size)) for start, end in link.ranges]
         damaged = last is not None and _is_damaged(source.at(last.start, last.size))
         stated_s = link.seconds(last.position) if last is not None and damaged else None
         return Part(tuple(ranges), stated_s=stated_s, cut=cut or damaged)
-    start, _ = link.ranges[-1]
-    pieces: list[bytes | tuple[int, int]] = list(link.ranges[:-1])
-    if last.start > start:
-        pieces.append((start, last.start))
+    pieces: list[bytes | tuple[int, int]] = _before(link, last)
     position = min(link.furthest + _MAX_PACKET * (last.packets + 1), _UNKNOWN - 1)
     if page := _renewed(source.at(last.start, last.size), position):
         pieces.append(page)
     stated_s = link.seconds(last.position) if cut else None
     return Part(tuple(pieces), count=True, stated_s=stated_s, cut=cut)
+
+
+def _before(link: _Link, last: _Page) -> list[bytes | tuple[int, int]]:
+    """The pages of a stream before its last one."""
+    start, _ = link.ranges[-1]
+    pieces: list[bytes | tuple[int, int]] = list(link.ranges[:-1])
+    return [*pieces, (start, last.start)] if last.start > start else pieces
+
+
+def _ended(page: bytes) -> bytes:
+    """A page with the mark that it is the last one; empty where it is damaged."""
+    if _is_damaged(page):
+        return b""
+    head = page[:5] + bytes((page[5] | _EOS,)) + page[6:22]
+    return head + struct.pack("<I", _crc(head + bytes(4) + page[26:])) + page[26:]
 
 
 def _renewed(data: bytes, position: int) -> bytes:
