@@ -113,7 +113,7 @@ def _stream(
             f"start_s and duration_s must be 0 or more and below 1e9, got {start_s} and "
             f"{duration_s}."
         )
-    opened = open_recording(Path(path), str(path))
+    opened = open_recording(path if isinstance(path, Path) else Path(path), str(path))
     first = round(start_s * opened.info.sample_rate)
     wanted = None if duration_s is None else round(duration_s * opened.info.sample_rate)
     return opened.info, Blocks(opened, first, wanted, scale=scale)

@@ -256,9 +256,9 @@ def _opening_reason(error: Exception) -> str:
 
 
 @lru_cache(maxsize=1 << 14)
-def _content_once(name: str, _state: State) -> _Content:
+def _content_once(name: str, state: State) -> _Content:
     """:func:`_content` of a file in a state: a manifest may read it in many parts."""
-    return _content(Path(name), name)
+    return _content(name, name, state[0])
 
 
 @lru_cache(maxsize=1 << 10)
@@ -266,10 +266,13 @@ def _counted_once(name: str, _state: State) -> _Content:
     return _measure(_loaded(Path(name), name)[0], name, [Part(count=True)])
 
 
-def _content(place: Place, name: str) -> _Content:
-    with Source(place) as source:
+def _content(given: Place | str, name: str, size: int | None = None) -> _Content:
+    """`given`: a file's name, or what it holds."""
+    with Source(given, size) as source:
         parts = find_parts(source, name)
-    return _measure(place, name, parts) if parts else _Content()
+    if not parts:
+        return _Content()
+    return _measure(Path(given) if isinstance(given, str) else given, name, parts)
 
 
 def _measure(place: Place, name: str, parts: Sequence[Part]) -> _Content:

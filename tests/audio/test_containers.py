@@ -12,7 +12,7 @@ import soundfile
 
 from speechssl import audio
 from speechssl.audio import AudioError, AudioWarning
-from speechssl.audio.containers import Source, find_parts, ogg
+from speechssl.audio.containers import Source, chunked, find_parts, ogg
 
 RATE = 16000
 
@@ -484,3 +484,23 @@ def test_what_is_found_is_kept_as_long_as_the_file_is_the_same(tmp_path, monkeyp
     path.write_bytes(encoded(speech(2.0), "opus"))
     assert len(audio.read(path)) == 2 * RATE
     assert len(looked) == 2
+
+
+def test_a_plain_wav_is_told_as_the_walk_through_its_chunks_tells_it() -> None:
+    """The quick look says of no file what the chunks deny: any size, form or chunk may be wrong."""
+    rng = np.random.default_rng(5)
+    file = io.BytesIO()
+    soundfile.write(file, speech(1.0), RATE, format="WAV", subtype="PCM_16")
+    right = file.getvalue()
+    num_plain = 0
+    for _ in range(2000):
+        data = bytearray(right[: int(rng.choice([len(right), 44, 46, 300]))])
+        if rng.random() < 0.3:
+            struct.pack_into("<I", data, 40, len(data) - 44)
+        for place in rng.integers(0, 44, int(rng.integers(0, 3))):
+            data[place] = int(rng.choice([0, 0x10, 0xFF, int(rng.integers(256))]))
+        with Source(bytes(data)) as source:
+            plain = chunked.is_plain_wav(bytes(data[:44]), len(data))
+            num_plain += plain
+            assert not plain or chunked.find_parts(source) is None
+    assert 300 < num_plain < 1700

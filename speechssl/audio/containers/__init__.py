@@ -20,7 +20,9 @@ def find_parts(source: Source, name: str) -> list[Part] | None:
     None where there is one and its header is right about it, so that a decoder can be given the
     file as it is; also where the bytes are of no known container, or too damaged to tell.
     """
-    head = source.at(0, 16)
+    head = source.at(0, chunked.PLAIN_HEAD)
+    if chunked.is_plain_wav(head, source.size):  # most recordings, told in microseconds
+        return None
     try:
         if head.startswith(b"OggS"):
             return ogg.find_parts(source)

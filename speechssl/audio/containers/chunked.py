@@ -13,6 +13,9 @@ from speechssl.audio.containers.source import Part, Source
 UNKNOWN_SIZE = 0x7FFF0000
 """From here on a size of 32 bits is one that the writer did not know."""
 
+PLAIN_HEAD = 44
+"""Bytes in front of the sound of a WAV file that holds nothing else."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
@@ -52,6 +55,17 @@ _METADATA = frozenset(
         b" "
     )
 )
+
+
+def is_plain_wav(head: bytes, size: int) -> bool:
+    """Whether a file of `size` bytes that begins with `head` (:data:`PLAIN_HEAD` bytes) is a WAV of
+    16-byte format and sound alone, whose size is right."""
+    return (
+        head[36:40] == b"data"
+        and head[:4] == b"RIFF"
+        and head[8:20] == b"WAVEfmt \x10\0\0\0"
+        and int.from_bytes(head[40:44], "little") == size - PLAIN_HEAD < UNKNOWN_SIZE
+    )
 
 
 def find_parts(source: Source) -> list[Part] | None:

@@ -16,24 +16,26 @@ from typing import Self
 WINDOW = 1 << 20
 """Bytes that are looked at at once."""
 
-_SMALL = 1 << 16
-"""Bytes of a file that is read at once."""
+_HEAD = 1 << 10
+"""Bytes of a file that are read first: most headers end in them."""
 
 
 class Source:
     """The bytes of a file or of memory, at any place. To be closed."""
 
-    def __init__(self, place: Path | bytes) -> None:
-        self._data = place if isinstance(place, bytes) else None
-        self._fd = -1 if isinstance(place, bytes) else os.open(place, os.O_RDONLY | _BINARY)
-        self.size = len(place) if isinstance(place, bytes) else os.fstat(self._fd).st_size
-        if self._data is None and self.size <= _SMALL:
-            self._data = _read_at(self._fd, self.size, 0)
+    def __init__(self, place: Path | str | bytes, size: int | None = None) -> None:
+        """`size`: of the file, where it is known."""
+        if isinstance(place, bytes):
+            self._fd, self._head, self.size = -1, place, len(place)
+        else:
+            self._fd = os.open(place, os.O_RDONLY | _BINARY)
+            self._head = _read_at(self._fd, _HEAD, 0)
+            self.size = os.fstat(self._fd).st_size if size is None else size
 
     def at(self, start: int, count: int) -> bytes:
         """Up to `count` bytes from `start` on; fewer only at the end."""
-        if self._data is not None:
-            return self._data[start : start + count]
+        if start + count <= len(self._head) or self._fd < 0:
+            return self._head[start : start + count]
         count = min(count, self.size - start)
         parts = []
         while count > 0 and (part := _read_at(self._fd, count, start)):
