@@ -34,7 +34,7 @@ class Source:
 
     def at(self, start: int, count: int) -> bytes:
         """Up to `count` bytes from `start` on; fewer only at the end."""
-        if start + count <= len(self._head) or self._fd < 0:
+        if start + count <= len(self._head) or len(self._head) >= self.size:
             return self._head[start : start + count]
         count = min(count, self.size - start)
         parts = []
