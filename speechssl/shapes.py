@@ -50,6 +50,14 @@ def zero_padding(values: Tensor, lengths: Tensor) -> Tensor:
     return values.masked_fill(mask.view(*mask.shape, *[1] * (values.dim() - 2)), 0)
 
 
+def reverse(values: Tensor, lengths: Tensor) -> Tensor:
+    """(B, T, ...), (B,) -> the same with the valid positions of each row in reverse order, zeros
+    behind them."""
+    places = lengths[:, None] - 1 - torch.arange(values.shape[1], device=values.device)  # (B, T)
+    rows = torch.arange(len(values), device=values.device)[:, None]
+    return zero_padding(values[rows, places.clamp_min(0)], lengths)
+
+
 def pad_waves(waves: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
     """Waves of (S_i,) float32 -> ``wave`` (B, max S) float32 padded with zeros, ``lengths``
     (B,)."""

@@ -35,7 +35,7 @@ class Batch:
     """The micro-batch's number among those of all processes: the key of its masks and negatives."""
     ids: tuple[str, ...]
     texts: tuple[str, ...]
-    """Empty strings where there is no transcript."""
+    """Empty strings where there is no transcript, or a crop holds a part of it."""
     distorted: Tensor
     """(B, S) float32; `clean` itself where nothing is distorted."""
     clean: Tensor
@@ -46,6 +46,8 @@ class Batch:
     """Numbers of the utterances among those of the :class:`Waves`."""
     starts: tuple[int, ...] = ()
     """First sample of each in its utterance: a crop begins on the frame grid of the model."""
+    distorted2: Tensor | None = None
+    """(B, S) float32: `clean`, distorted another time; None unless it is asked for."""
     faults: tuple[tuple[str, str], ...] = ()
     """``(id, why)`` of utterances that could not be read; each has another one in its place."""
 
@@ -175,13 +177,14 @@ class PlannedBatches(Dataset[Batch]):
         speeds: Sequence[float] = (1.0,),
         distortion: DistortionConfig | None = None,
         pool: DistortionPool | None = None,
+        twice: bool = False,
     ) -> None:
         """`hop_samples`: crops begin at its multiples, so that frames of a crop are frames of the
-        whole utterance."""
+        whole utterance. `twice`: each wave is distorted a second time, independently."""
         self.waves, self.plan, self.seed, self.speeds = waves, plan, seed, speeds
         self.hop_samples = hop_samples
         self.max_crop = round(max_crop_s * waves.sample_rate) if max_crop_s else None
-        self.distortion, self.pool = distortion, pool
+        self.distortion, self.pool, self.twice = distortion, pool, twice
 
     def __getitem__(self, index: int) -> Batch:
         planned = self.plan.at(index)
@@ -193,17 +196,25 @@ class PlannedBatches(Dataset[Batch]):
         starts = [self._crop_start(len(w), epoch, i) for w, i in zip(played, members, strict=True)]
         clean = [w[start:][: self.max_crop] for w, start in zip(played, starts, strict=True)]
         padded, lengths = shapes.pad_waves(clean)
-        distorted = padded
+        distorted, again = padded, None
         if self.distortion is not None:
-            distorted, _ = shapes.pad_waves(
-                [self._distort(w, epoch, i) for w, i in zip(clean, members, strict=True)]
-            )
+            both = list(zip(clean, members, strict=True))
+            distorted, _ = shapes.pad_waves([self._distort(w, epoch, i) for w, i in both])
+            if self.twice:
+                again, _ = shapes.pad_waves(
+                    [self._distort(w, epoch, i, "distortion 2") for w, i in both]
+                )
         chosen = [self.waves.utterances[i] for i in members]
+        whole = [len(w) == len(p) for w, p in zip(clean, played, strict=True)]
         return Batch(
             index=planned.number,
             ids=tuple(u.id for u in chosen),
-            texts=tuple(u.text if u.text and u.is_labeled else "" for u in chosen),
+            texts=tuple(
+                u.text if u.text and u.is_labeled and is_whole else ""
+                for u, is_whole in zip(chosen, whole, strict=True)
+            ),
             distorted=distorted,
+            distorted2=again,
             clean=padded,
             lengths=lengths,
             items=tuple(members),
@@ -245,9 +256,11 @@ class PlannedBatches(Dataset[Batch]):
         start = int(generator.integers(num_samples - self.max_crop + 1))
         return start - start % self.hop_samples
 
-    def _distort(self, wave: np.ndarray, epoch: int, item: int) -> np.ndarray:
+    def _distort(
+        self, wave: np.ndarray, epoch: int, item: int, purpose: str = "distortion"
+    ) -> np.ndarray:
         assert self.distortion is not None
-        generator = rng(self.seed, "distortion", epoch, item)
+        generator = rng(self.seed, purpose, epoch, item)
         return distort(wave, self.waves.sample_rate, self.distortion, generator, self.pool)
 
 

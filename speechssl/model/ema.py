@@ -6,10 +6,44 @@ The teacher of data2vec (arXiv:2202.03555, section 3.1) and the target network o
 
 import copy
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+
+from speechssl.config.bounds import Positive, Share, check_fields
+
+
+@dataclass(frozen=True)
+class EMAConfig:
+    """How slowly an average follows what it is of.
+
+    Published for hundreds of thousands of updates: from 0.996 to 1 along a cosine (BYOL,
+    arXiv:2006.07733, section 3.3), from 0.999 to 0.9999 along a line in the first 7.5 % of the run
+    (data2vec, arXiv:2202.03555, section 4). A run of thousands needs an average that forgets its
+    beginning sooner.
+    """
+
+    start: Share = 0.99
+    """Decay at the beginning; an update is ``average = decay * average + (1 - decay) * model``."""
+    end: Share = 1.0
+    """Decay at the end of `ramp_share`, and from then on."""
+    schedule: Literal["cosine", "linear"] = "cosine"
+    """The way from `start` to `end`."""
+    ramp_share: Positive = 1.0
+    """Share of the run that it takes."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, "ema")
+
+    def decay(self, update: int, max_updates: int) -> float:
+        """The decay after `update` updates of a run of `max_updates`."""
+        num = max(round(self.ramp_share * max_updates), 1)
+        if self.schedule == "linear":
+            return linear_decay(update, start=self.start, end=self.end, num_updates=num)
+        share = 1 - cosine_decay(update, start=0.0, max_updates=num)  # from 1 to 0
+        return self.end - (self.end - self.start) * share
 
 
 class EMA(nn.Module):

@@ -157,9 +157,9 @@ class ContrastiveTask(PretextTask):
         self.project_target = nn.Linear(config.target_dim, config.target_dim)
         self.project_context = nn.Linear(model.config.context.dim, config.target_dim)
 
-    def before_update(self, step: int, model: SpeechModel) -> None:
+    def before_update(self, step: int, max_steps: int, model: SpeechModel) -> None:
         """Lower the Gumbel temperature to that of an update."""
-        del model
+        del max_steps, model
         c = self.config
         self.quantizer.temperature = temperature_at(
             step, start=c.gumbel_start, end=c.gumbel_end, decay=c.gumbel_decay

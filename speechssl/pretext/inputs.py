@@ -3,21 +3,29 @@
 Shapes: B batch, S samples, T frames, F width of a feature.
 """
 
-from collections.abc import Callable
-from typing import Literal, Protocol
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from speechssl import shapes
 from speechssl.device import send
+from speechssl.model.ema import EMA
 from speechssl.model.masking import span_mask
 from speechssl.model.speech_model import SpeechModel, SpeechOutput
 from speechssl.pretext.features import FeatureName, SpeechFeatures
 from speechssl.pretext.task import MaskConfig, View
 from speechssl.rng import rng
 
-Wave = Literal["clean", "distorted"]
+if TYPE_CHECKING:
+    from speechssl.text import Tokenizer
+
+Wave = Literal["clean", "distorted", "distorted2"]
 DEFAULT_VIEW = View()
 """The distorted wave under the run's masks."""
 
@@ -41,8 +49,18 @@ class WaveBatch(Protocol):
         ...
 
     @property
+    def distorted2(self) -> Tensor | None:
+        """(B, S) float32, distorted another time; None: nothing is distorted."""
+        ...
+
+    @property
     def lengths(self) -> Tensor:
         """(B,) int64 samples."""
+        ...
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Transcripts of what the waves hold; '' where there is none."""
         ...
 
 
@@ -61,6 +79,9 @@ class Inputs:
         encoder_grad_scale: float = 1.0,
         keep_hidden: bool = False,
         units: "Callable[[str, Inputs], Tensor] | None" = None,
+        ema: EMA | None = None,
+        tokenizer: "Tokenizer | None" = None,
+        corpora: Sequence[int] = (),
     ) -> None:
         """
         Args:
@@ -72,28 +93,98 @@ class Inputs:
             encoder_grad_scale: as in :meth:`SpeechModel.forward`.
             keep_hidden: whether outputs hold every layer's.
             units: ``(name, inputs) -> (B, T) int64``, the offline units of tasks.
+            ema: the moving average of `model`, for views of the network ``ema``.
+            tokenizer: of the transcripts, for tasks that look at them.
+            corpora: (B,) number of the manifest that each utterance is from; empty: all of one.
         """
         self.model, self.batch, self.device = model, batch, device
         self.frames = model.frame_lengths(batch.lengths)
         """(B,) valid frames, on the host."""
         self._seed, self._mask, self._mask_purpose = seed, mask, mask_purpose
         self._encoder_grad_scale, self._keep_hidden = encoder_grad_scale, keep_hidden
-        self._units = units
+        self._units, self._ema, self._tokenizer = units, ema, tokenizer
+        self.corpora = tuple(corpora) or (0,) * len(batch.lengths)
+        """(B,) number of the manifest that each utterance is from."""
+        self._layer = -1
         self._masks: dict[MaskConfig | None, Tensor] = {}
         self._outputs: dict[View, SpeechOutput] = {}
         self._speech: dict[Wave, SpeechFeatures] = {}
 
+    @property
+    def lengths(self) -> Tensor:
+        """(B,) int64 samples, on the host."""
+        return self.batch.lengths
+
+    def wave(self, kind: Wave = "clean") -> Tensor:
+        """(B, S) float32 on the device; zero behind each wave's end."""
+        wave = getattr(self.batch, kind)
+        return send(self.batch.clean if wave is None else wave, self.device)
+
     def encode(self, view: View = DEFAULT_VIEW) -> SpeechOutput:
         """The model's output for a view; under the autocast in which it is first asked for."""
         if view not in self._outputs:
-            self._outputs[view] = self.model(
-                send(getattr(self.batch, view.wave), self.device),
-                send(self.batch.lengths, self.device),
-                mask=None if view.mask is None else send(self.mask(view), self.device),
-                encoder_grad_scale=self._encoder_grad_scale,
-                keep_hidden=self._keep_hidden,
-            )
-        return self._outputs[view]
+            self._outputs[view] = self._encode(view)
+        output = self._outputs[view]
+        if self._layer in (-1, len(output.hidden) - 1):
+            return output
+        return replace(output, context=self._of_layer(output.hidden[self._layer]))
+
+    def _encode(self, view: View) -> SpeechOutput:
+        wave, lengths, mask = self.wave(view.wave), self.lengths, view.mask
+        if view.order == "reverse":
+            wave = reverse_waves(wave, self.lengths, self.model)
+            lengths = torch.minimum(lengths, whole_frames(self.frames, self.model))
+        drawn = None if mask is None else self.mask(view)
+        if drawn is not None and view.order == "reverse":
+            drawn = reverse_frames(drawn, self.frames)
+        return self.encode_waves(
+            wave, lengths, network=view.network, mask=drawn, keep_hidden=self._keep_hidden
+        )
+
+    def encode_waves(
+        self,
+        wave: Tensor,
+        lengths: Tensor,
+        *,
+        network: Literal["student", "ema"] = "student",
+        mask: Tensor | None = None,
+        keep_hidden: bool = False,
+    ) -> SpeechOutput:
+        """One forward pass over waves that a task made itself, e.g. segments; nothing is kept.
+
+        Args:
+            wave: (N, S) float32, on the device.
+            lengths: (N,) int64 samples.
+            network: the model or its moving average.
+            mask: (N, T) bool.
+            keep_hidden: return every layer's output.
+        """
+        if network == "ema" and self._ema is None:
+            raise ValueError("There is no moving average of the model in this run.")
+        model = self.model if network == "student" else self._ema
+        assert model is not None
+        output: SpeechOutput = model(
+            wave,
+            send(lengths, self.device),
+            mask=None if mask is None else send(mask, self.device),
+            encoder_grad_scale=self._encoder_grad_scale,
+            keep_hidden=keep_hidden,
+        )
+        return output
+
+    def at_layer(self, layer: int) -> "Inputs":
+        """The same micro-batch, seen from a layer of the context network: the `context` of its
+        outputs is that layer's (0: the input of the first one; -1: the top). Everything that was
+        computed is shared."""
+        seen = copy.copy(self)
+        seen._layer = layer
+        return seen
+
+    def _of_layer(self, hidden: Tensor) -> Tensor:
+        """(B, T, D), normalised, as the residual stream of a pre-norm network is not."""
+        if self.model.config.context.norm_order == "post":
+            return hidden
+        return F.layer_norm(hidden, hidden.shape[-1:])
 
     def mask(self, view: View = DEFAULT_VIEW) -> Tensor:
         """(B, T) bool on the host, True = masked, never in the padding."""
@@ -117,12 +208,31 @@ class Inputs:
         )
         return torch.from_numpy(drawn)
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """(B,) transcripts; '' where there is none, or the utterance was cropped."""
+        return self.batch.texts
+
+    @property
+    def tokenizer(self) -> "Tokenizer":
+        """Of the run's transcripts; ValueError where none of its tasks looks at them."""
+        if self._tokenizer is None:
+            raise ValueError("There is no tokenizer in this run.")
+        return self._tokenizer
+
+    def tokens(self) -> tuple[Tensor, Tensor]:
+        """``(ids (B, L) int64, on the device; lengths (B,) int64, on the host)`` of the
+        transcripts; length 0 where there is none, id 0 behind the end."""
+        rows = [torch.tensor(self.tokenizer.encode(t), dtype=torch.long) for t in self.texts]
+        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)  # (B, L)
+        return send(ids, self.device), torch.tensor([len(row) for row in rows])
+
     def speech(self, wave: Wave = "clean") -> SpeechFeatures:
         """The clean or distorted wave on the device, and its features."""
         if wave not in self._speech:
             config = self.model.config
             self._speech[wave] = SpeechFeatures(
-                send(getattr(self.batch, wave), self.device),
+                self.wave(wave),
                 send(self.batch.lengths, self.device),
                 self.frames,
                 config.hop_samples,
@@ -144,7 +254,28 @@ class Inputs:
         """Randomness of this micro-batch: a function of (seed, purpose, its number)."""
         return rng(self._seed, purpose, self.batch.index)
 
+    def rng_of(self, purpose: str, row: int) -> np.random.Generator:
+        """Randomness of one utterance of it, by its row."""
+        return rng(self._seed, purpose, self.batch.index, row)
+
     def release(self) -> None:
         """Forget the outputs and features, whose memory the next micro-batch needs."""
         self._outputs.clear()
         self._speech.clear()
+
+
+def whole_frames(frames: Tensor, model: SpeechModel) -> Tensor:
+    """(B,) frames -> (B,) samples that they are computed from, of the last frame's filters too."""
+    return (frames - 1) * model.config.hop_samples + model.encoder.min_samples
+
+
+def reverse_waves(wave: Tensor, lengths: Tensor, model: SpeechModel) -> Tensor:
+    """(B, S), (B,) samples -> (B, S) in which each wave is played backwards, without the samples at
+    its end that fill no frame, so that frames fall on frames."""
+    lengths = torch.minimum(lengths, whole_frames(model.frame_lengths(lengths), model))
+    return shapes.reverse(wave, send(lengths, wave.device))
+
+
+def reverse_frames(frames: Tensor, lengths: Tensor) -> Tensor:
+    """(B, T, ...), (B,) frames -> the same with the valid frames of each row in reverse order."""
+    return shapes.reverse(frames, send(lengths, frames.device))

@@ -15,13 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from speechssl.config.bounds import Between, Count, check_fields
+from speechssl.config.bounds import Between, Count, NotEmpty, Weight, check_fields
+from speechssl.model.ema import EMAConfig
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.signal import Signal
 
 if TYPE_CHECKING:
     from speechssl.pretext.inputs import Inputs
     from speechssl.pretext.teacher import Teacher
+    from speechssl.text import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,15 @@ class MaskConfig:
 class View:
     """One forward pass of the model over a batch; computed once however many tasks ask for it."""
 
-    wave: Literal["clean", "distorted"] = "distorted"
+    wave: Literal["clean", "distorted", "distorted2"] = "distorted"
+    """``distorted2``: the clean wave, distorted another time."""
     mask: MaskConfig | Literal["run"] | None = "run"
     """``run``: the masks of the run's own config; None: nothing is masked."""
+    network: Literal["student", "ema"] = "student"
+    """``ema``: the moving average of the model, without a gradient and in evaluation."""
+    order: Literal["forward", "reverse"] = "forward"
+    """``reverse``: each wave is played backwards, so that frame t of the output is frame T - 1 - t
+    of the forward order, T being the utterance's frames."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,8 @@ class LossTerm:
     count: str
     """Which of the task's counts divides it, e.g. ``masked``."""
     weight: float
+    task: str = ""
+    """The task that it is of; filled in by :class:`Tasks`."""
 
 
 @dataclass(frozen=True)
@@ -101,16 +111,29 @@ class Resources:
 
     teacher: "Teacher | None" = None
     """A trained model that gives units, where the run names one."""
+    ema: EMAConfig = EMAConfig()
+    """How slowly a task's own averages follow, as does the model's."""
+    tokenizer: "Tokenizer | None" = None
+    """Of the transcripts, where a task of the run looks at them."""
+    num_corpora: int = 1
+    """Manifests that the run is trained on."""
 
 
+@dataclass(frozen=True)
 class TaskConfig:
     """The frozen dataclass that describes a task; `name` is its name everywhere."""
 
     name: ClassVar[str]
+    uses_text: ClassVar[bool] = False
+    """Whether the task looks at transcripts: the run then has a tokenizer."""
     has_codes: ClassVar[bool] = False
     """Whether the task has codes that the report counts and explains."""
-    weight: float = 1.0
-    """Weight of the whole task in the loss."""
+    weight: Weight = 1.0
+    """Weight of the task in the loss."""
+    layers: Annotated[tuple[int, ...], NotEmpty(distinct=True)] = (-1,)
+    """Layers of the context network from whose output the loss is computed, each with heads of its
+    own: 1 is the lowest, 0 its input, -1 the top. ``[3,-1]`` adds an intermediate-layer loss
+    (ILS-SSL, arXiv:2112.08778)."""
 
     def build(self, model: SpeechModel, resources: Resources) -> "PretextTask":
         """The task, with fresh heads that fit `model`."""
@@ -168,9 +191,9 @@ class PretextTask(nn.Module):
         """What the offline units depend on (centroids): a cache of units is named by it."""
         return {}
 
-    def before_update(self, step: int, model: SpeechModel) -> None:
-        """Called before each update, and before those that are only measured: set what is a
-        function of `step` (temperatures)."""
+    def before_update(self, step: int, max_steps: int, model: SpeechModel) -> None:
+        """Called before update `step` (from 0) of `max_steps`, and before those that are only
+        measured: set what is a function of the step (temperatures), let averages follow."""
 
     def summarize(self, tallies: dict[str, Tensor]) -> dict[str, float]:
         """Metrics from the tallies of a whole validation."""
@@ -192,6 +215,12 @@ class PretextTask(nn.Module):
         """What the report shows of one utterance (B = 1)."""
         del x
         return ()
+
+    @property
+    def saved_heads(self) -> nn.Module | None:
+        """The module whose weights are written into the model folder; None where `saves_heads` is
+        not set."""
+        return self if self.saves_heads else None
 
     def saved_fields(self) -> dict[str, object]:
         """Settings and state that someone who continues with the saved heads must know."""

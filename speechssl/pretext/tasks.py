@@ -10,6 +10,7 @@ from speechssl.config.names import nearest
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.contrastive import ContrastiveConfig
 from speechssl.pretext.inputs import Inputs
+from speechssl.pretext.layers import build_at_layers, signals_at_layers
 from speechssl.pretext.masked_units import MaskedUnitsConfig
 from speechssl.pretext.reconstruction import ReconstructionConfig
 from speechssl.pretext.signal import Signal
@@ -68,7 +69,12 @@ class TaskConfigs:
     @property
     def signals(self) -> tuple[Signal, ...]:
         """Those of all tasks."""
-        return tuple(signal for config in self.configs for signal in config.signals)
+        return tuple(signal for config in self.configs for signal in signals_at_layers(config))
+
+    @property
+    def uses_text(self) -> bool:
+        """Whether one of them looks at transcripts."""
+        return any(config.uses_text for config in self.configs)
 
     def chosen(self, wanted: Sequence[str]) -> "TaskConfigs":
         """The tasks that ``NAME`` or ``NAME=WEIGHT`` name, in that order: as they are here, else
@@ -111,7 +117,7 @@ class Tasks:
 
     def __init__(self, configs: TaskConfigs, model: SpeechModel, resources: Resources) -> None:
         self.by_name: dict[str, PretextTask] = {
-            config.name: config.build(model, resources) for config in configs
+            config.name: build_at_layers(config, model, resources) for config in configs
         }
         blind = [task.name for task in self if task.needs.causal]
         if blind and not model.config.is_causal:
@@ -140,14 +146,24 @@ class Tasks:
     @property
     def saved(self) -> PretextTask | None:
         """The task whose heads are written into the model folder; ValueError for two of them."""
-        found = [task for task in self if task.saves_heads]
+        found = [task for task in self if task.saved_heads is not None]
         if len(found) > 1:
             raise ValueError(f"{' and '.join(t.name for t in found)} both have heads to save.")
         return found[0] if found else None
 
-    def before_update(self, step: int, model: SpeechModel) -> None:
+    @property
+    def uses_ema(self) -> bool:
+        """Whether one of them looks at the moving average of the model."""
+        return any(view.network == "ema" for view in self.needs.views)
+
+    @property
+    def distorts_twice(self) -> bool:
+        """Whether one of them compares two distortions of a wave."""
+        return any(view.wave == "distorted2" for view in self.needs.views)
+
+    def before_update(self, step: int, max_steps: int, model: SpeechModel) -> None:
         for task in self:
-            task.before_update(step, model)
+            task.before_update(step, max_steps, model)
 
     def counts(self, x: Inputs) -> dict[str, int]:
         """The denominators of all terms; tasks that use the same name mean the same frames."""
@@ -168,8 +184,9 @@ class Tasks:
         whole = TaskLoss({}, {}, {})
         for task in self:
             own = task(x)
+            terms = {name: replace(term, task=task.name) for name, term in own.terms.items()}
             for part, into in (
-                (own.terms, whole.terms),
+                (terms, whole.terms),
                 (own.metrics, whole.metrics),
                 (own.tallies, whole.tallies),
             ):

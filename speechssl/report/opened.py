@@ -10,14 +10,15 @@ from speechssl.config.json import from_json
 from speechssl.data.dataset import Batch, Waves
 from speechssl.data.manifest import Utterance, read_manifest
 from speechssl.data.wave_cache import WaveCache
+from speechssl.model.ema import EMA
 from speechssl.model.fast.accelerate import accelerate
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.inputs import Inputs
-from speechssl.pretext.task import Resources
 from speechssl.pretext.tasks import Tasks
 from speechssl.report.runs import Run
+from speechssl.text import Tokenizer, load_tokenizer
 from speechssl.training.pretrain import PretrainConfig
-from speechssl.training.pretrain_work import load_teacher
+from speechssl.training.pretrain_work import build_modules, build_tasks
 from speechssl.training.resume import newest_weights
 from speechssl.training.runfolder import VALID_SET
 from speechssl.training.units import compute_units
@@ -34,6 +35,8 @@ class Pretraining:
     config: PretrainConfig
     model: SpeechModel
     tasks: Tasks
+    ema: EMA | None = None
+    tokenizer: Tokenizer | None = None
 
     def inputs(
         self, wave: np.ndarray, distorted: np.ndarray | None = None, seed: int = 0
@@ -51,6 +54,8 @@ class Pretraining:
             mask_purpose="report-mask",
             keep_hidden=self.tasks.needs.hidden,
             units=lambda name, x: compute_units(self.tasks, x)[name],
+            ema=self.ema,
+            tokenizer=self.tokenizer,
         )
 
     @torch.no_grad()
@@ -75,14 +80,15 @@ def open_pretraining(run: Run) -> Pretraining:
     try:
         config = from_json(PretrainConfig, run.config)
         model = SpeechModel(config.model)
-        tasks = Tasks(config.tasks, model, Resources(load_teacher(config)))
-        modules = torch.nn.ModuleDict({"model": model, **tasks.modules()})
-        modules.load_state_dict(weights)
+        tokenizer = load_tokenizer(run.folder) if config.tasks.uses_text else None
+        tasks = build_tasks(config, model, tokenizer, run.meta.get("corpora", 1))
+        modules, ema = build_modules(tasks, model)
+        modules.load_state_dict({n: v for n, v in weights.items() if not n.startswith("balance.")})
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CannotShowError(f"The checkpoint of {run.name} cannot be opened: {reason}") from error
     accelerate(modules.eval())
-    return Pretraining(config, model, tasks)
+    return Pretraining(config, model, tasks, ema, tokenizer)
 
 
 def open_valid_set(run: Run, sample_rate: int) -> Waves:

@@ -18,13 +18,24 @@ from speechssl.text import Tokenizer
 
 
 def pretraining_inputs(
-    train_set: Sequence[Utterance], valid_set: Sequence[Utterance], init: Checkpoint | None
+    train_set: Sequence[Utterance],
+    valid_set: Sequence[Utterance],
+    init: Checkpoint | None,
+    tokenizer: Tokenizer | None = None,
 ) -> dict[str, str]:
-    """Digests of a pretraining run's inputs, by name."""
-    return {
+    """Digests of a pretraining run's inputs, by name; of the transcripts only where there is a
+    tokenizer."""
+    found = {
         "training recordings": _of_recordings(train_set),
         "validation recordings": _of_recordings(valid_set),
         "initial model": _of_model(init),
+    }
+    if tokenizer is None:
+        return found
+    return found | {
+        "training transcripts": _of_texts([u.text or "" for u in train_set]),
+        "validation transcripts": _of_texts([u.text or "" for u in valid_set]),
+        "tokenizer": _of_texts(tokenizer.symbols),
     }
 
 
@@ -35,11 +46,7 @@ def finetuning_inputs(
     tokenizer: Tokenizer,
 ) -> dict[str, str]:
     """Digests of a fine-tuning run's inputs, by name."""
-    return pretraining_inputs(train_set, valid_set, init) | {
-        "training transcripts": _of_texts([u.text or "" for u in train_set]),
-        "validation transcripts": _of_texts([u.text or "" for u in valid_set]),
-        "tokenizer": _of_texts(tokenizer.symbols),
-    }
+    return pretraining_inputs(train_set, valid_set, init, tokenizer)
 
 
 def changed(before: dict[str, str], now: dict[str, str]) -> list[str]:

@@ -24,6 +24,7 @@ from speechssl.data.manifest import Utterance
 from speechssl.device import Precision
 from speechssl.model import config as model_config
 from speechssl.model.config import ModelConfig
+from speechssl.model.ema import EMAConfig
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.contrastive import ContrastiveConfig
 from speechssl.pretext.masked_units import MaskedUnitsConfig
@@ -32,6 +33,8 @@ from speechssl.pretext.signal import write_signals
 from speechssl.pretext.task import MaskConfig
 from speechssl.pretext.tasks import TaskConfigs
 from speechssl.rng import rng, torch_seed
+from speechssl.text import CharTokenizer, Tokenizer
+from speechssl.training.balance import BalanceRule
 from speechssl.training.faults import open_waves
 from speechssl.training.inputs import pretraining_inputs
 from speechssl.training.loop import LoopConfig, Outcome
@@ -53,6 +56,12 @@ class PretrainConfig:
     """The pretext tasks, by name; their weighted losses are added up."""
     mask: MaskConfig = MaskConfig()
     """Which frames the tasks mask, where a task has no masks of its own."""
+    balance: BalanceRule = "none"
+    """``gradient``: the weights of the tasks are the proportions of the gradients' norms that they
+    have in the model, whatever the scale of each loss (GradNorm, arXiv:1711.02257, in closed
+    form)."""
+    ema: EMAConfig = EMAConfig()
+    """How slowly the moving average of the model follows, for tasks that learn from it."""
     teacher: str | None = None
     """A pretrained model whose layer's units masked_units predicts in place of those of features:
     the next round of HuBERT (arXiv:2106.07447)."""
@@ -154,7 +163,7 @@ def pretrain(
 
     Args:
         config: the run.
-        train_set: utterances; their transcripts are not looked at. Where they are
+        train_set: utterances; only tasks that say so look at their transcripts. Where they are
             :class:`Corpora`, `mix_temperature` says how often each is sampled.
         run: folder; a run that lies there is gone on with, unless `resume` is False. It must be
             one of the same config, sets and model to start from.
@@ -181,7 +190,10 @@ def pretrain(
             )
         torch.manual_seed(torch_seed(config.loop.seed, "weights"))
         model = build_model(config, init)
-        inputs = distributed.broadcast(lambda: pretraining_inputs(train_set, valid_set, init))
+        tokenizer = _tokenizer(config, train_set)
+        inputs = distributed.broadcast(
+            lambda: pretraining_inputs(train_set, valid_set, init, tokenizer)
+        )
         fresh = starting_point(run, config.loop, to_json(config), inputs, resume=resume)
         if not valid_set:
             train_set, valid_set = hold_out_valid(train_set, config.loop.seed)
@@ -189,12 +201,23 @@ def pretrain(
         train_waves, valid_waves = open_waves(
             (train_set, valid_set), run, rate, resume, share, config.cache
         )
-        work = PretrainWork(config, model, train_waves, valid_waves, device, run=run, fit=begins)
+        work = PretrainWork(
+            config,
+            model,
+            train_waves,
+            valid_waves,
+            device,
+            run=run,
+            fit=begins,
+            tokenizer=tokenizer,
+        )
         work.notes = _notes(train_set, valid_set)
         if init is not None:
             work.notes |= {"init": init.meta, "heads": work.take_heads(init)}
         if distributed.rank() == 0:
             write_signals(run, config.tasks.signals)
+            if tokenizer is not None:
+                tokenizer.save(run)
             if init is not None and begins:
                 print(f"Continued pretraining: {work.notes['heads']}.", file=sys.stderr, flush=True)
         return train_run(
@@ -221,12 +244,30 @@ def _check_mix(config: PretrainConfig, train_set: Sequence[Utterance]) -> None:
         )
 
 
+def _tokenizer(config: PretrainConfig, train_set: Sequence[Utterance]) -> Tokenizer | None:
+    """The characters of the training transcripts, where a task looks at them.
+
+    Raises ValueError where there are none.
+    """
+    if not config.tasks.uses_text:
+        return None
+    texts = [u.text for u in train_set if u.text and u.is_labeled]
+    if not texts:
+        names = ", ".join(task.name for task in config.tasks if task.uses_text)
+        raise ValueError(
+            f"{names} learns from transcripts, and --train has none: give a manifest with text, or "
+            "leave it out of --tasks."
+        )
+    return CharTokenizer.train(texts)
+
+
 def _notes(train_set: Sequence[Utterance], valid_set: Sequence[Utterance]) -> dict[str, Any]:
     """For meta.json: what the model was made from."""
     return {
         "train_utterances": len(train_set),
         "train_minutes": round(float(durations_s(train_set).sum()) / 60, 2),
         "valid_utterances": len(valid_set),
+        "corpora": len(corpus_sizes(train_set)),
     }
 
 

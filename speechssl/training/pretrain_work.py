@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +23,7 @@ from speechssl.data.index import Corpora
 from speechssl.data.manifest import Utterance
 from speechssl.device import autocast
 from speechssl.interop.sources import open_model
+from speechssl.model.ema import EMA
 from speechssl.model.fast.accelerate import accelerate
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.inputs import Inputs
@@ -29,6 +31,8 @@ from speechssl.pretext.task import LossTerm, Resources, TaskLoss, View, combine
 from speechssl.pretext.tasks import Tasks
 from speechssl.pretext.teacher import Teacher
 from speechssl.rng import rng, torch_seed
+from speechssl.text import Tokenizer
+from speechssl.training.balance import Balance, describe_gradients, task_gradients
 from speechssl.training.diagnosis import frame_health
 from speechssl.training.units import OfflineUnits, single_inputs
 
@@ -54,6 +58,7 @@ class PretrainWork:
         *,
         run: Path | None = None,
         fit: bool = True,
+        tokenizer: Tokenizer | None = None,
     ) -> None:
         """
         Args:
@@ -63,18 +68,25 @@ class PretrainWork:
             device: where.
             run: folder whose cache keeps the offline units; None: they are computed for each batch.
             fit: estimate the centroids from the training set; False where they are restored.
+            tokenizer: of the transcripts, where a task looks at them.
         """
         self.config, self.device = config, device
         self.model = model
         self.notes: dict[str, Any] = {}
         """For the model's meta.json."""
         self._tallies: dict[str, Tensor] = {}
-        self.tasks = Tasks(config.tasks, model, Resources(load_teacher(config)))
-        self.modules = nn.ModuleDict({"model": model, **self.tasks.modules()})
+        self.tokenizer = tokenizer
+        self._corpus_ends = np.cumsum(corpus_sizes(train_waves.utterances))
+        self.tasks = build_tasks(config, model, tokenizer, len(self._corpus_ends))
+        self.modules, self.ema = build_modules(self.tasks, model)
+        self.balance = Balance({c.name: c.weight for c in config.tasks}, config.balance)
+        if config.balance != "none":
+            self.modules["balance"] = self.balance
         if fit:
             fit_tasks(self.tasks, model, train_waves, config.loop.seed)
         self.modules.to(device).train()
-        accelerate(model)
+        for module in self.modules.values():
+            accelerate(module)
         if config.compile:
             model.context.compile_layers()
         pool = DistortionPool.open(noise_dir=config.noise_dir, rir_dir=config.rir_dir)
@@ -88,6 +100,7 @@ class PretrainWork:
             hop_samples=config.model.hop_samples,
             distortion=config.distortion,
             pool=self.pool,
+            twice=self.tasks.distorts_twice,
         )
         folder = run / "cache" if run is not None and config.cache else None
         self._train_units, self._valid_units = (
@@ -97,7 +110,7 @@ class PretrainWork:
 
     def take_heads(self, init: Checkpoint) -> str:
         """Use the heads that a model came with, where they fit; what was done, for a person."""
-        own = self.tasks.saved
+        own = None if self.tasks.saved is None else self.tasks.saved.saved_heads
         if own is None:
             return "the model's weights, with fresh heads"
         if not init.pretraining:
@@ -109,9 +122,10 @@ class PretrainWork:
         return "the model's weights, its quantizer and its projections"
 
     def dataset(self, waves: Waves, *, shuffle: bool) -> PlannedBatches:
-        """The batches of some waves; those of validation are clean, every utterance once."""
-        config = self.config
-        distorts = shuffle and config.distortion != no_distortion()
+        """The batches of some waves; those of validation hold every utterance once, and are clean
+        where no task compares two distortions."""
+        config, twice = self.config, self.tasks.distorts_twice
+        distorts = (shuffle or twice) and config.distortion != no_distortion()
         return PlannedBatches(
             waves,
             self._plan(waves, shuffle),
@@ -120,6 +134,7 @@ class PretrainWork:
             hop_samples=config.model.hop_samples,
             distortion=config.distortion if distorts else None,
             pool=self.pool if distorts else None,
+            twice=twice,
         )
 
     def _plan(self, waves: Waves, shuffle: bool) -> Plan:
@@ -152,26 +167,37 @@ class PretrainWork:
             encoder_grad_scale=1.0 if valid else config.encoder_grad_scale,
             keep_hidden=keep_hidden or self.tasks.needs.hidden,
             units=units.of_inputs,
+            ema=self.ema,
+            tokenizer=self.tokenizer,
+            corpora=() if valid else self._corpora(batch),
         )
 
-    def backward(self, step: int, max_steps: int, batches: Sequence[Batch]) -> dict[str, Tensor]:  # noqa: ARG002
+    def _corpora(self, batch: Batch) -> list[int]:
+        """The number of the manifest that each utterance is from."""
+        return np.searchsorted(self._corpus_ends, batch.items, side="right").tolist()
+
+    def backward(self, step: int, max_steps: int, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """Gradients of one update; the named scalars, each normalised like its loss."""
-        self.tasks.before_update(step, self.model)
+        if self.ema is not None and step:
+            self.ema.update(self.model, self.config.ema.decay(step, max_steps))
+        self.tasks.before_update(step, max_steps, self.model)
         inputs = [self.inputs(batch) for batch in batches]
         counts = self._count(inputs)
         logged: dict[str, Tensor] = {}
         self.model.context.draw_dropped(rng(self.config.loop.seed, "layerdrop", step))
         for batch, x in zip(batches, inputs, strict=True):
+            if x is inputs[0] and self.balance.is_due(step):
+                self.balance.follow(self._task_gradients(batch, counts))
             torch.manual_seed(torch_seed(self.config.loop.seed, "dropout", batch.index))
             result = self.losses(x)
-            loss = combine(result.terms, counts)
+            loss = combine(self.balance.balanced(result.terms), counts)
             (loss * distributed.world()).backward()  # the mean over processes follows
             _accumulate(logged, {"loss/total": loss, **_shares(result.terms, counts)}, 1.0)
             _accumulate(logged, result.metrics, 1 / len(batches))
             x.release()
         if any(view.mask == "run" for view in self.tasks.needs.views):
             logged["mask/share"] = torch.tensor(counts[_MASKED] / max(counts[_FRAMES], 1))
-        return logged
+        return logged | self.balance.logged()
 
     def losses(self, x: Inputs) -> TaskLoss:
         """All tasks on one micro-batch: the addends of its loss, and numbers to log."""
@@ -213,7 +239,27 @@ class PretrainWork:
         x = self.inputs(self.distorted_valid[index], valid=True, keep_hidden=True)
         with autocast(self.device, self.config.precision):
             health = frame_health(x.encode(View("clean", None)))
-            return health | self.tasks.diagnose(x)
+            found = health | self.tasks.diagnose(x)
+        return found | self.gradients(index)
+
+    def gradients(self, index: int) -> dict[str, float]:
+        """How strongly each task pulls at the model on a distorted validation batch, and whether
+        two of them pull the same way: see :func:`describe_gradients`."""
+        if self.config.loop.parallel == "fsdp" and distributed.world() > 1:
+            return {}  # no process has all of a gradient before it is reduced
+        batch = self.distorted_valid[index]
+        counts = self._count([self.inputs(batch, valid=True)], reduce=False)
+        with torch.enable_grad():
+            return describe_gradients(self._task_gradients(batch, counts, valid=True))
+
+    def _task_gradients(
+        self, batch: Batch, counts: dict[str, float], *, valid: bool = False
+    ) -> dict[str, Tensor]:
+        def terms() -> dict[str, LossTerm]:
+            torch.manual_seed(torch_seed(self.config.loop.seed, "dropout", batch.index))
+            return self.losses(self.inputs(batch, valid=valid)).terms
+
+        return task_gradients(terms, counts, self.model)
 
     def counts(self) -> dict[str, list[int]]:
         """How often each code was the target, or the prediction, in the last validation."""
@@ -233,7 +279,8 @@ class PretrainWork:
         heads stay in the checkpoints."""
         weights = distributed.whole_state(self.model)
         own = self.tasks.saved
-        heads = {} if own is None else distributed.whole_state(own)
+        module = None if own is None else own.saved_heads
+        heads = {} if module is None else distributed.whole_state(module)
         if distributed.rank() > 0:
             return
         meta = {
@@ -259,6 +306,27 @@ class PretrainWork:
         if reduce and distributed.world() > 1:
             counts = distributed.all_reduce_sum(counts.to(self.device))
         return dict(zip(totals, counts.tolist(), strict=True))
+
+
+def build_tasks(
+    config: "PretrainConfig", model: SpeechModel, tokenizer: Tokenizer | None, num_corpora: int
+) -> Tasks:
+    """The tasks of a run, with fresh heads."""
+    return Tasks(
+        config.tasks,
+        model,
+        Resources(load_teacher(config), config.ema, tokenizer, num_corpora),
+    )
+
+
+def build_modules(tasks: Tasks, model: SpeechModel) -> tuple[nn.ModuleDict, EMA | None]:
+    """``(modules, ema)``: everything that a checkpoint holds, and the moving average of the model
+    among it where a task looks at one."""
+    modules = nn.ModuleDict({"model": model, **tasks.modules()})
+    ema = EMA(model) if tasks.uses_ema else None
+    if ema is not None:
+        modules["ema"] = ema
+    return modules, ema
 
 
 def load_teacher(config: "PretrainConfig") -> Teacher | None:

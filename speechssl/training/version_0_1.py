@@ -51,6 +51,9 @@ _LATER: dict[str, Any] = {
     "loop.select_by": "",
     "model.running_norm": False,
     "model.context.causal": False,
+    "tasks.contrastive.layers": [-1],
+    "tasks.masked_units.layers": [-1],
+    "tasks.reconstruction.layers": [-1],
 }
 """Settings that came later, and their values in a run that does not have them."""
 

@@ -1,5 +1,7 @@
 """Small models and micro-batches for the tests of pretext tasks."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ from speechssl.model.config import (
     FilterbankEncoderConfig,
     ModelConfig,
 )
+from speechssl.model.ema import EMA
 from speechssl.model.fast.accelerate import accelerate
 from speechssl.model.masking import span_mask
 from speechssl.model.speech_model import SpeechModel
@@ -20,6 +23,7 @@ from speechssl.pretext.inputs import Inputs
 from speechssl.pretext.task import MaskConfig, PretextTask, Resources, TaskConfig
 from speechssl.pretext.teacher import Teacher
 from speechssl.rng import rng
+from speechssl.text import CharTokenizer
 
 CONTEXT = ContextConfig(
     dim=16,
@@ -38,6 +42,9 @@ MODELS = {
     "filterbank": ModelConfig(encoder=FilterbankEncoderConfig(num_filters=10), context=CONTEXT),
 }
 LENGTHS = (9000, 4000, 7000, 2500)
+TEXTS = {9000: "bad cab", 4000: "", 7000: "face", 2500: "be"}
+"""By the length of the wave."""
+TOKENIZER = CharTokenizer.train(TEXTS.values())
 
 
 def waves(lengths=LENGTHS) -> tuple[Tensor, Tensor]:
@@ -48,17 +55,31 @@ def waves(lengths=LENGTHS) -> tuple[Tensor, Tensor]:
 
 
 class GivenInputs(Inputs):
-    """Inputs whose masks depend on each utterance alone, whatever the batch; units as the task
-    computes them."""
+    """Inputs whose masks and draws depend on each utterance alone, whatever the batch; units as the
+    task computes them; texts by the lengths of the waves; the moving average is another model."""
 
-    def __init__(self, model, wave, lengths, *, distorted=None, mask=None, task=None):
+    def __init__(self, model, wave, lengths, *, distorted=None, mask=None, task=None, again=None):
         distorted = wave if distorted is None else distorted
-        batch = Batch(0, ("",), ("",), distorted, wave, lengths)
+        texts = tuple(TEXTS.get(length, "") for length in lengths.tolist())
+        batch = Batch(0, ("",), texts, distorted, wave, lengths, distorted2=again)
         units = None if task is None else lambda name, x: task.offline_units(x)[name]
+        needs = None if task is None else task.needs
+        uses_ema = needs is not None and any(view.network == "ema" for view in needs.views)
         super().__init__(
-            model, batch, device=torch.device("cpu"), seed=0, mask=MaskConfig(), units=units
+            model,
+            batch,
+            device=torch.device("cpu"),
+            seed=0,
+            mask=MaskConfig(),
+            units=units,
+            keep_hidden=needs is not None and needs.hidden,
+            ema=EMA(a_model_like(model, 3)) if uses_ema else None,
+            tokenizer=TOKENIZER,
         )
         self._given = mask
+
+    def rng_of(self, purpose, row):
+        return rng(0, purpose, int(self.lengths[row]))
 
     def _draw_mask(self, config):
         if config is None or self._given is None:
@@ -88,20 +109,33 @@ def negatives_by_utterance(mask: np.ndarray, num: int, _generator: object) -> np
 
 
 def a_model(kind: str, seed: int = 0) -> SpeechModel:
+    return a_model_of(MODELS[kind], seed)
+
+
+def a_model_of(config: ModelConfig, seed: int = 0) -> SpeechModel:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return accelerate(SpeechModel(MODELS[kind])).eval()  # as in training
+        return accelerate(SpeechModel(config)).eval()  # as in training
+
+
+def a_model_like(model: SpeechModel, seed: int) -> SpeechModel:
+    """With other weights."""
+    return a_model_of(model.config, seed)
 
 
 def model_and_task(
     config: TaskConfig, kind: str = "conv", teacher_layer: int | None = None
 ) -> tuple[SpeechModel, PretextTask]:
-    """A small model and a task on it, fitted."""
+    """A small model, causal where the task must not see the future, and a task on it, fitted."""
     model = a_model(kind)
     teacher = None if teacher_layer is None else Teacher(a_model(kind, 7), teacher_layer)
+    resources = Resources(teacher, tokenizer=TOKENIZER)
+    if config.build(model, resources).needs.causal:
+        context = replace(MODELS[kind].context, causal=True)
+        model = a_model_of(replace(MODELS[kind], context=context, running_norm=True))
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        task = config.build(model, Resources(teacher)).eval()
+        task = config.build(model, resources).eval()
     wave, lengths = waves()
     each = [
         GivenInputs(model, wave[i : i + 1, :n], lengths[i : i + 1])

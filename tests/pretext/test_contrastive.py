@@ -228,7 +228,7 @@ def test_the_gumbel_temperature_follows_the_updates():
     )
     temperatures = []
     for update in range(4):
-        task.before_update(update, model)
+        task.before_update(update, 4, model)
         temperatures.append(task.quantizer.temperature)
     assert temperatures == [2.0, 1.0, 0.5, 0.5]
     assert task.saved_fields()["gumbel_start"] == 0.5

@@ -1,0 +1,19 @@
+"""A small config of every pretext task, for the tests of all of them."""
+
+from speechssl.pretext.contrastive import ContrastiveConfig
+from speechssl.pretext.masked_units import MaskedUnitsConfig
+from speechssl.pretext.reconstruction import ReconstructionConfig
+from speechssl.pretext.task import TaskConfig
+
+SMALL: dict[str, TaskConfig] = {
+    "contrastive": ContrastiveConfig(
+        target_dim=8, num_negatives=5, entries=6, diversity_weight=0.0, feature_penalty=0.0
+    ),
+    "masked_units": MaskedUnitsConfig(target_dim=8, num_units=9, features=("mfcc", "prosody")),
+    "reconstruction": ReconstructionConfig(features=("logmel", "mfcc", "prosody", "wave")),
+}
+"""Terms that are no sums over frames or utterances are off."""
+
+CONTRASTS_THE_BATCH: frozenset[str] = frozenset()
+"""Tasks whose loss compares the utterances of a micro-batch with each other, so that several small
+ones are not one large one; each says so at its head."""
