@@ -37,8 +37,7 @@ def join_table(
     places = [real(recording.audio) for recording in recordings]
     by_path: dict[str, dict[tuple[object, ...], Recording]] = {}
     for row in rows:
-        content = (row.start_s, row.duration_s, row.speaker, row.text, row.split)
-        by_path.setdefault(real(row.audio), {}).setdefault(content, row)
+        by_path.setdefault(real(row.audio), {}).setdefault(content_of(row), row)
     _rename(by_path, places)
     parts_of = _all_timed({path: list(parts.values()) for path, parts in by_path.items()})
     joined = []
@@ -48,6 +47,11 @@ def join_table(
         described += _rests(recording, described)
         joined += sorted(described, key=lambda part: part.start_s) or [recording]
     return joined, [row for parts in parts_of.values() for row in parts]
+
+
+def content_of(row: Recording) -> tuple[object, ...]:
+    """What makes two rows of a file equal."""
+    return (row.start_s, row.duration_s, row.speaker, row.text, row.split)
 
 
 def resolver() -> Callable[[str | Path], str]:
@@ -92,11 +96,17 @@ def _all_timed(by_path: dict[str, list[Recording]]) -> dict[str, list[Recording]
     return timed
 
 
-def _timed(path: Path, rows: list[Recording]) -> list[Recording]:
-    """The rows of one file, each with its time."""
+def lack_times(rows: Sequence[Recording]) -> bool:
+    """Whether rows of one file, no two of them equal, have not each a time of their own."""
     times = {(row.start_s, row.duration_s) for row in rows}
     starts_only = all(row.duration_s is None for row in rows)
-    if len(times) < len(rows) or (len(rows) > 1 and (0.0, None) in times and not starts_only):
+    return len(times) < len(rows) or (len(rows) > 1 and (0.0, None) in times and not starts_only)
+
+
+def _timed(path: Path, rows: list[Recording]) -> list[Recording]:
+    """The rows of one file, each with its time."""
+    starts_only = all(row.duration_s is None for row in rows)
+    if lack_times(rows):
         lines = ", ".join(str(row.line) for row in rows if row.line)
         raise ValueError(
             f"The table has {len(rows)} rows for {path}; each needs a start_s and duration_s "

@@ -18,6 +18,7 @@ from speechssl.data.layouts.columns import (
 )
 from speechssl.data.layouts.dialect import Table, read_cells
 from speechssl.data.layouts.finder import Finder, slashes
+from speechssl.data.layouts.join import content_of, lack_times
 from speechssl.data.layouts.plain_text import Problems
 from speechssl.data.layouts.recording import Recording, Split, nfc, split_name
 from speechssl.data.layouts.unused import Account
@@ -82,6 +83,8 @@ def read_table(
         _note_columns(account, table, columns)
     rows = _rows(table, columns, finder, split)
     made = _with_times(table, columns, rows, _lengths(), account)
+    if table.problems.found and (audio_folder or more_folders):  # without others the join says it
+        _note_rows_without_times(made, table.problems)
     table.problems.raise_if_any()
     return made
 
@@ -187,6 +190,22 @@ def _has_other_subsets(table: Table, place: int | None) -> bool:
     if place is None or table.header[place] == "split":
         return False
     return not all(split_name(name) for name in {row[place] for _, row in table.rows} - {""})
+
+
+def _note_rows_without_times(rows: Sequence[Recording], problems: Problems) -> None:
+    """Several rows of a file that have not each a time of their own, beside the other problems."""
+    by_file: dict[Path, dict[tuple[object, ...], Recording]] = {}
+    for row in rows:
+        by_file.setdefault(row.audio, {}).setdefault(content_of(row), row)
+    for path, own in by_file.items():
+        first, *others = own.values()
+        if others and lack_times(list(own.values())):
+            for row in others:
+                problems.add(
+                    row.line or 0,
+                    f"another row for {path.name}, as in line {first.line}; each needs a start_s "
+                    "and duration_s of its own",
+                )
 
 
 # ---- times --------------------------------------------------------------------------------------

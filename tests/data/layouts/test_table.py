@@ -186,3 +186,28 @@ def test_a_table_that_is_not_there(tmp_path: Path) -> None:
         read_transcribed(tmp_path, tmp_path / "gone.csv")
     with pytest.raises(FileNotFoundError, match=r"There is no table .*: that is a folder\.$"):
         read_transcribed(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "wrong"),
+    [
+        (["a.wav,one,", "b.wav,two,x", "a.wav,three,"], {3: "not a number", 4: "as in line 2"}),
+        (["a.wav,one,1", "a.wav,two,1", '"b.wav,three,'], {3: "as in line 2", 4: "quote begins"}),
+        (
+            ["a.wav,one,,", "a.wav,one,", "a.wav,six,", "b,,,,x"],
+            {4: "as in line 2", 5: "5 columns"},
+        ),
+        (["a.wav,one,-1", "a.wav,two,0", "a.wav,three,3"], {2: "not a number"}),
+    ],
+)
+def test_rows_of_a_file_without_times_are_named_with_all_else(
+    tmp_path: Path, rows: list[str], wrong: dict[int, str]
+) -> None:
+    table = "\n".join(["path,text,start_s", *rows, ""])
+    put(tmp_path, {"t.csv": table, "a.wav": b"", "b.wav": b""})
+    with pytest.raises(ValueError, match=r"t\.csv") as caught:
+        read(tmp_path)
+    message = str(caught.value)
+    assert [n for n in range(2, 6) if f"line {n}: " in message] == list(wrong)
+    for number, words in wrong.items():
+        assert words in message.split(f"line {number}: ")[1].split("\n")[0]
