@@ -35,11 +35,13 @@ MICRO = ModelConfig(
 )
 
 
-def tone_utterances(folder: Path, num: int, seed: int) -> list[Utterance]:
+def tone_utterances(folder: Path, num: int, seed: int, num_letters: int = 5) -> list[Utterance]:
     made = []
     for index in range(num):
         generator = rng(seed, "tones", index)
-        word = [" ".join("abcdef"[i] for i in generator.integers(0, 6, 5))][0].replace(" ", "")
+        word = [" ".join("abcdef"[i] for i in generator.integers(0, 6, num_letters))][0].replace(
+            " ", ""
+        )
         pieces = []
         for letter in word:
             time = np.arange(int(0.16 * 16000)) / 16000
