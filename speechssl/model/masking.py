@@ -16,6 +16,7 @@ def span_mask(
     share: float,
     span: int,
     generator: np.random.Generator,
+    allowed: np.ndarray | None = None,
 ) -> np.ndarray:
     """(B, num_frames) bool, True = masked, never in the padding.
 
@@ -23,8 +24,23 @@ def span_mask(
     starts are drawn without replacement and which may overlap (arXiv:2006.11477, section 4.2:
     share 0.65 and span 10 leave 49 % masked). Every utterance keeps its own number of masked
     frames: masks are not cut to the batch's smallest. `share` is in [0, 1], `span` in frames.
+
+    `allowed` (B, num_frames) bool: spans are drawn as if all other frames were cut out; an
+    utterance without an allowed frame has all of its own.
     """
     mask = np.zeros((len(lengths), num_frames), dtype=bool)
+    if allowed is not None:
+        places = [
+            np.flatnonzero(allowed[row, :length])
+            if allowed[row, :length].any()
+            else np.arange(length)
+            for row, length in enumerate(lengths)
+        ]
+        counts = [len(own) for own in places]
+        drawn = span_mask(counts, max(counts), share=share, span=span, generator=generator)
+        for row, own in enumerate(places):
+            mask[row, own] = drawn[row, : len(own)]
+        return mask
     for row, length in enumerate(lengths):
         if length < 1:
             continue

@@ -197,6 +197,7 @@ class Inputs:
         purpose = self._mask_purpose
         if config is not None and config != self._mask:  # masks of its own, not those of the run
             purpose = f"{purpose} {config.share} {config.span}"
+            purpose += " speech" if config.speech_only else ""
         if config is None:
             return torch.zeros(len(self.frames), int(self.frames.max()), dtype=torch.bool)
         drawn = span_mask(
@@ -205,8 +206,18 @@ class Inputs:
             share=config.share,
             span=config.span,
             generator=self.rng(purpose),
+            allowed=self._speech_frames() if config.speech_only else None,
         )
         return torch.from_numpy(drawn)
+
+    def _speech_frames(self) -> np.ndarray:
+        """(B, T) bool, True where an utterance is not 30 dB below its loud frames, which 5 % of
+        them exceed; by the clean wave."""
+        hop, num = self.model.config.hop_samples, int(self.frames.max())
+        wave = F.pad(self.batch.clean.cpu(), (0, max(num * hop - self.batch.clean.shape[1], 0)))
+        energy = wave[:, : num * hop].unflatten(1, (num, hop)).square().mean(2).numpy()  # (B, T)
+        loud = [np.quantile(row[:n], 0.95) for row, n in zip(energy, self.frames, strict=True)]
+        return np.asarray(energy > 1e-3 * np.stack(loud)[:, None])
 
     @property
     def texts(self) -> tuple[str, ...]:

@@ -35,6 +35,9 @@ class MaskConfig:
     span: Count = 1
     """Frames of a span. Small models learn most from short spans: what lies under a long one can
     only be predicted from words of a language that they do not know yet."""
+    speech_only: bool = False
+    """Spans are drawn as if the pauses were cut out (frames 30 dB below the loud ones of the
+    utterance): what is under a mask is speech."""
 
     def __post_init__(self) -> None:
         check_fields(self, "mask")

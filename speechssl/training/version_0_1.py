@@ -51,6 +51,7 @@ _LATER: dict[str, Any] = {
     "loop.select_by": "",
     "model.running_norm": False,
     "model.context.causal": False,
+    "mask.speech_only": False,
     "tasks.contrastive.layers": [-1],
     "tasks.masked_units.layers": [-1],
     "tasks.reconstruction.layers": [-1],

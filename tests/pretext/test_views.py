@@ -1,10 +1,12 @@
 """Views of a micro-batch: backwards, by the moving average, from a layer, of a task's own waves."""
 
+import numpy as np
 import pytest
 import torch
 
 from speechssl.data.dataset import Batch
 from speechssl.model.ema import EMA
+from speechssl.model.masking import span_mask
 from speechssl.pretext.inputs import Inputs
 from speechssl.pretext.task import MaskConfig, View
 from speechssl.text import CharTokenizer
@@ -109,3 +111,35 @@ def test_randomness_of_an_utterance_is_its_own():
     assert len({x.rng_of(p, r).random() for p in "ab" for r in (0, 1)}) == 4
     assert inputs().corpora == (0, 0, 0, 0)
     assert inputs(corpora=[1, 0, 2, 0]).corpora == (1, 0, 2, 0)
+
+
+def test_masks_on_speech_leave_out_pauses():
+    wave, lengths = waves((32000, 16000, 9000))
+    pauses = torch.ones(3, 32000)
+    pauses[0, 6400:16000] = 0.001  # 60 dB below
+    pauses[1, :6400] = 0.02  # 34 dB
+    pauses[2] = 0.0
+    batch = Batch(0, ("",), ("",) * 3, wave, wave * pauses, lengths)
+    config = MaskConfig(0.5, 1, speech_only=True)
+    x = Inputs(a_model("filterbank"), batch, device=torch.device("cpu"), seed=3, mask=config)
+    mask = x.mask()
+    assert not mask[0, 10:25].any()
+    assert mask[0].sum() in (17, 18)  # half of the 35 frames of speech
+    assert not mask[1, :10].any()
+    assert mask[1].sum() in (7, 8)
+    assert mask[2].sum() in (7, 8)  # of silence nothing can be chosen
+    assert torch.equal(mask, x.mask(View(mask=config)))
+    other = x.mask(View(mask=MaskConfig(0.5, 1)))
+    assert other[0, 10:25].any()
+
+
+def test_spans_go_on_behind_a_pause():
+    allowed = np.array([[1, 1, 0, 0, 1, 1, 1, 1, 0, 1]], dtype=bool)
+    for seed in range(20):
+        mask = span_mask(
+            [10], 10, share=0.4, span=3, generator=np.random.default_rng(seed), allowed=allowed
+        )
+        assert not mask[~allowed].any()
+        places = np.flatnonzero(mask[allowed])
+        assert len(places) >= 3
+        assert (np.diff(places) == 1).sum() >= 2
