@@ -195,11 +195,8 @@ class Runner:
         from speechssl.model.fast.accelerate import accelerate
         from speechssl.model.masking import span_mask
         from speechssl.model.speech_model import SpeechModel
-        from speechssl.pretext.contrastive import (
-            ContrastiveConfig,
-            ContrastiveTask,
-            draw_negatives,
-        )
+        from speechssl.pretext.contrastive import ContrastiveConfig, ContrastiveTask
+        from speechssl.pretext.info_nce import draw_negatives
         from speechssl.rng import rng
         from speechssl.training.optim import OptimConfig, Part, build_optimizer
 

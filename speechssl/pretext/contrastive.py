@@ -9,17 +9,16 @@ Shapes: M masked frames of the batch, N negatives, E width of a target, V codes 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from speechssl import shapes
 from speechssl.config.bounds import Between, Count, Positive, Weight, check_fields
 from speechssl.device import send, take
-from speechssl.model.quantizer import GumbelQuantizer, Quantized, temperature_at
+from speechssl.model.quantizer import GumbelQuantizer, temperature_at
 from speechssl.model.speech_model import SpeechModel, SpeechOutput
-from speechssl.pretext.code_usage import count_codes, perplexity
+from speechssl.pretext.code_usage import code_numbers, perplexity
+from speechssl.pretext.info_nce import contrastive_logits, draw_negatives, info_nce
 from speechssl.pretext.inputs import Inputs
 from speechssl.pretext.signal import Signal
 from speechssl.pretext.task import (
@@ -222,97 +221,6 @@ class ContrastiveTask(PretextTask):
         """The Gumbel temperature is where a continued pretraining begins; `quantizer` is what
         version 0.1 and the exports ask for."""
         return {"quantizer": "gumbel", "gumbel_start": self.quantizer.temperature}
-
-
-def info_nce(logits: Tensor) -> Tensor:
-    """InfoNCE: (M, 1 + N), the true target first -> the cross-entropy, summed (arXiv:2006.11477,
-    equation 3)."""
-    first = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
-    return F.cross_entropy(logits, first, reduction="sum")
-
-
-def draw_negatives(mask: np.ndarray, num: int, generator: np.random.Generator) -> np.ndarray:
-    """For each masked frame, `num` others of the same utterance, uniform with replacement.
-
-    `mask` is (B, T) bool with M true entries; returns (M, num) int64, indices into those M in row
-    order, never the frame itself. A frame alone in its utterance gets -1: it has no negatives.
-    """
-    parts, offset = [np.zeros((0, num), dtype=np.int64)], 0
-    for count in mask.sum(1).tolist():
-        if count == 1:
-            parts.append(np.full((1, num), -1, dtype=np.int64))
-        elif count > 1:
-            drawn = generator.integers(0, count - 1, (count, num))
-            drawn += drawn >= np.arange(count)[:, None]  # skip the frame itself
-            parts.append(drawn + offset)
-        offset += count
-    return np.concatenate(parts)
-
-
-def contrastive_logits(
-    predictions: Tensor, targets: Tensor, codes: Tensor, negatives: Tensor
-) -> Tensor:
-    """Cosine similarities of each prediction with its target and its negatives.
-
-    One (M, M) product and a gather of its entries: the same numbers as gathering N target vectors
-    per frame, without the (M, N, E) tensor. A negative that carries the positive's code counts as
-    -inf (as in wav2vec 2.0's code), and so does a missing one.
-
-    Args:
-        predictions, targets: (M, E) float32.
-        codes: (M, G) int64 of the targets.
-        negatives: (M, N) int64, -1 = none.
-
-    Returns:
-        (M, 1 + N) float32, the true target first.
-    """
-    predictions, targets = F.normalize(predictions, dim=1), F.normalize(targets, dim=1)
-    scores = predictions @ targets.T  # (M, M)
-    index = negatives.clamp_min(0)
-    same = (codes[index] == codes[:, None]).all(2)  # (M, N)
-    wrong = scores.gather(1, index).masked_fill(same | (negatives < 0), float("-inf"))
-    return torch.cat([scores.diagonal()[:, None], wrong], dim=1)
-
-
-@torch.no_grad()
-def code_numbers(
-    logits: Tensor, quantized: Quantized, entries: int
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """``(metrics, tallies)``: what is logged beside the loss, and how often each code of each group
-    was the target.
-
-    Args:
-        logits: (M, 1 + N), the true target first.
-        quantized: of the M frames.
-        entries: codes in a group.
-    """
-    tallies = {
-        f"contrastive/group_{group}": count_codes(codes, entries)
-        for group, codes in enumerate(quantized.codes.unbind(1))
-    }
-    used = torch.stack([(tally > 0).sum() for tally in tallies.values()])
-    metrics = {
-        "contrastive/accuracy": accuracy(logits),
-        "contrastive/chance": chance(logits),
-        "contrastive/perplexity": quantized.perplexity.detach(),
-        "contrastive/codes_used": used.float().mean(),
-    }
-    return metrics, tallies
-
-
-def accuracy(logits: Tensor) -> Tensor:
-    """Share of rows whose first logit is above all others; equal logits are wrong (collapse)."""
-    if not len(logits):
-        return logits.new_zeros(())
-    best = logits[:, 0] > logits[:, 1:].amax(1)
-    alone = torch.isinf(logits[:, 1:]).all(1)  # nothing to tell it from
-    return (best & ~alone).float().sum() / (~alone).sum().clamp_min(1)
-
-
-def chance(logits: Tensor) -> Tensor:
-    """The loss of a model that cannot tell the target from its negatives, nats: the mean over rows
-    of the log of how many finite logits there are."""
-    return torch.isfinite(logits).sum(1).float().log().mean() if len(logits) else logits.sum()
 
 
 def mean_square(latents: Tensor, lengths: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from speechssl.model import config as sizes
 from speechssl.model.config import ContextConfig, ConvEncoderConfig, ModelConfig
 from speechssl.model.heads import CTCHead
 from speechssl.model.speech_model import CTCModel, SpeechModel
-from speechssl.pretext.contrastive import ContrastiveConfig, ContrastiveTask, draw_negatives
+from speechssl.pretext.contrastive import ContrastiveConfig, ContrastiveTask
+from speechssl.pretext.info_nce import draw_negatives
 from speechssl.pretext.task import combine
 
 transformers = pytest.importorskip("transformers")

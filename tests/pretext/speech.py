@@ -18,7 +18,7 @@ from speechssl.model.ema import EMA
 from speechssl.model.fast.accelerate import accelerate
 from speechssl.model.masking import span_mask
 from speechssl.model.speech_model import SpeechModel
-from speechssl.pretext.contrastive import draw_negatives
+from speechssl.pretext.info_nce import draw_negatives
 from speechssl.pretext.inputs import Inputs
 from speechssl.pretext.task import MaskConfig, PretextTask, Resources, TaskConfig
 from speechssl.pretext.teacher import Teacher

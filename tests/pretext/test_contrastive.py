@@ -10,14 +10,8 @@ import torch.nn.functional as F
 
 from speechssl import shapes
 from speechssl.pretext import contrastive
-from speechssl.pretext.contrastive import (
-    ContrastiveConfig,
-    accuracy,
-    chance,
-    contrastive_logits,
-    draw_negatives,
-    mean_square,
-)
+from speechssl.pretext.contrastive import ContrastiveConfig, mean_square
+from speechssl.pretext.info_nce import accuracy, chance, contrastive_logits, draw_negatives
 from speechssl.rng import rng
 from tests.pretext.speech import GivenInputs, model_and_task, negatives_by_utterance, run, waves
 
