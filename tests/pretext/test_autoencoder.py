@@ -119,6 +119,23 @@ def test_a_narrower_bottleneck_has_a_larger_error():
     assert errors[2] < 0.9 * float(result.metrics["autoencoder/logmel_chance"])
 
 
+def test_convolutions_keep_the_wave():
+    """A rising tone is rebuilt sample by sample."""
+    config = AutoencoderConfig(bottleneck_dim=8, hidden_dim=32, feature_weight=0.0)
+    model, task = model_and_task(config)
+    times = torch.arange(16000) / 16000
+    wave = 0.3 * torch.sin(2 * torch.pi * (80 * times + 40 * times**2))[None]
+    optimizer = torch.optim.Adam([*model.parameters(), *task.parameters()], lr=5e-3)
+    for _ in range(40):
+        x = GivenInputs(model, wave, torch.tensor([16000]))
+        result = task(x)
+        loss = combine(result.terms, task.counts(x))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.5 * float(result.metrics["autoencoder/wave_chance"])
+
+
 @KINDS
 def test_both_errors_begin_near_one_and_a_decoder_of_nothing_is_at_chance(kind):
     model, task = model_and_task(SMALL, kind)
