@@ -25,11 +25,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.checkpoint_cost import Training
 from speechssl.model.config import SIZES
-from speechssl.pretext import contrastive, masked_units
+from speechssl.pretext import contrastive, units
 from speechssl.training.diagnosis import gradient_norms
 from speechssl.training.loop import LoopConfig
 
-_NUMBERS = ((contrastive, "code_numbers"), (masked_units, "unit_numbers"))
+_NUMBERS = ((contrastive, "code_numbers"), (units, "unit_numbers"))
 """What these tasks count beside their loss, in every update."""
 
 

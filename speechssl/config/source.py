@@ -7,6 +7,7 @@ nothing else. The fields are those of the real class; nothing is checked.
 """
 
 import ast
+import dataclasses
 import functools
 import importlib
 import sys
@@ -38,7 +39,15 @@ def load(module: str, name: str) -> Any:
 
 
 def field_docs(cls: Any) -> dict[str, str]:
-    """The string below each field of a class, in one line; a field without one is not there."""
+    """The string below each field of a class, in one line, inherited ones too; a field without one
+    is not there."""
+    found: dict[str, str] = {}
+    for each in reversed(cls.__mro__):
+        found |= _own_docs(each) if dataclasses.is_dataclass(each) else {}
+    return found
+
+
+def _own_docs(cls: Any) -> dict[str, str]:
     node = _definitions(cls.__module__)[cls.__qualname__]
     assert isinstance(node, ast.ClassDef)
     return {

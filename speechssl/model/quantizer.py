@@ -100,7 +100,7 @@ class KMeansQuantizer(nn.Module):
         if len(frames) < self.entries:
             raise ValueError(
                 f"{self.entries} codes need at least as many frames to be fitted on, got "
-                f"{len(frames)}: give more audio or fewer codes (--masked-units.num-units)."
+                f"{len(frames)}: give more audio or fewer codes (num_units)."
             )
         self.mean.copy_(frames.mean(0))
         self.scale.copy_(frames.std(0) + 1e-5)

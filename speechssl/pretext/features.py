@@ -20,6 +20,8 @@ from speechssl.device import send
 
 FeatureName = Literal["logmel", "mfcc", "prosody", "wave"]
 HOP_S = 0.01
+WINDOW_S = 0.025
+"""Of the power spectrum."""
 NUM_MELS = 80
 NUM_MFCC = 13
 FEATURE_DIMS: dict[str, int] = {"logmel": NUM_MELS, "mfcc": 3 * NUM_MFCC, "prosody": 3, "wave": 160}
@@ -99,7 +101,7 @@ def frame_features(
 
 def power_spectrum(wave: Tensor, num_hops: int, sample_rate: int) -> Tensor:
     """(B, S) -> (B, H, bins): Hann windows of 25 ms, each centred on its hop of 10 ms."""
-    hop, window = round(HOP_S * sample_rate), round(0.025 * sample_rate)
+    hop, window = round(HOP_S * sample_rate), round(WINDOW_S * sample_rate)
     size = 1 << (window - 1).bit_length()
     left = (window - hop) // 2
     wave = F.pad(wave, (left, 0))

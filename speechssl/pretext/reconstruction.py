@@ -18,16 +18,10 @@ from speechssl.config.bounds import Count, NotEmpty, Weight, check_fields
 from speechssl.device import take
 from speechssl.model.heads import ReconstructionHead
 from speechssl.model.speech_model import SpeechModel
-from speechssl.pretext.features import (
-    FEATURE_DIMS,
-    HOP_S,
-    NUM_MELS,
-    FeatureName,
-    log_mel,
-    power_spectrum,
-)
+from speechssl.pretext.features import FEATURE_DIMS, HOP_S, FeatureName
 from speechssl.pretext.inputs import Inputs
 from speechssl.pretext.signal import Signal
+from speechssl.pretext.spectrogram import rebuilt_log_mels
 from speechssl.pretext.task import (
     LossTerm,
     Needs,
@@ -170,12 +164,8 @@ class ReconstructionTask(PretextTask):
         """The rebuilt spectrogram, given back the level and range of each band."""
         if "logmel" not in self.config.features:
             return ()
-        rate = x.model.config.sample_rate
-        num_hops = int(x.frames) * round(x.model.hop_s / HOP_S)
-        clean = log_mel(power_spectrum(x.speech().wave, num_hops, rate), rate)[0]  # (H, M)
-        normal = self.rebuild("logmel", x.encode().context)[0].reshape(-1, NUM_MELS)  # (H, M)
-        rebuilt = normal * (clean.std(0) + 1e-2) + clean.mean(0)
-        return (Panel("Rebuilt", "", rebuilt.numpy()),)
+        normal = self.rebuild("logmel", x.encode().context)[0]  # (T, F)
+        return (Panel("Rebuilt", "", rebuilt_log_mels(x, normal)),)
 
 
 _DENOISES = 0.1

@@ -8,7 +8,10 @@ from torch import nn
 
 from speechssl.config.names import nearest
 from speechssl.model.speech_model import SpeechModel
+from speechssl.pretext.autoencoder import AutoencoderConfig
 from speechssl.pretext.contrastive import ContrastiveConfig
+from speechssl.pretext.future_frames import FutureFramesConfig
+from speechssl.pretext.future_units import FutureUnitsConfig
 from speechssl.pretext.inputs import Inputs
 from speechssl.pretext.layers import build_at_layers, signals_at_layers
 from speechssl.pretext.masked_units import MaskedUnitsConfig
@@ -22,6 +25,9 @@ TASKS: dict[str, type[TaskConfig]] = {
         ContrastiveConfig,
         MaskedUnitsConfig,
         ReconstructionConfig,
+        AutoencoderConfig,
+        FutureFramesConfig,
+        FutureUnitsConfig,
     )
 }
 """Every task by its name. A new one is added here."""

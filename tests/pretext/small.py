@@ -1,6 +1,9 @@
 """A small config of every pretext task, for the tests of all of them."""
 
+from speechssl.pretext.autoencoder import AutoencoderConfig
 from speechssl.pretext.contrastive import ContrastiveConfig
+from speechssl.pretext.future_frames import FutureFramesConfig
+from speechssl.pretext.future_units import FutureUnitsConfig
 from speechssl.pretext.masked_units import MaskedUnitsConfig
 from speechssl.pretext.reconstruction import ReconstructionConfig
 from speechssl.pretext.task import TaskConfig
@@ -11,6 +14,9 @@ SMALL: dict[str, TaskConfig] = {
     ),
     "masked_units": MaskedUnitsConfig(target_dim=8, num_units=9, features=("mfcc", "prosody")),
     "reconstruction": ReconstructionConfig(features=("logmel", "mfcc", "prosody", "wave")),
+    "autoencoder": AutoencoderConfig(bottleneck_dim=8, hidden_dim=12),
+    "future_frames": FutureFramesConfig(),
+    "future_units": FutureUnitsConfig(target_dim=8, num_units=9, features=("mfcc", "logmel")),
 }
 """Terms that are no sums over frames or utterances are off."""
 
