@@ -124,10 +124,7 @@ class Inputs:
         """The model's output for a view; under the autocast in which it is first asked for."""
         if view not in self._outputs:
             self._outputs[view] = self._encode(view)
-        output = self._outputs[view]
-        if self._layer in (-1, len(output.hidden) - 1):
-            return output
-        return replace(output, context=self._of_layer(output.hidden[self._layer]))
+        return self._at_own_layer(self._outputs[view])
 
     def _encode(self, view: View) -> SpeechOutput:
         wave, lengths, mask = self.wave(view.wave), self.lengths, view.mask
@@ -137,9 +134,7 @@ class Inputs:
         drawn = None if mask is None else self.mask(view)
         if drawn is not None and view.order == "reverse":
             drawn = reverse_frames(drawn, self.frames)
-        return self.encode_waves(
-            wave, lengths, network=view.network, mask=drawn, keep_hidden=self._keep_hidden
-        )
+        return self._forward(wave, lengths, view.network, drawn, self._keep_hidden)
 
     def encode_waves(
         self,
@@ -159,6 +154,18 @@ class Inputs:
             mask: (N, T) bool.
             keep_hidden: return every layer's output.
         """
+        keep_hidden = keep_hidden or self._layer != -1
+        return self._at_own_layer(self._forward(wave, lengths, network, mask, keep_hidden))
+
+    def _forward(
+        self,
+        wave: Tensor,
+        lengths: Tensor,
+        network: Literal["student", "ema"],
+        mask: Tensor | None,
+        keep_hidden: bool,
+    ) -> SpeechOutput:
+        """What :meth:`encode_waves` returns, with the context of the top layer."""
         if network == "ema" and self._ema is None:
             raise ValueError("There is no moving average of the model in this run.")
         model = self.model if network == "student" else self._ema
@@ -179,6 +186,12 @@ class Inputs:
         seen = copy.copy(self)
         seen._layer = layer
         return seen
+
+    def _at_own_layer(self, output: SpeechOutput) -> SpeechOutput:
+        """With the output of the layer from which this is seen as its context."""
+        if self._layer in (-1, len(output.hidden) - 1):
+            return output
+        return replace(output, context=self._of_layer(output.hidden[self._layer]))
 
     def _of_layer(self, hidden: Tensor) -> Tensor:
         """(B, T, D), normalised, as the residual stream of a pre-norm network is not."""

@@ -95,7 +95,8 @@ class TaskLoss:
     metrics: dict[str, Tensor] = field(default_factory=dict)
     """Scalars to log, the mean over the micro-batches; one that is not finite ends the run."""
     tallies: dict[str, Tensor] = field(default_factory=dict)
-    """(V,) int64, how often each of V codes came up; those of several batches add up."""
+    """(V,) int64, how often each of V codes came up; or any float64 sums, from which `summarize`
+    makes means that are exact however utterances are batched. Those of several batches add up."""
 
 
 @dataclass(frozen=True)

@@ -262,8 +262,9 @@ class PretrainWork:
         return task_gradients(terms, counts, self.model)
 
     def counts(self) -> dict[str, list[int]]:
-        """How often each code was the target, or the prediction, in the last validation."""
-        return {name: tally.tolist() for name, tally in self._tallies.items()}
+        """How often each code was the target, or the prediction, in the last validation; tallies
+        that are no whole numbers are of no codes."""
+        return {n: t.tolist() for n, t in self._tallies.items() if not t.is_floating_point()}
 
     def sample(self) -> str:
         """Nothing to show as text; the report draws the features."""
