@@ -9,6 +9,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -26,6 +27,7 @@ from speechssl.inference.transcribe import transcribe
 from speechssl.interop.export import export_model
 from speechssl.model import config as model_config
 from speechssl.model.speech_model import SpeechModel
+from speechssl.pretext.tasks import TASKS, TaskConfigs
 from speechssl.training.finetune import FinetuneConfig
 from speechssl.training.pretrain import PretrainConfig, preset
 
@@ -39,6 +41,8 @@ LINKING += sorted((ROOT / "docs" / "log").glob("*.md"))  # their options are tho
 SCRIPTS = sorted((ROOT / "recipes").glob("*/run.sh"))
 CONFIGS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}
 CONFIGS_OF_TEXT = (PretrainConfig(), preset("tiny-conv"), FinetuneConfig())
+
+OF_ALL_TASKS = replace(PretrainConfig(), tasks=TaskConfigs(tuple(c() for c in TASKS.values())))
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -214,7 +218,7 @@ def test_every_option_in_the_text_exists(page: Path) -> None:
             if option not in known:
                 value = re.search(rf"{option} (\S+)", span)
                 setting = pairs([option, value[1] if value and "/" not in span else "1"])
-                for config in CONFIGS_OF_TEXT:
+                for config in (*CONFIGS_OF_TEXT, OF_ALL_TASKS):
                     with contextlib.suppress(ValueError):
                         override(config, setting)
                         break

@@ -9,15 +9,20 @@ from torch import nn
 from speechssl.config.names import nearest
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.autoencoder import AutoencoderConfig
+from speechssl.pretext.cbow import CBOWConfig
 from speechssl.pretext.contrastive import ContrastiveConfig
 from speechssl.pretext.future_frames import FutureFramesConfig
 from speechssl.pretext.future_units import FutureUnitsConfig
 from speechssl.pretext.inputs import Inputs
+from speechssl.pretext.jigsaw import JigsawConfig
 from speechssl.pretext.layers import build_at_layers, signals_at_layers
 from speechssl.pretext.masked_units import MaskedUnitsConfig
 from speechssl.pretext.reconstruction import ReconstructionConfig
 from speechssl.pretext.signal import Signal
+from speechssl.pretext.skip_gram import SkipGramConfig
 from speechssl.pretext.task import Needs, PretextTask, Resources, TaskConfig, TaskLoss, View
+from speechssl.pretext.temporal_coherence import TemporalCoherenceConfig
+from speechssl.pretext.temporal_gap import TemporalGapConfig
 
 TASKS: dict[str, type[TaskConfig]] = {
     config.name: config
@@ -28,6 +33,11 @@ TASKS: dict[str, type[TaskConfig]] = {
         AutoencoderConfig,
         FutureFramesConfig,
         FutureUnitsConfig,
+        CBOWConfig,
+        SkipGramConfig,
+        TemporalGapConfig,
+        JigsawConfig,
+        TemporalCoherenceConfig,
     )
 }
 """Every task by its name. A new one is added here."""

@@ -26,6 +26,7 @@ from speechssl.config.flags import Setting, add_settings, setting_groups, shown
 from speechssl.config.json import collections, from_json, override, setting_names, to_json
 from speechssl.config.names import closest, nearest
 from speechssl.config.source import field_docs, load
+from speechssl.pretext.tasks import TASKS
 from speechssl.training import finetune, pretrain
 
 REAL = {"pretrain": pretrain.preset("tiny"), "finetune": finetune.preset("tiny")}
@@ -250,6 +251,17 @@ def test_docs_and_types_of_a_real_class():
     assert [f.name for f in dataclasses.fields(load("speechssl.training.optim", "OptimConfig"))]
     with pytest.raises(KeyError):
         load("speechssl.training.optim", "NoSuchConfig")
+
+
+@pytest.mark.parametrize("where", ["real", "source"])
+def test_docs_of_inherited_fields(where):
+    module = "speechssl.pretext.cbow"
+    cls = load(module, "CBOWConfig") if where == "source" else TASKS["cbow"]
+    docs = field_docs(cls)
+    assert {"weight", "layers", "segment_s"} <= set(field_types(cls)) <= set(docs)
+    assert docs["weight"] == "Weight of the task in the loss."
+    own = field_docs(TASKS["contrastive"])["weight"]  # said again, and with more
+    assert own == "Weight of the task in the loss, its two penalties included."
 
 
 def test_nearest_names():

@@ -1,12 +1,17 @@
 """A small config of every pretext task, for the tests of all of them."""
 
 from speechssl.pretext.autoencoder import AutoencoderConfig
+from speechssl.pretext.cbow import CBOWConfig
 from speechssl.pretext.contrastive import ContrastiveConfig
 from speechssl.pretext.future_frames import FutureFramesConfig
 from speechssl.pretext.future_units import FutureUnitsConfig
+from speechssl.pretext.jigsaw import JigsawConfig
 from speechssl.pretext.masked_units import MaskedUnitsConfig
 from speechssl.pretext.reconstruction import ReconstructionConfig
+from speechssl.pretext.skip_gram import SkipGramConfig
 from speechssl.pretext.task import TaskConfig
+from speechssl.pretext.temporal_coherence import TemporalCoherenceConfig
+from speechssl.pretext.temporal_gap import TemporalGapConfig
 
 SMALL: dict[str, TaskConfig] = {
     "contrastive": ContrastiveConfig(
@@ -17,6 +22,13 @@ SMALL: dict[str, TaskConfig] = {
     "autoencoder": AutoencoderConfig(bottleneck_dim=8, hidden_dim=12),
     "future_frames": FutureFramesConfig(),
     "future_units": FutureUnitsConfig(target_dim=8, num_units=9, features=("mfcc", "logmel")),
+    "cbow": CBOWConfig(segment_s=0.04, gap_s=0.02, neighbours=1, hidden_dim=12),
+    "skip_gram": SkipGramConfig(segment_s=0.04, gap_s=0.02, neighbours=1, hidden_dim=12),
+    "temporal_gap": TemporalGapConfig(segment_s=0.04, gap_s=0.02, hidden_dim=8),
+    "jigsaw": JigsawConfig(pieces=3, segment_s=0.04, gap_s=(0.02, 0.06), hidden_dim=8),
+    "temporal_coherence": TemporalCoherenceConfig(
+        segment_s=0.04, gap_s=0.02, distant=2, target_dim=6
+    ),
 }
 """Terms that are no sums over frames or utterances are off."""
 
