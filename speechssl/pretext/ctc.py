@@ -53,3 +53,27 @@ def ctc_chance(targets: Iterable[Sequence[int]]) -> float:
     """
     counts = Counter(symbol for ids in targets for symbol in ids)
     return float(perplexity(torch.tensor([float(n) for n in counts.values()])).log())
+
+
+def edit_distance(first: Sequence[int], second: Sequence[int]) -> int:
+    """The fewest symbols to insert, delete and replace that make one sequence the other
+    (Levenshtein), a row of the table at a time."""
+    row = list(range(len(second) + 1))
+    for number, symbol in enumerate(first, 1):
+        left, diagonal = number, row[0]
+        row[0] = number
+        for place, other in enumerate(second, 1):
+            left = min(diagonal + (symbol != other), row[place] + 1, left + 1)
+            diagonal, row[place] = row[place], left
+    return row[-1]
+
+
+def best_path(log_probs: Tensor, lengths: Sequence[int]) -> list[list[int]]:
+    """The symbols of each utterance by greedy decoding: the best of each row, repeats collapsed,
+    blanks left out (Graves et al. 2006, section 3.2). `log_probs` (B, T, V), `lengths` rows."""
+    best = log_probs.argmax(2).cpu()  # (B, T)
+    found = []
+    for symbols, length in zip(best, lengths, strict=True):
+        ids = torch.unique_consecutive(symbols[:length])
+        found.append(ids[ids != 0].tolist())
+    return found

@@ -96,6 +96,9 @@ class TaskLoss:
     """Scalars to log, the mean over the micro-batches; one that is not finite ends the run."""
     tallies: dict[str, Tensor] = field(default_factory=dict)
     """(V,) int64, how often each of V codes came up; those of several batches add up."""
+    gathered: dict[str, Tensor] = field(default_factory=dict)
+    """(N, ...) of each utterance or symbol, for metrics of a whole validation; those of several
+    batches follow each other."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +202,7 @@ class PretextTask(nn.Module):
         measured: set what is a function of the step (temperatures), let averages follow."""
 
     def summarize(self, tallies: dict[str, Tensor]) -> dict[str, float]:
-        """Metrics from the tallies of a whole validation."""
+        """Metrics from the tallies of a whole validation, and from what it gathered."""
         del tallies
         return {}
 

@@ -187,7 +187,7 @@ class Tasks:
         """The terms of all tasks on one micro-batch; each view is computed once."""
         for view in self.needs.views:
             x.encode(view)
-        whole = TaskLoss({}, {}, {})
+        whole = TaskLoss({}, {}, {}, {})
         for task in self:
             own = task(x)
             terms = {name: replace(term, task=task.name) for name, term in own.terms.items()}
@@ -195,12 +195,13 @@ class Tasks:
                 (terms, whole.terms),
                 (own.metrics, whole.metrics),
                 (own.tallies, whole.tallies),
+                (own.gathered, whole.gathered),
             ):
                 _merge(into, part, task.name)
         return whole
 
     def summarize(self, tallies: dict) -> dict[str, float]:  # type: ignore[type-arg]
-        """Metrics from the tallies of a whole validation."""
+        """Metrics from the tallies of a whole validation, and from what it gathered."""
         found: dict[str, float] = {}
         for task in self:
             own = {k: v for k, v in tallies.items() if k.split("/")[0] == task.name}

@@ -211,6 +211,7 @@ class PretrainWork:
         sums: dict[str, tuple[float, float, float]] = {}
         extra: dict[str, Tensor] = {}
         tallies: dict[str, Tensor] = {}
+        gathered: dict[str, list[Tensor]] = {}
         plan = self.valid_batches.plan
         for index in range(plan.num_batches):
             x = self.inputs(self.valid_batches[index], valid=True)
@@ -222,6 +223,8 @@ class PretrainWork:
             _accumulate(extra, result.metrics, 1 / plan.num_batches)
             for name, tally in result.tallies.items():
                 tallies[name] = tallies[name] + tally if name in tallies else tally
+            for name, values in result.gathered.items():
+                gathered.setdefault(name, []).append(values)
         self._tallies = tallies
         means = {name: total / max(count, 1) for name, (total, count, _) in sums.items()}
         score = sum(means[name] * weight for name, (_, _, weight) in sums.items())
@@ -229,7 +232,7 @@ class PretrainWork:
             "loss": score,
             **means,
             **{name: float(value) for name, value in extra.items()},
-            **self.tasks.summarize(tallies),
+            **self.tasks.summarize(tallies | {n: torch.cat(v) for n, v in gathered.items()}),
             **self.health(plan.num_batches // 2),
         }
 
