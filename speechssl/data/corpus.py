@@ -15,8 +15,8 @@ from speechssl.data.prepare import PrepareConfig, prepare
 from speechssl.files import output_folder, replacing
 
 Reader = Callable[..., Iterable[Recording]]
-"""``recordings(source)``, or ``recordings(source, parts)`` for a corpus in parts, ``text=NAME`` where
-there are several texts of a recording."""
+"""``recordings(source)``, or ``recordings(source, parts)`` for a corpus in parts; with
+``text=NAME`` for one with several texts of a recording."""
 Downloader = Callable[..., None]
 
 

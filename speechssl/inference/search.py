@@ -77,6 +77,9 @@ class SpeechText:
         self.task = SpeechTextTask(config, width, checkpoint.tokenizer).eval()
         self.task.load_state_dict(heads)
         self.layers = choose_layers(checkpoint, settings["layer"])
+        top = checkpoint.speech.config.context
+        self._normalised = top.norm_order == "pre" and self.layers.layer != top.num_layers
+        """Whether the task saw a lower layer's residual stream, which it normalises."""
 
     def spelled(self, text: str) -> str:
         """The text as the model's alphabet writes it: as it is, or where that has unknown
@@ -84,7 +87,9 @@ class SpeechText:
         the model knows."""
         tokenizer = self.task.tokenizer
         forms = (normalize(text, "none"), normalize(text, "basic"))
-        kept = min(forms, key=lambda form: (is_blank(form), len(tokenizer.unknown_characters(form))))
+        kept = min(
+            forms, key=lambda form: (is_blank(form), len(tokenizer.unknown_characters(form)))
+        )
         unknown = tokenizer.unknown_characters(kept)
         if is_blank(kept) or len(unknown) == len(kept.replace(" ", "")):
             raise ValueError(
@@ -112,8 +117,11 @@ class SpeechText:
             total, num = torch.zeros(pooling.hidden.out_features), 0
             try:
                 for part in parts:
-                    total += pooling.evidence(torch.from_numpy(part.frames)).sum(0)
-                    num += len(part.frames)
+                    frames = torch.from_numpy(part.frames)
+                    if self._normalised:
+                        frames = F.layer_norm(frames, frames.shape[-1:])
+                    total += pooling.evidence(frames).sum(0)
+                    num += len(frames)
             except (AudioError, OSError) as error:
                 yield error
                 continue

@@ -67,6 +67,7 @@ class SpeechTextConfig(TaskConfig):
     """How speech and text are compared."""
 
     name: ClassVar[str] = NAME
+    uses_text: ClassVar[bool] = True
     weight: Weight = 1.0
     """Weight of the task in the loss."""
     dim: Count = 256
@@ -105,8 +106,9 @@ class SpeechTextConfig(TaskConfig):
                 Signal(
                     f"{NAME}/{way}_at_{k}",
                     f"{title}, {k} best",
-                    f"{hint} among the {k} best of the validation set." if k > 1 else f"{hint} "
-                    "the best of the validation set.",
+                    f"{hint} among the {k} best of the validation set."
+                    if k > 1
+                    else f"{hint} the best of the validation set.",
                     "share",
                     "higher",
                     chance=f"{NAME}/{way}_at_{k}_chance",
@@ -119,7 +121,7 @@ class SpeechTextConfig(TaskConfig):
         )
 
     def build(self, model: SpeechModel, resources: Resources) -> "SpeechTextTask":
-        assert resources.tokenizer is not None  # needs.text
+        assert resources.tokenizer is not None  # it uses text
         return SpeechTextTask(self, model.config.context.dim, resources.tokenizer)
 
 
@@ -128,7 +130,6 @@ class SpeechTextTask(PretextTask):
 
     name = NAME
     title = "speech and text in one space"
-    saves_heads = True
     called_methods = ("of_texts", "of_speech")
 
     def __init__(self, config: SpeechTextConfig, width: int, tokenizer: Tokenizer) -> None:
@@ -136,7 +137,7 @@ class SpeechTextTask(PretextTask):
         super().__init__()
         self.config, self.tokenizer = config, tokenizer
         self.view = View(mask="run" if config.mask else None)
-        self.needs = Needs(views=(self.view,), text=True)
+        self.needs = Needs(views=(self.view,))
         self.text_encoder = TextEncoder(
             tokenizer.vocab_size, config.text_dim, config.text_kernel, config.dim
         )
@@ -219,6 +220,11 @@ class SpeechTextTask(PretextTask):
         return {f"{NAME}/{name}": value for name, value in found.items()} | {
             f"{NAME}/chance": chance
         }
+
+    @property
+    def heads_for_use(self) -> nn.Module:
+        """Both encoders, with which recordings are searched."""
+        return self
 
     def saved_fields(self) -> dict[str, object]:
         return {"temperature": float((-self.log_scale.detach()).exp()[0])}

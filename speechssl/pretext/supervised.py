@@ -24,16 +24,24 @@ Shapes: B batch, T rows of output, V symbols with the blank, which is symbol 0.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from speechssl.config.bounds import Count, Weight, check_fields
+from speechssl.device import send
 from speechssl.model.heads import CTCHead
 from speechssl.model.speech_model import SpeechModel
-from speechssl.pretext.ctc import best_path, ctc_chance, ctc_loss, edit_distance
+from speechssl.pretext.ctc import (
+    Labels,
+    best_path,
+    ctc_chance,
+    ctc_loss,
+    edit_distance,
+    sort_labels,
+)
 from speechssl.pretext.inputs import Inputs
 from speechssl.pretext.signal import Signal
 from speechssl.pretext.task import (
@@ -45,7 +53,7 @@ from speechssl.pretext.task import (
     TaskLoss,
     View,
 )
-from speechssl.text import UNKNOWN_ID, Tokenizer, ctc_min_frames
+from speechssl.text import UNKNOWN_ID, Tokenizer
 
 NAME = "ctc"
 
@@ -55,12 +63,13 @@ class CTCConfig(TaskConfig):
     """Which alphabets there are, and what the head is given."""
 
     name: ClassVar[str] = NAME
+    uses_text: ClassVar[bool] = True
     weight: Weight = 1.0
     """Weight of the task in the loss."""
     alphabets: Literal["one", "per_corpus"] = "one"
-    """``one``: a head for all corpora, which is the recogniser of the model folder afterwards.
-    ``per_corpus``: a head for each manifest of --train, where one character stands for different
-    sounds; the model folder then has no recogniser."""
+    """``one``: a head for all corpora. ``per_corpus``: a head for each manifest of --train, where
+    one character stands for different sounds; that of the first manifest is kept in the model
+    folder, and validates the manifest of --valid."""
     mask: bool = True
     """Whether the utterance is masked as for the run's other tasks, whose forward pass then serves
     this one too. Validation is not masked."""
@@ -106,32 +115,9 @@ class CTCConfig(TaskConfig):
         )
 
     def build(self, model: SpeechModel, resources: Resources) -> "CTCTask":
-        assert resources.tokenizer is not None  # needs.text
+        assert resources.tokenizer is not None  # it uses text
         num_heads = resources.num_corpora if self.alphabets == "per_corpus" else 1
         return CTCTask(self, model.config.context.dim, resources.tokenizer, num_heads)
-
-
-@dataclass
-class Labels:
-    """What of a micro-batch's transcripts can be learned, by the number of the head."""
-
-    rows: dict[int, list[int]] = field(default_factory=dict)
-    """Rows of the micro-batch."""
-    ids: dict[int, list[list[int]]] = field(default_factory=dict)
-    """Symbols of each of these rows."""
-    too_long: int = 0
-    """Transcripts that do not fit into their frames."""
-    unknown: int = 0
-    """Transcripts with an unknown character."""
-
-    @property
-    def num_symbols(self) -> int:
-        """Of the transcripts that are learned from."""
-        return sum(len(ids) for rows in self.ids.values() for ids in rows)
-
-    @property
-    def num_used(self) -> int:
-        return sum(map(len, self.rows.values()))
 
 
 class CTCTask(PretextTask):
@@ -139,7 +125,6 @@ class CTCTask(PretextTask):
 
     name = NAME
     title = "transcripts of a part of the utterances (CTC)"
-    saves_heads = True
 
     def __init__(
         self, config: CTCConfig, width: int, tokenizer: Tokenizer, num_heads: int = 1
@@ -148,10 +133,15 @@ class CTCTask(PretextTask):
         super().__init__()
         self.config, self.tokenizer = config, tokenizer
         self.view = View(mask="run" if config.mask else None)
-        self.needs = Needs(views=(self.view,), text=True)
+        self.needs = Needs(views=(self.view,))
         self.heads: Sequence[CTCHead] = nn.ModuleList(  # type: ignore[assignment]
             CTCHead(width, tokenizer.vocab_size, config.upsample) for _ in range(num_heads)
         )
+
+    @property
+    def recogniser(self) -> CTCHead:
+        """The head of all corpora, or of the first."""
+        return self.heads[0]
 
     def _head_of(self, corpus: int) -> int:
         if len(self.heads) == 1:
@@ -159,28 +149,14 @@ class CTCTask(PretextTask):
         if corpus >= len(self.heads):
             raise ValueError(
                 f"ctc.alphabets per_corpus has a head for each of the {len(self.heads)} manifests "
-                f"of --train, and an utterance is of manifest {corpus + 1}: give as many manifests "
-                "to --valid, in the same order."
+                f"of --train, and an utterance is of manifest {corpus + 1}."
             )
         return corpus
 
     def labels(self, x: Inputs) -> Labels:
         """Which transcripts are learned from, on the host."""
-        found = Labels()
-        rows = (x.frames * self.config.upsample).tolist()
-        for row, (text, corpus) in enumerate(zip(x.texts, x.corpora, strict=True)):
-            ids = self.tokenizer.encode(text)
-            if not ids:
-                continue
-            if UNKNOWN_ID in ids:
-                found.unknown += 1
-            elif ctc_min_frames(ids) > rows[row]:
-                found.too_long += 1
-            else:
-                head = self._head_of(corpus)
-                found.rows.setdefault(head, []).append(row)
-                found.ids.setdefault(head, []).append(ids)
-        return found
+        heads = [self._head_of(corpus) for corpus in x.corpora]
+        return sort_labels(x.texts, (x.frames * self.config.upsample).tolist(), heads, x.tokenizer)
 
     def counts(self, x: Inputs) -> dict[str, int]:
         return {f"{NAME}_symbols": self.labels(x).num_symbols}
@@ -192,21 +168,19 @@ class CTCTask(PretextTask):
         lengths = x.frames * self.config.upsample
         parts = []
         for number, head in enumerate(self.heads):
-            rows = torch.tensor(labels.rows.get(number, []), dtype=torch.long)
-            log_probs = head(context[rows.to(context.device)])  # (N, T, V), N may be 0
+            rows = torch.tensor(labels.rows.get(number, []), dtype=torch.long)  # (N,), N may be 0
+            log_probs = head(context.index_select(0, send(rows, x.device)))  # (N, T, V)
             parts.append(
                 ctc_loss(log_probs, lengths[rows], labels.ids[number])
                 if len(rows)
                 else log_probs.sum() * 0 + context.float().sum() * 0
             )
         total = torch.stack(parts).sum()
-        labeled = labels.num_used + labels.too_long + labels.unknown
-        metrics, gathered = {}, {}
-        if labeled:
-            share = (labels.too_long + labels.unknown) / labeled
+        metrics = {}
+        if labels.num_texts:
+            share = (labels.too_long + labels.unknown) / labels.num_texts
             metrics[f"{NAME}/left_out"] = total.new_tensor(share)
-        if not self.training:
-            gathered = self._errors(x, context, labels)
+        gathered = {} if self.training else self._errors(x, context, labels)
         term = LossTerm(total, f"{NAME}_symbols", self.config.weight)
         return TaskLoss({NAME: term}, metrics, gathered=gathered)
 

@@ -21,6 +21,7 @@ from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.signal import Signal
 
 if TYPE_CHECKING:
+    from speechssl.model.heads import CTCHead
     from speechssl.pretext.inputs import Inputs
     from speechssl.pretext.teacher import Teacher
     from speechssl.text import Tokenizer
@@ -231,6 +232,17 @@ class PretextTask(nn.Module):
     def saved_fields(self) -> dict[str, object]:
         """Settings and state that someone who continues with the saved heads must know."""
         return {}
+
+    @property
+    def heads_for_use(self) -> nn.Module | None:
+        """The module that is of use beside the pretrained model (a text encoder): its weights are
+        written into the model folder under the task's name."""
+        return None
+
+    @property
+    def recogniser(self) -> "CTCHead | None":
+        """The head with which the model folder is one that transcribes."""
+        return None
 
 
 def combine(terms: dict[str, LossTerm], counts: dict[str, float]) -> Tensor:

@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import nn
 
 from speechssl.config.names import nearest
+from speechssl.model.heads import CTCHead
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.autoencoder import AutoencoderConfig
 from speechssl.pretext.contrastive import ContrastiveConfig
@@ -17,6 +18,8 @@ from speechssl.pretext.layers import build_at_layers, signals_at_layers
 from speechssl.pretext.masked_units import MaskedUnitsConfig
 from speechssl.pretext.reconstruction import ReconstructionConfig
 from speechssl.pretext.signal import Signal
+from speechssl.pretext.speech_text import SpeechTextConfig
+from speechssl.pretext.supervised import CTCConfig
 from speechssl.pretext.task import Needs, PretextTask, Resources, TaskConfig, TaskLoss, View
 
 TASKS: dict[str, type[TaskConfig]] = {
@@ -28,6 +31,8 @@ TASKS: dict[str, type[TaskConfig]] = {
         AutoencoderConfig,
         FutureFramesConfig,
         FutureUnitsConfig,
+        SpeechTextConfig,
+        CTCConfig,
     )
 }
 """Every task by its name. A new one is added here."""
@@ -156,6 +161,17 @@ class Tasks:
         if len(found) > 1:
             raise ValueError(f"{' and '.join(t.name for t in found)} both have heads to save.")
         return found[0] if found else None
+
+    @property
+    def for_use(self) -> dict[str, nn.Module]:
+        """Heads that are of use after pretraining, by task."""
+        found = {task.name: task.heads_for_use for task in self}
+        return {name: heads for name, heads in found.items() if heads is not None}
+
+    @property
+    def recogniser(self) -> CTCHead | None:
+        """The head that transcribes, of the first task that has one."""
+        return next((t.recogniser for t in self if t.recogniser is not None), None)
 
     @property
     def uses_ema(self) -> bool:
