@@ -154,12 +154,14 @@ class SpeechTextTask(PretextTask):
         """(N, E) float32 of unit length, of texts that are not empty."""
         ids, lengths = pad_ids([self.tokenizer.encode(text) for text in texts])
         device = self.log_scale.device
-        vectors = self.text_encoder(send(ids, device), send(lengths, device))
-        return F.normalize(vectors.float(), dim=1)
+        with torch.autocast(device.type, enabled=False):
+            vectors = self.text_encoder(send(ids, device), send(lengths, device))
+            return F.normalize(vectors, dim=1)
 
     def of_speech(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """Context (N, T, D), (N,) valid frames -> (N, E) float32 of unit length."""
-        return F.normalize(self.speech_pooling(frames, lengths).float(), dim=1)
+        with torch.autocast(frames.device.type, enabled=False):
+            return F.normalize(self.speech_pooling(frames.float(), lengths), dim=1)
 
     def _pairs(self, x: Inputs) -> tuple[list[int], list[str]]:
         """The rows with a text, and their texts; none where there is nothing to tell apart."""
