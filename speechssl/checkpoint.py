@@ -23,6 +23,7 @@ from speechssl.files import writing
 from speechssl.model import config as model_config
 from speechssl.model.heads import CTCHead
 from speechssl.model.speech_model import CTCModel, SpeechModel
+from speechssl.text.tokenizer import INFO_FILE
 
 FORMAT_VERSION = 1
 _PRETRAINING, _HEADS = "pretraining.safetensors", "heads.safetensors"
@@ -220,7 +221,7 @@ def load_model(folder: str | Path) -> Checkpoint:
         _read_tensors(folder / name) if (folder / name).exists() else {}
         for name in (_PRETRAINING, _HEADS)
     )
-    if heads and tokenizer is None and (folder / text.INFO_FILE).exists():
+    if heads and tokenizer is None and (folder / INFO_FILE).exists():
         tokenizer = text.load_tokenizer(folder)
     return Checkpoint(model, tokenizer, meta, folder, pretraining, heads)
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from speechssl.commands.exits import exit_code_of
 from speechssl.commands.options import MODEL
-from speechssl.files import input_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +41,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     wanted.add_argument(
         "--texts",
-        type=input_file,
+        type=Path,
         metavar="FILE",
         help="list the texts of a file, one a line, that fit each recording best",
     )

@@ -1,4 +1,4 @@
-"""The task ctc: the sum over labeled utterances, what is left out, alphabets, and its error rate."""
+"""The task ctc: the sum over labeled utterances, what is left out, alphabets, its error rate."""
 
 import itertools
 import math
@@ -24,7 +24,10 @@ def model():
     return a_model("filterbank")
 
 
-def a_task(config=CTCConfig(), num_heads=1):
+PLAIN = CTCConfig()
+
+
+def a_task(config=PLAIN, num_heads=1):
     with torch.random.fork_rng():
         torch.manual_seed(1)
         dim = MODELS["filterbank"].context.dim
@@ -195,7 +198,7 @@ def test_one_alphabet_looks_at_no_corpus(model):
 
 def test_an_unknown_corpus_is_said(model):
     task = a_task(CTCConfig(alphabets="per_corpus"), num_heads=2)
-    with pytest.raises(ValueError, match="each of the 2 manifests .* is of manifest 3"):
+    with pytest.raises(ValueError, match=r"each of the 2 manifests .* is of manifest 3"):
         task.counts(given(model, ("bad",), [0], corpora=(2,)))
 
 
