@@ -154,7 +154,7 @@ def retrieval(speech: Tensor, texts: Tensor, places: Tensor) -> dict[str, float]
     """
     relevant = places[:, None] == torch.arange(len(texts), device=places.device)  # (N, U)
     scores = speech.float() @ texts.float().T
-    found = {}
+    found: dict[str, float] = {}
     for way, values, right in (
         ("find_speech", scores.T, relevant.T),
         ("find_text", scores, relevant),

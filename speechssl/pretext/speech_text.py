@@ -80,7 +80,7 @@ class SpeechTextConfig(TaskConfig):
     """The cosine similarities are divided by this at first; then it is learned."""
     mask: bool = False
     """Whether the utterance is masked as for the run's other tasks, whose forward pass then serves
-    this one too."""
+    this one too, in half the time. Validation is not masked."""
 
     def __post_init__(self) -> None:
         check_fields(self, NAME)
@@ -176,7 +176,7 @@ class SpeechTextTask(PretextTask):
 
     def forward(self, x: Inputs) -> TaskLoss:
         rows, texts = self._pairs(x)
-        output = x.encode(self.view)
+        output = x.encode(self.view if self.training else View(mask=None))
         if not rows:
             return TaskLoss({NAME: self._term(self._nothing(output.context))})
         words, of_each = distinct(texts)
