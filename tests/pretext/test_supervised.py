@@ -213,6 +213,7 @@ def test_the_number_of_heads(model, alphabets, num):
 # ---- its numbers --------------------------------------------------------------------------------
 
 
+@torch.no_grad()
 def test_validation_is_not_masked(model):
     """In training the masks of the run are those of the task; in validation there are none."""
     task = a_task()
