@@ -23,9 +23,10 @@ from speechssl.files import writing
 from speechssl.model import config as model_config
 from speechssl.model.heads import CTCHead
 from speechssl.model.speech_model import CTCModel, SpeechModel
+from speechssl.text.tokenizer import INFO_FILE
 
 FORMAT_VERSION = 1
-_PRETRAINING = "pretraining.safetensors"
+_PRETRAINING, _HEADS = "pretraining.safetensors", "heads.safetensors"
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Checkpoint:
 
     model: SpeechModel | CTCModel
     tokenizer: text.Tokenizer | None = None
-    """Present exactly where the model has a CTC head."""
+    """Present where the model has a CTC head, or heads that read text."""
     meta: dict[str, Any] = field(default_factory=dict)
     """Recipe, data, steps, seeds, scores: what the run knew."""
     folder: Path | None = None
@@ -43,6 +44,15 @@ class Checkpoint:
     """The quantizer and projections of wav2vec 2.0 that a model was pretrained with, from which
     pretraining goes on and which an export can write. Their settings are
     ``meta["pretraining"]``."""
+    heads: dict[str, Tensor] = field(default_factory=dict)
+    """Heads of other pretext tasks that are of use afterwards (a text encoder), by ``TASK.NAME``.
+    Their settings are ``meta["heads"][TASK]``."""
+
+    def heads_of(self, task: str) -> dict[str, Tensor]:
+        """The heads of one task by their own names; none where it has none."""
+        prefix = f"{task}."
+        found = {n: value for n, value in self.heads.items() if n.startswith(prefix)}
+        return {name.removeprefix(prefix): value for name, value in found.items()}
 
     @property
     def speech(self) -> SpeechModel:
@@ -85,6 +95,8 @@ def save_model(
         write_tensors(weights, fresh / "model.safetensors")
         if checkpoint.pretraining:
             write_tensors(checkpoint.pretraining, fresh / _PRETRAINING)
+        if checkpoint.heads:
+            write_tensors(checkpoint.heads, fresh / _HEADS)
         if checkpoint.tokenizer is not None:
             checkpoint.tokenizer.save(fresh)
         _write_json(fresh / "config.json", _describe(checkpoint.model))
@@ -114,6 +126,7 @@ _MODEL_FILES = {
     "hypotheses.jsonl",
     "meta.json",
     "model.safetensors",
+    _HEADS,
     _PRETRAINING,
     "tokenizer.json",
     "tokenizer.model",
@@ -204,10 +217,13 @@ def load_model(folder: str | Path) -> Checkpoint:
     _load_tensors(model, folder / "model.safetensors")
     meta_path = folder / "meta.json"
     meta = _read_json(meta_path) if meta_path.exists() else {}
-    heads = folder / _PRETRAINING
-    return Checkpoint(
-        model, tokenizer, meta, folder, _read_tensors(heads) if heads.exists() else {}
+    pretraining, heads = (
+        _read_tensors(folder / name) if (folder / name).exists() else {}
+        for name in (_PRETRAINING, _HEADS)
     )
+    if heads and tokenizer is None and (folder / INFO_FILE).exists():
+        tokenizer = text.load_tokenizer(folder)
+    return Checkpoint(model, tokenizer, meta, folder, pretraining, heads)
 
 
 def find_model(folder: Path) -> Path:

@@ -28,6 +28,7 @@ COMMANDS = (
     "transcribe",
     "lm",
     "extract",
+    "find",
     "probe",
     "import",
     "export",

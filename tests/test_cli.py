@@ -32,7 +32,7 @@ COMMANDS = (
     "transcribe",
     "extract",
 )
-COMMANDS += ("lm", "probe", "report", "doctor")
+COMMANDS += ("find", "lm", "probe", "report", "doctor")
 
 
 def run(*arguments: object) -> int:

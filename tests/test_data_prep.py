@@ -18,7 +18,7 @@ import pytest
 import soundfile
 
 from data_prep import commonvoice, fsdd, librispeech, mboshi, wolof
-from speechssl.data.corpus import clone, fetch, unpack
+from speechssl.data.corpus import clone, fetch, main, unpack
 from speechssl.data.layouts import Recording
 from speechssl.data.manifest import read_manifest
 
@@ -101,6 +101,32 @@ def test_mboshi_keeps_the_published_split(tmp_path: Path) -> None:
         ("martial_x_2", "martial", "wa", "train"),
         ("abiayi_x_3", "abiayi", "wa", "dev"),
     }
+
+
+def test_mboshi_with_its_translations(tmp_path: Path) -> None:
+    small_mboshi(tmp_path)
+    with pytest.raises(ValueError, match=r"no French translations: no \.fr file lies beside"):
+        list(mboshi.recordings(tmp_path, text="french"))
+    folder = tmp_path / "full_corpus_newsplit"
+    put(folder / "train" / "abiayi_x_1.fr", "Celui-ci est l\u2019assesseur, n'est-ce pas ?\n")
+    put(folder / "dev" / "abiayi_x_3.fr", "Notre VILLAGE.\n")
+    assert facts(list(mboshi.recordings(tmp_path, text="french"))) == {
+        ("abiayi_x_1", "abiayi", "celui-ci est l'assesseur n'est-ce pas", "train"),
+        ("martial_x_2", "martial", None, "train"),
+        ("abiayi_x_3", "abiayi", "notre village", "dev"),
+    }
+
+
+@pytest.mark.parametrize(("text", "words"), [("mboshi", {"wa"}), ("french", {"il bat"})])
+def test_which_text_is_an_option(tmp_path: Path, text: str, words: set[str]) -> None:
+    small_mboshi(tmp_path)
+    for path in (tmp_path / "full_corpus_newsplit").rglob("*.wav"):
+        put(path.with_suffix(".fr"), "Il bat\n")
+    argv = [str(tmp_path), "--out", str(tmp_path / "out"), "--text", text]
+    assert main("", mboshi.recordings, mboshi.download, argv, texts=tuple(mboshi.TEXTS)) == 0
+    assert {u.text for u in read_manifest(tmp_path / "out" / "train.jsonl")} == words
+    with pytest.raises(SystemExit, match="2"):
+        main("", mboshi.recordings, mboshi.download, [*argv[:-1], "english"], texts=("mboshi",))
 
 
 def test_wolof_as_published_and_with_its_own_table(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from speechssl.data.prepare import PrepareConfig, prepare
 from speechssl.files import output_folder, replacing
 
 Reader = Callable[..., Iterable[Recording]]
-"""``recordings(source)``, or ``recordings(source, parts)`` for a corpus in parts."""
+"""``recordings(source)``, or ``recordings(source, parts)`` for a corpus in parts; with
+``text=NAME`` for one with several texts of a recording."""
 Downloader = Callable[..., None]
 
 
@@ -26,10 +27,12 @@ def main(
     argv: list[str] | None = None,
     *,
     parts: Sequence[str] = (),
+    texts: Sequence[str] = (),
 ) -> int:
     """``NAME.py SOURCE --out DIR [--download]``: 0 done, 2 the input was wrong (one sentence).
 
-    `parts` are the names that ``--parts`` allows, for a corpus that is published in parts.
+    `parts` are the names that ``--parts`` allows, for a corpus that is published in parts; `texts`
+    those that ``--text`` allows, the first by default, for one with several texts of a recording.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -44,14 +47,20 @@ def main(
     parser.add_argument("--seed", type=int, default=PrepareConfig.seed, help="chooses a split")
     if parts:
         parser.add_argument("--parts", nargs="+", choices=parts, help="only these parts")
+    if texts:
+        parser.add_argument(
+            "--text", choices=texts, default=texts[0], help="which text (default %(default)s)"
+        )
     args = parser.parse_args(argv)
     chosen = [args.parts] if parts and args.parts else []
+    named = {"text": args.text} if texts else {}
     try:
         if args.download:
             download(args.source, *chosen)
         if not args.source.is_dir():
             raise FileNotFoundError(f"No such folder: {args.source}.")
-        summary = prepare(recordings(args.source, *chosen), args.out, PrepareConfig(seed=args.seed))
+        found = recordings(args.source, *chosen, **named)
+        summary = prepare(found, args.out, PrepareConfig(seed=args.seed))
     except (ValueError, OSError) as error:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
         return 2

@@ -14,6 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from speechssl.model.heads import CTCHead
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.inputs import Inputs
 from speechssl.pretext.signal import Signal
@@ -47,6 +48,11 @@ def build_at_layers(config: TaskConfig, model: SpeechModel, resources: Resources
 
 def _from_the_top(layers: Iterable[int]) -> list[int]:
     return sorted(layers, key=lambda layer: (layer != TOP, -layer))
+
+
+def main_layer(config: TaskConfig) -> int:
+    """The highest layer of a task, whose heads are kept; -1: the top."""
+    return _from_the_top(config.layers)[0]
 
 
 def signals_at_layers(config: TaskConfig) -> tuple[Signal, ...]:
@@ -103,13 +109,15 @@ class TaskAtLayers(PretextTask):
         terms: dict[str, LossTerm] = {}
         metrics: dict[str, Tensor] = {}
         tallies: dict[str, Tensor] = {}
+        gathered: dict[str, Tensor] = {}
         for layer, task in zip(self.layers, self.tasks, strict=True):
             own = task(x.at_layer(layer))
             end = self._ending(layer)
             terms |= {f"{name}{end}": term for name, term in own.terms.items()}
             metrics |= {f"{name}{end}": value for name, value in own.metrics.items()}
             tallies |= {f"{name}{end}": tally for name, tally in own.tallies.items()}
-        return TaskLoss(terms, metrics, tallies)
+            gathered |= {f"{name}{end}": values for name, values in own.gathered.items()}
+        return TaskLoss(terms, metrics, tallies, gathered)
 
     def _ending(self, layer: int) -> str:
         return "" if layer == self.layers[0] else f"_layer_{layer}"
@@ -154,3 +162,11 @@ class TaskAtLayers(PretextTask):
 
     def saved_fields(self) -> dict[str, object]:
         return self.main.saved_fields()
+
+    @property
+    def heads_for_use(self) -> nn.Module | None:
+        return self.main.heads_for_use
+
+    @property
+    def recogniser(self) -> CTCHead | None:
+        return self.main.recogniser if self.layers[0] == TOP else None

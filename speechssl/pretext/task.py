@@ -21,6 +21,7 @@ from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.signal import Signal
 
 if TYPE_CHECKING:
+    from speechssl.model.heads import CTCHead
     from speechssl.pretext.inputs import Inputs
     from speechssl.pretext.teacher import Teacher
     from speechssl.text import Tokenizer
@@ -97,6 +98,9 @@ class TaskLoss:
     tallies: dict[str, Tensor] = field(default_factory=dict)
     """(V,) int64, how often each of V codes came up; or any float64 sums, from which `summarize`
     makes means that are exact however utterances are batched. Those of several batches add up."""
+    gathered: dict[str, Tensor] = field(default_factory=dict)
+    """(N, ...) of each utterance or symbol, for metrics of a whole validation; those of several
+    batches follow each other."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +204,7 @@ class PretextTask(nn.Module):
         measured: set what is a function of the step (temperatures), let averages follow."""
 
     def summarize(self, tallies: dict[str, Tensor]) -> dict[str, float]:
-        """Metrics from the tallies of a whole validation."""
+        """Metrics from the tallies of a whole validation, and from what it gathered."""
         del tallies
         return {}
 
@@ -229,6 +233,17 @@ class PretextTask(nn.Module):
     def saved_fields(self) -> dict[str, object]:
         """Settings and state that someone who continues with the saved heads must know."""
         return {}
+
+    @property
+    def heads_for_use(self) -> nn.Module | None:
+        """The module that is of use beside the pretrained model (a text encoder): its weights are
+        written into the model folder under the task's name."""
+        return None
+
+    @property
+    def recogniser(self) -> "CTCHead | None":
+        """The head with which the model folder is one that transcribes."""
+        return None
 
 
 def combine(terms: dict[str, LossTerm], counts: dict[str, float]) -> Tensor:

@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import nn
 
 from speechssl.config.names import nearest
+from speechssl.model.heads import CTCHead
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.autoencoder import AutoencoderConfig
 from speechssl.pretext.cbow import CBOWConfig
@@ -20,6 +21,8 @@ from speechssl.pretext.masked_units import MaskedUnitsConfig
 from speechssl.pretext.reconstruction import ReconstructionConfig
 from speechssl.pretext.signal import Signal
 from speechssl.pretext.skip_gram import SkipGramConfig
+from speechssl.pretext.speech_text import SpeechTextConfig
+from speechssl.pretext.supervised import CTCConfig
 from speechssl.pretext.task import Needs, PretextTask, Resources, TaskConfig, TaskLoss, View
 from speechssl.pretext.temporal_coherence import TemporalCoherenceConfig
 from speechssl.pretext.temporal_gap import TemporalGapConfig
@@ -38,6 +41,8 @@ TASKS: dict[str, type[TaskConfig]] = {
         TemporalGapConfig,
         JigsawConfig,
         TemporalCoherenceConfig,
+        SpeechTextConfig,
+        CTCConfig,
     )
 }
 """Every task by its name. A new one is added here."""
@@ -168,6 +173,17 @@ class Tasks:
         return found[0] if found else None
 
     @property
+    def for_use(self) -> dict[str, nn.Module]:
+        """Heads that are of use after pretraining, by task."""
+        found = {task.name: task.heads_for_use for task in self}
+        return {name: heads for name, heads in found.items() if heads is not None}
+
+    @property
+    def recogniser(self) -> CTCHead | None:
+        """The head that transcribes, of the first task that has one."""
+        return next((t.recogniser for t in self if t.recogniser is not None), None)
+
+    @property
     def uses_ema(self) -> bool:
         """Whether one of them looks at the moving average of the model."""
         return any(view.network == "ema" for view in self.needs.views)
@@ -197,7 +213,7 @@ class Tasks:
         """The terms of all tasks on one micro-batch; each view is computed once."""
         for view in self.needs.views:
             x.encode(view)
-        whole = TaskLoss({}, {}, {})
+        whole = TaskLoss({}, {}, {}, {})
         for task in self:
             own = task(x)
             terms = {name: replace(term, task=task.name) for name, term in own.terms.items()}
@@ -205,12 +221,13 @@ class Tasks:
                 (terms, whole.terms),
                 (own.metrics, whole.metrics),
                 (own.tallies, whole.tallies),
+                (own.gathered, whole.gathered),
             ):
                 _merge(into, part, task.name)
         return whole
 
     def summarize(self, tallies: dict) -> dict[str, float]:  # type: ignore[type-arg]
-        """Metrics from the tallies of a whole validation."""
+        """Metrics from the tallies of a whole validation, and from what it gathered."""
         found: dict[str, float] = {}
         for task in self:
             own = {k: v for k, v in tallies.items() if k.split("/")[0] == task.name}

@@ -51,6 +51,6 @@ def measures(curves: Curves) -> list[tuple[str, str]]:
 
 def _with_chance(curves: Curves, signal: Signal, value: float) -> str:
     """A signal's value, beside its chance line."""
-    text = percent(value) if signal.unit == "share" else f"{value:.3f}"
+    shown = percent if signal.unit == "share" else "{:.3f}".format
     chance = curves.last(f"valid/{signal.chance}") if signal.chance else None
-    return text if chance is None else f"{text}, at chance {chance:.3f}"
+    return shown(value) if chance is None else f"{shown(value)}, at chance {shown(chance)}"

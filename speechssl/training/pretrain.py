@@ -319,4 +319,4 @@ def hold_out_valid(
     keep = np.ones(len(utterances), bool)
     keep[held] = False
     whole = utterances if isinstance(utterances, Corpora) else Corpora([utterances])
-    return whole.choose(keep), [utterances[i] for i in sorted(held.tolist())]
+    return whole.choose(keep), whole.choose(~keep)

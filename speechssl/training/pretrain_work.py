@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from speechssl import distributed
 from speechssl.checkpoint import Checkpoint, save_model
-from speechssl.config.json import to_json
 from speechssl.data.batching import BatchPlan, MixedPlan, Plan
 from speechssl.data.dataset import Batch, PlannedBatches, Waves
 from speechssl.data.distortion import DistortionPool
@@ -34,6 +33,7 @@ from speechssl.rng import rng, torch_seed
 from speechssl.text import Tokenizer
 from speechssl.training.balance import Balance, describe_gradients, task_gradients
 from speechssl.training.diagnosis import frame_health
+from speechssl.training.heads import kept_heads, take_heads, with_recogniser
 from speechssl.training.units import OfflineUnits, single_inputs
 
 if TYPE_CHECKING:
@@ -76,7 +76,9 @@ class PretrainWork:
         """For the model's meta.json."""
         self._tallies: dict[str, Tensor] = {}
         self.tokenizer = tokenizer
-        self._corpus_ends = np.cumsum(corpus_sizes(train_waves.utterances))
+        self._corpus_ends, self._valid_ends = (
+            np.cumsum(corpus_sizes(waves.utterances)) for waves in (train_waves, valid_waves)
+        )
         self.tasks = build_tasks(config, model, tokenizer, len(self._corpus_ends))
         self.modules, self.ema = build_modules(self.tasks, model)
         self.balance = Balance({c.name: c.weight for c in config.tasks}, config.balance)
@@ -110,16 +112,7 @@ class PretrainWork:
 
     def take_heads(self, init: Checkpoint) -> str:
         """Use the heads that a model came with, where they fit; what was done, for a person."""
-        own = None if self.tasks.saved is None else self.tasks.saved.saved_heads
-        if own is None:
-            return "the model's weights, with fresh heads"
-        if not init.pretraining:
-            return "the model's weights, with a fresh quantizer and projections, as it has none"
-        shapes = {name: value.shape for name, value in init.pretraining.items()}
-        if shapes != {name: value.shape for name, value in own.state_dict().items()}:
-            return "the model's weights, with a fresh quantizer and projections of other sizes"
-        own.load_state_dict(init.pretraining)
-        return "the model's weights, its quantizer and its projections"
+        return take_heads(self.tasks, init, self.tokenizer)
 
     def dataset(self, waves: Waves, *, shuffle: bool) -> PlannedBatches:
         """The batches of some waves; those of validation hold every utterance once, and are clean
@@ -169,12 +162,8 @@ class PretrainWork:
             units=units.of_inputs,
             ema=self.ema,
             tokenizer=self.tokenizer,
-            corpora=() if valid else self._corpora(batch),
+            corpora=corpora_of(self._valid_ends if valid else self._corpus_ends, batch),
         )
-
-    def _corpora(self, batch: Batch) -> list[int]:
-        """The number of the manifest that each utterance is from."""
-        return np.searchsorted(self._corpus_ends, batch.items, side="right").tolist()
 
     def backward(self, step: int, max_steps: int, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """Gradients of one update; the named scalars, each normalised like its loss."""
@@ -211,6 +200,7 @@ class PretrainWork:
         sums: dict[str, tuple[float, float, float]] = {}
         extra: dict[str, Tensor] = {}
         tallies: dict[str, Tensor] = {}
+        gathered: dict[str, list[Tensor]] = {}
         plan = self.valid_batches.plan
         for index in range(plan.num_batches):
             x = self.inputs(self.valid_batches[index], valid=True)
@@ -222,6 +212,8 @@ class PretrainWork:
             _accumulate(extra, result.metrics, 1 / plan.num_batches)
             for name, tally in result.tallies.items():
                 tallies[name] = tallies[name] + tally if name in tallies else tally
+            for name, values in result.gathered.items():
+                gathered.setdefault(name, []).append(values)
         self._tallies = tallies
         means = {name: total / max(count, 1) for name, (total, count, _) in sums.items()}
         score = sum(means[name] * weight for name, (_, _, weight) in sums.items())
@@ -229,7 +221,7 @@ class PretrainWork:
             "loss": score,
             **means,
             **{name: float(value) for name, value in extra.items()},
-            **self.tasks.summarize(tallies),
+            **self.tasks.summarize(tallies | {n: torch.cat(v) for n, v in gathered.items()}),
             **self.health(plan.num_batches // 2),
         }
 
@@ -279,9 +271,8 @@ class PretrainWork:
         """Write the encoder and context, and the heads that are a part of the published form; other
         heads stay in the checkpoints."""
         weights = distributed.whole_state(self.model)
-        own = self.tasks.saved
-        module = None if own is None else own.saved_heads
-        heads = {} if module is None else distributed.whole_state(module)
+        heads = kept_heads(self.tasks, self.config.tasks)
+        model, weights = with_recogniser(self.tasks, self.model, weights)
         if distributed.rank() > 0:
             return
         meta = {
@@ -291,10 +282,17 @@ class PretrainWork:
             "objectives": [task.title for task in self.tasks],
             "valid": metrics,
             **self.notes,
+            **heads.meta,
         }
-        if own is not None:
-            meta["pretraining"] = to_json(self.config.tasks[own.name]) | own.saved_fields()
-        save_model(folder, Checkpoint(self.model, meta=meta, pretraining=heads), weights)
+        reads_text = bool(heads.for_use) or model is not self.model
+        checkpoint = Checkpoint(
+            model,
+            self.tokenizer if reads_text else None,
+            meta,
+            pretraining=heads.published,
+            heads=heads.for_use,
+        )
+        save_model(folder, checkpoint, weights)
 
     def _count(self, inputs: Sequence[Inputs], *, reduce: bool = True) -> dict[str, float]:
         """The tasks' denominators over all micro-batches and processes."""
@@ -360,6 +358,12 @@ def fit_tasks(tasks: Tasks, model: SpeechModel, waves: Waves, seed: int) -> None
     for task in tasks:
         for name, buffer in task.named_buffers():
             buffer.copy_(buffers[task.name][name])
+
+
+def corpora_of(ends: np.ndarray, batch: Batch) -> list[int]:
+    """The number of the manifest that each utterance is from; `ends` of each manifest, among the
+    utterances."""
+    return np.searchsorted(ends, batch.items, side="right").tolist()
 
 
 def corpus_sizes(utterances: Sequence[Utterance]) -> list[int]:

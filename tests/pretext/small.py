@@ -9,6 +9,8 @@ from speechssl.pretext.jigsaw import JigsawConfig
 from speechssl.pretext.masked_units import MaskedUnitsConfig
 from speechssl.pretext.reconstruction import ReconstructionConfig
 from speechssl.pretext.skip_gram import SkipGramConfig
+from speechssl.pretext.speech_text import SpeechTextConfig
+from speechssl.pretext.supervised import CTCConfig
 from speechssl.pretext.task import TaskConfig
 from speechssl.pretext.temporal_coherence import TemporalCoherenceConfig
 from speechssl.pretext.temporal_gap import TemporalGapConfig
@@ -18,6 +20,8 @@ SMALL: dict[str, TaskConfig] = {
         target_dim=8, num_negatives=5, entries=6, diversity_weight=0.0, feature_penalty=0.0
     ),
     "masked_units": MaskedUnitsConfig(target_dim=8, num_units=9, features=("mfcc", "prosody")),
+    "speech_text": SpeechTextConfig(dim=8, text_dim=8, text_kernel=3),
+    "ctc": CTCConfig(),
     "reconstruction": ReconstructionConfig(features=("logmel", "mfcc", "prosody", "wave")),
     "autoencoder": AutoencoderConfig(bottleneck_dim=8, hidden_dim=12),
     "future_frames": FutureFramesConfig(),
@@ -32,6 +36,6 @@ SMALL: dict[str, TaskConfig] = {
 }
 """Terms that are no sums over frames or utterances are off."""
 
-CONTRASTS_THE_BATCH: frozenset[str] = frozenset()
+CONTRASTS_THE_BATCH: frozenset[str] = frozenset({"speech_text"})
 """Tasks whose loss compares the utterances of a micro-batch with each other, so that several small
 ones are not one large one; each says so at its head."""

@@ -103,7 +103,7 @@ def test_names_begin_with_the_task_and_signals_are_measured(name):
     tasks.by_name = {name: task}
     x = GivenInputs(model, *waves(), distorted=0.5 * waves()[0], task=task)
     result = tasks.loss(x)
-    valid = {*result.terms, *result.metrics, *tasks.summarize(result.tallies)}
+    valid = {*result.terms, *result.metrics, *tasks.summarize(result.tallies | result.gathered)}
     valid |= tasks.diagnose(x).keys()
     for signal in SMALL[name].signals:
         assert signal.task == name
