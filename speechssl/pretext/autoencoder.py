@@ -91,15 +91,15 @@ class AutoencoderConfig(TaskConfig):
     @property
     def signals(self) -> tuple[Signal, ...]:
         about = {
-            "logmel": ("log-mel", "the mean of each mel band"),
-            "wave": ("wave", "silence"),
+            "logmel": ("log-mel", "the mean of each mel band", ""),
+            "wave": ("wave", "silence", " A filterbank encoder has lost the phase that it takes."),
         }
         return tuple(
             Signal(
                 f"{NAME}_{target}",
                 f"autoencoder's {about[target][0]} error",
                 f"Mean square, from {self.bottleneck_dim} numbers a frame. Dotted: chance, "
-                f"{about[target][1]}.",
+                f"{about[target][1]}.{about[target][2]}",
                 "distance",
                 training=f"loss/{NAME}_{target}",
                 chance=f"{NAME}/{target}_chance",
