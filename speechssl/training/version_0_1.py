@@ -48,6 +48,7 @@ def upgraded_config(config: Any) -> Any:
 
 
 _LATER: dict[str, Any] = {
+    "ema_decay": 0.0,
     "loop.select_by": "",
     "model.running_norm": False,
     "model.context.causal": False,
