@@ -26,6 +26,7 @@ from speechssl.inference.transcribe import transcribe
 from speechssl.interop.export import export_model
 from speechssl.model import config as model_config
 from speechssl.model.speech_model import SpeechModel
+from speechssl.selftraining.config import SelfTrainConfig
 from speechssl.training.finetune import FinetuneConfig
 from speechssl.training.pretrain import PretrainConfig, preset
 
@@ -37,8 +38,8 @@ PAGES += sorted((ROOT / "recipes").glob("*/README.md"))
 LINKING = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "RESULTS.md", ROOT / "results" / "README.md"]
 LINKING += sorted((ROOT / "docs" / "log").glob("*.md"))  # their options are those of their day
 SCRIPTS = sorted((ROOT / "recipes").glob("*/run.sh"))
-CONFIGS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}
-CONFIGS_OF_TEXT = (PretrainConfig(), preset("tiny-conv"), FinetuneConfig())
+CONFIGS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig, "selftrain": SelfTrainConfig}
+CONFIGS_OF_TEXT = (PretrainConfig(), preset("tiny-conv"), FinetuneConfig(), SelfTrainConfig())
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -144,6 +145,7 @@ def cli(
 
     monkeypatch.setattr("speechssl.training.pretrain.pretrain", begins)
     monkeypatch.setattr("speechssl.training.finetune.finetune", begins)
+    monkeypatch.setattr("speechssl.selftraining.rounds.selftrain", begins)
     monkeypatch.setattr("speechssl.training.finetune.load_init", model)
     monkeypatch.setattr("speechssl.interop.sources.open_model", model)
     monkeypatch.setattr("speechssl.data.index.open_manifest", lambda _: utterances)

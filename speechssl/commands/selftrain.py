@@ -42,6 +42,13 @@ def arguments(parser: Parser) -> None:
         help="transcribed speech, which every student learns from too",
     )
     parser.add_argument(
+        "--label-minutes",
+        type=float,
+        metavar="N",
+        help="use only N minutes of --labeled, drawn by --seed as finetune does; its other "
+        "utterances may be in --unlabeled",
+    )
+    parser.add_argument(
         "--valid",
         type=Path,
         required=True,
@@ -80,6 +87,8 @@ def arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from dataclasses import replace
+
     from speechssl.config.json import override
     from speechssl.data.index import Corpora
     from speechssl.data.manifest import read_manifest
@@ -88,22 +97,30 @@ def run(args: argparse.Namespace) -> int:
     from speechssl.selftraining.config import SelfTrainConfig, preset
     from speechssl.selftraining.result import table
     from speechssl.selftraining.rounds import Decoding, selftrain
+    from speechssl.training.labels import take_minutes
     from speechssl.training.recipe import load_recipe
 
     model = open_model(args.model)
-    model.require_ctc()
+    ctc, _ = model.require_ctc()
     size = nearest_size(model.speech.config)
-    config = load_recipe(args.recipe, "selftrain", size, SelfTrainConfig) or preset(size)
+    config = load_recipe(args.recipe, "selftrain", size, SelfTrainConfig)
+    if config is None:
+        config = preset(size)
+        student = replace(config.student, upsample=ctc.head.upsample)
+        config = replace(config, student=student)
     given = {"student.loop.max_steps": args.max_steps, "student.loop.seed": args.seed}
     settings = [(name, str(value)) for name, value in given.items() if value is not None]
     typed = pairs(args.overrides)
     config = override(config, [*settings, *typed], args.parser.option_names())
     if changed := [f"--{name}" for name, _ in typed if name.startswith("student.model.")]:
         raise ValueError(f"{', '.join(changed)}: a student has the form of --init. Leave this out.")
+    decoder_of(model, args)  # what is wrong with it is said before any work
     unlabeled, labeled = (
         list(Corpora([read_manifest(path) for path in paths]))
         for paths in (args.unlabeled, args.labeled)
     )
+    if args.label_minutes is not None:
+        labeled = take_minutes(labeled, args.label_minutes, config.student.loop.seed)
     state = selftrain(
         config,
         model,
