@@ -25,36 +25,7 @@ EXAMPLE = (
 
 def arguments(parser: Parser) -> None:
     parser.add_argument("model", metavar="MODEL", help=f"the first teacher: {MODEL}")
-    parser.add_argument(
-        "--unlabeled",
-        type=Path,
-        nargs="+",
-        required=True,
-        metavar="MANIFEST",
-        help="the pool: recordings to be transcribed; transcripts in it are not learned from",
-    )
-    parser.add_argument(
-        "--labeled",
-        type=Path,
-        nargs="+",
-        required=True,
-        metavar="MANIFEST",
-        help="transcribed speech, which every student learns from too",
-    )
-    parser.add_argument(
-        "--label-minutes",
-        type=float,
-        metavar="N",
-        help="use only N minutes of --labeled, drawn by --seed as finetune does; its other "
-        "utterances may be in --unlabeled",
-    )
-    parser.add_argument(
-        "--valid",
-        type=Path,
-        required=True,
-        metavar="MANIFEST",
-        help="transcribed speech by which each round is judged",
-    )
+    _add_sets(parser)
     parser.add_argument(
         "--out", type=output_folder, required=True, metavar="RUN", help="folder of the run"
     )
@@ -86,6 +57,39 @@ def arguments(parser: Parser) -> None:
     parser.list_settings(default_config("selftrain"))
 
 
+def _add_sets(parser: Parser) -> None:
+    parser.add_argument(
+        "--unlabeled",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="MANIFEST",
+        help="the pool: recordings to be transcribed; transcripts in it are not learned from",
+    )
+    parser.add_argument(
+        "--labeled",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="MANIFEST",
+        help="transcribed speech, which every student learns from too",
+    )
+    parser.add_argument(
+        "--label-minutes",
+        type=float,
+        metavar="N",
+        help="use only N minutes of --labeled, drawn by --seed as finetune does; its other "
+        "utterances may be in --unlabeled",
+    )
+    parser.add_argument(
+        "--valid",
+        type=Path,
+        required=True,
+        metavar="MANIFEST",
+        help="transcribed speech by which each round is judged",
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
@@ -111,9 +115,9 @@ def run(args: argparse.Namespace) -> int:
     given = {"student.loop.max_steps": args.max_steps, "student.loop.seed": args.seed}
     settings = [(name, str(value)) for name, value in given.items() if value is not None]
     typed = pairs(args.overrides)
-    config = override(config, [*settings, *typed], args.parser.option_names())
     if changed := [f"--{name}" for name, _ in typed if name.startswith("student.model.")]:
         raise ValueError(f"{', '.join(changed)}: a student has the form of --init. Leave this out.")
+    config = override(config, [*settings, *typed], args.parser.option_names())
     decoder_of(model, args)  # what is wrong with it is said before any work
     unlabeled, labeled = (
         list(Corpora([read_manifest(path) for path in paths]))

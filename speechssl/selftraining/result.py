@@ -135,7 +135,7 @@ def decide(rounds: Sequence[Round], *, min_gain: float, patience: int) -> tuple[
             verb = "is worse than" if made.cer.value > before else "gains too little over"
             return best, (
                 f"round {made.number} {verb} its teacher: CER {100 * before:.2f} % -> "
-                f"{100 * made.cer.value:.2f} %, and {100 * min_gain:g} % less errors are asked for"
+                f"{100 * made.cer.value:.2f} %; asked for are {100 * min_gain:g} % fewer errors"
             )
     if rounds and rounds[best].cer.value == 0:
         return best, "the best model makes no error on the validation set"

@@ -131,7 +131,9 @@ class _Job:
 
     def go(self, state: State) -> State:
         """From `state` to the end."""
-        if state.rounds:
+        if state.is_final or len(state.rounds) > self.config.rounds:
+            _say(f"The run has ended after round {state.rounds[-1].number}.")
+        elif state.rounds:
             _say(f"Going on after round {state.rounds[-1].number}.")
         else:
             state = self._note(state, scored(0, self._score(self.model, 0)), self.model)

@@ -218,8 +218,7 @@ def finetune(
                 print(sentence, file=sys.stderr, flush=True)
         sets, rate = (labels.train, labels.scored), model.speech.config.sample_rate
         train_waves, valid_waves = open_waves(sets, run, rate, resume, config.loop.max_fault_share)
-        kind = AveragedWork if config.ema_decay else FinetuneWork
-        work = kind(config, model, tokenizer, valid_waves, device, init is not None)
+        work = _work_class(config)(config, model, tokenizer, valid_waves, device, init is not None)
         work.notes = _notes(config, init, labels, origin)
         decay = 1.0 if init is None or config.learns != "all" else config.layer_lr_decay
         return train_run(
@@ -233,6 +232,10 @@ def finetune(
             resume=resume,
             announce=announce and begins,
         )
+
+
+def _work_class(config: FinetuneConfig) -> type[FinetuneWork]:
+    return AveragedWork if config.ema_decay else FinetuneWork
 
 
 def _with_fitting_dropout(

@@ -18,7 +18,7 @@ from speechssl.training.loop import LoopConfig
 from speechssl.training.optim import OptimConfig
 from tests.training.conftest import MICRO, TONES
 
-UPDATES = 120
+UPDATES = 100
 
 
 def voices(folder: Path, num: int, seed: int) -> list[Utterance]:
@@ -57,7 +57,7 @@ def tuning(max_steps: int) -> FinetuneConfig:
         mask_share=0.0,
         channel_share=0.0,
         optim=OptimConfig(lr=5e-3, warmup_steps=20, clip_norm=1.0),
-        loop=LoopConfig(max_steps=max_steps, num_validations=4, log_every=10, num_workers=0),
+        loop=LoopConfig(max_steps=max_steps, num_validations=2, log_every=10, num_workers=0),
         precision="fp32",
     )
 

@@ -176,16 +176,17 @@ def test_a_finished_run_does_nothing_and_says_so(finished, teacher, tmp_path, mo
     for name in ("label_pool", "finetune", "infer", "save_model"):
         monkeypatch.setattr(rounds, name, None)
     assert run_it(config, teacher, sets, tmp_path / "run") == state
-    assert "Going on after round 1." in capsys.readouterr().err
+    assert "The run has ended after round 1." in capsys.readouterr().err
 
 
-def test_more_rounds_go_on(finished, teacher, tmp_path):
-    config, sets, state = finished
-    more = run_it(replace(config, rounds=2, patience=2), teacher, sets, tmp_path / "other")
-    assert len(more.rounds) == 3
-    if not state.is_final:
-        again = run_it(replace(config, rounds=2), teacher, sets, tmp_path / "run")
-        assert again.rounds[:2] == state.rounds
+def test_more_rounds_go_on(toy, teacher, short, tmp_path):
+    config = replace(short, patience=2)
+    one = run_it(config, teacher, small(toy), tmp_path)
+    assert one.ended == "all 1 rounds are done"
+    two = run_it(replace(config, rounds=2), teacher, small(toy), tmp_path)
+    assert two.rounds[:2] == one.rounds
+    assert len(two.rounds) == 3
+    assert two.rounds[2].kept > one.rounds[1].kept
 
 
 OTHERS = {
@@ -221,7 +222,7 @@ def test_another_model_or_decoder_is_refused_too(finished, teacher, tmp_path):
     config, sets, _ = finished
     with pytest.raises(ValueError, match=r"other inputs \(decoding\)"):
         run_it(config, teacher, sets, tmp_path / "run", decoding=Decoding(key="beam 4"))
-    with pytest.raises(ValueError, match=r"other inputs \(--init model\)"):
+    with pytest.raises(ValueError, match=r"other inputs \(--init\)"):
         run_it(config, teacher, sets, tmp_path / "run", init=teacher)
     teacher.model.head.linear.bias.data += 1
     with pytest.raises(ValueError, match=r"other inputs \(model\)"):
@@ -263,6 +264,8 @@ def test_the_given_models_stay_as_they_are(finished, teacher, tmp_path):
 
 def test_a_student_has_dropout_and_the_form_of_its_start(teacher, config):
     bare = replace(config, student=replace(config.student, dropout=None))
+    none = replace(teacher.speech.config.context, dropout=0.0)
+    teacher.speech.config = replace(teacher.speech.config, context=none)
     made = resolved(bare, teacher)
     assert made.student.dropout == rounds.LEAST_DROPOUT
     assert made.student.model == teacher.speech.config
