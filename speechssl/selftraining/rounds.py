@@ -164,8 +164,10 @@ class _Job:
             threshold=gated.threshold,
             mean_weight=_mean_weight(pseudo_labeled(gated, self.config)),
             weights=str(student.meta.get("weights", "last")),
-            **self._quality(gated),
         )
+        if self.score_pool:
+            refused = [label for label, _ in gated.refused if not label.error]
+            made = replace(made, kept_cer=label_cer(gated.kept), refused_cer=label_cer(refused))
         _say(f"Round {number}: {_cer(made)}, {_compared(made)}.")
         shutil.rmtree(self._folder(number) / "student" / "cache", ignore_errors=True)
         return self._note(state, made, student)
@@ -219,14 +221,6 @@ class _Job:
         return score(
             [u.text or "" for u in valid], texts, ids=[u.id for u in valid], speakers=speakers
         )
-
-    def _quality(self, gated: Gated) -> dict[str, float | None]:
-        """Character error rates of the labels on either side of the gate, where transcripts of the
-        pool are to be looked at."""
-        if not self.score_pool:
-            return {}
-        refused = [label for label, _ in gated.refused if not label.error]
-        return {"kept_cer": _label_cer(gated.kept), "refused_cer": _label_cer(refused)}
 
     def _note(self, state: State, made: Round, model: Checkpoint) -> State:
         """With a round and its model more, and what follows from it; written."""
@@ -330,7 +324,11 @@ def _write_labels(folder: Path, gated: Gated, config: SelfTrainConfig, teacher: 
     )
     with writing(folder / "refused.jsonl") as file:
         for label, reason in gated.refused:
-            fields = {"id": label.utterance.id, "reason": reason, "text": label.text}
+            fields: dict[str, Any] = {
+                "id": label.utterance.id,
+                "reason": reason,
+                "text": label.text,
+            }
             fields |= {"confidence": label.confidence, "error": label.error}
             file.write(json.dumps(fields, ensure_ascii=False) + "\n")
 
@@ -353,7 +351,7 @@ def _mean_weight(pseudo: Sequence[Utterance]) -> float:
     return round(sum(u.weight for u in pseudo) / len(pseudo), 6)
 
 
-def _label_cer(labels: Sequence[Label]) -> float | None:
+def label_cer(labels: Sequence[Label]) -> float | None:
     """Character error rate of the labels whose true transcript is known; None for none."""
     pairs = list(pairs_with_text(labels))
     if not pairs:

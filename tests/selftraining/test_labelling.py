@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from speechssl.data.manifest import Utterance
 from speechssl.decoding.greedy import greedy_decode
 from speechssl.selftraining import labelling
+from speechssl.selftraining.gate import Label
 from speechssl.selftraining.labelling import confidences, label_pool, pairs_with_text
+from speechssl.selftraining.rounds import label_cer
 
 
 def collapsed(path) -> tuple[int, ...]:
@@ -120,3 +123,11 @@ def test_lines_hold_what_a_person_wants_to_see(toy, teacher, tmp_path):
     label(teacher, toy.pool[:2], path)
     for line in path.read_text(encoding="utf-8").splitlines():
         assert json.loads(line).keys() == {"number", "text", "confidence", "error"}
+
+
+def test_errors_of_labels_are_counted_over_all_characters():
+    utterance = Utterance("a", Path("a.wav"), 0.0, 1.0, 16000, None, "abcd")
+    right, wrong = Label(utterance, "abcd", 1.0), Label(replace(utterance, text="ab"), "", 0.0)
+    untold = Label(replace(utterance, text=None), "zz", 0.5)
+    assert label_cer([right, wrong, untold]) == 2 / 6
+    assert label_cer([untold]) is None
