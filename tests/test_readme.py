@@ -141,7 +141,8 @@ def cli(
         raise Reached(config)
 
     def model(source: object) -> Checkpoint | None:
-        return None if source == "scratch" else load_model(tiny_models["speech"])
+        kind = "ctc" if source == "runs/finetune" else "speech"
+        return None if source == "scratch" else load_model(tiny_models[kind])
 
     monkeypatch.setattr("speechssl.training.pretrain.pretrain", begins)
     monkeypatch.setattr("speechssl.training.finetune.finetune", begins)

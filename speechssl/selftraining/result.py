@@ -128,7 +128,7 @@ def decide(rounds: Sequence[Round], *, min_gain: float, patience: int) -> tuple[
     for made in rounds[1:]:
         before = rounds[best].cer.value
         gain = 1 - made.cer.value / before if before > 0 else 0.0
-        without = 0 if gain >= min_gain > 0 or gain > 0 == min_gain else without + 1
+        without = 0 if gain > 0 and gain >= min_gain else without + 1
         if made.cer.value < before:
             best = made.number
         if without >= patience:

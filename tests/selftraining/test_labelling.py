@@ -11,6 +11,8 @@ import torch
 
 from speechssl.data.manifest import Utterance
 from speechssl.decoding.greedy import greedy_decode
+from speechssl.decoding.lm import train_lm, write_arpa
+from speechssl.inference.transcribe import choose_decoder
 from speechssl.selftraining import labelling
 from speechssl.selftraining.gate import Label
 from speechssl.selftraining.labelling import confidences, label_pool, pairs_with_text
@@ -131,3 +133,12 @@ def test_errors_of_labels_are_counted_over_all_characters():
     untold = Label(replace(utterance, text=None), "zz", 0.5)
     assert label_cer([right, wrong, untold]) == 2 / 6
     assert label_cer([untold]) is None
+
+
+def test_labels_by_beam_search_with_a_language_model(toy, teacher, tmp_path):
+    write_arpa(train_lm(["abcdef"] * 3, order=2, unit="char"), tmp_path / "lm.arpa")
+    decode = choose_decoder(teacher, beam=4, lm=tmp_path / "lm.arpa", lm_weight=3.0, bonus=4.0)
+    made = label_pool(teacher, toy.pool[:8], tmp_path / "b.jsonl", decode=decode, say=print)
+    greedy = label(teacher, toy.pool[:8], tmp_path / "a.jsonl")
+    assert [each.text for each in made] != [each.text for each in greedy]
+    assert all(each.text and 0 < each.confidence < 1 for each in made)
