@@ -23,6 +23,7 @@ COMMANDS = (
     "prepare",
     "pretrain",
     "finetune",
+    "selftrain",
     "evaluate",
     "check",
     "transcribe",
@@ -36,6 +37,9 @@ COMMANDS = (
     "doctor",
 )
 """As ``--help`` lists them; each is a file in `speechssl/commands`."""
+
+TRAINING = ("pretrain", "finetune", "selftrain")
+"""Those that go on where they were stopped."""
 
 SPINS = "10000"
 """How often a thread of GNU OpenMP, which torch loads, looks for work before it sleeps: for half a
@@ -99,7 +103,7 @@ def _preemptible(command: str) -> Iterator[None]:
         print("speechssl: Stopped before the updates. The same command goes on.", file=sys.stderr)
         raise SystemExit(EXIT_DONE)
 
-    numbers = (signal.SIGTERM, signal.SIGUSR1) if command in ("pretrain", "finetune") else ()
+    numbers = (signal.SIGTERM, signal.SIGUSR1) if command in TRAINING else ()
     try:
         before = {number: signal.signal(number, end) for number in numbers}
     except ValueError:  # not the main thread: signals are somebody else's

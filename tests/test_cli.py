@@ -27,6 +27,7 @@ COMMANDS = (
     "prepare",
     "pretrain",
     "finetune",
+    "selftrain",
     "evaluate",
     "check",
     "transcribe",

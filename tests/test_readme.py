@@ -28,6 +28,7 @@ from speechssl.interop.export import export_model
 from speechssl.model import config as model_config
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.tasks import TASKS, TaskConfigs
+from speechssl.selftraining.config import SelfTrainConfig
 from speechssl.training.finetune import FinetuneConfig
 from speechssl.training.pretrain import PretrainConfig, preset
 
@@ -39,8 +40,8 @@ PAGES += sorted((ROOT / "recipes").glob("*/README.md"))
 LINKING = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "RESULTS.md", ROOT / "results" / "README.md"]
 LINKING += sorted((ROOT / "docs" / "log").glob("*.md"))  # their options are those of their day
 SCRIPTS = sorted((ROOT / "recipes").glob("*/run.sh"))
-CONFIGS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}
-CONFIGS_OF_TEXT = (PretrainConfig(), preset("tiny-conv"), FinetuneConfig())
+CONFIGS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig, "selftrain": SelfTrainConfig}
+CONFIGS_OF_TEXT = (PretrainConfig(), preset("tiny-conv"), FinetuneConfig(), SelfTrainConfig())
 
 OF_ALL_TASKS = replace(PretrainConfig(), tasks=TaskConfigs(tuple(c() for c in TASKS.values())))
 
@@ -144,10 +145,12 @@ def cli(
         raise Reached(config)
 
     def model(source: object) -> Checkpoint | None:
-        return None if source == "scratch" else load_model(tiny_models["speech"])
+        kind = "ctc" if source == "runs/finetune" else "speech"
+        return None if source == "scratch" else load_model(tiny_models[kind])
 
     monkeypatch.setattr("speechssl.training.pretrain.pretrain", begins)
     monkeypatch.setattr("speechssl.training.finetune.finetune", begins)
+    monkeypatch.setattr("speechssl.selftraining.rounds.selftrain", begins)
     monkeypatch.setattr("speechssl.training.finetune.load_init", model)
     monkeypatch.setattr("speechssl.interop.sources.open_model", model)
     monkeypatch.setattr("speechssl.data.index.open_manifest", lambda _: utterances)
@@ -282,7 +285,7 @@ def test_python_blocks_run(
         assert "0.0005" in out
         assert re.search(r"^speakers: (0\.[05]00|1\.000) right; layers: \[0\.", out, re.MULTILINE)
     if page.name == "design.md":
-        assert out == "LoudnessConfig(weight=0.5)\n"
+        assert out == "LoudnessConfig(weight=0.5, layers=(-1,))\n"
 
 
 def test_pages_with_python_are_found() -> None:

@@ -1,5 +1,5 @@
 """What help shows of other files: a line for each command, and the names of all settings below the
-options of ``pretrain --help`` and ``finetune --help``.
+options of ``--help`` of the commands that train.
 
 They are read from ``overview.json``, since to find them in the commands and configs takes longer
 than the rest of help. ``python -m speechssl.commands.overview`` writes that file; a test says that
@@ -41,12 +41,12 @@ def add_overview(parser: argparse.ArgumentParser, command: str) -> None:
 
 def current() -> dict[str, dict[str, Any]]:
     """What the file should hold, from the commands and the configs."""
-    from speechssl.cli import COMMANDS
+    from speechssl.cli import COMMANDS, TRAINING
     from speechssl.commands.training import default_config
     from speechssl.config.flags import overview
 
     lines = {name: command_module(name).SUMMARY for name in COMMANDS}
-    names = {name: overview(default_config(name)("tiny")) for name in ("pretrain", "finetune")}
+    names = {name: overview(default_config(name)("tiny")) for name in TRAINING}
     return {"commands": lines, **names}
 
 

@@ -83,13 +83,14 @@ def choose_size(args: argparse.Namespace, model: "ModelConfig | None") -> str:
 def default_config(task: str) -> Callable[[str], Any]:
     """What makes the config of a size without a recipe, for help: torch is not imported.
 
-    `task` is ``pretrain`` or ``finetune``.
+    `task` is ``pretrain``, ``finetune`` or ``selftrain``.
     """
+    module = "selftraining.config" if task == "selftrain" else f"training.{task}"
 
     def make(size: str) -> Any:
         from speechssl.config.source import load
 
-        return load(f"speechssl.training.{task}", "preset")(size)
+        return load(f"speechssl.{module}", "preset")(size)
 
     return make
 

@@ -48,6 +48,8 @@ class Batch:
     """First sample of each in its utterance: a crop begins on the frame grid of the model."""
     distorted2: Tensor | None = None
     """(B, S) float32: `clean`, distorted another time; None unless it is asked for."""
+    weights: tuple[float, ...] = ()
+    """Of the transcripts in a CTC loss; empty where all are 1."""
     faults: tuple[tuple[str, str], ...] = ()
     """``(id, why)`` of utterances that could not be read; each has another one in its place."""
 
@@ -206,6 +208,7 @@ class PlannedBatches(Dataset[Batch]):
                 )
         chosen = [self.waves.utterances[i] for i in members]
         whole = [len(w) == len(p) for w, p in zip(clean, played, strict=True)]
+        weights = tuple(u.weight for u in chosen)
         return Batch(
             index=planned.number,
             ids=tuple(u.id for u in chosen),
@@ -219,6 +222,7 @@ class PlannedBatches(Dataset[Batch]):
             lengths=lengths,
             items=tuple(members),
             starts=tuple(starts),
+            weights=weights if any(weight != 1 for weight in weights) else (),
             faults=tuple(faults),
         )
 

@@ -2,15 +2,17 @@
 
 ``{"id": "abiayi_102", "audio": "rel/or/abs/path.wav", "start_s": 0.0, "duration_s": 2.95,
 "sample_rate": 16000, "speaker": "abiayi", "text": "wó twεrε ya poo"}``. Paths are relative to the
-folder of the manifest; `text` and `speaker` may be missing.
+folder of the manifest; `text` and `speaker` may be missing, and so may `weight`: how much the
+transcript counts in a CTC loss (1.0). Further fields are not looked at.
 """
 
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,9 @@ class Utterance:
     speaker: str | None = None
     text: str | None = None
     """What was said. None, or blank: nobody wrote it down."""
+    weight: float = 1.0
+    """Of the transcript in a CTC loss, above 0: less than 1 where it is less certain, as one that a
+    model made. Scores do not look at it."""
 
     @property
     def is_labeled(self) -> bool:
@@ -92,19 +97,25 @@ def read_texts(path: str | Path) -> list[str]:
 
 
 def write_manifest(
-    path: str | Path, utterances: Iterable[Utterance], *, relative: bool = True
+    path: str | Path,
+    utterances: Iterable[Utterance],
+    *,
+    relative: bool = True,
+    notes: Iterable[Mapping[str, Any]] | None = None,
 ) -> None:
     """Write a manifest, its paths relative to its folder.
 
-    `relative` False: absolute ones, for a manifest that moves and recordings that stay.
+    `relative` False: absolute ones, for a manifest that moves and recordings that stay. `notes`:
+    further fields of each line, for a person: nothing here reads them.
     """
     path = Path(path)
     root = os.path.abspath(path.parent)
     with writing(path) as file:
-        for utterance in utterances:
+        for utterance, further in zip(utterances, notes or repeat({}), strict=False):
             fields = _to_dict(utterance, root)
             if not relative:
                 fields["audio"] = os.path.abspath(utterance.audio)
+            fields |= further
             file.write(json.dumps(fields, ensure_ascii=False) + "\n")
 
 
@@ -135,6 +146,8 @@ def _to_dict(utterance: Utterance, root: str) -> dict[str, Any]:
         fields["speaker"] = utterance.speaker
     if utterance.text is not None:
         fields["text"] = utterance.text
+    if utterance.weight != 1:
+        fields["weight"] = utterance.weight
     return fields
 
 
@@ -183,6 +196,7 @@ def parse_line(line: bytes, where: str, root: str) -> Utterance:
         sample_rate=sample_rate,
         speaker=_string(fields, "speaker", where) if fields.get("speaker") is not None else None,
         text=_string(fields, "text", where, empty=True) if fields.get("text") is not None else None,
+        weight=_weight(fields["weight"], where) if fields.get("weight") is not None else 1.0,
     )
 
 
@@ -208,6 +222,15 @@ def _seconds(fields: dict[str, Any], name: str, where: str) -> float:
     if not number or not 0 <= value < 1e9:  # type: ignore[operator]
         raise ValueError(f"{where}: {name} must be a number of seconds, 0 or more and below 1e9.")
     return float(value)  # type: ignore[arg-type]
+
+
+def _weight(value: Any, where: str) -> float:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 < value <= 1e6:
+        raise ValueError(
+            f"{where}: weight must be a number above 0, at most 1e6, and is {value!r}."
+        )
+    return float(value)
 
 
 def _read_foreign(path: Path) -> Iterator[Utterance]:

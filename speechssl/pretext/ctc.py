@@ -17,18 +17,29 @@ from speechssl.pretext.code_usage import perplexity
 from speechssl.text import UNKNOWN_ID, Tokenizer, ctc_min_frames
 
 
-def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]]) -> Tensor:
+def ctc_loss(
+    log_probs: Tensor,
+    lengths: Tensor,
+    targets: Sequence[Sequence[int]],
+    weights: Sequence[float] = (),
+) -> Tensor:
     """Sum over the batch of -log p(transcript | speech), float32 (Graves et al. 2006).
 
     `log_probs` (B, T, V), `lengths` (B,) rows, best on the host; a transcript that does not fit
-    counts as zero.
+    counts as zero. `weights`: a factor on each utterance's term, B of them; none: all are 1.
     """
     flat = torch.tensor([i for ids in targets for i in ids], dtype=torch.long)
     flat = send(flat, log_probs.device)
     sizes = torch.tensor([len(ids) for ids in targets], device=lengths.device)
-    return F.ctc_loss(
-        log_probs.float().transpose(0, 1), flat, lengths, sizes, reduction="sum", zero_infinity=True
+    losses = F.ctc_loss(
+        log_probs.float().transpose(0, 1),
+        flat,
+        lengths,
+        sizes,
+        reduction="none" if weights else "sum",
+        zero_infinity=True,
     )
+    return (losses * losses.new_tensor(weights)).sum() if weights else losses
 
 
 def disagreement(log_probs: Tensor, lengths: Tensor) -> Tensor:

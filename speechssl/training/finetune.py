@@ -1,5 +1,6 @@
 """CTC fine-tuning: a pretrained (or fresh) model learns to write from transcribed speech."""
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -46,6 +47,7 @@ from speechssl.training.adapt import build_speech as build_speech
 from speechssl.training.adapt import choose_learning as choose_learning
 from speechssl.training.adapt import fitting_dropout as fitting_dropout
 from speechssl.training.adapt import learning_parts as learning_parts
+from speechssl.training.averaged import AveragedWork
 from speechssl.training.faults import open_waves
 from speechssl.training.finetune_work import FinetuneWork as FinetuneWork
 from speechssl.training.inputs import finetuning_inputs
@@ -113,6 +115,9 @@ class FinetuneConfig:
     speeds: Annotated[tuple[Annotated[float, Between(0.5, 2)], ...], NotEmpty()] = (1.0,)
     """In each epoch an utterance is played at one of these speeds, its pitch changed with it."""
     distortion: DistortionConfig = field(default_factory=no_distortion)
+    ema_decay: Probability = 0.0
+    """Decay of an exponential moving average of the weights, e.g. 0.999. It is validated beside the
+    weights themselves, and the better of both is the model that is kept. 0: none."""
     batch_s: Positive = 20.0
     """Seconds of audio in a micro-batch, padding included."""
     max_valid: Count = 300
@@ -137,6 +142,8 @@ class FinetuneConfig:
             raise ValueError(f"fresh_layers cannot learn where learns is {self.learns!r}.")
         if self.learns == "lora" and self.loop.parallel == "fsdp":
             raise ValueError("learns lora needs loop.parallel ddp, got fsdp.")
+        if self.ema_decay and self.loop.parallel == "fsdp":
+            raise ValueError("ema_decay needs loop.parallel ddp, got fsdp.")
 
 
 def preset(size: str) -> FinetuneConfig:
@@ -211,7 +218,7 @@ def finetune(
                 print(sentence, file=sys.stderr, flush=True)
         sets, rate = (labels.train, labels.scored), model.speech.config.sample_rate
         train_waves, valid_waves = open_waves(sets, run, rate, resume, config.loop.max_fault_share)
-        work = FinetuneWork(config, model, tokenizer, valid_waves, device, init is not None)
+        work = _work_class(config)(config, model, tokenizer, valid_waves, device, init is not None)
         work.notes = _notes(config, init, labels, origin)
         decay = 1.0 if init is None or config.learns != "all" else config.layer_lr_decay
         return train_run(
@@ -225,6 +232,10 @@ def finetune(
             resume=resume,
             announce=announce and begins,
         )
+
+
+def _work_class(config: FinetuneConfig) -> type[FinetuneWork]:
+    return AveragedWork if config.ema_decay else FinetuneWork
 
 
 def _with_fitting_dropout(
@@ -254,6 +265,8 @@ def _notes(
     """For meta.json: what the model was made from."""
     notes = labels.notes()
     notes["init"] = None if init is None else init.meta
+    if init is not None and init.folder is not None:
+        notes["init_folder"] = os.path.abspath(init.folder)
     notes["learns"] = config.learns
     if origin:
         notes["head"] = {"kept": origin.kept, "fresh": origin.fresh}

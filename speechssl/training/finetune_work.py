@@ -65,7 +65,9 @@ class FinetuneWork:
         self.unknown = find_unknown(tokenizer, valid_waves.utterances)
 
     def backward(self, step: int, max_steps: int, batches: Sequence[Batch]) -> dict[str, Tensor]:
-        """Gradients of one update: the mean over all utterances' symbols."""
+        """Gradients of one update: the mean over all utterances' symbols, each utterance's terms
+        times its weight. The number of symbols is not weighted: what a transcript of weight 0.5
+        adds is half of what it else adds, whatever else is in the update."""
         targets = [[self.tokenizer.encode(text) for text in batch.texts] for batch in batches]
         num = torch.tensor(float(sum(len(ids) for rows in targets for ids in rows)))
         num = distributed.all_reduce_sum(send(num, self.device)).clamp_min(1)
@@ -85,7 +87,7 @@ class FinetuneWork:
                     **self._masks(done, wave_lengths, batch.index),
                 )
             lengths = self.model.output_lengths(wave_lengths)
-            loss = ctc_loss(log_probs, lengths, ids * views) / (views * num)
+            loss = ctc_loss(log_probs, lengths, ids * views, batch.weights * views) / (views * num)
             if views == 2:
                 loss = loss + self.config.consistency * disagreement(log_probs, lengths) / num
             (loss * distributed.world()).backward()

@@ -28,7 +28,7 @@ def pretraining_inputs(
     found = {
         "training recordings": _of_recordings(train_set),
         "validation recordings": _of_recordings(valid_set),
-        "initial model": _of_model(init),
+        "initial model": digest_of_model(init),
     }
     if tokenizer is None:
         return found
@@ -46,7 +46,8 @@ def finetuning_inputs(
     tokenizer: Tokenizer,
 ) -> dict[str, str]:
     """Digests of a fine-tuning run's inputs, by name."""
-    return pretraining_inputs(train_set, valid_set, init, tokenizer)
+    found = pretraining_inputs(train_set, valid_set, init, tokenizer)
+    return found | {"training weights": _of_texts([f"{u.weight!r}" for u in train_set])}
 
 
 def changed(before: dict[str, str], now: dict[str, str]) -> list[str]:
@@ -62,7 +63,7 @@ def _of_texts(texts: Sequence[str]) -> str:
     return blake2b(json.dumps(list(texts)).encode(), digest_size=16).hexdigest()
 
 
-def _of_model(init: Checkpoint | None) -> str:
+def digest_of_model(init: Checkpoint | None) -> str:
     """Of the weights and of their names; of no model an empty string."""
     if init is None:
         return ""

@@ -48,10 +48,13 @@ def upgraded_config(config: Any) -> Any:
 
 
 _LATER: dict[str, Any] = {
+    "ema_decay": 0.0,
     "loop.select_by": "",
     "model.running_norm": False,
     "model.context.causal": False,
     "mask.speech_only": False,
+    "balance": "none",
+    "ema": {"start": 0.99, "end": 1.0, "schedule": "cosine", "ramp_share": 1.0},
     "tasks.contrastive.layers": [-1],
     "tasks.masked_units.layers": [-1],
     "tasks.reconstruction.layers": [-1],

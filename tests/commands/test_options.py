@@ -17,6 +17,7 @@ FOLDERS = {
     "prepare": ("in",),
     "pretrain": ("--train", "m.jsonl"),
     "finetune": ("--init", "scratch", "--train", "m.jsonl", "--valid", "m.jsonl"),
+    "selftrain": ("m", "--unlabeled", "u.jsonl", "--labeled", "l.jsonl", "--valid", "v.jsonl"),
     "transcribe": ("model", "a.wav"),
     "extract": ("model", "a.wav"),
     "probe": ("model", "--task", "digit", "--train", "m.jsonl", "--test", "m.jsonl"),

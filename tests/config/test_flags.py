@@ -27,10 +27,12 @@ from speechssl.config.json import collections, from_json, override, setting_name
 from speechssl.config.names import closest, nearest
 from speechssl.config.source import field_docs, load
 from speechssl.pretext.tasks import TASKS
+from speechssl.selftraining import config as selftraining
 from speechssl.training import finetune, pretrain
 
-REAL = {"pretrain": pretrain.preset("tiny"), "finetune": finetune.preset("tiny")}
-LOADED = {run: load(f"speechssl.training.{run}", "preset")("tiny") for run in REAL}
+MODULES = {"pretrain": pretrain, "finetune": finetune, "selftrain": selftraining}
+REAL = {run: module.preset("tiny") for run, module in MODULES.items()}
+LOADED = {run: load(module.__name__, "preset")("tiny") for run, module in MODULES.items()}
 FIELDS = [
     pytest.param(run, setting, id=f"{run}-{setting.name}")
     for run, config in LOADED.items()
@@ -89,8 +91,8 @@ def test_no_setting_is_left_out(run):
 @pytest.mark.parametrize("run", REAL)
 @pytest.mark.parametrize("size", ["tiny", "tiny-conv", "small", "base", "large"])
 def test_a_config_by_its_source_has_the_values_of_the_real_one(run, size):
-    real = {"pretrain": pretrain, "finetune": finetune}[run].preset(size)
-    assert to_json(load(f"speechssl.training.{run}", "preset")(size)) == to_json(real)
+    module = MODULES[run]
+    assert to_json(load(module.__name__, "preset")(size)) == to_json(module.preset(size))
 
 
 def test_help_shows_a_range_a_choice_and_a_word(capsys):
