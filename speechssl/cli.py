@@ -29,6 +29,7 @@ COMMANDS = (
     "lm",
     "extract",
     "probe",
+    "compare",
     "import",
     "export",
     "report",
