@@ -109,6 +109,20 @@ def others_there(out: Path, jobs: Sequence[Job]) -> list[str]:
     return [name for name in names if name not in known]
 
 
+def duration(minutes: float) -> str:
+    """For a person: ``35 min``, ``4.2 h``."""
+    return f"{max(minutes, 1):.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+def minutes_of_jobs(jobs: Sequence[Job], num_processes: int) -> float:
+    """About how long so many processes take for these jobs."""
+    if not jobs:
+        return 0.0
+    first = max((job.minutes for job in jobs if not job.after), default=0.0)
+    later = max((job.minutes for job in jobs if job.after), default=0.0)
+    return max(sum(job.minutes for job in jobs) / num_processes, first + later)
+
+
 def last_sentence(out: Path, name: str) -> str:
     """The last line of a job's log, without the command's name."""
     try:

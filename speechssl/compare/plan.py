@@ -12,7 +12,7 @@ import torch
 from speechssl.compare.config import ALL, CompareConfig, default_steps
 from speechssl.compare.corpus import Corpus, check_budgets
 from speechssl.compare.entries import Entry, check_settings_are_used, configs, find_entries
-from speechssl.compare.jobs import Job
+from speechssl.compare.jobs import Job, duration, minutes_of_jobs
 from speechssl.config.json import to_json
 from speechssl.model.config import ModelConfig
 from speechssl.model.fast.accelerate import accelerate
@@ -78,20 +78,6 @@ class Plan:
 def title(budget: str) -> str:
     """A label budget as it is shown."""
     return budget if budget == ALL else f"{float(budget):g} min"
-
-
-def duration(minutes: float) -> str:
-    """For a person: ``35 min``, ``4.2 h``."""
-    return f"{max(minutes, 1):.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
-
-
-def minutes_of_jobs(jobs: Sequence[Job], num_processes: int) -> float:
-    """About how long so many processes take for these jobs."""
-    if not jobs:
-        return 0.0
-    first = max((job.minutes for job in jobs if not job.after), default=0.0)
-    later = max((job.minutes for job in jobs if job.after), default=0.0)
-    return max(sum(job.minutes for job in jobs) / num_processes, first + later)
 
 
 def make_plan(config: CompareConfig, corpus: Corpus) -> Plan:

@@ -5,16 +5,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
-from speechssl.compare.jobs import LOG, Job, last_sentence
-from speechssl.compare.plan import duration, minutes_of_jobs
-from speechssl.training.interrupts import PreemptedRunError
+from speechssl.compare.jobs import LOG, Job, duration, last_sentence, minutes_of_jobs
+from speechssl.training.interrupts import (
+    PREEMPTED,
+    InterruptedRunError,
+    PreemptedRunError,
+    stop_signals,
+)
 
 _POLL_S = 0.1
 _LINE_EVERY_S = 1.0
@@ -48,17 +50,17 @@ class Pool:
     def run(self, jobs: Sequence[Job]) -> dict[str, str]:
         """Run what is left of the jobs; those that failed, and why.
 
-        On SIGINT and SIGTERM all processes are told to stop, save their states and end; then
-        KeyboardInterrupt (or PreemptedRunError) goes on.
+        On SIGINT, SIGTERM and SIGUSR1 all processes are told to stop, save their states and end,
+        and InterruptedRunError (or PreemptedRunError) is raised; a second SIGINT kills them.
         """
         self.done = {job.name for job in jobs if job.is_done(self.out)}
         self.waiting = [job for job in jobs if job.name not in self.done]
         if self.done:
             self._say(f"{len(self.done)} of {len(jobs)} jobs are done already.")
         last = 0.0
-        with _terminable():
+        with stop_signals() as stop:
             try:
-                while self.waiting or self.running:
+                while (self.waiting or self.running) and not stop.asked:
                     self._start()
                     self._collect()
                     if sys.stderr.isatty() and time.monotonic() - last > _LINE_EVERY_S:
@@ -66,9 +68,11 @@ class Pool:
                         print(f"\r\x1b[K{self.line()}", end="", file=sys.stderr, flush=True)
                     if self.running:
                         time.sleep(_POLL_S)
-            except BaseException:
+            finally:
                 self._stop()
-                raise
+        if stop.asked:
+            kind = PreemptedRunError if stop.asked == PREEMPTED else InterruptedRunError
+            raise kind("Stopped, the states of the jobs are saved. The same command goes on.")
         return self.failed
 
     def line(self) -> str:
@@ -165,24 +169,3 @@ def _signal(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
     """To a job and what it has started."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM and SIGUSR1 stop the jobs too: a cluster gives the command again."""
-
-    def end(_number: int, _frame: FrameType | None) -> NoReturn:
-        raise PreemptedRunError(
-            "Stopped with the states of the jobs saved. The same command goes on."
-        )
-
-    numbers = (signal.SIGTERM, signal.SIGUSR1)
-    try:
-        before = {number: signal.signal(number, end) for number in numbers}
-    except ValueError:  # not the main thread: signals are somebody else's
-        before = {}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -62,7 +62,7 @@ def distort(wave: np.ndarray, rate: int, condition: Condition, name: str) -> np.
     `name` is the utterance's id, from which noise and room are drawn. Where the result is too loud
     for [-1, 1] it is made quieter as a whole.
     """
-    if condition == "clean":
+    if condition == "clean" or not len(wave):
         return wave
     if condition == "8khz":
         distorted = down_up(wave, NARROW_HZ, rate) if rate > NARROW_HZ else wave

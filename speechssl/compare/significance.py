@@ -71,7 +71,7 @@ class Draws:
             points.append(counts[..., 1].sum() / counts[..., 0].sum())
             sums = np.zeros((NUM_RESAMPLES, 2))
             for number, own in enumerate(counts):
-                of_seed = self.of_units @ sum_by(own, self.units)  # (R, 2)
+                of_seed = self.of_units @ sum_by(own, self.units).astype(np.float32)  # (R, 2)
                 sums += self.of_seeds[:, number, None] * of_seed
             draws.append(sums[:, 1] / np.maximum(sums[:, 0], 1))
         mean = np.mean(draws, axis=0)  # (R,)
