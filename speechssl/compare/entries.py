@@ -13,11 +13,12 @@ from speechssl.config.json import override, to_json
 from speechssl.interop.sources import open_model
 from speechssl.model.config import ModelConfig
 from speechssl.model.speech_model import SpeechModel
-from speechssl.pretext.task import Needs, Resources
 from speechssl.pretext.tasks import TaskConfigs, task_class
+from speechssl.text import CharTokenizer
 from speechssl.training import finetune as finetuning
 from speechssl.training import pretrain as pretraining
 from speechssl.training.inputs import pretraining_inputs
+from speechssl.training.pretrain_work import build_tasks
 from speechssl.training.recipe import load_recipe
 
 SCRATCH = "from scratch"
@@ -101,11 +102,11 @@ def find_entries(config: CompareConfig) -> list[Entry]:
         return scratch[key].name if key in scratch else SCRATCH
 
     for given in config.tasks:
-        run, uses_text = pretraining_of(given, first, config)
+        run = pretraining_of(given, first, config)
         is_causal = run.model.is_causal and not form.is_causal
         name = f"{SCRATCH}, causal" if is_causal else f"{SCRATCH}, as {entry_name(given)}"
         against = baseline(run.model, config.causal_baseline or not is_causal, name)
-        entries.append(Entry(entry_name(given), run.model, against, run, uses_text))
+        entries.append(Entry(entry_name(given), run.model, against, run, run.tasks.uses_text))
     for source in config.models:
         checkpoint = open_model(source)
         own, name = checkpoint.speech.config, _model_name(source)
@@ -121,11 +122,9 @@ def find_entries(config: CompareConfig) -> list[Entry]:
 
 def pretraining_of(
     given: str, config: pretraining.PretrainConfig, compared: CompareConfig
-) -> tuple[pretraining.PretrainConfig, bool]:
-    """The pretraining run of an entry, and whether it learns from transcripts.
-
-    Where a task must not see the future, its model is made causal.
-    """
+) -> pretraining.PretrainConfig:
+    """The pretraining run of an entry; where a task must not see the future, its model is
+    causal."""
     chosen = _own_defaults(config.tasks).chosen([part.strip() for part in given.split("+")])
     run = replace(config, tasks=chosen)
     own = [
@@ -134,16 +133,14 @@ def pretraining_of(
         if not _is_of_another_task(name, chosen)
     ]
     run = override(run, own)
-    needs = needs_of(run)
-    if needs.causal and not run.model.is_causal:
-        causal = replace(run.model.context, causal=True)
-        run = replace(run, model=replace(run.model, context=causal, running_norm=True))
+    if not run.model.is_causal and must_be_causal(run):
+        run = replace(run, model=causal(run.model))
     loop = replace(
         run.loop,
         budget_minutes=compared.minutes,
         max_steps=compared.max_steps or run.loop.max_steps,
     )
-    return replace(run, loop=loop), bool(getattr(needs, "text", False))
+    return replace(run, loop=loop)
 
 
 def _own_defaults(tasks: TaskConfigs) -> TaskConfigs:
@@ -157,13 +154,17 @@ def _is_of_another_task(setting: str, chosen: TaskConfigs) -> bool:
     return first in TaskConfigs.members and first not in chosen
 
 
-def needs_of(run: pretraining.PretrainConfig) -> Needs:
-    """What the tasks of a run need of it, asked of the tasks, which are built for it."""
+def must_be_causal(run: pretraining.PretrainConfig) -> bool:
+    """Whether a task of a run must not see the future: asked of the tasks, which are built for
+    it."""
+    tokenizer = CharTokenizer.train(["a"]) if run.tasks.uses_text else None
     with torch.random.fork_rng():
-        causal = replace(run.model.context, causal=True)
-        model = SpeechModel(replace(run.model, context=causal, running_norm=True))
-        needs = [task.build(model, Resources()).needs for task in run.tasks]
-    return replace(needs[0], causal=any(each.causal for each in needs))
+        return build_tasks(run, SpeechModel(causal(run.model)), tokenizer, 1).needs.causal
+
+
+def causal(model: ModelConfig) -> ModelConfig:
+    """The same model, none of whose outputs depends on later samples."""
+    return replace(model, context=replace(model.context, causal=True), running_norm=True)
 
 
 def check_settings_are_used(config: CompareConfig) -> None:

@@ -22,7 +22,6 @@ class BlindConfig(TaskConfig):
     """A task that must not see the future."""
 
     name: ClassVar[str] = "blind"
-    weight: float = 1.0
 
     def build(self, _model, _resources):
         task = PretextTask()
