@@ -99,7 +99,9 @@ def _preemptible(command: str) -> Iterator[None]:
         print("speechssl: Stopped before the updates. The same command goes on.", file=sys.stderr)
         raise SystemExit(EXIT_DONE)
 
-    numbers = (signal.SIGTERM, signal.SIGUSR1) if command in ("pretrain", "finetune") else ()
+    numbers = (
+        (signal.SIGTERM, signal.SIGUSR1) if command in ("pretrain", "finetune", "compare") else ()
+    )
     try:
         before = {number: signal.signal(number, end) for number in numbers}
     except ValueError:  # not the main thread: signals are somebody else's

@@ -61,10 +61,10 @@ def verdict_sentences(summary: Summary) -> list[str]:
         row = summary.row(best, labels)
         if row is None or row.against is None:
             continue
-        saved = f" It saves {row.saved.text()} minutes of labels." if row.saved else ""
+        saved = f"; label minutes saved: {row.saved.text()}" if row.saved else ""
         found.append(
-            f"With {title(labels)} of labels its CER is {100 * row.cer.value:.1f} %, against "
-            f"scratch {against_text(row)}.{saved}"
+            f"With {title(labels)} of labels: CER {100 * row.cer.value:.1f} %, against from "
+            f"scratch {against_text(row)}{saved}."
         )
     return found
 
@@ -80,7 +80,7 @@ def _table(summary: Summary) -> str:
                 title(row.labels),
                 Rate(row.cer.value, row.cer.low, row.cer.high),
                 Rate(row.wer.value, row.wer.low, row.wer.high),
-                against_text(row) or "is scratch",
+                against_text(row),
                 row.saved.text() if row.saved else "",
                 f"{row.compute_minutes:.1f} min",
             )

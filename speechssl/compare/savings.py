@@ -32,10 +32,18 @@ class Saving:
 
     def _said(self, value: float) -> str:
         if value == math.inf:
-            return f"more than {self.most:.3g}"
+            return f"more than {number(self.most)}"
         if value == -math.inf:
-            return "none" if self.least >= 0 else f"less than {self.least:.3g}"
-        return f"{value:.3g}"
+            return "none" if self.least >= 0 else f"less than {number(self.least)}"
+        return number(value)
+
+
+def number(minutes: float) -> str:
+    """To a tenth below ten minutes, else to a whole minute."""
+    text = f"{minutes:.1f}" if abs(minutes) < 9.95 else f"{minutes:.0f}"
+    return (
+        text.removesuffix(".0").replace("-0", "0") if float(text) == 0 else text.removesuffix(".0")
+    )
 
 
 def minutes_to_reach(minutes: Sequence[float], rates: Sequence[float], rate: float) -> float:

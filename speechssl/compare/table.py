@@ -50,8 +50,14 @@ def against_text(row: Row) -> str:
         return f"{100 * found.difference:+.1f} points, {p_text(row.p)}"
     span = ""
     if found.change_low is not None and found.change_high is not None:
-        span = f" [{100 * found.change_low:+.0f}, {100 * found.change_high:+.0f}]"
-    return f"{100 * found.change:+.0f} %{span}, {p_text(row.p)}"
+        span = f" [{_signed(found.change_low)}, {_signed(found.change_high)}]"
+    return f"{_signed(found.change)} %{span}, {p_text(row.p)}"
+
+
+def _signed(share: float) -> str:
+    """A share in percent: ``-24``, ``+3``, ``0``."""
+    percent = round(100 * share)
+    return f"{percent:+d}" if percent else "0"
 
 
 def _rate(rate: Estimate) -> str:
