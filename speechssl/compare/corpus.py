@@ -105,8 +105,9 @@ def read_corpus(
         )
     dev = _transcribed(read_manifest(valid), valid)
     if test is not None:
-        rule = f"the {len(_transcribed(read_manifest(test), test))} transcribed ones of {test.name}"
-        return Corpus(parts, dev, _transcribed(read_manifest(test), test), rule)
+        scored = _transcribed(read_manifest(test), test)
+        rule = f"the {len(scored)} transcribed utterances of {test.name}"
+        return Corpus(parts, dev, scored, rule)
     return Corpus(parts, *split_valid(dev))
 
 

@@ -23,8 +23,8 @@ STYLE = """
 .results .rated { width: 18%; min-width: 9.5rem; } .results td { font-size: .88rem; }
 .results tbody th, .results tbody td { padding: .45rem 1.1rem .45rem 0; }
 .results td:not(.rated) { white-space: nowrap; }
-.key.plain { background: repeating-linear-gradient(90deg, var(--c) 0 4px, transparent 4px 6px); }
-.key.plain.other { background: repeating-linear-gradient(90deg, var(--c) 0 2px, transparent 2px 4px); }
+.key.plain { background: repeating-linear-gradient(90deg, var(--c) 0 4px, transparent 0 6px); }
+.key.other { background: repeating-linear-gradient(90deg, var(--c) 0 2px, transparent 0 4px); }
 @media (max-width: 640px) { .results .rated { width: auto; }
   .results td:not(.rated) { white-space: normal; } }
 """

@@ -73,7 +73,8 @@ def labels_figure(summary: Summary) -> str:
                 tuple((at(r.minutes), c) for r in rows if len(r.seeds) > 1 for c in r.cer_of_seeds),
             )
         )
-    x_ticks = [(at(m), f"{m:.3g}") for m in minutes]
+    every = {row.minutes for row in summary.rows if row.labels == ALL}
+    x_ticks = [(at(m), f"{m:.3g}" + " (all)" * (m in every)) for m in minutes]
     drawing = draw(
         series,
         x_ticks,
@@ -92,7 +93,8 @@ def labels_figure(summary: Summary) -> str:
         "How many characters are wrong on the test set after fine-tuning on so many minutes of "
         f"transcribed speech. Lower is better; bands are 95 % intervals.{dots}"
     )
-    key = legend([title(b) for b in budgets], [(n, css[n], c) for n, c in cells.items()])
+    ranked = sorted(cells, key=lambda n: (not cells[n][0], cells[n]))
+    key = legend([title(b) for b in budgets], [(n, css[n], cells[n]) for n in ranked])
     return figure("1. Errors and labels", note, drawing, key)
 
 

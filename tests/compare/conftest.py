@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from speechssl import audio
 from speechssl.compare.jobs import LOG, Job
 from speechssl.compare.work import run_job
 from speechssl.data.manifest import Utterance, write_manifest
 from speechssl.training import finetune as finetuning
 from speechssl.training import pretrain as pretraining
+from tests.data.waves import RATE, noise_wave
 from tests.experiment.job import LOOP, MICRO
 
 WORDS = ("one", "two", "ten", "six", "nil")
@@ -38,27 +40,29 @@ class Here:
         return failed
 
 
-@pytest.fixture
-def micro(monkeypatch):
+@pytest.fixture(scope="module")
+def micro():
     """The sizes are of models that learn for two updates."""
     tasks = pretraining.tiny().tasks
     tasks = tasks.having(replace(tasks["masked_units"], num_units=4, target_dim=8))
     first = replace(pretraining.tiny(), model=MICRO, tasks=tasks, loop=LOOP, precision="fp32")
     second = finetuning.FinetuneConfig(model=MICRO, loop=LOOP, precision="fp32", upsample=4)
-    monkeypatch.setattr(pretraining, "preset", lambda _: first)
-    monkeypatch.setattr(finetuning, "preset", lambda _: second)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretraining, "preset", lambda _: first)
+        patch.setattr(finetuning, "preset", lambda _: second)
+        yield
 
 
-@pytest.fixture
-def prepared(record, tmp_path):
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
     """A prepared folder: 24 utterances of a second to train on, 8 and 8 to choose and to score."""
-    folder = tmp_path / "data"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("data")
     number = 0
     for split, num in {"train": 24, "dev": 8, "test": 8}.items():
         made = []
         for i in range(num):
-            path = record(f"{split}-{i}.wav", 1.0)
+            path = folder / f"{split}-{i}.wav"
+            audio.write(path, noise_wave(seed=number), RATE)
             text = WORDS[i % len(WORDS)]
             made.append(Utterance(f"{split}-{i}", path, 0.0, 1.0, 16000, f"s{number % 6}", text))
             number += 1

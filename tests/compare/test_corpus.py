@@ -44,7 +44,7 @@ def test_a_prepared_folder_and_the_same_as_manifests(tmp_path):
     again = read_corpus(None, [paths["train"]], paths["dev"], paths["test"])
     assert corpus == again
     assert [u.id for u in corpus.test] == [f"test{i}" for i in range(4)]
-    assert corpus.test_rule == "the 4 transcribed ones of test.jsonl"
+    assert corpus.test_rule == "the 4 transcribed utterances of test.jsonl"
     assert corpus.train_minutes == corpus.label_minutes == pytest.approx(0.4)
     corpus.write(tmp_path / "kept")
     kept = read_written(tmp_path / "kept")

@@ -1,5 +1,7 @@
 """The whole comparison on tiny models: its report, its numbers, how it goes on, what it refuses."""
 
+import contextlib
+import io
 import json
 import re
 import shutil
@@ -42,17 +44,25 @@ def race(data: Path, out: Path, asked: str = ASKED) -> int:
     return main(["compare", str(data), "--out", str(out), *asked.split()])
 
 
+@pytest.fixture(scope="module")
+def once(prepared, tmp_path_factory):
+    """The race, run once for all tests; and what it printed."""
+    out, shown = tmp_path_factory.mktemp("race") / "out", io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(shown):
+        patch.setattr(running, "Pool", Here)
+        assert race(prepared, out) == 0
+    return out, shown.getvalue()
+
+
 @pytest.fixture
-def done(prepared, tmp_path, here):
-    assert race(prepared, tmp_path / "out") == 0
+def done(once, tmp_path, here):
+    """A copy to go on with."""
     here.clear()
-    return tmp_path / "out"
+    return Path(shutil.copytree(once[0], tmp_path / "out"))
 
 
-def test_the_report_the_table_and_the_numbers(prepared, tmp_path, here, capsys):
-    out = tmp_path / "out"
-    assert race(prepared, out) == 0
-    shown = capsys.readouterr().out
+def test_the_report_the_table_and_the_numbers(once):
+    out, shown = once
     assert "2 pretrainings of 2 updates, 6 fine-tunings (0.1 min x 2 updates" in shown
     assert "4 probes (digit)" in shown
     assert shown.count("| masked_units+reconstruction=0.5 |") == 2
@@ -81,10 +91,9 @@ def test_the_report_the_table_and_the_numbers(prepared, tmp_path, here, capsys):
     page = (out / "report.html").read_text()
     assert page.count("<svg") == 4
     assert page.count("<table>") == 1
-    assert "the 8 transcribed ones of test.jsonl" in page
+    assert "the 8 transcribed utterances of test.jsonl" in page
     assert "http" not in page
-    (made,) = here
-    assert len(made.begun) == 12
+    assert len(list(out.glob(f"*/*/{DONE}"))) == 12
 
 
 def test_labels_and_their_choice_are_the_same_for_all(done):
@@ -156,10 +165,9 @@ def test_another_comparison_in_the_folder_is_refused(prepared, done, old, new, s
     assert bytes_in(done) == before
 
 
-def test_other_transcripts_are_another_comparison(prepared, done, capsys):
-    made = read_manifest(prepared / "test.jsonl")
-    write_manifest(prepared / "test.jsonl", made[:-1])
-    assert race(prepared, done) == 2
+def test_other_transcripts_are_another_comparison(prepared, done, tmp_path, capsys):
+    write_manifest(tmp_path / "less.jsonl", read_manifest(prepared / "test.jsonl")[:-1])
+    assert race(prepared, done, f"{ASKED} --test {tmp_path / 'less.jsonl'}") == 2
     assert "data.test set" in capsys.readouterr().err
 
 
