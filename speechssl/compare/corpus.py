@@ -67,7 +67,7 @@ def digest_of(utterances: Sequence[Utterance]) -> str:
 
 def read_written(folder: Path) -> Corpus:
     """What :meth:`Corpus.write` wrote."""
-    train = []
+    train: list[tuple[Utterance, ...]] = []
     while (path := folder / f"train-{len(train) + 1}.jsonl").exists():
         train.append(tuple(read_manifest(path)))
     dev, test = (tuple(read_manifest(folder / f"{name}.jsonl")) for name in ("dev", "test"))

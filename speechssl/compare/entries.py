@@ -80,7 +80,8 @@ def configs(
     second = load_recipe(config.recipe, "finetune", size, finetuning.FinetuneConfig)
     first, second = first or pretraining.preset(size), second or finetuning.preset(size)
     # Each job has one thread, so that all have the same; a loader process would be a second one.
-    first, second = (replace(c, loop=replace(c.loop, num_workers=0)) for c in (first, second))  # type: ignore[type-var]
+    first = replace(first, loop=replace(first.loop, num_workers=0))
+    second = replace(second, loop=replace(second.loop, num_workers=0))
     second = override(second, settings(config.finetune, "finetune"))
     return first, replace(second, loop=replace(second.loop, budget_minutes=None, patience=0))
 
@@ -145,7 +146,7 @@ def pretraining_of(
 
 def _own_defaults(tasks: TaskConfigs) -> TaskConfigs:
     """Tasks as a recipe sets them, each with weight 1: the weights of an entry are its own."""
-    return TaskConfigs(tuple(replace(task, weight=1.0) for task in tasks))  # type: ignore[type-var]
+    return TaskConfigs(tuple(replace(task, weight=1.0) for task in tasks))
 
 
 def _is_of_another_task(setting: str, chosen: TaskConfigs) -> bool:

@@ -153,7 +153,7 @@ def rule_sentences(summary: Summary) -> Iterator[str]:
     if any(entry.form.is_causal for entry in plan.entries):
         yield (
             "Tasks that predict the future get a causal model, whose outputs depend on the past "
-            "alone; it recognises worse, so that it is compared with "
+            "alone; it is compared with "
             + ("a causal one" if config.causal_baseline else "the usual one")
             + " from scratch."
         )

@@ -57,8 +57,8 @@ class Draws:
         for row in self.of_units:
             chosen = generator.integers(num_units, size=num_units, dtype=np.int32)
             row[:] = np.bincount(chosen, minlength=num_units)
-        chosen = generator.integers(num_seeds, size=(NUM_RESAMPLES, num_seeds))
-        self.of_seeds = np.stack([(chosen == g).sum(1) for g in range(num_seeds)], 1)  # (R, G)
+        drawn = generator.integers(num_seeds, size=(NUM_RESAMPLES, num_seeds))
+        self.of_seeds = np.stack([(drawn == g).sum(1) for g in range(num_seeds)], 1)  # (R, G)
 
     def rate(self, counts: np.ndarray) -> Estimate:
         """(G, N, 2) lengths and errors of each seed and utterance -> the rate over all of them."""

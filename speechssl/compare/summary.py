@@ -182,7 +182,7 @@ def _row(
         return None
     before = pretrained.get(entry, (0, 0.0))[1]
     jobs.sort(key=lambda job: plan.config.seeds.index(job.seed))
-    conditions = {}
+    conditions: dict[str, Estimate] = {}
     for condition in plan.config.conditions:
         counts = _counts(plan, scores, entry, labels, condition, "cer")
         if counts is not None:
