@@ -27,7 +27,10 @@ _LISTS = {
     "finetune": "NAME=VALUE",
     "conditions": "NAME",
 }
-_NUMBERS = {"seeds": int, "finetune_steps": int}
+_NUMBERS: dict[str, Any] = {
+    **dict.fromkeys(("seeds", "finetune_steps", "max_steps", "processes"), int),
+    **dict.fromkeys(("minutes", "probe_minutes"), float),
+}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,12 +81,12 @@ def _defaults(kind: Any) -> Any:
 def _add(parser: argparse.ArgumentParser, setting: Any) -> None:
     """The option of a field of the config."""
     name, options = setting.name, {"help": setting.help.replace("%", "%%").replace("`", "")}
+    kind = _NUMBERS.get(name, str)
     if setting.default is False:
         parser.add_argument(setting.flag, action="store_true", **options)
     elif setting.default is True:
         parser.add_argument(setting.flag, choices=("true", "false"), default="true", **options)
     elif name in _LISTS:
-        kind: Any = _NUMBERS.get(name, str)
         if name == "conditions":
             options["choices"] = setting.default
         parser.add_argument(
@@ -99,10 +102,9 @@ def _add(parser: argparse.ArgumentParser, setting: Any) -> None:
             options["choices"] = SIZES
         elif setting.metavar.startswith("{"):
             options["choices"] = setting.metavar.strip("{}").split(",")
-        kind = {"minutes": float, "probe_minutes": float, "max_steps": int, "processes": int}
-        parser.add_argument(
-            setting.flag, type=kind.get(name, str), default=setting.default, **options
-        )
+        else:
+            options["metavar"] = setting.metavar.split("|")[0]
+        parser.add_argument(setting.flag, type=kind, default=setting.default, **options)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -30,7 +30,7 @@ class CompareConfig:
     """Label budgets: minutes of transcribed speech to fine-tune on, or ``all``."""
     scratch_labels: tuple[str, ...] = ()
     """More budgets, for the models from scratch alone: the further their curve reaches, the more
-    label minutes that pretraining saves can be told."""
+    label minutes saved can be measured."""
     seeds: Annotated[tuple[Whole, ...], NotEmpty(distinct=True)] = (0, 1)
     """Of the choice of labels and of the fine-tuning; the first is that of the pretraining."""
     minutes: Positive | None = None

@@ -42,7 +42,7 @@ class Corpus:
         return sum(minutes_of(part) for part in self.train)
 
     def digests(self) -> dict[str, str]:
-        """By name, what tells these sets from others; where they lie does not count."""
+        """By name, what distinguishes these sets from others; where they lie does not count."""
         trained = [u for part in self.train for u in part]
         sets = {"training set": trained, "validation set": self.dev, "test set": self.test}
         return {name: digest_of(utterances) for name, utterances in sets.items()}
@@ -61,8 +61,8 @@ def minutes_of(utterances: Sequence[Utterance]) -> float:
 
 def digest_of(utterances: Sequence[Utterance]) -> str:
     """Of ids, times and transcripts, in their order."""
-    told = [(u.id, round(u.start_s, 6), round(u.duration_s, 6), u.text) for u in utterances]
-    return blake2b(json.dumps(told).encode(), digest_size=8).hexdigest()
+    fields = [(u.id, round(u.start_s, 6), round(u.duration_s, 6), u.text) for u in utterances]
+    return blake2b(json.dumps(fields).encode(), digest_size=8).hexdigest()
 
 
 def read_written(folder: Path) -> Corpus:

@@ -1,13 +1,14 @@
 """One drawing for all pictures: curves with bands over an axis that the caller has laid out."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from html import escape
 
 from speechssl.report.charts import number_text, tick_text, ticks
 
 _WIDTH, _HEIGHT = 520, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 14, 10, 46
+Scale = Callable[[float], float]
 _LEAST_SPAN = 0.4
 """The y axis begins at 0 unless all values are above this share of the largest."""
 
@@ -99,18 +100,13 @@ def draw(
     )
 
 
-def _placed(series: Series, x_of, y_of) -> Series:  # type: ignore[no-untyped-def]
+def _placed(series: Series, x_of: Scale, y_of: Scale) -> Series:
     """The same in units of the drawing."""
-    return Series(
-        series.name,
-        series.css,
-        tuple((x_of(x), y_of(y)) for x, y in series.points),
-        tuple((y_of(low), y_of(high)) for low, high in series.spans),
-        series.texts,
-        tuple((x_of(x), y_of(y)) for x, y in series.seeds),
-        series.joined,
-        series.dotted,
-        series.level,
+    return replace(
+        series,
+        points=tuple((x_of(x), y_of(y)) for x, y in series.points),
+        spans=tuple((y_of(low), y_of(high)) for low, high in series.spans),
+        seeds=tuple((x_of(x), y_of(y)) for x, y in series.seeds),
     )
 
 

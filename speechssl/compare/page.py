@@ -94,9 +94,9 @@ def _table(summary: Summary) -> str:
         "label minutes saved",
         "compute",
     )
-    told = [f"{name}: {note}." for name, each in notes.items() for note in each]
+    special = [f"{name}: {note}." for name, each in notes.items() for note in each]
     note = " ".join(
-        ["Lines over the bars are 95 % intervals; p is adjusted for the number of rows.", *told]
+        ["Lines over the bars are 95 % intervals; p is adjusted for the number of rows.", *special]
     )
     return table_section(
         Table("All results", heads, tuple(rows), note), lambda name: css.get(name, "plain")
@@ -148,7 +148,7 @@ def rule_sentences(summary: Summary) -> Iterator[str]:
         + (f" up to {_longest(summary):.3g} minutes." if len(plan.steps) > 1 else ".")
     )
     if len(plan.steps) < 2:
-        yield "With one label budget there is no curve, and no minutes can be told."
+        yield "With one label budget there is no curve, and the minutes saved cannot be measured."
     yield f"Distortions: {RULE}"
     if any(entry.form.is_causal for entry in plan.entries):
         yield (

@@ -21,7 +21,7 @@ from speechssl.training.interrupts import (
 _POLL_S = 0.1
 _LINE_EVERY_S = 1.0
 _GRACE_S = 60.0
-"""In which a training saves its state when it is told to stop."""
+"""In which a training saves its state when it is asked to stop."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 Command = Callable[[Path, Job], Sequence[str]]
@@ -50,7 +50,7 @@ class Pool:
     def run(self, jobs: Sequence[Job]) -> dict[str, str]:
         """Run what is left of the jobs; those that failed, and why.
 
-        On SIGINT, SIGTERM and SIGUSR1 all processes are told to stop, save their states and end,
+        On SIGINT, SIGTERM and SIGUSR1 all processes are asked to stop, save their states and end,
         and InterruptedRunError (or PreemptedRunError) is raised; a second SIGINT kills them.
         """
         self.done = {job.name for job in jobs if job.is_done(self.out)}
@@ -120,7 +120,7 @@ class Pool:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
-                start_new_session=True,  # Ctrl-C is for the comparison, which tells its jobs
+                start_new_session=True,  # Ctrl-C is for the comparison, which stops its jobs
             )
         self.running[job.name] = job, process, time.monotonic()
 

@@ -26,15 +26,16 @@ class Scores:
     @classmethod
     def of(cls, result: EvalResult) -> "Scores":
         """From a scored set."""
-        told = result.utterances
+        scored = result.utterances
         counts = [
-            (u.words.length, u.words.errors, u.characters.length, u.characters.errors) for u in told
+            (u.words.length, u.words.errors, u.characters.length, u.characters.errors)
+            for u in scored
         ]
         return cls(
-            tuple(u.id for u in told),
-            tuple(u.speaker for u in told),
+            tuple(u.id for u in scored),
+            tuple(u.speaker for u in scored),
             np.array(counts, np.int64),
-            tuple(u.hypothesis for u in told),
+            tuple(u.hypothesis for u in scored),
         )
 
     def pair(self, metric: str) -> np.ndarray:

@@ -71,7 +71,7 @@ def test_without_a_test_set_speakers_are_split():
 
 
 @pytest.mark.parametrize("speakers", [0, 1])
-def test_one_speaker_or_none_known_is_split_by_sentence_and_told(speakers):
+def test_one_speaker_or_none_known_is_split_by_sentence_and_stated(speakers):
     made = [*utterances(20, speakers=speakers), *utterances(20, speakers=speakers, name="v")]
     rest, test, rule = split_valid(made)
     assert {u.text for u in rest}.isdisjoint(u.text for u in test)

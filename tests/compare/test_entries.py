@@ -126,7 +126,7 @@ def test_models_that_are_there_take_part_with_a_baseline_of_their_form(own, tmp_
         ({"recipe": "wombat"}, "There is no recipe wombat"),
     ],
 )
-def test_what_is_wrong_is_told(settings, said):
+def test_what_is_wrong_is_refused(settings, said):
     with pytest.raises((ValueError, FileNotFoundError), match=said):
         find_entries(asked(**{"tasks": ("masked_units",), **settings}))
 

@@ -40,7 +40,7 @@ def test_what_is_saved_with_its_interval():
     assert found.text() == "10 [0, 10]"
 
 
-def test_what_is_beyond_the_curve_is_told_as_more_or_none():
+def test_what_is_beyond_the_curve_is_shown_as_more_or_none():
     flat = [np.full(100, 0.6), np.full(100, 0.4)]
     better, worse = np.full(100, 0.1), np.full(100, 0.9)
     found = saving(10, 0.1, better, [10, 40], [0.6, 0.4], flat)

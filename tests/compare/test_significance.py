@@ -14,13 +14,13 @@ def results(num: int = 40):
     """Two systems on the same utterances, the second one better."""
     generator = rng(0, "texts")
     said = ["".join("abcd"[k] for k in generator.integers(0, 4, 8)) for _ in range(num)]
-    heard = [
+    outputs = [
         ["".join(c if generator.random() > wrong else "x" for c in text) for text in said]
         for wrong in (0.4, 0.25)
     ]
     ids = [f"u{i}" for i in range(num)]
     speakers = [f"s{i % 7}" for i in range(num)]
-    return [score(said, texts, ids=ids, speakers=speakers) for texts in heard]
+    return [score(said, texts, ids=ids, speakers=speakers) for texts in outputs]
 
 
 def counts(result) -> np.ndarray:
