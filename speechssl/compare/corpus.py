@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
+from speechssl.data.index import Corpora
 from speechssl.data.manifest import Utterance, read_manifest, write_manifest
 from speechssl.data.prepare.split import hold_out
 from speechssl.data.prepare.transcripts import sentence_key
@@ -30,8 +31,8 @@ class Corpus:
 
     @property
     def labeled(self) -> list[Utterance]:
-        """The transcribed ones to train on."""
-        return [u for part in self.train for u in part if u.is_labeled]
+        """The transcribed ones to train on, by ids that are different in all manifests."""
+        return [u for u in Corpora(self.train) if u.is_labeled]
 
     @property
     def label_minutes(self) -> float:

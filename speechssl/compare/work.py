@@ -61,7 +61,8 @@ def _pretrain(out: Path, job: Job, corpus: Corpus) -> None:
     train = [list(part) for part in corpus.train]
     if job.spec["labels"] is not None:  # the transcripts of the label budget, and no others
         shown = {u.id for u in choose_labels(corpus, job.spec["labels"], job.seed)}
-        train = [[u if u.id in shown else replace(u, text=None) for u in part] for part in train]
+        ids = iter([u.id for u in Corpora(train)])
+        train = [[u if next(ids) in shown else replace(u, text=None) for u in p] for p in train]
     config = from_json(PretrainConfig, job.spec["config"])
     outcome = pretrain(config, Corpora(train), folder, valid_set=corpus.dev)
     _finish(folder, outcome)

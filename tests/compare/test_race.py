@@ -228,7 +228,7 @@ def test_models_that_are_there_and_the_language_model(prepared, done, tmp_path):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ("--tasks wombat --minutes 1", "There is no task 'wombat'. Known: "),
+        ("--tasks wombat --minutes 1 --labels 0.1", "There is no task 'wombat'. "),
         ("--tasks masked_units --minutes 0", "minutes must be above 0"),
         ("--tasks masked_units --minutes 1 --labels 60", "--labels 60 is more than the 0.4 trans"),
         ("--minutes 1", "There is nothing to compare"),
