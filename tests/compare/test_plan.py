@@ -156,14 +156,14 @@ def test_the_plan_in_words():
     assert said.startswith(
         "2 entries: masked_units, from scratch.\n1 pretrainings of 12 min, 8 fine"
     )
-    assert "(1 min x 400 updates, all x 1900 updates; seeds 0, 1; 1 from scratch)" in said
+    assert "(1 min x 400 updates, all x 1850 updates; seeds 0, 1; 1 from scratch)" in said
     assert "Train 50.0 min, of which 50.0 min are transcribed; test: the rule." in said
     assert "12 jobs, 3 at a time with one thread each: about " in said
 
 
 @pytest.mark.parametrize(
     ("steps", "found"),
-    [((), {"1": 400, "all": 1900}), ((7,), {"1": 7, "all": 7}), ((7, 9), {"1": 7, "all": 9})],
+    [((), {"1": 400, "all": 1850}), ((7,), {"1": 7, "all": 7}), ((7, 9), {"1": 7, "all": 9})],
 )
 def test_updates_for_all_label_budgets_or_for_each(steps, found):
     assert (
