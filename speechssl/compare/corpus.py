@@ -30,6 +30,11 @@ class Corpus:
     """Where the test set comes from, in a sentence."""
 
     @property
+    def sets(self) -> tuple[tuple[Utterance, ...], ...]:
+        """All of them."""
+        return (*self.train, self.dev, self.test)
+
+    @property
     def labeled(self) -> list[Utterance]:
         """The transcribed ones to train on, by ids that are different in all manifests."""
         return [u for u in Corpora(self.train) if u.is_labeled]

@@ -1,5 +1,6 @@
 """The whole comparison: plan, jobs, report."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -37,7 +38,8 @@ def compare(plan: Plan, out: Path, pool: Pool | None = None) -> int:
 
 def _keep_data(corpus: Corpus, folder: Path) -> None:
     """The manifests of the jobs, written anew where the recordings have moved."""
-    if not (folder / "dev.jsonl").exists() or read_written(folder).train != corpus.train:
+    if not (folder / "test.jsonl").exists() or read_written(folder).sets != corpus.sets:
+        shutil.rmtree(folder, ignore_errors=True)
         corpus.write(folder)
 
 

@@ -11,6 +11,7 @@ from speechssl.compare.corpus import (
     read_written,
     split_valid,
 )
+from speechssl.compare.run import _keep_data
 from speechssl.data.manifest import Utterance, write_manifest
 
 
@@ -59,6 +60,17 @@ def test_several_manifests_stay_apart(tmp_path):
     assert len(corpus.labeled) == 2
     corpus.write(tmp_path / "kept")
     assert read_written(tmp_path / "kept").train == corpus.train
+
+
+def test_the_kept_manifests_are_those_of_the_command(tmp_path):
+    """Where an earlier command began and did no job."""
+    write(tmp_path / "d", a=utterances(4, name="a"), b=utterances(4, name="b"))
+    write(tmp_path / "d", dev=utterances(4, name="d", speakers=2))
+    a, b, dev = (tmp_path / "d" / f"{name}.jsonl" for name in ("a", "b", "dev"))
+    for train, test in (([a, b], None), ([a], None), ([a], dev), ([a], dev), ([b], dev)):
+        corpus = read_corpus(None, train, dev, test)
+        _keep_data(corpus, tmp_path / "kept")
+        assert read_written(tmp_path / "kept").sets == corpus.sets
 
 
 def test_without_a_test_set_speakers_are_split():

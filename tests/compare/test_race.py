@@ -13,6 +13,7 @@ import pytest
 from speechssl.cli import main
 from speechssl.compare import pool as pools
 from speechssl.compare import run as running
+from speechssl.compare import work
 from speechssl.compare.jobs import DONE, JOB, SCORES
 from speechssl.compare.scores import Scores
 from speechssl.data.manifest import read_manifest, write_manifest
@@ -256,12 +257,18 @@ def test_a_real_process_does_a_job(done):
     command = pools.command_of(done, read_job(done, name))
     assert subprocess.run(command, check=False).returncode == 0
     assert path.read_bytes() == before
-    (done / name / DONE).unlink()
-    shutil.rmtree(done / name / "best")
-    shutil.rmtree(done / "data")
-    failed = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert failed.returncode == 1
-    assert failed.stderr.splitlines()[-1].startswith("speechssl: ")
+
+
+def test_the_last_line_of_a_job_that_fails_says_why(done, monkeypatch, capsys):
+    name = "finetune/masked_units-0.1-min-seed-0"
+    monkeypatch.setattr("sys.argv", ["work", str(done), name])
+    monkeypatch.setattr(work, "_end_with_parent", lambda: None)
+    assert work.main() == 0  # nothing is left to do
+    (done / "data" / "dev.jsonl").unlink()
+    assert work.main() == 1
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1].startswith("speechssl: No such manifest: ")
+    assert "Traceback" in said  # for the log
 
 
 def test_scores_are_read_as_they_were_written(tmp_path):
