@@ -21,13 +21,12 @@ STYLE = """
 .chart .line.plain.other { stroke-dasharray: 2 4; }
 .verdict { font-size: 1.08rem; margin: 1rem 0; max-width: 78ch; } .verdict p { margin: .3rem 0; }
 .rules li { margin: .25rem 0; max-width: 90ch; } .results .card { overflow-x: auto; }
-.results .rated { width: 18%; min-width: 9.5rem; } .results td { font-size: .88rem; }
+.results .rated { width: 18%; min-width: 10.5rem; } .results td { font-size: .88rem; }
+.rate > * { white-space: nowrap; }
 .results tbody th, .results tbody td { padding: .45rem 1.1rem .45rem 0; }
-.results td:not(.rated) { white-space: nowrap; }
 .key.plain { background: repeating-linear-gradient(90deg, var(--c) 0 4px, transparent 0 6px); }
 .key.other { background: repeating-linear-gradient(90deg, var(--c) 0 2px, transparent 0 4px); }
-@media (max-width: 640px) { .results .rated { width: auto; }
-  .results td:not(.rated) { white-space: normal; } }
+@media (max-width: 640px) { .results .rated { width: auto; } }
 """
 """What the pictures need beside the report's style."""
 

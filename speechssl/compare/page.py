@@ -21,6 +21,8 @@ from speechssl.files import writing
 from speechssl.report.results import Rate, Table, table_section
 from speechssl.report.style import STYLE, THEME_SWITCH
 
+FEW_UPDATES = 200
+"""Pretrained for fewer, a model is hardly another one than before."""
 _FIGURES = (labels_figure, compute_figure, robustness_figure, probes_figure)
 
 
@@ -54,6 +56,12 @@ def page(summary: Summary) -> str:
 def verdict_sentences(summary: Summary) -> list[str]:
     """What came out, for somebody who reads nothing else."""
     found = summary.winner.sentences() if summary.winner else []
+    updates = [steps for steps, _ in summary.pretrained.values()]
+    if updates and min(updates) < FEW_UPDATES:
+        found.append(
+            f"A pretraining made no more than {min(updates)} updates, with which hardly anything "
+            "is learned: give more --minutes before you believe these numbers."
+        )
     if summary.winner and summary.winner.others:
         found[0] += f" (The mean is over {budget_titles(summary.plan)} of labels.)"
     best = summary.winner.entry if summary.winner else ""
@@ -69,6 +77,14 @@ def verdict_sentences(summary: Summary) -> list[str]:
     return found
 
 
+def _unbroken(text: str) -> str:
+    """A cell that is broken before an interval's bracket and a p only."""
+    kept = text.replace(" ", "\N{NO-BREAK SPACE}")
+    for start in ("[", "p"):
+        kept = kept.replace(f"\N{NO-BREAK SPACE}{start}", f" {start}", 1)
+    return kept
+
+
 def _table(summary: Summary) -> str:
     notes = {entry.name: entry.notes for entry in summary.plan.entries}
     css = colours(summary)
@@ -77,12 +93,12 @@ def _table(summary: Summary) -> str:
         rows.append(
             (
                 row.entry,
-                title(row.labels),
+                _unbroken(title(row.labels)),
                 Rate(row.cer.value, row.cer.low, row.cer.high),
                 Rate(row.wer.value, row.wer.low, row.wer.high),
-                against_text(row),
-                row.saved.text() if row.saved else "",
-                f"{row.compute_minutes:.1f} min",
+                _unbroken(against_text(row)),
+                _unbroken(row.saved.text() if row.saved else ""),
+                _unbroken(f"{row.compute_minutes:.1f} min"),
             )
         )
     heads = (

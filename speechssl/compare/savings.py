@@ -27,23 +27,20 @@ class Saving:
     """The same to its first point: 0 or less."""
 
     def text(self) -> str:
-        """For a person: ``23 [12, more than 50]``."""
-        return f"{self._said(self.value)} [{self._said(self.low)}, {self._said(self.high)}]"
+        """For a person: ``23 [12, more than 50]``; ``none`` where it is 0 or less."""
+        value, low, high = map(self._said, (self.value, self.low, self.high))
+        return value if value == low == high else f"{value} [{low}, {high}]"
 
     def _said(self, value: float) -> str:
         if value == math.inf:
             return f"more than {number(self.most)}"
-        if value == -math.inf:
-            return "none" if self.least >= 0 else f"less than {number(self.least)}"
-        return number(value)
+        return number(value) if number(max(value, 0.0)) != "0" else "none"
 
 
 def number(minutes: float) -> str:
     """To a tenth below ten minutes, else to a whole minute."""
     text = f"{minutes:.1f}" if abs(minutes) < 9.95 else f"{minutes:.0f}"
-    return (
-        text.removesuffix(".0").replace("-0", "0") if float(text) == 0 else text.removesuffix(".0")
-    )
+    return text.removesuffix(".0")
 
 
 def minutes_to_reach(minutes: Sequence[float], rates: Sequence[float], rate: float) -> float:

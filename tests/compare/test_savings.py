@@ -37,18 +37,18 @@ def test_what_is_saved_with_its_interval():
     found = saving(10, 0.5, own, [40, 10], [0.4, 0.6], draws[::-1])  # in any order
     assert (found.value, found.low, found.high) == pytest.approx((10, 0, 10))
     assert (found.most, found.least) == (30, 0)
-    assert found.text() == "10 [0, 10]"
+    assert found.text() == "10 [none, 10]"
 
 
 def test_what_is_beyond_the_curve_is_shown_as_more_or_none():
     flat = [np.full(100, 0.6), np.full(100, 0.4)]
     better, worse = np.full(100, 0.1), np.full(100, 0.9)
     found = saving(10, 0.1, better, [10, 40], [0.6, 0.4], flat)
-    assert found.text() == "more than 30 [more than 30, more than 30]"
+    assert found.text() == "more than 30"
     found = saving(10, 0.9, worse, [10, 40], [0.6, 0.4], flat)
-    assert found.text() == "none [none, none]"
+    assert found.text() == "none"
     found = saving(40, 0.9, worse, [10, 40], [0.6, 0.4], flat)
-    assert found.text() == "less than -30 [less than -30, less than -30]"
+    assert found.text() == "none"
     mixed = np.concatenate([np.full(90, 0.5), np.full(10, 0.1)])
     assert saving(10, 0.5, mixed, [10, 40], [0.6, 0.4], flat).text() == "10 [10, more than 30]"
 
@@ -58,4 +58,6 @@ def test_one_label_budget_has_no_curve():
 
 
 def test_zero_minutes_saved_are_no_infinity():
-    assert Saving(0.0, -INF, INF, 50, 0).text() == "0 [none, more than 50]"
+    assert Saving(0.04, -INF, INF, 50, 0).text() == "none [none, more than 50]"
+    assert Saving(0.06, -3.0, 9.96, 50, 0).text() == "0.1 [none, 10]"
+    assert Saving(-12.0, -20.0, -2.0, 50, -30).text() == "none"

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -94,6 +95,13 @@ def test_the_words_of_the_verdict(summary):
     assert sentences[0].endswith("(The mean is over 10 min and 60 min of labels.)")
     assert sum("; label minutes saved: " in s for s in sentences) == 2
     assert (p_text(0.001), p_text(0.0123), p_text(1.0)) == ("p < 0.002", "p = 0.012", "p = 1")
+
+
+def test_a_pretraining_of_a_few_updates_is_no_result(summary):
+    short = {**summary.pretrained, "wav2vec": (12, 0.6)}
+    said = verdict_sentences(replace(summary, pretrained=short))
+    assert any("A pretraining made no more than 12 updates" in s for s in said)
+    assert not any("no more than" in s for s in verdict_sentences(summary))
 
 
 class Checker(HTMLParser):
