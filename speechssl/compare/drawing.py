@@ -21,7 +21,8 @@ STYLE = """
 .chart .line.plain.other { stroke-dasharray: 2 4; }
 .verdict { font-size: 1.08rem; margin: 1rem 0; max-width: 78ch; } .verdict p { margin: .3rem 0; }
 .rules li { margin: .25rem 0; max-width: 90ch; } .results .card { overflow-x: auto; }
-.results .rated { width: 18%; min-width: 10.5rem; } .results td { font-size: .88rem; }
+.results .rated { width: 16%; min-width: 10rem; }
+.results td { font-size: .88rem; overflow-wrap: normal; }
 .rate > * { white-space: nowrap; }
 .results tbody th, .results tbody td { padding: .45rem 1.1rem .45rem 0; }
 .key.plain { background: repeating-linear-gradient(90deg, var(--c) 0 4px, transparent 0 6px); }

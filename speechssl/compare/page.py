@@ -59,12 +59,14 @@ def verdict_sentences(summary: Summary) -> list[str]:
     updates = [steps for steps, _ in summary.pretrained.values()]
     if updates and min(updates) < FEW_UPDATES:
         found.append(
-            f"A pretraining made no more than {min(updates)} updates, with which hardly anything "
-            "is learned: give more --minutes before you believe these numbers."
+            f"A pretraining ended after update {min(updates)}, before it could learn much: these "
+            "numbers say little, give it more minutes or updates."
         )
     if summary.winner and summary.winner.others:
         found[0] += f" (The mean is over {budget_titles(summary.plan)} of labels.)"
     best = summary.winner.entry if summary.winner else ""
+    if best in {entry.name for entry in summary.plan.entries if not entry.baseline}:
+        found.insert(1, "No pretext task has the lowest: training from scratch has.")
     for labels in summary.plan.config.labels:
         row = summary.row(best, labels)
         if row is None or row.against is None:
