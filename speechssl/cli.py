@@ -31,6 +31,7 @@ COMMANDS = (
     "extract",
     "find",
     "probe",
+    "compare",
     "import",
     "export",
     "report",
@@ -38,7 +39,7 @@ COMMANDS = (
 )
 """As ``--help`` lists them; each is a file in `speechssl/commands`."""
 
-TRAINING = ("pretrain", "finetune", "selftrain")
+TRAINING = ("pretrain", "finetune", "selftrain", "compare")
 """Those that go on where they were stopped."""
 
 SPINS = "10000"

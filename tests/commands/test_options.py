@@ -21,6 +21,7 @@ FOLDERS = {
     "transcribe": ("model", "a.wav"),
     "extract": ("model", "a.wav"),
     "probe": ("model", "--task", "digit", "--train", "m.jsonl", "--test", "m.jsonl"),
+    "compare": ("data", "--tasks", "masked_units"),
     "import": ("source",),
     "export": ("model", "--format", "hf"),
 }
