@@ -28,8 +28,8 @@ def arguments(parser: Parser) -> None:
         "--tasks",
         nargs="+",
         metavar="NAME[=WEIGHT]",
-        help="the pretext tasks (contrastive, masked_units, reconstruction), each with its weight "
-        "in the loss; default: those of the recipe or the size",
+        help="the pretext tasks (contrastive, masked_units, reconstruction, wav2vec), each with "
+        "its weight in the loss; default: those of the recipe or the size",
     )
     parser.add_argument(
         "--profile",

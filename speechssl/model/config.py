@@ -3,7 +3,7 @@
 A config is data only. Every field is checked when it is made, so a config that exists can be built.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 from speechssl.config.bounds import (
@@ -178,6 +178,11 @@ class ContextConfig:
                 f"{self.dim} and {self.pos_groups}."
             )
 
+    @property
+    def is_convolutional(self) -> bool:
+        """Whether all layers are local convolutions."""
+        return self.local_layers == self.num_layers
+
     def _check_attention(self) -> None:
         """What the relative position bias needs."""
         if self.rel_buckets and (self.local_layers or self.upper != "attention"):
@@ -241,6 +246,19 @@ class ModelConfig:
         for stride in encoder.strides:
             hop *= stride
         return hop
+
+    @property
+    def receptive_samples(self) -> int:
+        """Samples that a latent is computed from (465 = 29 ms in wav2vec), whatever is normalised
+        over time left aside."""
+        encoder = self.encoder
+        if isinstance(encoder, FilterbankEncoderConfig):
+            return self.hop_samples + encoder.kernel_samples
+        field, hop = 1, 1
+        for kernel, stride in zip(encoder.kernels, encoder.strides, strict=True):
+            field += (kernel - 1) * hop
+            hop *= stride
+        return field
 
 
 def tiny() -> ModelConfig:
@@ -325,7 +343,61 @@ def tiny_conv() -> ModelConfig:
     )
 
 
-SIZES = {"tiny": tiny, "tiny-conv": tiny_conv, "small": small, "base": base, "large": large}
+def wav2vec() -> ModelConfig:
+    """Two convolutional networks, one on top of the other, that see no future (wav2vec,
+    arXiv:1904.05862, section 2): 24 M parameters, 10 ms frames.
+
+    The encoder sees 29 ms; nine context layers of kernel 3 see 210 ms with it, as in the paper.
+    Where we differ: the context layers are :class:`LocalConvLayer`, of a linear map behind each
+    convolution and a norm before it, all with the same kernel (the kernels of ``wav2vec large``
+    grow from 2 to 13: ``context.local_kernel`` 9 sees about as far); and where the paper normalises
+    over channels and time together, which shows the first frames the last ones, the first layer is
+    normalised by running statistics.
+    """
+    return ModelConfig(
+        encoder=ConvEncoderConfig(
+            dims=(512,) * 5, kernels=(10, 8, 4, 4, 4), strides=(5, 4, 2, 2, 2)
+        ),
+        context=ContextConfig(
+            dim=512,
+            num_layers=9,
+            local_layers=9,
+            local_kernel=3,
+            num_heads=8,
+            ffn_dim=2048,
+            norm_order="pre",
+            pos_kernel=1,
+            pos_norm=True,
+            dropout=0.0,
+            attention_dropout=0.0,
+            layerdrop=0.0,
+            causal=True,
+        ),
+        running_norm=True,
+    )
+
+
+def tiny_wav2vec() -> ModelConfig:
+    """`wav2vec` in small: 3 M parameters, for a CPU."""
+    config = wav2vec()
+    return replace(
+        config,
+        encoder=ConvEncoderConfig(
+            dims=(64, 128, 128, 192, 192), kernels=(10, 8, 4, 4, 4), strides=(5, 4, 2, 2, 2)
+        ),
+        context=replace(config.context, dim=192, num_heads=4, ffn_dim=768),
+    )
+
+
+SIZES = {
+    "tiny": tiny,
+    "tiny-conv": tiny_conv,
+    "tiny-wav2vec": tiny_wav2vec,
+    "small": small,
+    "base": base,
+    "large": large,
+    "wav2vec": wav2vec,
+}
 """The sizes that ``--size`` knows."""
 
 
@@ -337,13 +409,17 @@ def size(name: str) -> ModelConfig:
 
 
 def nearest_size(config: ModelConfig) -> str:
-    """The name of the size that a model has, else of that with the same kind of encoder whose width
-    is nearest."""
+    """The name of the size that a model has, else of that with the same kind of encoder (and of
+    context, where that is of convolutions alone) whose width is nearest."""
     made = {name: make() for name, make in SIZES.items()}
     alike = {n: m for n, m in made.items() if isinstance(m.encoder, type(config.encoder))}
     return min(
         alike,
-        key=lambda n: (alike[n] != config, abs(alike[n].context.dim - config.context.dim)),
+        key=lambda n: (
+            alike[n] != config,
+            alike[n].context.is_convolutional != config.context.is_convolutional,
+            abs(alike[n].context.dim - config.context.dim),
+        ),
     )
 
 

@@ -18,6 +18,7 @@ from speechssl.pretext.masked_units import MaskedUnitsConfig
 from speechssl.pretext.reconstruction import ReconstructionConfig
 from speechssl.pretext.signal import Signal
 from speechssl.pretext.task import Needs, PretextTask, Resources, TaskConfig, TaskLoss, View
+from speechssl.pretext.wav2vec import Wav2VecConfig
 
 TASKS: dict[str, type[TaskConfig]] = {
     config.name: config
@@ -28,6 +29,7 @@ TASKS: dict[str, type[TaskConfig]] = {
         AutoencoderConfig,
         FutureFramesConfig,
         FutureUnitsConfig,
+        Wav2VecConfig,
     )
 }
 """Every task by its name. A new one is added here."""

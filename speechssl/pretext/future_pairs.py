@@ -1,0 +1,48 @@
+"""Which frames predict which later frames of their utterance, and how far ahead.
+
+Shapes: K steps, M frames that are targets, R rows, C channels.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from speechssl.device import send
+from speechssl.model.config import ModelConfig
+
+
+def overlap_free_step(model: ModelConfig) -> int:
+    """The least number of frames between two latents that share no sample."""
+    return -(-model.receptive_samples // model.hop_samples)
+
+
+def future_pairs(
+    frames: Sequence[int], first_step: int, num_steps: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The frames that are targets, and from which frames each is predicted.
+
+    Args:
+        frames: valid ones of each utterance; they are numbered one utterance after the other.
+        first_step: frames between a context and its first target.
+        num_steps: K.
+
+    Returns:
+        ``(places, contexts)``, (M,) and (M, K) int64: ``contexts[m, k]`` is the frame from which
+        ``places[m]`` is predicted as step k, ``first_step + k`` frames before, -1 where that is
+        before the utterance.
+    """
+    ahead = first_step + np.arange(num_steps)  # (K,)
+    starts = np.cumsum([0, *frames])
+    places = [np.arange(first_step, max(num, first_step)) for num in frames]  # in the utterance
+    contexts = [np.where(own[:, None] >= ahead, own[:, None] - ahead, -1) for own in places]
+    numbered = [own + start for own, start in zip(places, starts, strict=False)]
+    before = [np.where(c >= 0, c + start, -1) for c, start in zip(contexts, starts, strict=False)]
+    return np.concatenate(numbered), np.concatenate(before)
+
+
+def rows_of(values: Tensor, index: np.ndarray) -> Tensor:
+    """(R, C), (M, X) int64 -> (M, X, C)."""
+    flat = send(torch.from_numpy(index.reshape(-1)), values.device)
+    return values.index_select(0, flat).unflatten(0, index.shape)
