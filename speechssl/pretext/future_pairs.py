@@ -1,6 +1,6 @@
-"""Which frames predict which later frames of their utterance, and how far ahead.
+"""Which frames predict which later frames of their utterance, and what those are told from.
 
-Shapes: K steps, M frames that are targets, R rows, C channels.
+Shapes: F valid frames of a batch, K steps, M frames that are targets, R rows, C channels.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from speechssl.device import send
 from speechssl.model.config import ModelConfig
+from speechssl.pretext.contrastive import draw_negatives
+from speechssl.pretext.inputs import Inputs
 
 
 def overlap_free_step(model: ModelConfig) -> int:
@@ -40,6 +42,20 @@ def future_pairs(
     numbered = [own + start for own, start in zip(places, starts, strict=False)]
     before = [np.where(c >= 0, c + start, -1) for c, start in zip(contexts, starts, strict=False)]
     return np.concatenate(numbered), np.concatenate(before)
+
+
+def distractors(x: Inputs, num: int, purpose: str) -> np.ndarray:
+    """For each valid frame `num` others of its utterance, uniform with replacement.
+
+    (F, num) int64, numbered as in :func:`future_pairs`; never the frame itself, -1 where it is
+    alone. An utterance's draws are a function of the seed, `purpose`, the micro-batch and its row.
+    """
+    parts, start = [], 0
+    for row, frames in enumerate(x.frames.tolist()):
+        own = draw_negatives(np.ones((1, frames), bool), num, x.rng_of(purpose, row))
+        parts.append(np.where(own < 0, -1, own + start))
+        start += frames
+    return np.concatenate(parts)
 
 
 def rows_of(values: Tensor, index: np.ndarray) -> Tensor:

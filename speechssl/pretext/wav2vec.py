@@ -17,10 +17,9 @@ What is different here:
 - The first step o is the receptive field of a latent over the hop, rounded up (3 for 29 ms and 10
   ms), so that a target shares no sample with its context; as in the published code, not the paper.
 - The latents are layer-normed, so each is about sqrt(C) long: h_k is a linear map over sqrt(C).
-- With codes as targets the context network sees the latents as they are; in vq-wav2vec it sees the
-  codes' vectors too. A model folder then holds a model, and the quantizer belongs to the task.
-- A negative that equals the target counts as any other: if it did not, a collapsed codebook would
-  have no negatives, and nothing to lose.
+- The context network sees the latents as they are also where targets are codes; in vq-wav2vec it
+  sees the codes' vectors. The quantizer belongs to the task, not to the model.
+- A negative that equals the target counts, so that a collapsed codebook costs something.
 - The loss is a mean over pairs of a frame and a step, not a sum.
 
 Shapes: B batch, T frames, F valid frames of the batch, C channels, D width, K steps, M frames that
@@ -43,8 +42,8 @@ from speechssl.device import take
 from speechssl.model.quantizer import VectorQuantizer
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.code_usage import count_codes, perplexity
-from speechssl.pretext.contrastive import accuracy, draw_negatives, info_nce
-from speechssl.pretext.future_pairs import future_pairs, overlap_free_step, rows_of
+from speechssl.pretext.contrastive import accuracy, info_nce
+from speechssl.pretext.future_pairs import distractors, future_pairs, overlap_free_step, rows_of
 from speechssl.pretext.inputs import Inputs
 from speechssl.pretext.signal import Signal
 from speechssl.pretext.task import (
@@ -75,7 +74,7 @@ class Wav2VecConfig(TaskConfig):
     weight: Weight = 1.0
     """Weight of the task in the loss."""
     num_steps: Count = 12
-    """K, future frames predicted from each frame, each by a projection of its own."""
+    """K, future frames predicted from each frame, each by its own projection."""
     first_step: Whole = 0
     """How many frames ahead the first of them is; 0: as many as a target needs to share no sample
     with its context."""
@@ -128,8 +127,7 @@ class Wav2VecConfig(TaskConfig):
             finding="codebook collapse",
             evidence=f"Group {group} of wav2vec's codebook uses {{{metric}}} of its "
             f"{self.entries} codes (perplexity over the validation set).",
-            advice="Lower the learning rate, or predict the encoder's output itself: "
-            "--wav2vec.targets latents.",
+            advice="Lower the learning rate, or take --wav2vec.targets latents.",
         )
 
     def build(self, model: SpeechModel, resources: Resources) -> "Wav2VecTask":
@@ -147,41 +145,35 @@ class Wav2VecTask(PretextTask):
     def __init__(self, config: Wav2VecConfig, model: SpeechModel) -> None:
         super().__init__()
         self.config = config
-        channels = model.config.latent_dim
         self.first_step = config.first_step or overlap_free_step(model.config)
-        self.project = nn.Linear(model.config.context.dim, config.num_steps * channels)
+        width, groups = model.config.latent_dim, config.groups
+        self.project = nn.Linear(model.config.context.dim, config.num_steps * width)
         self.quantizer: VectorQuantizer | None = None
         if config.targets == "codes":
-            if channels % config.groups:
+            if width % groups:
                 raise ValueError(
-                    f"{NAME}.groups must divide the encoder's width ({channels}), got "
-                    f"{config.groups}."
+                    f"{NAME}.groups must divide the encoder's width ({width}), got {groups}."
                 )
             self.quantizer = VectorQuantizer(
-                channels,
-                groups=config.groups,
-                entries=config.entries,
-                commitment=config.commitment,
+                width, groups=groups, entries=config.entries, commitment=config.commitment
             )
             self.num_codes = config.entries
 
     def fit(self, sample: Iterable[Inputs], seed: int) -> None:
         """Let the quantizer's entries begin as frames of the training set."""
-        if self.quantizer is None:
-            return
         parts: list[Tensor] = []
-        for x in sample:
+        for x in sample if self.quantizer else ():
             parts.append(x.encode(View("clean", None)).latents.flatten(0, 1))  # (T, C)
             if sum(map(len, parts)) >= _FRAMES_PER_CODE * self.config.entries:
                 break
-        self.quantizer.fit(torch.cat(parts), seed)
+        if self.quantizer:
+            self.quantizer.fit(torch.cat(parts), seed)
 
     def counts(self, x: Inputs) -> dict[str, int]:
         """Pairs of a frame and a step, and with codes the frames that are quantized."""
         ahead = self.first_step + np.arange(self.config.num_steps)  # (K,)
         pairs = (x.frames.numpy()[:, None] - ahead).clip(min=0).sum()
-        found = {f"{NAME}_pairs": int(pairs)}
-        return found if self.quantizer is None else found | {f"{NAME}_frames": int(x.frames.sum())}
+        return {f"{NAME}_pairs": int(pairs), f"{NAME}_frames": int(x.frames.sum())}
 
     def forward(self, x: Inputs) -> TaskLoss:
         """The loss; terms ``wav2vec`` and, with codes, ``wav2vec_codebook``."""
@@ -217,8 +209,7 @@ class Wav2VecTask(PretextTask):
         """(F, K, C), (F, C) of the valid frames -> (P, 1 + N), the true target first."""
         frames, num_steps = x.frames.tolist(), self.config.num_steps
         places, contexts = future_pairs(frames, self.first_step, num_steps)  # (M,), (M, K)
-        valid = shapes.length_mask(x.frames, max(frames)).numpy()
-        drawn = draw_negatives(valid, self.config.num_negatives, x.rng("wav2vec negatives"))
+        drawn = distractors(x, self.config.num_negatives, f"{NAME} negatives")  # (F, N)
         chosen = np.concatenate([places[:, None], drawn[places]], axis=1)  # (M, 1 + N)
         rows = contexts.clip(min=0) * num_steps + np.arange(num_steps)  # of predictions
         candidates = rows_of(targets, chosen)  # (M, 1 + N, C)
@@ -247,15 +238,13 @@ class Wav2VecTask(PretextTask):
 
 
 def binary_loss(logits: Tensor) -> Tensor:
-    """(P, 1 + N), the true target first -> the logistic loss of all of them, summed
-    (arXiv:1904.05862, equation 2)."""
+    """(P, 1 + N), the true target first -> the loss of equation 2, summed."""
     return F.softplus(-logits[:, 0]).sum() + F.softplus(logits[:, 1:]).sum()
 
 
 def chance(config: Wav2VecConfig) -> float:
-    """The loss of a model that ignores its input, nats per pair: ``log(1 + N)``; binary, with every
-    logit at -log N (1 of 1 + N is true): ``log(1 + N) + N log(1 + 1 / N)``, 3.35 for 10. Logits of
-    0, with which training begins, cost ``(1 + N) log 2``, 7.62."""
+    """The loss of a model that ignores its input, nats per pair: ``log(1 + N)``; binary, with all
+    logits at -log N, ``log(1 + N) + N log(1 + 1 / N)``: 3.35 for 10 (at 0: 11 log 2 = 7.62)."""
     num = config.num_negatives
     told = math.log(1 + num)
     return told if config.loss == "infonce" else told + num * math.log(1 + 1 / num)

@@ -7,6 +7,7 @@ from speechssl.pretext.future_units import FutureUnitsConfig
 from speechssl.pretext.masked_units import MaskedUnitsConfig
 from speechssl.pretext.reconstruction import ReconstructionConfig
 from speechssl.pretext.task import TaskConfig
+from speechssl.pretext.wav2vec import Wav2VecConfig
 
 SMALL: dict[str, TaskConfig] = {
     "contrastive": ContrastiveConfig(
@@ -17,6 +18,7 @@ SMALL: dict[str, TaskConfig] = {
     "autoencoder": AutoencoderConfig(bottleneck_dim=8, hidden_dim=12),
     "future_frames": FutureFramesConfig(),
     "future_units": FutureUnitsConfig(target_dim=8, num_units=9, features=("mfcc", "logmel")),
+    "wav2vec": Wav2VecConfig(num_steps=3, num_negatives=4),
 }
 """Terms that are no sums over frames or utterances are off."""
 

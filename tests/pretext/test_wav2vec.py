@@ -22,6 +22,7 @@ from speechssl.pretext.inputs import Inputs
 from speechssl.pretext.task import MaskConfig, Resources, View
 from speechssl.pretext.tasks import TaskConfigs, Tasks
 from speechssl.pretext.wav2vec import Wav2VecConfig
+from speechssl.rng import rng
 from speechssl.training.verdict import judge
 from tests.pretext.speech import MODELS
 
@@ -62,19 +63,16 @@ def log_sigmoid(value: float) -> float:
 def pairs_by_hand(task, x):
     """(score of the target, scores of the negatives) of each pair, by loops over plain vectors."""
     config, output = task.config, x.encode(View("distorted", None))
-    drawn = draw_negatives(
-        shapes.length_mask(x.frames, int(x.frames.max())).numpy(),
-        config.num_negatives,
-        x.rng("wav2vec negatives"),
-    )
     weight, bias = task.project.weight.detach().numpy(), task.project.bias.detach().numpy()
-    start = 0
     for row, num in enumerate(x.frames.tolist()):
         z = output.latents[row, :num].detach()
         if task.quantizer is not None:
             z = task.quantizer(z).vectors.detach()
         z, c = z.numpy().astype(float), output.context[row, :num].detach().numpy().astype(float)
         width = z.shape[1]
+        drawn = draw_negatives(
+            np.ones((1, num), bool), config.num_negatives, x.rng_of("wav2vec negatives", row)
+        )
         for target in range(num):
             for k in range(config.num_steps):
                 at = target - task.first_step - k
@@ -82,10 +80,9 @@ def pairs_by_hand(task, x):
                     continue
                 own = slice(k * width, (k + 1) * width)
                 h = (weight[own] @ c[at] + bias[own]) / math.sqrt(width)
-                others = drawn[start + target] - start
+                others = drawn[target]
                 assert ((others >= 0) & (others < num) & (others != target)).all()
                 yield z[target] @ h, [z[other] @ h for other in others]
-        start += num
 
 
 # ---- the loss ------------------------------------------------------------------------------------
@@ -220,7 +217,7 @@ def test_the_first_step_can_be_chosen():
     model, task = model_and_task(replace(SMALL, first_step=1))
     x = inputs(model, *waves())
     expected = sum(max(num - step, 0) for num in x.frames.tolist() for step in (1, 2, 3, 4))
-    assert task.counts(x) == {"wav2vec_pairs": expected}
+    assert task.counts(x)["wav2vec_pairs"] == expected
     assert task.first_step == 1
 
 
@@ -271,22 +268,16 @@ def test_one_pair():
     model, task = model_and_task(SMALL)
     x = inputs(model, *waves((465 + 3 * 160,)))
     assert x.frames.tolist() == [4]
-    assert task.counts(x) == {"wav2vec_pairs": 1}
+    assert task.counts(x)["wav2vec_pairs"] == 1
     assert float(task(x).terms["wav2vec"].total.detach()) > 0
 
 
 @pytest.mark.parametrize("config", [SMALL, CODES])
 def test_what_lies_behind_the_end_changes_nothing(config, monkeypatch):
     """An utterance alone, and beside longer ones, with the same distractors."""
-    drawn = lambda mask, num, _: np.concatenate(  # noqa: E731
-        [start + (np.arange(n)[:, None] + 1 + np.arange(num)) % n for n, start in spans(mask)]
+    monkeypatch.setattr(
+        Inputs, "rng_of", lambda self, purpose, row: rng(0, purpose, int(self.lengths[row]))
     )
-
-    def spans(mask):
-        sizes = mask.sum(1)
-        return list(zip(sizes, np.cumsum([0, *sizes[:-1]]), strict=True))
-
-    monkeypatch.setattr(wav2vec, "draw_negatives", drawn)
     model, task = model_and_task(config)
     wave, lengths = waves()
     whole = task(inputs(model, wave, lengths)).terms
