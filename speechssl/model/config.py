@@ -247,19 +247,6 @@ class ModelConfig:
             hop *= stride
         return hop
 
-    @property
-    def receptive_samples(self) -> int:
-        """Samples that a latent is computed from (465 = 29 ms in wav2vec), whatever is normalised
-        over time left aside."""
-        encoder = self.encoder
-        if isinstance(encoder, FilterbankEncoderConfig):
-            return self.hop_samples + encoder.kernel_samples
-        field, hop = 1, 1
-        for kernel, stride in zip(encoder.kernels, encoder.strides, strict=True):
-            field += (kernel - 1) * hop
-            hop *= stride
-        return field
-
 
 def tiny() -> ModelConfig:
     """About 5 M parameters, 40 ms frames: learns on a laptop's CPU."""
@@ -284,22 +271,17 @@ def tiny() -> ModelConfig:
 
 def small() -> ModelConfig:
     """About 20 M parameters, 40 ms frames: a good CPU or a small GPU."""
-    return ModelConfig(
-        encoder=FilterbankEncoderConfig(),
-        context=ContextConfig(
-            dim=384,
-            num_layers=12,
-            local_layers=4,
-            num_heads=6,
-            ffn_dim=1536,
-            norm_order="pre",
-            pos_kernel=31,
-            pos_norm=True,
-            dropout=0.0,
-            attention_dropout=0.0,
-            layerdrop=0.0,
-        ),
+    config = tiny()
+    context = replace(
+        config.context,
+        dim=384,
+        num_layers=12,
+        local_layers=4,
+        upper="attention",
+        num_heads=6,
+        ffn_dim=1536,
     )
+    return replace(config, context=context)
 
 
 def base() -> ModelConfig:
@@ -347,46 +329,23 @@ def wav2vec() -> ModelConfig:
     """Two convolutional networks, one on top of the other, that see no future (wav2vec,
     arXiv:1904.05862, section 2): 24 M parameters, 10 ms frames.
 
-    The encoder sees 29 ms; nine context layers of kernel 3 see 210 ms with it, as in the paper.
-    Where we differ: the context layers are :class:`LocalConvLayer`, of a linear map behind each
-    convolution and a norm before it, all with the same kernel (the kernels of ``wav2vec large``
-    grow from 2 to 13: ``context.local_kernel`` 9 sees about as far); and where the paper normalises
-    over channels and time together, which shows the first frames the last ones, the first layer is
-    normalised by running statistics.
+    A latent is made from 29 ms, a context frame, by nine layers of kernel 3, from 210 ms, as in the
+    paper. Adapted: a context layer has a norm before its convolution and a linear map behind it,
+    and all have one kernel (those of ``wav2vec large`` grow from 2 to 13; ``context.local_kernel``
+    9 reaches about as far); where the paper normalises over channels and time together, which shows
+    the first frames the last ones, here the first layer is normalised by running statistics.
     """
-    return ModelConfig(
-        encoder=ConvEncoderConfig(
-            dims=(512,) * 5, kernels=(10, 8, 4, 4, 4), strides=(5, 4, 2, 2, 2)
-        ),
-        context=ContextConfig(
-            dim=512,
-            num_layers=9,
-            local_layers=9,
-            local_kernel=3,
-            num_heads=8,
-            ffn_dim=2048,
-            norm_order="pre",
-            pos_kernel=1,
-            pos_norm=True,
-            dropout=0.0,
-            attention_dropout=0.0,
-            layerdrop=0.0,
-            causal=True,
-        ),
-        running_norm=True,
-    )
+    encoder = ConvEncoderConfig((512,) * 5, (10, 8, 4, 4, 4), (5, 4, 2, 2, 2))
+    layers = replace(tiny().context, num_layers=9, local_layers=9, local_kernel=3, causal=True)
+    context = replace(layers, dim=512, num_heads=8, ffn_dim=2048, pos_kernel=1)
+    return ModelConfig(encoder=encoder, context=context, running_norm=True)
 
 
 def tiny_wav2vec() -> ModelConfig:
     """`wav2vec` in small: 3 M parameters, for a CPU."""
-    config = wav2vec()
-    return replace(
-        config,
-        encoder=ConvEncoderConfig(
-            dims=(64, 128, 128, 192, 192), kernels=(10, 8, 4, 4, 4), strides=(5, 4, 2, 2, 2)
-        ),
-        context=replace(config.context, dim=192, num_heads=4, ffn_dim=768),
-    )
+    encoder = ConvEncoderConfig((64, 128, 128, 192, 192), (10, 8, 4, 4, 4), (5, 4, 2, 2, 2))
+    context = replace(wav2vec().context, dim=192, num_heads=4, ffn_dim=768)
+    return replace(wav2vec(), encoder=encoder, context=context)
 
 
 SIZES = {

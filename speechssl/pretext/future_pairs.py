@@ -9,15 +9,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from speechssl import shapes
 from speechssl.device import send
-from speechssl.model.config import ModelConfig
+from speechssl.model.config import FilterbankEncoderConfig, ModelConfig
 from speechssl.pretext.contrastive import draw_negatives
 from speechssl.pretext.inputs import Inputs
 
 
 def overlap_free_step(model: ModelConfig) -> int:
-    """The least number of frames between two latents that share no sample."""
-    return -(-model.receptive_samples // model.hop_samples)
+    """The least number of frames between two latents that share no sample: their receptive field
+    over the hop, rounded up (statistics that are normalised by left aside)."""
+    encoder = model.encoder
+    if isinstance(encoder, FilterbankEncoderConfig):
+        field = model.hop_samples + encoder.kernel_samples
+    else:
+        field, _ = shapes.receptive_field(encoder.kernels, encoder.strides)
+    return -(-field // model.hop_samples)
 
 
 def future_pairs(

@@ -34,7 +34,7 @@ from speechssl.rng import rng, torch_seed
 from speechssl.text import Tokenizer
 from speechssl.training.balance import Balance, describe_gradients, task_gradients
 from speechssl.training.diagnosis import frame_health
-from speechssl.training.units import OfflineUnits, single_inputs
+from speechssl.training.units import OfflineUnits, describe_units, single_inputs
 
 if TYPE_CHECKING:
     from speechssl.training.pretrain import PretrainConfig
@@ -291,6 +291,8 @@ class PretrainWork:
             "valid": metrics,
             **self.notes,
         }
+        if units := describe_units(self.tasks, self.model.config):
+            meta["units"] = units
         if own is not None:
             meta["pretraining"] = to_json(self.config.tasks[own.name]) | own.saved_fields()
         save_model(folder, Checkpoint(self.model, meta=meta, pretraining=heads), weights)

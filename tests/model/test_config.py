@@ -72,19 +72,6 @@ def test_derived_widths():
     assert (c.tiny().hop_samples, c.tiny().latent_dim) == (640, 320)
 
 
-@pytest.mark.parametrize(
-    ("size", "samples"),
-    [
-        ("base", 400),
-        ("wav2vec", 465),
-        ("tiny-wav2vec", 465),
-        ("tiny", 4 * 160 + 400),
-    ],
-)
-def test_what_a_latent_is_computed_from(size, samples):
-    assert c.size(size).receptive_samples == samples
-
-
 def test_the_nearest_size_has_layers_of_the_same_kind():
     assert all(c.nearest_size(make()) == name for name, make in c.SIZES.items())
     context = replace(c.tiny_conv().context, dim=192, num_heads=4)

@@ -203,13 +203,39 @@ def test_a_model_that_sees_the_future_is_refused(kind):
 
 
 @pytest.mark.parametrize(
-    ("name", "first"), [("wav2vec", 3), ("tiny-wav2vec", 3), ("base", 2), ("tiny", 2)]
+    ("name", "field", "first"),
+    [("wav2vec", 465, 3), ("tiny-wav2vec", 465, 3), ("base", 400, 2), ("tiny", 640 + 400, 2)],
 )
-def test_a_target_shares_no_sample_with_its_context(name, first):
+def test_a_target_shares_no_sample_with_its_context(name, field, first):
     config = size(name)
     assert overlap_free_step(config) == first
-    field, hop = config.receptive_samples, config.hop_samples
-    assert first * hop >= field > (first - 1) * hop
+    assert first * config.hop_samples >= field > (first - 1) * config.hop_samples
+
+
+@pytest.mark.parametrize("name", ["tiny-wav2vec", "tiny"])
+@torch.no_grad()
+def test_a_sample_changes_one_latent_or_the_other(name):
+    """No sample is in the latents of two frames that are the first step apart; without their norms
+    over time, of the encoder alone."""
+    config = size(name)
+    if name == "tiny":
+        encoder = SpeechModel(config).encoder
+        encode = lambda wave: encoder.energies(wave).unflatten(1, (-1, 4)).flatten(2)  # noqa: E731
+    else:
+        encoder = SpeechModel(
+            replace(config, encoder=replace(config.encoder, norm="layer"))
+        ).encoder
+        encode = lambda wave: encoder(wave, torch.tensor([wave.shape[1]]))[0]  # noqa: E731
+    wave, _ = waves((8000,))
+    plain, step = encode(wave), overlap_free_step(config)
+    touched = set()
+    for sample in range(3000, 3000 + config.hop_samples, 7):
+        other = wave.clone()
+        other[:, sample] += 1.0
+        frames = (encode(other) - plain).abs().amax((0, 2)).gt(1e-6).nonzero()[:, 0].tolist()
+        assert max(frames) - min(frames) < step
+        touched.add(max(frames) - min(frames))
+    assert max(touched) == step - 1  # one frame less would not do
 
 
 def test_the_first_step_can_be_chosen():
