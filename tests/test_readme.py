@@ -38,7 +38,12 @@ LINKING = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "RESULTS.md", ROOT / "results" 
 LINKING += sorted((ROOT / "docs" / "log").glob("*.md"))  # their options are those of their day
 SCRIPTS = sorted((ROOT / "recipes").glob("*/run.sh"))
 CONFIGS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}
-CONFIGS_OF_TEXT = (PretrainConfig(), preset("tiny-conv"), FinetuneConfig())
+CONFIGS_OF_TEXT = (
+    PretrainConfig(),
+    preset("tiny-conv"),
+    preset("tiny-wav2vec"),
+    FinetuneConfig(),
+)
 
 
 def blocks(text: str, language: str) -> list[str]:
