@@ -289,10 +289,11 @@ def test_wav2vec_is_as_published() -> None:
         assert config.max_crop_s * config.model.sample_rate == 150_000
         assert (config.loop.max_steps, config.optim.schedule) == (400_000, "cosine")
         assert config.optim.lr * config.optim.final_share == pytest.approx(1e-6)
+        quantized = (task.targets, task.groups, task.entries, task.commitment)
+        assert quantized == ("latents" if config is first else "codes", 2, 320, 0.25)
     assert first.optim.lr * first.optim.initial_share == pytest.approx(1e-7)
     assert first.batch_s * first.loop.accumulate * 16000 == 8 * 1_500_000
     assert (first.optim.lr, codes.optim.lr) == (5e-3, 1e-5)
-    assert (task.targets, task.groups, task.entries, task.commitment) == ("codes", 2, 320, 0.25)
     assert codes.batch_s * 16000 == 300_000
 
 

@@ -96,17 +96,9 @@ def hubert_round_1() -> PretrainConfig:
     of 20 ms give its unit, where there every second unit of 100 a second is taken.
     """
     config = base()
-    units = MaskedUnitsConfig(
-        quantizer="kmeans",
-        features=("mfcc",),
-        num_units=100,
-        target_dim=256,
-        temperature=0.1,
-        feature_penalty=10.0,
-    )
     return replace(
         config,
-        tasks=TaskConfigs((units,)),
+        tasks=TaskConfigs((_hubert_units(100),)),
         mask=MaskConfig(share=0.8, span=10),
         optim=replace(config.optim, clip_norm=10.0),
         loop=replace(config.loop, max_steps=250_000, accumulate=32),
@@ -119,13 +111,23 @@ def hubert_round_2() -> PretrainConfig:
     Give the first round's folder: ``--teacher RUN``.
     """
     config = hubert_round_1()
-    units = replace(config.tasks["masked_units"], num_units=500)
     return replace(
         config,
-        tasks=config.tasks.having(units),
+        tasks=TaskConfigs((_hubert_units(500),)),
         teacher="runs/librispeech/hubert-1",
         teacher_layer=6,
         loop=replace(config.loop, max_steps=400_000),
+    )
+
+
+def _hubert_units(num: int) -> MaskedUnitsConfig:
+    return MaskedUnitsConfig(
+        quantizer="kmeans",
+        features=("mfcc",),
+        num_units=num,
+        target_dim=256,
+        temperature=0.1,
+        feature_penalty=10.0,
     )
 
 
@@ -187,8 +189,8 @@ def vq_wav2vec() -> PretrainConfig:
     """vq-wav2vec with the k-means quantizer (arXiv:1910.05453, section 4): targets are one of 320
     codes in each of 2 groups."""
     config = wav2vec()
-    codes = replace(
-        config.tasks["wav2vec"], targets="codes", groups=2, entries=320, commitment=0.25
+    codes = Wav2VecConfig(
+        num_steps=12, num_negatives=10, targets="codes", groups=2, entries=320, commitment=0.25
     )
     optim = replace(config.optim, lr=1e-5, warmup_steps=1000, initial_share=1e-2, final_share=1e-1)
-    return replace(config, tasks=config.tasks.having(codes), optim=optim, batch_s=18.75)
+    return replace(config, tasks=TaskConfigs((codes,)), optim=optim, batch_s=18.75)
