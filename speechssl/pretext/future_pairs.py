@@ -12,7 +12,7 @@ from torch import Tensor
 from speechssl import shapes
 from speechssl.device import send
 from speechssl.model.config import FilterbankEncoderConfig, ModelConfig
-from speechssl.pretext.contrastive import draw_negatives
+from speechssl.pretext.info_nce import draw_negatives
 from speechssl.pretext.inputs import Inputs
 
 

@@ -42,8 +42,8 @@ from speechssl.device import take
 from speechssl.model.quantizer import VectorQuantizer
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.code_usage import count_codes, perplexity
-from speechssl.pretext.contrastive import accuracy, info_nce
 from speechssl.pretext.future_pairs import distractors, future_pairs, overlap_free_step, rows_of
+from speechssl.pretext.info_nce import accuracy, info_nce
 from speechssl.pretext.inputs import Inputs
 from speechssl.pretext.signal import Signal
 from speechssl.pretext.task import (

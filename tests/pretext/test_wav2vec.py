@@ -16,8 +16,8 @@ from speechssl.model.fast.accelerate import accelerate
 from speechssl.model.quantizer import VectorQuantizer
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext import wav2vec
-from speechssl.pretext.contrastive import draw_negatives
 from speechssl.pretext.future_pairs import future_pairs, overlap_free_step
+from speechssl.pretext.info_nce import draw_negatives
 from speechssl.pretext.inputs import Inputs
 from speechssl.pretext.task import MaskConfig, Resources, View
 from speechssl.pretext.tasks import TaskConfigs, Tasks
