@@ -335,7 +335,9 @@ def wav2vec() -> ModelConfig:
     9 reaches about as far); where the paper normalises over channels and time together, which shows
     the first frames the last ones, here the first layer is normalised by running statistics.
     """
-    encoder = ConvEncoderConfig((512,) * 5, (10, 8, 4, 4, 4), (5, 4, 2, 2, 2))
+    # Without biases leading zeros stay zero up to the last norm, each norm of which multiplies the
+    # gradient by 300.
+    encoder = ConvEncoderConfig((512,) * 5, (10, 8, 4, 4, 4), (5, 4, 2, 2, 2), bias=True)
     layers = replace(tiny().context, num_layers=9, local_layers=9, local_kernel=3, causal=True)
     context = replace(layers, dim=512, num_heads=8, ffn_dim=2048, pos_kernel=1)
     return ModelConfig(encoder=encoder, context=context, running_norm=True)
@@ -343,7 +345,8 @@ def wav2vec() -> ModelConfig:
 
 def tiny_wav2vec() -> ModelConfig:
     """`wav2vec` in small: 3 M parameters, for a CPU."""
-    encoder = ConvEncoderConfig((64, 128, 128, 192, 192), (10, 8, 4, 4, 4), (5, 4, 2, 2, 2))
+    dims, kernels, strides = (64, 128, 128, 192, 192), (10, 8, 4, 4, 4), (5, 4, 2, 2, 2)
+    encoder = ConvEncoderConfig(dims, kernels, strides, bias=True)
     context = replace(wav2vec().context, dim=192, num_heads=4, ffn_dim=768)
     return replace(wav2vec(), encoder=encoder, context=context)
 

@@ -336,6 +336,18 @@ def test_float32_under_bfloat16():
         torch.testing.assert_close(term.total, plain[name].total, rtol=0.05, atol=1.0)
 
 
+def test_leading_zeros_do_not_blow_up_the_gradient():
+    """Where a recording begins with digital silence no norm divides by nothing."""
+    torch.manual_seed(0)
+    model = accelerate(SpeechModel(size("tiny-wav2vec"))).train()
+    task = Wav2VecConfig().build(model, Resources())
+    wave, lengths = waves((16000,))
+    wave[:, :8000] = 0
+    task(inputs(model, wave, lengths)).terms["wav2vec"].total.backward()
+    norms = [p.grad.norm() for p in model.parameters() if p.grad is not None]
+    assert torch.stack(norms).norm() < 1e5
+
+
 # ---- codes ---------------------------------------------------------------------------------------
 
 
