@@ -39,8 +39,8 @@ COMMANDS = (
 )
 """As ``--help`` lists them; each is a file in `speechssl/commands`."""
 
-TRAINING = ("pretrain", "finetune", "selftrain", "compare")
-"""Those that go on where they were stopped."""
+TRAINING = ("pretrain", "finetune", "selftrain")
+"""Those that go on where they were stopped, as does ``compare``."""
 
 SPINS = "10000"
 """How often a thread of GNU OpenMP, which torch loads, looks for work before it sleeps: for half a
@@ -104,7 +104,7 @@ def _preemptible(command: str) -> Iterator[None]:
         print("speechssl: Stopped before the updates. The same command goes on.", file=sys.stderr)
         raise SystemExit(EXIT_DONE)
 
-    numbers = (signal.SIGTERM, signal.SIGUSR1) if command in TRAINING else ()
+    numbers = (signal.SIGTERM, signal.SIGUSR1) if command in (*TRAINING, "compare") else ()
     try:
         before = {number: signal.signal(number, end) for number in numbers}
     except ValueError:  # not the main thread: signals are somebody else's

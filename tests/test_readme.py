@@ -41,7 +41,13 @@ LINKING = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "RESULTS.md", ROOT / "results" 
 LINKING += sorted((ROOT / "docs" / "log").glob("*.md"))  # their options are those of their day
 SCRIPTS = sorted((ROOT / "recipes").glob("*/run.sh"))
 CONFIGS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig, "selftrain": SelfTrainConfig}
-CONFIGS_OF_TEXT = (PretrainConfig(), preset("tiny-conv"), FinetuneConfig(), SelfTrainConfig())
+CONFIGS_OF_TEXT = (
+    PretrainConfig(),
+    preset("tiny-conv"),
+    preset("tiny-wav2vec"),
+    FinetuneConfig(),
+    SelfTrainConfig(),
+)
 
 OF_ALL_TASKS = replace(PretrainConfig(), tasks=TaskConfigs(tuple(c() for c in TASKS.values())))
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from speechssl import audio
+from speechssl.checkpoint import Checkpoint, save_model
 from speechssl.config.json import from_json, to_json
 from speechssl.data.dataset import Batch, Waves
 from speechssl.data.manifest import Utterance, read_manifest
@@ -19,7 +20,11 @@ from speechssl.data.synthetic import CorpusPaths, make_corpus
 from speechssl.experiment import Budget
 from speechssl.model.config import ModelConfig
 from speechssl.model.heads import CTCHead
+from speechssl.model.masking import span_mask
 from speechssl.model.speech_model import CTCModel, SpeechModel
+from speechssl.pretext.features import FEATURE_DIMS
+from speechssl.pretext.masked_units import MaskedUnitsConfig
+from speechssl.pretext.wav2vec import Wav2VecConfig
 from speechssl.rng import rng
 from speechssl.text import CharTokenizer
 from speechssl.training.finetune import FinetuneConfig, FinetuneWork
@@ -97,7 +102,7 @@ def test_a_recipe_is_a_config_that_can_be_written_and_read(task: str, name: str)
 
 
 @pytest.mark.parametrize("name", [*functions("pretrain")])
-def test_a_pretraining_step(name: str, waves: Waves) -> None:
+def test_a_pretraining_step(name: str, waves: Waves, tmp_path: Path) -> None:
     config = load_recipe(name, "pretrain", "", PretrainConfig)
     assert config is not None
     tasks = config.tasks
@@ -105,8 +110,13 @@ def test_a_pretraining_step(name: str, waves: Waves) -> None:
         tasks = tasks.having(replace(tasks["contrastive"], entries=8, num_negatives=5))
     if "masked_units" in tasks:
         tasks = tasks.having(replace(tasks["masked_units"], num_units=8))
+    if "wav2vec" in tasks:
+        tasks = tasks.having(replace(tasks["wav2vec"], entries=8))
     config = replace(config, model=shortened(config.model), tasks=tasks, precision="fp32")
     torch.manual_seed(0)
+    if config.teacher is not None:
+        save_model(tmp_path / "teacher", Checkpoint(SpeechModel(config.model)))
+        config = replace(config, teacher=str(tmp_path / "teacher"), teacher_layer=1)
     work = PretrainWork(
         replace(config, device="cpu"), SpeechModel(config.model), waves, waves, torch.device("cpu")
     )
@@ -211,6 +221,80 @@ def test_base_is_the_published_batch_and_schedule() -> None:
         assert (config.optim.lr, config.head_only_steps) == (lr, frozen)
         assert (config.channel_share, config.channel_span) == (channels, 64)
         assert config.batch_s * config.loop.accumulate * 16000 == 8 * 3_200_000
+
+
+def published(name: str) -> PretrainConfig:
+    config = load_recipe(f"librispeech:{name}", "pretrain", "", PretrainConfig)
+    assert config is not None
+    return config
+
+
+def test_hubert_is_as_published() -> None:
+    """arXiv:2106.07447, sections 3 and 4.2; fairseq's hubert_base_librispeech.yaml."""
+    first, second = published("hubert_round_1"), published("hubert_round_2")
+    assert (first.mask.share, first.mask.span) == (0.8, 10)
+    assert masked_share(first) == pytest.approx(0.567, abs=0.01)
+    for config, num_units, updates in ((first, 100, 250_000), (second, 500, 400_000)):
+        units = config.tasks["masked_units"]
+        assert isinstance(units, MaskedUnitsConfig)
+        assert (units.num_units, units.target_dim, units.temperature) == (num_units, 256, 0.1)
+        assert (units.quantizer, units.feature_penalty) == ("kmeans", 10.0)
+        assert config.loop.max_steps == updates
+        assert config.batch_s * config.loop.accumulate * 16000 == 32 * 1_400_000
+        assert (config.optim.lr, config.optim.warmup_steps) == (5e-4, 32_000)
+        assert (config.optim.clip_norm, config.encoder_grad_scale) == (10.0, 0.1)
+        assert config.model.hop_samples == 320
+    assert first.teacher is None
+    assert first.tasks["masked_units"].features == ("mfcc",)  # type: ignore[attr-defined]
+    assert FEATURE_DIMS["mfcc"] == 39
+    assert second.teacher is not None
+    assert second.teacher_layer == 6
+
+
+def test_best_rq_is_as_published() -> None:
+    """arXiv:2202.01855, sections 3.1 and 4.1: each 10 ms begins a span of 400 ms with probability
+    0.01."""
+    config = published("best_rq")
+    units = config.tasks["masked_units"]
+    assert isinstance(units, MaskedUnitsConfig)
+    assert (units.quantizer, units.features, units.num_units) == ("random", ("logmel",), 8192)
+    frame_s = config.model.hop_samples / config.model.sample_rate
+    assert config.mask.span * frame_s == pytest.approx(0.4)
+    spans_per_s = config.mask.share / (config.mask.span * frame_s)
+    assert spans_per_s == pytest.approx(0.01 * 100)
+    assert masked_share(config) == pytest.approx(1 - 0.99**40, abs=0.01)
+
+
+def masked_share(config: PretrainConfig) -> float:
+    """Of the frames of a long recording."""
+    mask = span_mask(
+        [100_000],
+        100_000,
+        share=config.mask.share,
+        span=config.mask.span,
+        generator=rng(0, "share"),
+    )
+    return float(mask.mean())
+
+
+def test_wav2vec_is_as_published() -> None:
+    """arXiv:1904.05862, section 3; arXiv:1910.05453, section 4; fairseq's README."""
+    first, codes = published("wav2vec"), published("vq_wav2vec")
+    for config in (first, codes):
+        task = config.tasks["wav2vec"]
+        assert isinstance(task, Wav2VecConfig)
+        assert (task.num_steps, task.num_negatives, task.loss) == (12, 10, "binary")
+        assert config.model.is_causal
+        assert (config.model.hop_samples, config.model.latent_dim) == (160, 512)
+        assert config.max_crop_s * config.model.sample_rate == 150_000
+        assert (config.loop.max_steps, config.optim.schedule) == (400_000, "cosine")
+        assert config.optim.lr * config.optim.final_share == pytest.approx(1e-6)
+        quantized = (task.targets, task.groups, task.entries, task.commitment)
+        assert quantized == ("latents" if config is first else "codes", 2, 320, 0.25)
+    assert first.optim.lr * first.optim.initial_share == pytest.approx(1e-7)
+    assert first.batch_s * first.loop.accumulate * 16000 == 8 * 1_500_000
+    assert (first.optim.lr, codes.optim.lr) == (5e-3, 1e-5)
+    assert codes.batch_s * 16000 == 300_000
 
 
 @pytest.mark.extras

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-SIZES = ("tiny", "tiny-conv", "small", "base", "large")
+SIZES = ("tiny", "tiny-conv", "tiny-wav2vec", "small", "base", "large", "wav2vec")
 MODEL = "a model or run folder, a folder of transformers, a hub id, a fairseq .pt, torchaudio:NAME"
 FORMATS = ("txt", "json", "srt", "vtt", "tsv")
 

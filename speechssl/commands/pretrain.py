@@ -28,8 +28,8 @@ def arguments(parser: Parser) -> None:
         "--tasks",
         nargs="+",
         metavar="NAME[=WEIGHT]",
-        help="the pretext tasks (contrastive, masked_units, reconstruction), each with its weight "
-        "in the loss; default: those of the recipe or the size",
+        help="the pretext tasks (masked_units, contrastive, wav2vec, ...; all in docs/tasks.md), "
+        "each with its weight in the loss; default: those of the recipe or the size",
     )
     parser.add_argument(
         "--profile",

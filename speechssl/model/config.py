@@ -3,7 +3,7 @@
 A config is data only. Every field is checked when it is made, so a config that exists can be built.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 from speechssl.config.bounds import (
@@ -178,6 +178,11 @@ class ContextConfig:
                 f"{self.dim} and {self.pos_groups}."
             )
 
+    @property
+    def is_convolutional(self) -> bool:
+        """Whether all layers are local convolutions."""
+        return self.local_layers == self.num_layers
+
     def _check_attention(self) -> None:
         """What the relative position bias needs."""
         if self.rel_buckets and (self.local_layers or self.upper != "attention"):
@@ -266,22 +271,17 @@ def tiny() -> ModelConfig:
 
 def small() -> ModelConfig:
     """About 20 M parameters, 40 ms frames: a good CPU or a small GPU."""
-    return ModelConfig(
-        encoder=FilterbankEncoderConfig(),
-        context=ContextConfig(
-            dim=384,
-            num_layers=12,
-            local_layers=4,
-            num_heads=6,
-            ffn_dim=1536,
-            norm_order="pre",
-            pos_kernel=31,
-            pos_norm=True,
-            dropout=0.0,
-            attention_dropout=0.0,
-            layerdrop=0.0,
-        ),
+    config = tiny()
+    context = replace(
+        config.context,
+        dim=384,
+        num_layers=12,
+        local_layers=4,
+        upper="attention",
+        num_heads=6,
+        ffn_dim=1536,
     )
+    return replace(config, context=context)
 
 
 def base() -> ModelConfig:
@@ -325,7 +325,41 @@ def tiny_conv() -> ModelConfig:
     )
 
 
-SIZES = {"tiny": tiny, "tiny-conv": tiny_conv, "small": small, "base": base, "large": large}
+def wav2vec() -> ModelConfig:
+    """Two convolutional networks, one on top of the other, that see no future (wav2vec,
+    arXiv:1904.05862, section 2): 24 M parameters, 10 ms frames.
+
+    A latent is made from 29 ms, a context frame, by nine layers of kernel 3, from 210 ms, as in the
+    paper. Adapted: a context layer has a norm before its convolution and a linear map behind it,
+    and all have one kernel (those of ``wav2vec large`` grow from 2 to 13; ``context.local_kernel``
+    9 reaches about as far); where the paper normalises over channels and time together, which shows
+    the first frames the last ones, here the first layer is normalised by running statistics.
+    """
+    # Without biases leading zeros stay zero up to the last norm, each norm of which multiplies the
+    # gradient by 300.
+    encoder = ConvEncoderConfig((512,) * 5, (10, 8, 4, 4, 4), (5, 4, 2, 2, 2), bias=True)
+    layers = replace(tiny().context, num_layers=9, local_layers=9, local_kernel=3, causal=True)
+    context = replace(layers, dim=512, num_heads=8, ffn_dim=2048, pos_kernel=1)
+    return ModelConfig(encoder=encoder, context=context, running_norm=True)
+
+
+def tiny_wav2vec() -> ModelConfig:
+    """`wav2vec` in small: 3 M parameters, for a CPU."""
+    dims, kernels, strides = (64, 128, 128, 192, 192), (10, 8, 4, 4, 4), (5, 4, 2, 2, 2)
+    encoder = ConvEncoderConfig(dims, kernels, strides, bias=True)
+    context = replace(wav2vec().context, dim=192, num_heads=4, ffn_dim=768)
+    return replace(wav2vec(), encoder=encoder, context=context)
+
+
+SIZES = {
+    "tiny": tiny,
+    "tiny-conv": tiny_conv,
+    "tiny-wav2vec": tiny_wav2vec,
+    "small": small,
+    "base": base,
+    "large": large,
+    "wav2vec": wav2vec,
+}
 """The sizes that ``--size`` knows."""
 
 
@@ -337,13 +371,17 @@ def size(name: str) -> ModelConfig:
 
 
 def nearest_size(config: ModelConfig) -> str:
-    """The name of the size that a model has, else of that with the same kind of encoder whose width
-    is nearest."""
+    """The name of the size that a model has, else of that with the same kind of encoder (and of
+    context, where that is of convolutions alone) whose width is nearest."""
     made = {name: make() for name, make in SIZES.items()}
     alike = {n: m for n, m in made.items() if isinstance(m.encoder, type(config.encoder))}
     return min(
         alike,
-        key=lambda n: (alike[n] != config, abs(alike[n].context.dim - config.context.dim)),
+        key=lambda n: (
+            alike[n] != config,
+            alike[n].context.is_convolutional != config.context.is_convolutional,
+            abs(alike[n].context.dim - config.context.dim),
+        ),
     )
 
 

@@ -1,5 +1,8 @@
 """Quantizers: continuous frames (N, C) -> codes and their vectors.
 
+Two learn with the model (Gumbel softmax, online k-means), two give fixed codes (k-means that is
+fitted once, a random projection).
+
 Shapes: N frames, C channels in, G groups, V entries of a group, E width of a code's vector.
 """
 
@@ -71,6 +74,87 @@ class GumbelQuantizer(nn.Module):
 def temperature_at(update: int, *, start: float, end: float, decay: float) -> float:
     """``max(start * decay ** update, end)``: 2, 0.5 and 0.999995 in BASE."""
     return max(start * decay**update, end)
+
+
+@dataclass(frozen=True)
+class VectorQuantized:
+    """Frames and the codes that a :class:`VectorQuantizer` gave them."""
+
+    vectors: Tensor
+    """(N, C) the chosen entries, groups side by side; their gradient goes straight through to the
+    frames."""
+    codes: Tensor
+    """(N, G) int64."""
+    errors: Tensor
+    """(N,) what pulls entries and frames together, to be minimised beside the task's loss."""
+
+
+class VectorQuantizer(nn.Module):
+    """Online k-means, the quantizer of vq-wav2vec (arXiv:1910.05453, sections 3.2 and 3.3) after
+    VQ-VAE (arXiv:1711.00937, section 3.2).
+
+    Each frame is projected and normalised group by group, and each group is replaced by the nearest
+    entry of one codebook that all groups share. Entries follow the frames (``mse(entry,
+    sg(frame))``) and frames are held to their entries (``commitment * mse(frame, sg(entry))``).
+    Where we differ from the published code: a group is normalised over its own channels at each
+    frame, and not also over time, so that a frame's code does not depend on its batch; and entries
+    begin as frames (:meth:`fit`), not near zero, where the first ones to move take all frames
+    unless the learning rate is as low as the 1e-5 there.
+    """
+
+    start: Tensor
+
+    def __init__(self, dim: int, *, groups: int, entries: int, commitment: float = 0.25) -> None:
+        """`dim` is C, the width of frames and of vectors."""
+        super().__init__()
+        if dim % groups:
+            raise ValueError(
+                f"The quantizer's width must be a multiple of its groups, got {dim} and {groups}."
+            )
+        self.groups, self.entries, self.commitment = groups, entries, commitment
+        self.project = nn.Conv1d(dim, dim, 1, groups=groups, bias=False)
+        self.norm = nn.GroupNorm(groups, dim)
+        self.register_buffer("start", 0.01 * torch.randn(entries, dim // groups))  # (V, E)
+        self.moved = nn.Parameter(torch.zeros(entries, dim // groups))
+
+    @property
+    def codebook(self) -> Tensor:
+        """(V, E) the entries: where they began, and how far they have moved."""
+        return self.start + self.moved
+
+    @torch.no_grad()
+    def fit(self, frames: Tensor, seed: int) -> None:
+        """Let the entries begin as groups of some of the frames (N, C); deterministic in `seed`.
+
+        Raises ValueError where there are fewer than entries.
+        """
+        parts = self._parts(frames).flatten(0, 1)  # (N G, E)
+        if len(parts) < self.entries:
+            raise ValueError(
+                f"{self.entries} codes need at least as many frames to begin with, got "
+                f"{len(parts)}: give more audio or fewer codes."
+            )
+        generator = torch.Generator().manual_seed(seed)
+        self.start.copy_(parts[torch.randperm(len(parts), generator=generator)[: self.entries]])
+
+    def _parts(self, frames: Tensor) -> Tensor:
+        """(N, C) -> projected and normalised (N, G, E)."""
+        projected = self.norm(self.project(frames.float()[:, :, None])[:, :, 0])
+        return projected.unflatten(1, (self.groups, -1))
+
+    def forward(self, frames: Tensor) -> VectorQuantized:
+        """(N, C) float -> :class:`VectorQuantized`; float32 whatever the autocast."""
+        with torch.autocast(frames.device.type, enabled=False):
+            x, codebook = self._parts(frames), self.codebook  # (N, G, E), (V, E)
+            # |x - e|^2 without |x|^2
+            closeness = x.detach() @ codebook.detach().T  # (N, G, V)
+            codes = (closeness - codebook.detach().square().sum(1) / 2).argmax(2)
+            chosen = codebook[codes]  # (N, G, E)
+            entries = (chosen - x.detach()).square()
+            held = (x - chosen.detach()).square()
+            errors = (entries + self.commitment * held).mean((1, 2))
+            vectors = chosen.detach() + (x - x.detach())  # exactly the entries
+        return VectorQuantized(vectors.flatten(1), codes, errors)
 
 
 class KMeansQuantizer(nn.Module):

@@ -125,6 +125,9 @@ class TaskAtLayers(PretextTask):
     def offline_units(self, x: Inputs) -> dict[str, Tensor]:
         return self.main.offline_units(x)
 
+    def describe_units(self) -> dict[str, dict[str, object]]:
+        return self.main.describe_units()
+
     def state_of_units(self) -> dict[str, Tensor]:
         return self.main.state_of_units()
 

@@ -10,6 +10,7 @@ Shapes: B batch, T frames, M masked frames, D width, E width of a target, V unit
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
+from speechssl import shapes
 from speechssl.config.bounds import Between, Count, NotEmpty, Positive, Weight, check_fields
 from speechssl.device import take
 from speechssl.model.speech_model import SpeechModel
@@ -17,6 +18,7 @@ from speechssl.pretext.features import FeatureName
 from speechssl.pretext.inputs import Inputs
 from speechssl.pretext.signal import Signal
 from speechssl.pretext.task import (
+    LossTerm,
     Needs,
     Panel,
     Resources,
@@ -50,6 +52,9 @@ class MaskedUnitsConfig(TaskConfig):
     """The cosine similarities are divided by this."""
     num_units: Annotated[int, Between(1, 65_536)] = 256
     """V, units of a codebook."""
+    feature_penalty: Weight = 0.0
+    """Weight of the mean square of the encoder's output, which holds down that of convolutions (10
+    in HuBERT's code); 0: left out."""
 
     def __post_init__(self) -> None:
         check_fields(self, NAME)
@@ -96,16 +101,25 @@ class MaskedUnitsTask(UnitTask):
     name = NAME
     title = "masked unit prediction"
     needs = Needs(views=(View(),))
+    config: MaskedUnitsConfig
 
     def counts(self, x: Inputs) -> dict[str, int]:
-        return {"masked": int(x.mask().sum())}
+        return {"masked": int(x.mask().sum()), f"{NAME}_frames": int(x.frames.sum())}
 
     def forward(self, x: Inputs) -> TaskLoss:
         """The loss over masked frames, summed, a term for each codebook."""
         mask = x.mask()
         context = take(x.encode().context, mask)  # (M, D)
         units = [take(x.units(name), mask) for name in self.unit_names]  # (M,) each
-        return self.loss(context, units, "masked")
+        result = self.loss(context, units, "masked")
+        if self.config.feature_penalty:
+            raw = shapes.zero_padding(x.encode().raw_latents.float(), x.encode().lengths)
+            result.terms[f"{NAME}_feature_penalty"] = LossTerm(
+                raw.square().mean(2).sum(),
+                f"{NAME}_frames",
+                self.config.weight * self.config.feature_penalty,
+            )
+        return result
 
     def panels(self, x: Inputs) -> tuple[Panel, ...]:
         accuracy = self(x).metrics[f"{NAME}/accuracy"]

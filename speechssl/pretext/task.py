@@ -195,6 +195,11 @@ class PretextTask(nn.Module):
         del x
         return {}
 
+    def describe_units(self) -> dict[str, dict[str, object]]:
+        """What each of the offline units is made of, as plain JSON by the units' name: kept beside
+        them, and in the model's meta.json."""
+        return {}
+
     def state_of_units(self) -> dict[str, Tensor]:
         """What the offline units depend on (centroids): a cache of units is named by it."""
         return {}

@@ -26,6 +26,7 @@ from speechssl.pretext.supervised import CTCConfig
 from speechssl.pretext.task import Needs, PretextTask, Resources, TaskConfig, TaskLoss, View
 from speechssl.pretext.temporal_coherence import TemporalCoherenceConfig
 from speechssl.pretext.temporal_gap import TemporalGapConfig
+from speechssl.pretext.wav2vec import Wav2VecConfig
 
 TASKS: dict[str, type[TaskConfig]] = {
     config.name: config
@@ -43,6 +44,7 @@ TASKS: dict[str, type[TaskConfig]] = {
         TemporalCoherenceConfig,
         SpeechTextConfig,
         CTCConfig,
+        Wav2VecConfig,
     )
 }
 """Every task by its name. A new one is added here."""

@@ -99,6 +99,14 @@ class UnitTask(PretextTask):
             )
         }
 
+    def describe_units(self) -> dict[str, dict[str, object]]:
+        """Of each codebook the feature or the teacher's layer, the quantizer and its units."""
+        (teacher,) = self._teacher
+        layer = {} if teacher is None else {"layer": teacher.layer}
+        own = {"quantizer": self.config.quantizer, "num_units": self.config.num_units}
+        named = zip(self.unit_names, self.sources, strict=True)
+        return {name: {"made_of": source, **layer, **own} for name, source in named}
+
     def state_of_units(self) -> dict[str, Tensor]:
         """The centroids or random codebooks, and of a teacher its weights."""
         (teacher,) = self._teacher

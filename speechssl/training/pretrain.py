@@ -32,6 +32,7 @@ from speechssl.pretext.reconstruction import ReconstructionConfig
 from speechssl.pretext.signal import write_signals
 from speechssl.pretext.task import MaskConfig
 from speechssl.pretext.tasks import TaskConfigs
+from speechssl.pretext.wav2vec import Wav2VecConfig
 from speechssl.rng import rng, torch_seed
 from speechssl.text import CharTokenizer, Tokenizer
 from speechssl.training.balance import BalanceRule
@@ -135,9 +136,21 @@ def base() -> PretrainConfig:
     )
 
 
+def wav2vec() -> PretrainConfig:
+    """Future frames told from distractors by a causal model of convolutions alone (wav2vec,
+    arXiv:1904.05862)."""
+    return PretrainConfig(
+        model=model_config.wav2vec(),
+        tasks=TaskConfigs((Wav2VecConfig(),)),
+        optim=OptimConfig(lr=1e-3, schedule="cosine"),
+    )
+
+
 def preset(size: str) -> PretrainConfig:
     """The run for a model size: BASE's for the published sizes, `tiny`'s for those made for
-    CPUs."""
+    CPUs, wav2vec's for models of convolutions alone."""
+    if size in ("wav2vec", "tiny-wav2vec"):
+        return replace(wav2vec(), model=model_config.size(size))
     config = base() if size in ("base", "large", "tiny-conv") else tiny()
     if size in ("large", "small"):
         config = replace(config, optim=replace(config.optim, lr=3e-4 if size == "large" else 7e-4))

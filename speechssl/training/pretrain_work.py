@@ -34,7 +34,7 @@ from speechssl.text import Tokenizer
 from speechssl.training.balance import Balance, describe_gradients, task_gradients
 from speechssl.training.diagnosis import frame_health
 from speechssl.training.heads import kept_heads, take_heads, with_recogniser
-from speechssl.training.units import OfflineUnits, single_inputs
+from speechssl.training.units import OfflineUnits, describe_units, single_inputs
 
 if TYPE_CHECKING:
     from speechssl.training.pretrain import PretrainConfig
@@ -284,6 +284,8 @@ class PretrainWork:
             **self.notes,
             **heads.meta,
         }
+        if units := describe_units(self.tasks, self.model.config):
+            meta["units"] = units
         reads_text = bool(heads.for_use) or model is not self.model
         checkpoint = Checkpoint(
             model,

@@ -2,7 +2,8 @@
 
 A file of units lies beside the cache of decoded waves, named by a digest of what the units depend
 on (the utterances, the centroids, the teacher), so that a run that goes on, or another one with the
-same units, finds it. Without a wave cache units are computed for each batch.
+same units, finds it; beside it a JSON file says how many units a second there are, and what they
+are made of. Without a wave cache units are computed for each batch.
 
 Shapes: N utterances, B batch, T frames, G names of units.
 """
@@ -13,6 +14,7 @@ import sys
 import warnings
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ from speechssl.data.dataset import Batch, Waves
 from speechssl.data.index import digests
 from speechssl.device import autocast, send
 from speechssl.files import writing
+from speechssl.model.config import ModelConfig
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.inputs import Inputs
 from speechssl.pretext.task import MaskConfig
@@ -94,9 +97,10 @@ class OfflineUnits:
         index = path.with_suffix(".json")
         size = 2 * int(self._offsets[-1]) * len(self._names)
         try:
-            if not distributed.broadcast(lambda: _is_whole(path, index, size)):
+            facts = self._facts(size)
+            if not distributed.broadcast(lambda: _is_whole(path, index, facts)):
                 self._fill(path, size)
-                distributed.broadcast(lambda: _write_index(index, self._names, size))
+                distributed.broadcast(lambda: _write_index(index, facts))
         except OSError as error:
             warnings.warn(
                 f"No file of units in {self._folder} ({error.strerror or error}); they are "
@@ -106,6 +110,13 @@ class OfflineUnits:
             return
         units = np.memmap(path, "<u2", "r") if size else np.zeros(0, np.uint16)
         self._units = np.asarray(units).reshape(-1, len(self._names))  # (sum of T, G)
+
+    def _facts(self, size: int) -> dict[str, Any]:
+        """What is written beside the file."""
+        about = describe_units(self._tasks, self._model.config)
+        rate = frame_rate_hz(self._model.config)
+        units = {name: about.get(name, {"rate_hz": rate}) for name in self._names}
+        return {"names": list(self._names), "bytes": size, "rate_hz": rate, "units": units}
 
     def _fill(self, path: Path, size: int) -> None:
         """Compute the units of this process's share of the utterances into the file.
@@ -162,10 +173,19 @@ def _allocate(path: Path, size: int) -> None:
         file.truncate(size)
 
 
-def _write_index(path: Path, names: tuple[str, ...], size: int) -> None:
+def _write_index(path: Path, facts: dict[str, Any]) -> None:
     """Written last: with it the file is whole."""
     with writing(path) as file:
-        file.write(json.dumps({"names": names, "bytes": size}) + "\n")
+        file.write(json.dumps(facts) + "\n")
+
+
+def describe_units(tasks: Tasks, config: ModelConfig) -> dict[str, dict[str, object]]:
+    """Of the offline units of all tasks, by name: units a second, and what they are made of."""
+    return {
+        name: {"rate_hz": frame_rate_hz(config), **about}
+        for task in tasks
+        for name, about in task.describe_units().items()
+    }
 
 
 def single_inputs(model: SpeechModel, wave: np.ndarray, device: torch.device) -> Inputs:
@@ -185,10 +205,25 @@ def compute_units(tasks: Tasks, x: Inputs) -> dict[str, Tensor]:
     return found
 
 
-def _is_whole(path: Path, index: Path, size: int) -> bool:
-    """Whether the file was finished: its index is written last."""
+def frame_rate_hz(config: ModelConfig) -> float:
+    """Frames, and with them units, a second."""
+    return config.sample_rate / config.hop_samples
+
+
+def _is_whole(path: Path, index: Path, facts: dict[str, Any]) -> bool:
+    """Whether the file was finished: its index is written last.
+
+    Raises ValueError where its units are of another rate than the model's frames.
+    """
     try:
         found = json.loads(index.read_text(encoding="utf-8"))
-        return bool(found["bytes"] == size == path.stat().st_size)
-    except (OSError, ValueError, KeyError, TypeError):
+        rate = found.get("rate_hz", facts["rate_hz"])  # version 0.1 did not say
+        is_whole = bool(found["bytes"] == facts["bytes"] == path.stat().st_size)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
+    if rate != facts["rate_hz"]:
+        raise ValueError(
+            f"{path} holds {rate} units a second, and the model has {facts['rate_hz']:g} frames a "
+            "second: delete the file, so that the units are computed anew."
+        )
+    return is_whole

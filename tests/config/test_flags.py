@@ -89,7 +89,9 @@ def test_no_setting_is_left_out(run):
 
 
 @pytest.mark.parametrize("run", REAL)
-@pytest.mark.parametrize("size", ["tiny", "tiny-conv", "small", "base", "large"])
+@pytest.mark.parametrize(
+    "size", ["tiny", "tiny-conv", "tiny-wav2vec", "small", "base", "large", "wav2vec"]
+)
 def test_a_config_by_its_source_has_the_values_of_the_real_one(run, size):
     module = MODULES[run]
     assert to_json(load(module.__name__, "preset")(size)) == to_json(module.preset(size))

@@ -49,6 +49,8 @@ def test_missing_fields_take_their_defaults():
         ("small", 20, 3),
         ("base", 94.4, 0.1),
         ("large", 315.5, 2),
+        ("tiny-wav2vec", 3, 1),
+        ("wav2vec", 24, 1),
     ],
 )
 def test_parameter_counts(name, millions, tolerance):
@@ -70,8 +72,16 @@ def test_derived_widths():
     assert (c.tiny().hop_samples, c.tiny().latent_dim) == (640, 320)
 
 
+def test_the_nearest_size_has_layers_of_the_same_kind():
+    assert all(c.nearest_size(make()) == name for name, make in c.SIZES.items())
+    context = replace(c.tiny_conv().context, dim=192, num_heads=4)
+    assert c.nearest_size(replace(c.tiny_conv(), context=context)) == "tiny-conv"
+    context = replace(c.wav2vec().context, dim=256)
+    assert c.nearest_size(replace(c.wav2vec(), context=context)) == "tiny-wav2vec"
+
+
 def test_an_unknown_size_names_the_known_ones():
-    with pytest.raises(ValueError, match="tiny, tiny-conv, small, base, large, got 'huge'"):
+    with pytest.raises(ValueError, match=f"{', '.join(c.SIZES)}, got 'huge'"):
         c.size("huge")
 
 

@@ -17,7 +17,7 @@ def shrunken(size: str, **context) -> ModelConfig:
     narrow["local_layers"] = min(config.context.local_layers, 1)
     encoder = config.encoder
     if isinstance(encoder, ConvEncoderConfig):
-        encoder = replace(encoder, dims=(16,) * 7)
+        encoder = replace(encoder, dims=(16,) * len(encoder.dims))
     changed = replace(config.context, **narrow, **context)
     return replace(config, context=changed, encoder=encoder)
 

@@ -225,3 +225,29 @@ def test_random_projection_takes_the_nearest_by_angle():
     assert torch.equal(quantizer(x), torch.cdist(y, quantizer.codebook).argmin(1))
     assert torch.equal(quantizer(x), quantizer(3 * x))
     assert len(quantizer(x).unique()) > 20
+
+
+def test_a_random_projection_is_initialised_as_published():
+    """arXiv:2202.01855, section 3.1: Xavier for the projection, a normal distribution and length 1
+    for the codebook; the same in every run and process."""
+    quantizer = RandomProjectionQuantizer(320, 8192)
+    projection, codebook = quantizer.projection, quantizer.codebook
+    bound = (6 / (320 + 16)) ** 0.5
+    assert projection.shape == (320, 16)
+    assert 0.99 * bound < float(projection.abs().max()) <= bound
+    assert float(projection.var()) == pytest.approx(2 / (320 + 16), rel=0.05)
+    assert codebook.shape == (8192, 16)
+    torch.testing.assert_close(codebook.norm(dim=1), torch.ones(8192))
+    assert float(codebook.mean()) == pytest.approx(0, abs=0.005)
+    # of a direction that is uniform on the sphere a coordinate's fourth moment is 3 / (d (d + 2))
+    assert float(codebook.pow(4).mean()) == pytest.approx(3 / (16 * 18), rel=0.03)
+    again = RandomProjectionQuantizer(320, 8192)
+    assert torch.equal(again.projection, projection)
+    assert torch.equal(again.codebook, codebook)
+
+
+def test_nothing_of_a_random_projection_learns():
+    quantizer = RandomProjectionQuantizer(10, 50)
+    assert not list(quantizer.parameters())
+    assert set(quantizer.state_dict()) == {"projection", "codebook"}
+    assert not quantizer(torch.randn(3, 10, requires_grad=True)).requires_grad

@@ -14,6 +14,7 @@ from speechssl.pretext.supervised import CTCConfig
 from speechssl.pretext.task import TaskConfig
 from speechssl.pretext.temporal_coherence import TemporalCoherenceConfig
 from speechssl.pretext.temporal_gap import TemporalGapConfig
+from speechssl.pretext.wav2vec import Wav2VecConfig
 
 SMALL: dict[str, TaskConfig] = {
     "contrastive": ContrastiveConfig(
@@ -33,6 +34,7 @@ SMALL: dict[str, TaskConfig] = {
     "temporal_coherence": TemporalCoherenceConfig(
         segment_s=0.04, gap_s=0.02, distant=2, target_dim=6
     ),
+    "wav2vec": Wav2VecConfig(num_steps=3, num_negatives=4),
 }
 """Terms that are no sums over frames or utterances are off."""
 

@@ -133,3 +133,18 @@ def test_the_units_of_an_utterance_do_not_depend_on_its_batch(kind, teacher_laye
 def test_an_impossible_config_is_refused_by_name(fields, said):
     with pytest.raises(ValueError, match=said):
         MaskedUnitsConfig(**fields)
+
+
+def test_the_feature_penalty_is_the_mean_square_of_the_valid_latents():
+    """(10 in HuBERT's code.) Micro-batches add up, as it is a sum over frames."""
+    assert "masked_units_feature_penalty" not in run(*model_and_task(KMEANS)).terms
+    model, task = model_and_task(replace(KMEANS, feature_penalty=10.0, weight=0.5))
+    wave, lengths = waves()
+    raw = model(wave, lengths).raw_latents
+    frames = model.frame_lengths(lengths).tolist()
+    expected = [raw[row, :num].square().mean(1).sum() for row, num in enumerate(frames)]
+    x = GivenInputs(model, wave, lengths, task=task)
+    term = task(x).terms["masked_units_feature_penalty"]
+    torch.testing.assert_close(term.total, torch.stack(expected).sum())
+    assert task.counts(x)[term.count] == sum(frames)
+    assert term.weight == 5.0

@@ -1,16 +1,20 @@
 """Offline units: the same from the cache as computed for a batch; found again, and when not."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from speechssl.checkpoint import Checkpoint, load_model, save_model
 from speechssl.data.dataset import Waves
 from speechssl.model.config import ConvEncoderConfig
+from speechssl.model.quantizer import RandomProjectionQuantizer
 from speechssl.model.speech_model import SpeechModel
+from speechssl.pretext.tasks import TaskConfigs
 from speechssl.training import units as units_module
-from speechssl.training.pretrain import PretrainWork
+from speechssl.training.pretrain import PretrainWork, pretrain
 
 
 def work_of(config, utterances, folder, *, run):
@@ -89,6 +93,117 @@ def test_what_they_depend_on_names_the_file(change, tones, pretrain_config, tmp_
     files = list((tmp_path / "cache").glob("units-*.u16"))
     assert len(files) == (1 if change == "cut off" else 2)
     assert change != "cut off" or path.stat().st_size == size + 2
+
+
+def test_the_rate_and_what_units_are_made_of_lie_beside_them_and_in_the_model(
+    tones, pretrain_config, tmp_path
+):
+    units = replace(pretrain_config.tasks["masked_units"], features=("mfcc", "prosody"))
+    config = replace(pretrain_config, tasks=pretrain_config.tasks.having(units))
+    work = work_of(config, tones[0][:12], tmp_path, run=tmp_path)
+    units_of(work, 0)
+    (path,) = (tmp_path / "cache").glob("units-*.json")
+    index = json.loads(path.read_text(encoding="utf-8"))
+    expected = {
+        f"masked_units/{name}": {
+            "rate_hz": 25.0,
+            "made_of": name,
+            "quantizer": "kmeans",
+            "num_units": 16,
+        }
+        for name in ("mfcc", "prosody")
+    }
+    assert index["rate_hz"] == 25.0
+    assert index["units"] == expected
+    work.save(tmp_path / "model", 1, {})
+    assert load_model(tmp_path / "model").meta["units"] == expected
+
+
+def test_units_of_a_teacher_name_its_layer(tones, pretrain_config, tmp_path):
+    torch.manual_seed(1)
+    save_model(tmp_path / "teacher", Checkpoint(SpeechModel(pretrain_config.model)))
+    config = replace(
+        pretrain_config,
+        tasks=pretrain_config.tasks.without("reconstruction"),
+        teacher=str(tmp_path / "teacher"),
+        teacher_layer=1,
+    )
+    work = work_of(config, tones[0][:12], tmp_path, run=tmp_path)
+    work.save(tmp_path / "model", 1, {})
+    (units,) = load_model(tmp_path / "model").meta["units"].values()
+    assert units == {
+        "rate_hz": 25.0,
+        "made_of": "teacher",
+        "layer": 1,
+        "quantizer": "kmeans",
+        "num_units": 16,
+    }
+
+
+def test_a_model_without_units_says_nothing_of_them(tones, pretrain_config, tmp_path):
+    tasks = pretrain_config.tasks.without("masked_units")
+    work = work_of(replace(pretrain_config, tasks=tasks), tones[0][:12], tmp_path, run=tmp_path)
+    work.save(tmp_path / "model", 1, {})
+    assert "units" not in load_model(tmp_path / "model").meta
+
+
+@pytest.mark.parametrize(("rate", "is_refused"), [(50.0, True), (25.0, False), (None, False)])
+def test_units_of_another_rate_are_refused(rate, is_refused, tones, pretrain_config, tmp_path):
+    """An index of version 0.1 says no rate and is taken."""
+    first, _ = units_of(work_of(pretrain_config, tones[0][:12], tmp_path, run=tmp_path), 0)
+    (path,) = (tmp_path / "cache").glob("units-*.json")
+    index = json.loads(path.read_text(encoding="utf-8"))
+    index.pop("rate_hz")
+    path.write_text(json.dumps(index if rate is None else index | {"rate_hz": rate}))
+    work = work_of(pretrain_config, tones[0][:12], tmp_path, run=tmp_path)
+    if not is_refused:
+        assert torch.equal(units_of(work, 0)[0], first)
+        return
+    said = r"units-\w+.u16 holds 50.0 units a second, and the model has 25 frames a second: delete"
+    with pytest.raises(ValueError, match=said):
+        units_of(work, 0)
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '"names"', '{"bytes": []}'])
+def test_a_damaged_index_is_written_anew(content, tones, pretrain_config, tmp_path):
+    first, _ = units_of(work_of(pretrain_config, tones[0][:12], tmp_path, run=tmp_path), 0)
+    (path,) = (tmp_path / "cache").glob("units-*.json")
+    whole = path.read_text(encoding="utf-8")
+    path.write_text(content, encoding="utf-8")
+    again, _ = units_of(work_of(pretrain_config, tones[0][:12], tmp_path, run=tmp_path), 0)
+    assert torch.equal(first, again)
+    assert path.read_text(encoding="utf-8") == whole
+
+
+def test_a_random_projection_never_learns_and_is_restored(
+    tones, pretrain_config, tmp_path, monkeypatch
+):
+    """Projection and codes are the same before, during and after training, and a run that goes on
+    has those of its states, whatever a fresh one would draw."""
+    units = replace(pretrain_config.tasks["masked_units"], quantizer="random")
+    config = replace(pretrain_config, tasks=TaskConfigs((units,)))
+    run, real = tmp_path / "run", PretrainWork.backward
+    seen = []
+
+    def watch(self, step, max_steps, batches):
+        quantizer = self.tasks.by_name["masked_units"].codebooks[0].quantizer
+        seen.append((quantizer.projection.clone(), quantizer.codebook.clone()))
+        if step == 8 and len(seen) <= 9:
+            raise RuntimeError("killed")
+        return real(self, step, max_steps, batches)
+
+    monkeypatch.setattr(PretrainWork, "backward", watch)
+    with pytest.raises(RuntimeError, match="killed"):
+        pretrain(config, tones[0], run, valid_set=tones[1])
+    drawn = RandomProjectionQuantizer.__init__
+    monkeypatch.setattr(
+        RandomProjectionQuantizer, "__init__", lambda self, *a: drawn(self, *a, seed=99)
+    )
+    pretrain(config, tones[0], run, valid_set=tones[1])
+    assert len(seen) > 12
+    assert all(torch.equal(p, seen[0][0]) and torch.equal(c, seen[0][1]) for p, c in seen)
+    fresh = RandomProjectionQuantizer(seen[0][0].shape[0], 16)
+    assert not torch.equal(fresh.projection, seen[0][0])
 
 
 def test_a_disk_that_takes_nothing_is_no_end(tones, pretrain_config, tmp_path, monkeypatch):

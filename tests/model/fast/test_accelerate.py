@@ -126,7 +126,7 @@ def shrunken(size: str) -> ModelConfig:
     context = replace(config.context, **narrow, **still)
     encoder = config.encoder
     if isinstance(encoder, ConvEncoderConfig):
-        encoder = replace(encoder, dims=(16,) * 7)
+        encoder = replace(encoder, dims=(16,) * len(encoder.dims))
     return replace(config, context=context, encoder=encoder, latent_dropout=0.0)
 
 
