@@ -13,6 +13,7 @@ from speechssl.checkpoint import load_model
 from speechssl.config.json import from_json, override, to_json
 from speechssl.data.index import Corpora
 from speechssl.data.manifest import read_manifest
+from speechssl.data.voice import VoiceConfig
 from speechssl.pretext.inputs import Inputs
 from speechssl.pretext.tasks import TASKS
 from speechssl.runlog import read_metrics
@@ -83,9 +84,11 @@ def test_a_second_round_on_the_codes_of_the_first(tones, pretrain_config, tmp_pa
         pretrain(replace(config, teacher_layer=9), tones[0], tmp_path / "x", valid_set=tones[1])
 
 
+@pytest.mark.parametrize("voice", [VoiceConfig(), VoiceConfig(speed_p=0.5, pitch_p=0.5)])
 def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(
-    tones, pretrain_config, tmp_path, monkeypatch
+    voice, tones, pretrain_config, tmp_path, monkeypatch
 ):
+    pretrain_config = replace(pretrain_config, voice=voice)
     pretrain(pretrain_config, tones[0], tmp_path / "whole", valid_set=tones[1])
 
     calls = 0
