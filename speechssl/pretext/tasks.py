@@ -16,6 +16,7 @@ from speechssl.pretext.inputs import Inputs
 from speechssl.pretext.layers import build_at_layers, signals_at_layers
 from speechssl.pretext.masked_units import MaskedUnitsConfig
 from speechssl.pretext.reconstruction import ReconstructionConfig
+from speechssl.pretext.reverse_context import ReverseContextConfig
 from speechssl.pretext.signal import Signal
 from speechssl.pretext.task import Needs, PretextTask, Resources, TaskConfig, TaskLoss, View
 
@@ -28,6 +29,7 @@ TASKS: dict[str, type[TaskConfig]] = {
         AutoencoderConfig,
         FutureFramesConfig,
         FutureUnitsConfig,
+        ReverseContextConfig,
     )
 }
 """Every task by its name. A new one is added here."""

@@ -6,6 +6,7 @@ from speechssl.pretext.future_frames import FutureFramesConfig
 from speechssl.pretext.future_units import FutureUnitsConfig
 from speechssl.pretext.masked_units import MaskedUnitsConfig
 from speechssl.pretext.reconstruction import ReconstructionConfig
+from speechssl.pretext.reverse_context import ReverseContextConfig
 from speechssl.pretext.task import TaskConfig
 
 SMALL: dict[str, TaskConfig] = {
@@ -17,9 +18,10 @@ SMALL: dict[str, TaskConfig] = {
     "autoencoder": AutoencoderConfig(bottleneck_dim=8, hidden_dim=12),
     "future_frames": FutureFramesConfig(),
     "future_units": FutureUnitsConfig(target_dim=8, num_units=9, features=("mfcc", "logmel")),
+    "reverse_context": ReverseContextConfig(num_cuts=3, least_frames=1, gap=0),
 }
 """Terms that are no sums over frames or utterances are off."""
 
-CONTRASTS_THE_BATCH: frozenset[str] = frozenset()
+CONTRASTS_THE_BATCH: frozenset[str] = frozenset({"reverse_context"})
 """Tasks whose loss compares the utterances of a micro-batch with each other, so that several small
 ones are not one large one; each says so at its head."""
