@@ -140,8 +140,7 @@ class ReverseContextTask(PretextTask):
         super().__init__()
         self.config = config
         self.gap = config.gap + filter_gap(model.config)
-        width = model.config.context.dim
-        self.predict = nn.Linear(width, width)
+        self.predict = nn.Linear(model.config.context.dim, model.config.context.dim)
 
     def cuts(self, x: Inputs) -> Cuts:
         """The cuts of a micro-batch, the same whenever they are asked for."""
@@ -169,11 +168,10 @@ class ReverseContextTask(PretextTask):
         logits = logits.index_select(0, send(torch.from_numpy(usable), x.device))
         total = info_nce(logits) if len(logits) else (ahead.sum() + behind.sum()) * 0
         with torch.no_grad():
-            of_length = logits[:, : 1 + len(x.frames)]
             metrics = {
                 f"{NAME}/accuracy": accuracy(logits),
                 f"{NAME}/chance": chance(logits),
-                f"{NAME}/length_chance": chance(of_length),
+                f"{NAME}/length_chance": chance(logits[:, : 1 + len(x.frames)]),
             }
         return TaskLoss({NAME: LossTerm(total, PAIRS, self.config.weight)}, metrics)
 
@@ -198,7 +196,6 @@ class ReverseContextTask(PretextTask):
             (N, 1 + B + N) float32: the true answer; those of each utterance after as many frames;
             those at each cut. -inf: it is the true one, is not there, or is another's cut.
         """
-        num = len(frames)
         which, first, last = (
             send(torch.from_numpy(each), asking.device)
             for each in (rows, asked_after, answered_after)
@@ -207,7 +204,7 @@ class ReverseContextTask(PretextTask):
         predictions = F.normalize(self.predict(asking[which, first - 1]), dim=1)  # (N, D)
         answers = F.normalize(answering, dim=2)
         true = answers[which, last - 1]  # (N, D)
-        everyone = torch.arange(num, device=asking.device)
+        everyone = torch.arange(len(frames), device=asking.device)
         there = torch.minimum(last[:, None], own) - 1  # (N, B)
         others = torch.einsum("nd,nbd->nb", predictions, answers[everyone, there])
         others = others.masked_fill(
