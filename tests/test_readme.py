@@ -278,7 +278,7 @@ def test_python_blocks_run(
         assert "0.0005" in out
         assert re.search(r"^speakers: (0\.[05]00|1\.000) right; layers: \[0\.", out, re.MULTILINE)
     if page.name == "design.md":
-        assert out == "LoudnessConfig(weight=0.5)\n"
+        assert out == "LoudnessConfig(weight=0.5, layers=(-1,))\n"
 
 
 def test_pages_with_python_are_found() -> None:

@@ -20,6 +20,8 @@ from speechssl.runlog import read_metrics
 from speechssl.training import budget
 from speechssl.training.loop import InterruptedRunError, NonFiniteLossError
 from speechssl.training.pretrain import PretrainConfig, PretrainWork, pretrain
+from tests.pretext.small import SMALL
+from tests.pretext.speech import model_and_task
 
 
 def weights(run):
@@ -64,8 +66,11 @@ def test_codes_are_counted_at_each_validation(tones, pretrain_config, tmp_path):
 
 @pytest.mark.parametrize("alone", TASKS)
 def test_each_task_alone_is_a_configuration(alone, tones, pretrain_config, tmp_path):
+    causal = model_and_task(SMALL[alone], "filterbank")[1].needs.causal
+    model = pretrain_config.model
     config = replace(
         pretrain_config,
+        model=replace(model, context=replace(model.context, causal=causal), running_norm=causal),
         loop=replace(pretrain_config.loop, max_steps=2),
         tasks=pretrain_config.tasks.chosen([alone]),
     )
