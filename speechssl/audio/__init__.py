@@ -18,6 +18,7 @@ from speechssl.audio.files import (
 )
 from speechssl.audio.info import AudioError, AudioInfo, AudioWarning, file_state
 from speechssl.audio.listing import FOREIGN_SUFFIXES, SUFFIXES, list_audio
+from speechssl.audio.pitch import shift_pitch, stretch
 from speechssl.audio.quiet import Envelope, cut_times, quiet_place
 from speechssl.audio.resample import play_at, resampled
 from speechssl.audio.values import as_wave
@@ -46,7 +47,9 @@ __all__ = [
     "read_bytes",
     "read_with_notes",
     "resampled",
+    "shift_pitch",
     "stream",
     "stream_bytes",
+    "stretch",
     "write",
 ]

@@ -1,4 +1,5 @@
-"""From manifest to batches: crop, distort, pad. All of it a function of (seed, epoch, utterance).
+"""From manifest to batches: change the voice, crop, distort, pad. All of it a function of (seed,
+epoch, utterance).
 
 Shapes: B batch, S samples.
 """
@@ -23,6 +24,7 @@ from speechssl.data.batching import Plan
 from speechssl.data.distortion import DistortionConfig, DistortionPool, distort
 from speechssl.data.index import durations_s
 from speechssl.data.manifest import Utterance
+from speechssl.data.voice import VoiceConfig, change_voice
 from speechssl.data.wave_cache import WaveCache, read_item
 from speechssl.rng import rng
 
@@ -50,6 +52,9 @@ class Batch:
     """(B, S) float32: `clean`, distorted another time; None unless it is asked for."""
     weights: tuple[float, ...] = ()
     """Of the transcripts in a CTC loss; empty where all are 1."""
+    altered: tuple[bool, ...] = ()
+    """Whether each is played at another speed or pitch than it was recorded at, also in `clean`:
+    what was computed of the recording is not what belongs to it."""
     faults: tuple[tuple[str, str], ...] = ()
     """``(id, why)`` of utterances that could not be read; each has another one in its place."""
 
@@ -177,14 +182,25 @@ class PlannedBatches(Dataset[Batch]):
         max_crop_s: float | None = None,
         hop_samples: int = 1,
         speeds: Sequence[float] = (1.0,),
+        voice: VoiceConfig | None = None,
         distortion: DistortionConfig | None = None,
         pool: DistortionPool | None = None,
         twice: bool = False,
     ) -> None:
-        """`hop_samples`: crops begin at its multiples, so that frames of a crop are frames of the
-        whole utterance. `twice`: each wave is distorted a second time, independently."""
+        """
+        Args:
+            waves, plan: what there is, and which of it is in which batch.
+            seed: of the run.
+            max_crop_s: longer samples are cropped to this.
+            hop_samples: crops begin at its multiples, so that frames of a crop are frames of the
+                whole utterance.
+            speeds: each utterance is played at one of them.
+            voice: a change of voice of whole samples, which the clean wave has too.
+            distortion, pool: what is done to the distorted wave alone.
+            twice: each wave is distorted a second time, independently.
+        """
         self.waves, self.plan, self.seed, self.speeds = waves, plan, seed, speeds
-        self.hop_samples = hop_samples
+        self.hop_samples, self.voice = hop_samples, voice
         self.max_crop = round(max_crop_s * waves.sample_rate) if max_crop_s else None
         self.distortion, self.pool, self.twice = distortion, pool, twice
 
@@ -223,6 +239,7 @@ class PlannedBatches(Dataset[Batch]):
             items=tuple(members),
             starts=tuple(starts),
             weights=weights if any(weight != 1 for weight in weights) else (),
+            altered=tuple(w is not wave for w, (_, wave) in zip(played, read, strict=True)),
             faults=tuple(faults),
         )
 
@@ -248,9 +265,14 @@ class PlannedBatches(Dataset[Batch]):
                 raise FaultyDataError("None of the utterances can be read.") from None
 
     def _play(self, wave: np.ndarray, epoch: int, item: int) -> np.ndarray:
-        """The utterance at one of the speeds, drawn anew in each epoch of the data."""
+        """The utterance at one of the speeds and in a voice that are drawn anew in each epoch of
+        the data; `wave` itself where both are those of the recording."""
         speed = self.speeds[int(rng(self.seed, "speed", epoch, item).integers(len(self.speeds)))]
-        return wave if speed == 1 else play_at(wave, speed)
+        if speed != 1:
+            wave = play_at(wave, speed)
+        if self.voice is None:
+            return wave
+        return change_voice(wave, self.waves.sample_rate, self.voice, self.seed, epoch, item)
 
     def _crop_start(self, num_samples: int, epoch: int, item: int) -> int:
         """The first sample of a crop of an utterance, drawn anew in each epoch."""

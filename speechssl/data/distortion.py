@@ -1,10 +1,11 @@
-"""Distortions of a wave: noise, rooms, other speakers, cheap channels. Pure numpy, time-aligned.
+"""Distortions of a wave: another pitch, noise, rooms, other speakers, cheap channels. Time-aligned.
 
-``distort`` sends a wave through one fixed chain, in the order in which the world does it: another
-speaker, the room, the noise, the microphone's gain and clipping, the channel's band, rate and
-coding, and lost packets. Each distortion is switched on with its own probability and draws from its
-own random stream, so changing one leaves the others as they were. The samples keep their places
-(filters are zero-phase, a room's direct path stays at 0): targets taken from the clean wave fit.
+``distort`` sends a wave through one fixed chain, in the order in which the world does it: the
+speaker's voice, another speaker, the room, the noise, the microphone's gain and clipping, the
+channel's band, rate and coding, and lost packets. Each distortion is switched on with its own
+probability and draws from its own random stream, so changing one leaves the others as they were.
+The samples keep their places (filters are zero-phase, a room's direct path stays at 0, a shift of
+pitch by 3 semitones moves them by less than 9 ms): targets taken from the clean wave fit.
 
 The distortions themselves are in :mod:`speechssl.data.effects`, their settings in
 :mod:`speechssl.data.distortion_config`. S is a number of samples; waves are float32 in about
@@ -30,6 +31,7 @@ from speechssl.data.distortion_config import (
     GainConfig,
     NoiseConfig,
     OverlapConfig,
+    PitchConfig,
     ResampleConfig,
     ReverbConfig,
     full,
@@ -68,6 +70,7 @@ __all__ = [
     "GainConfig",
     "NoiseConfig",
     "OverlapConfig",
+    "PitchConfig",
     "ResampleConfig",
     "ReverbConfig",
     "WaveFolder",
@@ -206,18 +209,29 @@ def distort_named(
     """
     if wave.ndim != 1 or len(wave) == 0:
         raise ValueError(f"the wave has shape {wave.shape}; give (S,) with at least one sample")
-    coins = generator.random(len(_CHAIN))
-    seeds = generator.integers(2**63, size=len(_CHAIN))
+    draws = _draws(generator)
     result, applied = np.array(wave, dtype=np.float32), []
-    for (name, step), coin, seed in zip(_CHAIN.items(), coins, seeds, strict=True):
+    for name, step in _CHAIN.items():
+        coin, seed = draws[name]
         chosen = getattr(config, name)
         if coin < chosen.p:
-            own_stream = np.random.Generator(np.random.SFC64(int(seed)))
+            own_stream = np.random.Generator(np.random.SFC64(seed))
             changed = step(result, chosen, _Draw(sample_rate, own_stream, pool or DistortionPool()))
             if changed is not None:
                 result = changed
                 applied.append(name)
     return Distorted(result, tuple(applied))
+
+
+def _draws(generator: np.random.Generator) -> dict[str, tuple[float, int]]:
+    """A coin and the seed of a stream for each distortion. Those of version 0.1 draw first, so that
+    what came later leaves them as they were."""
+    found: dict[str, tuple[float, int]] = {}
+    for names in ([name for name in _CHAIN if name not in _LATER], _LATER):
+        coins = generator.random(len(names)).tolist()
+        seeds = generator.integers(2**63, size=len(names)).tolist()
+        found |= dict(zip(names, zip(coins, seeds, strict=True), strict=True))
+    return found
 
 
 @dataclass(frozen=True)
@@ -236,6 +250,10 @@ class _Draw:
 
     def below(self, stop: int) -> int:
         return int(self.generator.integers(stop))
+
+
+def _pitch(wave: np.ndarray, config: PitchConfig, draw: _Draw) -> np.ndarray:
+    return audio.shift_pitch(wave, draw.uniform(config.semitones), draw.sample_rate)
 
 
 def _overlap(wave: np.ndarray, config: OverlapConfig, draw: _Draw) -> np.ndarray | None:
@@ -314,6 +332,7 @@ def _drop(wave: np.ndarray, config: DropConfig, draw: _Draw) -> np.ndarray:
 
 
 _CHAIN: dict[str, Callable[[np.ndarray, Any, _Draw], np.ndarray | None]] = {
+    "pitch": _pitch,
     "overlap": _overlap,
     "reverb": _reverb,
     "noise": _noise,
@@ -324,3 +343,6 @@ _CHAIN: dict[str, Callable[[np.ndarray, Any, _Draw], np.ndarray | None]] = {
     "codec": _codec,
     "drop": _drop,
 }
+
+_LATER = ("pitch",)
+"""Which came after version 0.1."""

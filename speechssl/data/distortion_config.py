@@ -8,6 +8,7 @@ released ``cfg/distortions/pase+.cfg``) and WavLM (arXiv:2110.13900, its utteran
 from dataclasses import dataclass, field
 from typing import Annotated
 
+from speechssl.audio.pitch import MOST_SEMITONES
 from speechssl.config.bounds import AtLeast, Between, Interval, NotEmpty, check_fields
 from speechssl.data.effects import NOISE_KINDS, NoiseKind
 
@@ -17,6 +18,23 @@ P = Annotated[float, Between(0, 1)]
 Decibels = Annotated[tuple[float, float], Interval(-60, 100)]
 
 Hertz = Annotated[tuple[float, float], Interval(10, 96_000)]
+
+
+@dataclass(frozen=True)
+class PitchConfig:
+    """Another pitch of the input alone: the targets stay those of the unchanged voice, as where
+    only the past is changed in contrastive predictive coding (arXiv:2007.00991)."""
+
+    p: P = 0.0
+    """Probability."""
+    semitones: Annotated[tuple[float, float], Interval(-MOST_SEMITONES, MOST_SEMITONES)] = (
+        -3.0,
+        3.0,
+    )
+    """How far it is shifted, formants with it; arXiv:2007.00991 draws from (-3, 3)."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, "distortion.pitch")
 
 
 @dataclass(frozen=True)
@@ -162,6 +180,8 @@ class DropConfig:
 class DistortionConfig:
     """The whole chain, in its order. The default distorts nothing."""
 
+    pitch: PitchConfig = field(default_factory=PitchConfig)
+    """The speaker's pitch."""
     overlap: OverlapConfig = field(default_factory=OverlapConfig)
     """Another speaker."""
     reverb: ReverbConfig = field(default_factory=ReverbConfig)

@@ -19,6 +19,7 @@ from speechssl.pretext.jigsaw import JigsawConfig
 from speechssl.pretext.layers import build_at_layers, signals_at_layers
 from speechssl.pretext.masked_units import MaskedUnitsConfig
 from speechssl.pretext.reconstruction import ReconstructionConfig
+from speechssl.pretext.reverse_context import ReverseContextConfig
 from speechssl.pretext.signal import Signal
 from speechssl.pretext.skip_gram import SkipGramConfig
 from speechssl.pretext.speech_text import SpeechTextConfig
@@ -45,6 +46,7 @@ TASKS: dict[str, type[TaskConfig]] = {
         SpeechTextConfig,
         CTCConfig,
         Wav2VecConfig,
+        ReverseContextConfig,
     )
 }
 """Every task by its name. A new one is added here."""

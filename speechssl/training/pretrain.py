@@ -21,6 +21,7 @@ from speechssl.data.distortion import DistortionConfig
 from speechssl.data.distortion import light as light_distortion
 from speechssl.data.index import Corpora, durations_s
 from speechssl.data.manifest import Utterance
+from speechssl.data.voice import VoiceConfig
 from speechssl.device import Precision
 from speechssl.model import config as model_config
 from speechssl.model.config import ModelConfig
@@ -68,6 +69,8 @@ class PretrainConfig:
     the next round of HuBERT (arXiv:2106.07447)."""
     teacher_layer: Whole = 4
     """0: the input of the teacher's first layer."""
+    voice: VoiceConfig = VoiceConfig()
+    """The voice of whole training samples, targets included."""
     distortion: DistortionConfig = field(default_factory=light_distortion)
     """What is done to the model's input."""
     noise_dir: str | None = None

@@ -125,6 +125,7 @@ class PretrainWork:
             seed=config.loop.seed,
             max_crop_s=config.max_crop_s,
             hop_samples=config.model.hop_samples,
+            voice=config.voice if shuffle and config.voice.changes else None,
             distortion=config.distortion if distorts else None,
             pool=self.pool if distorts else None,
             twice=twice,
@@ -133,7 +134,8 @@ class PretrainWork:
     def _plan(self, waves: Waves, shuffle: bool) -> Plan:
         """Which utterances each micro-batch holds."""
         config, sizes = self.config, corpus_sizes(waves.utterances)
-        lengths_s = waves.lengths_s().clip(max=config.max_crop_s)
+        longest = config.voice.longest if shuffle else 1.0  # so that no micro-batch is too large
+        lengths_s = (waves.lengths_s() * longest).clip(max=config.max_crop_s)
         rank, world = (distributed.rank(), distributed.world()) if shuffle else (0, 1)
         shared: dict[str, Any] = {
             "batch_s": config.batch_s,

@@ -3,7 +3,8 @@
 A file of units lies beside the cache of decoded waves, named by a digest of what the units depend
 on (the utterances, the centroids, the teacher), so that a run that goes on, or another one with the
 same units, finds it; beside it a JSON file says how many units a second there are, and what they
-are made of. Without a wave cache units are computed for each batch.
+are made of. Without a wave cache units are computed for each batch; so are those of samples whose
+voice is changed.
 
 Shapes: N utterances, B batch, T frames, G names of units.
 """
@@ -12,6 +13,7 @@ import json
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -63,21 +65,32 @@ class OfflineUnits:
             self._open()
         if self._units is None:
             return self._computed(x)[name]
-        return send(self._looked_up(name, x), self._device)
+        found = send(self._looked_up(name, x), self._device)
+        if altered := altered_rows(x):
+            own = self._computed(x, altered)[name]
+            for row, units in zip(altered, own, strict=True):
+                num = int(x.frames[row])
+                found[row, :num] = units[:num]
+        return found
 
-    def _computed(self, x: Inputs) -> dict[str, Tensor]:
-        """All units of a batch; kept until the next one is asked for."""
+    def _computed(self, x: Inputs, rows: Sequence[int] = ()) -> dict[str, Tensor]:
+        """All units of a batch, or of some of its rows; kept until the next batch."""
         if self._of_batch[0] is not x.batch:
-            self._of_batch = (x.batch, compute_units(self._tasks, x))  # type: ignore[assignment]
+            chosen = rows_of_inputs(x, rows) if rows else x
+            self._of_batch = (x.batch, compute_units(self._tasks, chosen))  # type: ignore[assignment]
         return self._of_batch[1]
 
     def _looked_up(self, name: str, x: Inputs) -> Tensor:
+        """(B, T) of the utterances as they were recorded; 0 in rows that are altered."""
         assert self._units is not None
         column = self._names.index(name)
         batch: Batch = x.batch  # type: ignore[assignment]
         found = torch.zeros(len(batch.items), int(x.frames.max()), dtype=torch.long)  # (B, T)
         places = zip(batch.items, batch.starts, x.frames.tolist(), strict=True)
+        altered = set(altered_rows(x))
         for row, (item, start, num) in enumerate(places):
+            if row in altered:
+                continue
             first = int(self._offsets[item]) + start // self._model.config.hop_samples
             units = self._units[first : first + num, column]
             found[row, : len(units)] = torch.from_numpy(units.astype(np.int64))
@@ -193,6 +206,21 @@ def single_inputs(model: SpeechModel, wave: np.ndarray, device: torch.device) ->
     padded = torch.from_numpy(wave)[None]  # (1, S)
     batch = Batch(0, ("",), ("",), padded, padded, torch.tensor([len(wave)]), (0,), (0,))
     return Inputs(model, batch, device=device, seed=0, mask=MaskConfig())
+
+
+def altered_rows(x: Inputs) -> list[int]:
+    """The rows of a micro-batch whose voice is another than the recording's."""
+    batch: Batch = x.batch  # type: ignore[assignment]
+    return [row for row, altered in enumerate(batch.altered) if altered]
+
+
+def rows_of_inputs(x: Inputs, rows: Sequence[int]) -> Inputs:
+    """The clean waves of some rows of a micro-batch."""
+    lengths = x.batch.lengths[list(rows)]
+    clean = x.batch.clean[list(rows), : int(lengths.max())]
+    nameless = ("",) * len(rows)
+    batch = Batch(x.batch.index, nameless, nameless, clean, clean, lengths)
+    return Inputs(x.model, batch, device=x.device, seed=0, mask=MaskConfig())
 
 
 @torch.no_grad()

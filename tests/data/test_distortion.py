@@ -20,6 +20,7 @@ from speechssl.data.distortion import (
     GainConfig,
     NoiseConfig,
     OverlapConfig,
+    PitchConfig,
     ResampleConfig,
     ReverbConfig,
     WaveFolder,
@@ -99,8 +100,39 @@ def test_switching_one_off_leaves_the_others_as_they_were():
     assert 20 < num_checked < 100
 
 
+def test_what_came_later_leaves_the_streams_of_the_others_as_they_were():
+    """The draws of version 0.1: a coin for each of nine distortions, then a seed for each."""
+    first = [name for name in NAMES if name != "pitch"]
+    for item in range(30):
+        generator = rng(0, item)
+        coins = generator.random(9)
+        seeds = generator.integers(2**63, size=9)
+        expected = dict(zip(first, zip(coins, seeds, strict=True), strict=True))
+        found = distortion._draws(rng(0, item))
+        assert {name: found[name] for name in first} == expected
+        assert found.keys() == set(NAMES)
+        assert found["pitch"][1] not in set(seeds)
+    wave, config = noise_wave(), distortion.full()
+    shifted = replace(config, pitch=replace(config.pitch, p=1.0))
+    for item in range(10):
+        one = distort_named(wave, RATE, config, rng(0, item), speech_pool())
+        two = distort_named(wave, RATE, shifted, rng(0, item), speech_pool())
+        assert two.applied == ("pitch", *one.applied)
+
+
+def test_the_chain_shifts_the_pitch_within_its_range():
+    wave, config = tone(400), only("pitch", semitones=(1.0, 2.0))
+    shifts = []
+    for item in range(20):
+        power = np.abs(np.fft.rfft(distort(wave, RATE, config, rng(0, item)), 1 << 17))
+        shifts.append(12 * math.log2(np.argmax(power) * RATE / (1 << 17) / 400))
+    assert 0.99 < min(shifts) < 1.3
+    assert 1.7 < max(shifts) < 2.01
+
+
 def test_probabilities_are_kept():
-    wave, config, num_trials = noise_wave(50), distortion.full(), 2000
+    wave, num_trials = noise_wave(50), 2000
+    config = replace(distortion.full(), pitch=PitchConfig(p=0.3))
     count = dict.fromkeys(NAMES, 0)
     for item in range(num_trials):
         for name in distort_named(wave, RATE, config, rng(0, item), speech_pool()).applied:
@@ -188,6 +220,9 @@ def test_drop_share_is_within_its_range():
 @pytest.mark.parametrize(
     ("config", "changes"),
     [
+        (PitchConfig, {"p": 1.1}),
+        (PitchConfig, {"semitones": (-12.0, 0.0)}),
+        (PitchConfig, {"semitones": (2.0, 1.0)}),
         (OverlapConfig, {"p": 1.1}),
         (OverlapConfig, {"max_share": 0.6}),
         (OverlapConfig, {"max_share": 0.0}),

@@ -13,6 +13,7 @@ from speechssl.checkpoint import load_model
 from speechssl.config.json import from_json, override, to_json
 from speechssl.data.index import Corpora
 from speechssl.data.manifest import read_manifest
+from speechssl.data.voice import VoiceConfig
 from speechssl.pretext.inputs import Inputs
 from speechssl.pretext.tasks import TASKS
 from speechssl.runlog import read_metrics
@@ -65,12 +66,11 @@ def test_codes_are_counted_at_each_validation(tones, pretrain_config, tmp_path):
 
 @pytest.mark.parametrize("alone", TASKS)
 def test_each_task_alone_is_a_configuration(alone, tones, pretrain_config, tmp_path):
+    causal = model_and_task(SMALL[alone], "filterbank")[1].needs.causal
     model = pretrain_config.model
-    if model_and_task(SMALL[alone])[1].needs.causal:
-        model = replace(model, context=replace(model.context, causal=True), running_norm=True)
     config = replace(
         pretrain_config,
-        model=model,
+        model=replace(model, context=replace(model.context, causal=causal), running_norm=causal),
         loop=replace(pretrain_config.loop, max_steps=2),
         tasks=pretrain_config.tasks.chosen([alone]),
     )
@@ -89,9 +89,11 @@ def test_a_second_round_on_the_codes_of_the_first(tones, pretrain_config, tmp_pa
         pretrain(replace(config, teacher_layer=9), tones[0], tmp_path / "x", valid_set=tones[1])
 
 
+@pytest.mark.parametrize("voice", [VoiceConfig(), VoiceConfig(speed_p=0.5, pitch_p=0.5)])
 def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(
-    tones, pretrain_config, tmp_path, monkeypatch
+    voice, tones, pretrain_config, tmp_path, monkeypatch
 ):
+    pretrain_config = replace(pretrain_config, voice=voice)
     pretrain(pretrain_config, tones[0], tmp_path / "whole", valid_set=tones[1])
 
     calls = 0

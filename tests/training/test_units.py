@@ -9,6 +9,7 @@ import torch
 
 from speechssl.checkpoint import Checkpoint, load_model, save_model
 from speechssl.data.dataset import Waves
+from speechssl.data.voice import VoiceConfig
 from speechssl.model.config import ConvEncoderConfig
 from speechssl.model.quantizer import RandomProjectionQuantizer
 from speechssl.model.speech_model import SpeechModel
@@ -218,3 +219,79 @@ def test_a_disk_that_takes_nothing_is_no_end(tones, pretrain_config, tmp_path, m
         found, frames = units_of(work, 0)
     for row, num in enumerate(frames.tolist()):
         assert np.array_equal(found[row, :num], expected[row, :num])
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_units_of_another_voice_are_of_the_altered_wave(kept, tones, pretrain_config, tmp_path):
+    voice = VoiceConfig(speed_p=0.5, pitch_p=0.5)
+    config = replace(pretrain_config, voice=voice, max_crop_s=0.9)
+    work = work_of(config, tones[0][:12], tmp_path, run=tmp_path if kept else None)
+    waves = work.valid_batches.waves
+    data = work.dataset(waves, shuffle=True)
+    batch = data[0]
+    assert {True, False} == set(batch.altered)
+    x = work.inputs(batch)
+    found = x.units("masked_units/mfcc")
+    num_other = 0
+    for row, (item, start) in enumerate(zip(batch.items, batch.starts, strict=True)):
+        num = int(x.frames[row])
+        recorded = units_of_wave(work, waves.wave(item))[start // config.model.hop_samples :][:num]
+        if batch.altered[row]:
+            expected = units_of_wave(work, batch.clean[row, : int(batch.lengths[row])].numpy())
+            num_other += not torch.equal(expected, recorded)
+        elif kept:  # of the whole utterance
+            expected = recorded
+        else:
+            expected = units_of_wave(work, batch.clean[row, : int(batch.lengths[row])].numpy())
+        assert torch.equal(found[row, :num], expected)
+        assert not kept or not found[row, num:].any()
+    assert num_other > 1
+    assert torch.equal(work.inputs(batch).units("masked_units/mfcc"), found)  # from what was kept
+    assert torch.equal(work.inputs(data[1]).units("masked_units/mfcc"), of_batch(work, data[1]))
+
+
+def units_of_wave(work, wave):
+    x = units_module.single_inputs(work.model, wave, torch.device("cpu"))
+    return units_module.compute_units(work.tasks, x)["masked_units/mfcc"][0]
+
+
+def of_batch(work, batch):
+    """Asked for alone."""
+    work._train_units._of_batch = (None, {})
+    return work.inputs(batch).units("masked_units/mfcc")
+
+
+def test_only_altered_samples_are_computed_for_the_batch(
+    tones, pretrain_config, tmp_path, monkeypatch
+):
+    config = replace(pretrain_config, voice=VoiceConfig(pitch_p=0.4))
+    work = work_of(config, tones[0][:12], tmp_path, run=tmp_path)
+    data = work.dataset(work.valid_batches.waves, shuffle=True)
+    units_of(work, 0)
+    computed = []
+    real = units_module.compute_units
+    monkeypatch.setattr(
+        units_module,
+        "compute_units",
+        lambda tasks, x: computed.append(len(x.frames)) or real(tasks, x),
+    )
+    altered = []
+    for index in range(4):
+        batch = data[index]
+        altered.append(sum(batch.altered))
+        work.inputs(batch).units("masked_units/mfcc")
+    assert computed == [num for num in altered if num]
+    work.inputs(work.valid_batches[0], valid=True).units("masked_units/mfcc")
+    assert not any(work.valid_batches[0].altered)
+
+
+def test_a_plan_has_room_for_slow_speech(tones, pretrain_config, tmp_path):
+    slow = replace(pretrain_config, voice=VoiceConfig(speed_p=1.0, speed=(0.5, 0.5)))
+    work = work_of(slow, tones[0][:12], tmp_path, run=None)
+    for shuffle, factor in ((True, 2), (False, 1)):
+        data = work.dataset(work.valid_batches.waves, shuffle=shuffle)
+        assert data.plan.lengths_s == pytest.approx(factor * data.waves.lengths_s())
+        for index in range(data.plan.num_batches):
+            batch = data[index]
+            padded_s = batch.clean.numel() / 16000
+            assert padded_s <= slow.batch_s * 1.001 or len(batch.ids) == 1

@@ -1,8 +1,10 @@
 """Names of version 0.1 under those of today."""
 
+import json
+
 import pytest
 
-from speechssl.config.json import from_json
+from speechssl.config.json import from_json, to_json
 from speechssl.training.pretrain import PretrainConfig
 from speechssl.training.version_0_1 import (
     renamed_weights,
@@ -50,6 +52,14 @@ def test_settings_that_came_later_have_the_values_of_before():
     assert found["model"] == {"context": {"dim": 8, "causal": False}, "running_norm": False}
     assert config["loop"] == {"seed": 1}
     assert with_later_settings({"loop": {"select_by": "cer"}})["loop"] == {"select_by": "cer"}
+
+
+def test_a_run_from_before_a_setting_is_one_with_its_default():
+    now = to_json(PretrainConfig())
+    later = ("voice", "balance", "ema")
+    before = {name: value for name, value in now.items() if name not in later}
+    before["distortion"] = {k: v for k, v in now["distortion"].items() if k != "pitch"}
+    assert with_later_settings(before) == with_later_settings(json.loads(json.dumps(now)))
 
 
 def test_weights_of_fixed_codes_belong_to_masked_units():
