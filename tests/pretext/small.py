@@ -8,10 +8,10 @@ from speechssl.pretext.future_units import FutureUnitsConfig
 from speechssl.pretext.jigsaw import JigsawConfig
 from speechssl.pretext.masked_units import MaskedUnitsConfig
 from speechssl.pretext.reconstruction import ReconstructionConfig
+from speechssl.pretext.reverse_context import ReverseContextConfig
 from speechssl.pretext.skip_gram import SkipGramConfig
 from speechssl.pretext.speech_text import SpeechTextConfig
 from speechssl.pretext.supervised import CTCConfig
-from speechssl.pretext.reverse_context import ReverseContextConfig
 from speechssl.pretext.task import TaskConfig
 from speechssl.pretext.temporal_coherence import TemporalCoherenceConfig
 from speechssl.pretext.temporal_gap import TemporalGapConfig
@@ -36,14 +36,10 @@ SMALL: dict[str, TaskConfig] = {
         segment_s=0.04, gap_s=0.02, distant=2, target_dim=6
     ),
     "wav2vec": Wav2VecConfig(num_steps=3, num_negatives=4),
-}
-"""Terms that are no sums over frames or utterances are off."""
-
-CONTRASTS_THE_BATCH: frozenset[str] = frozenset({"speech_text"})
     "reverse_context": ReverseContextConfig(num_cuts=3, least_frames=1, gap=0),
 }
 """Terms that are no sums over frames or utterances are off."""
 
-CONTRASTS_THE_BATCH: frozenset[str] = frozenset({"reverse_context"})
+CONTRASTS_THE_BATCH: frozenset[str] = frozenset({"speech_text", "reverse_context"})
 """Tasks whose loss compares the utterances of a micro-batch with each other, so that several small
 ones are not one large one; each says so at its head."""
