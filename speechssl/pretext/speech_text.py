@@ -130,7 +130,6 @@ class SpeechTextTask(PretextTask):
 
     name = NAME
     title = "speech and text in one space"
-    called_methods = ("of_texts", "of_speech")
 
     def __init__(self, config: SpeechTextConfig, width: int, tokenizer: Tokenizer) -> None:
         """`width` of the context."""
@@ -227,9 +226,6 @@ class SpeechTextTask(PretextTask):
     def heads_for_use(self) -> nn.Module:
         """Both encoders, with which recordings are searched."""
         return self
-
-    def saved_fields(self) -> dict[str, object]:
-        return {"temperature": float((-self.log_scale.detach()).exp()[0])}
 
 
 def key_of(text: str) -> int:
