@@ -97,7 +97,7 @@ class TaskConfigs:
             config = self[name] if name in self else task_class(name)()
             if equals:
                 try:
-                    config = replace(config, weight=float(weight))  # type: ignore[type-var]
+                    config = replace(config, weight=float(weight))
                 except ValueError:
                     if not _is_number(weight):
                         raise ValueError(
