@@ -129,13 +129,11 @@ def ignores_audio(curves: Curves) -> bool:
     compared = list(zip(*map(curves.values, names), strict=False))
     if compared:
         return not any(z >= _LISTENS or own < _FEWER * other for z, other, own in compared)
-    return _above_chance(curves)
+    return curves.is_finetuning and _above_chance(curves)  # the task ctc logs the same names
 
 
 def _above_chance(curves: Curves) -> bool:
     """Whether the CTC loss in validation was never below the unigram entropy of the symbols."""
-    if not curves.is_finetuning:  # a pretraining with the task ctc logs the same names
-        return False
     chance, lowest = curves.last("valid/ctc/chance"), min(curves.values("valid/loss"), default=0.0)
     return chance is not None and lowest > MOST_OF_CHANCE * chance
 
