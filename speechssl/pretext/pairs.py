@@ -92,7 +92,7 @@ def symmetric_info_nce(logits: Tensor, places: Tensor) -> Tensor:
     utterance" and "which utterance is of this text" (arXiv:2103.00020, figure 3).
 
     Pairs with the same text are positives of each other, all with the same share of the target
-    (arXiv:2204.03610, section 3.2), and never negatives. The least that can be reached is the mean
+    (arXiv:2204.03610), and never negatives. The least that can be reached is the mean
     of log(pairs with this text), the chance line is log N.
 
     Args:

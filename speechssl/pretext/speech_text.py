@@ -9,7 +9,7 @@ may be the transcript or a translation.
     loss = 1/2 mean_i [-log softmax_j(s)_ii] + 1/2 mean_i [-log softmax_j(s^T)_ii]
 
 Adapted to speech. The context's frames go through a hidden layer and are averaged, as in
-contrastive speech translation (arXiv:2205.02444, section 3.3), where CLIP has one token for an
+contrastive speech translation (arXiv:2205.02444), where CLIP has one token for an
 image. The text encoder is small and reads characters, as a language with few hours of speech has
 no large one. Corpora say the same thing many times: pairs of the same text are positives of each
 other and not negatives (arXiv:2204.03610). The temperature is learned, starts at 0.07 and 1 /
@@ -90,8 +90,8 @@ class SpeechTextConfig(TaskConfig):
     @property
     def signals(self) -> tuple[Signal, ...]:
         ways = (
-            ("find_speech", "recordings found by their text", "Texts whose recording is"),
-            ("find_text", "texts found by their recording", "Recordings whose text is"),
+            ("find_speech", "recordings found by text", "Texts whose recording is"),
+            ("find_text", "texts found by recording", "Recordings whose text is"),
         )
         return (
             Signal(
@@ -105,7 +105,7 @@ class SpeechTextConfig(TaskConfig):
             *(
                 Signal(
                     f"{NAME}/{way}_at_{k}",
-                    f"{title}, {k} best",
+                    f"{title} (recall at {k})",
                     f"{hint} among the {k} best of the validation set."
                     if k > 1
                     else f"{hint} the best of the validation set.",
@@ -130,7 +130,6 @@ class SpeechTextTask(PretextTask):
 
     name = NAME
     title = "speech and text in one space"
-    called_methods = ("of_texts", "of_speech")
 
     def __init__(self, config: SpeechTextConfig, width: int, tokenizer: Tokenizer) -> None:
         """`width` of the context."""
@@ -227,9 +226,6 @@ class SpeechTextTask(PretextTask):
     def heads_for_use(self) -> nn.Module:
         """Both encoders, with which recordings are searched."""
         return self
-
-    def saved_fields(self) -> dict[str, object]:
-        return {"temperature": float((-self.log_scale.detach()).exp()[0])}
 
 
 def key_of(text: str) -> int:

@@ -2,18 +2,17 @@
 
 One step trains the same encoder on what is said in the utterances that have a transcript, and with
 the run's other tasks on all of them (UniSpeech, arXiv:2101.07597, section 3; JUST,
-arXiv:2111.08137, section 2). Labeled and unlabeled utterances lie in the same batches: several
-manifests are mixed by ``mix_temperature``, and an utterance without text adds nothing here.
+arXiv:2111.08137). Labeled and unlabeled utterances lie in the same batches: several manifests are
+mixed by ``mix_temperature``, and an utterance without text adds nothing here.
 
     loss = sum over labeled utterances of -log p(text | speech), per symbol
 
 Adapted: UniSpeech writes phonemes of many languages with one head; here the symbols are the
-characters of the transcripts, with one head over all corpora or one for each
-(``alphabets``), whose characters may mean different sounds. The codes that UniSpeech puts in the
-place of some frames below its CTC layer (section 3.3) are left out: they tie that layer to a
-learned codebook, which only the task contrastive has. Nothing is normalised within a micro-batch:
-the sum over utterances is divided by the symbols of the whole update, as in fine-tuning, so that k
-micro-batches are one large batch.
+characters of the transcripts, with one head over all corpora or one for each (``alphabets``), whose
+characters may mean different sounds. The codes that UniSpeech puts in the place of some frames
+below its CTC layer are left out: they tie that layer to a learned codebook, which only the task
+contrastive has. Nothing is normalised within a micro-batch: the sum over utterances is divided by
+the symbols of the whole update, as in fine-tuning, so that k micro-batches are one large batch.
 
 An utterance whose transcript does not fit into its frames, or holds a character that is not in the
 alphabet, has no finite loss or one that cannot be reached; it is left out, and the share of those

@@ -49,7 +49,10 @@ class Curves:
 
     @property
     def is_finetuning(self) -> bool:
-        return "loss/ctc" in self._series or "tokenizer" in self.config
+        """Pretraining may have a task ctc too, and logs the sum of all tasks."""
+        if "tokenizer" in self.config:
+            return True
+        return "loss/ctc" in self._series and "loss/total" not in self._series
 
     @property
     def loss(self) -> str:

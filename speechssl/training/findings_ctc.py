@@ -129,7 +129,7 @@ def ignores_audio(curves: Curves) -> bool:
     compared = list(zip(*map(curves.values, names), strict=False))
     if compared:
         return not any(z >= _LISTENS or own < _FEWER * other for z, other, own in compared)
-    return _above_chance(curves)
+    return curves.is_finetuning and _above_chance(curves)  # the task ctc logs the same names
 
 
 def _above_chance(curves: Curves) -> bool:

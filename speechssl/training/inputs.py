@@ -68,7 +68,8 @@ def digest_of_model(init: Checkpoint | None) -> str:
     if init is None:
         return ""
     digest = blake2b(digest_size=16)
-    for name, value in (init.model.state_dict() | init.pretraining).items():
+    heads = {f"heads.{name}": value for name, value in init.heads.items()}
+    for name, value in (init.model.state_dict() | init.pretraining | heads).items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         flat = value.detach().cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().data)

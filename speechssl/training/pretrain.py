@@ -317,7 +317,7 @@ def going_on(config: PretrainConfig, init: Checkpoint) -> PretrainConfig:
         return config
     own = config.tasks["contrastive"]
     assert isinstance(own, ContrastiveConfig)
-    asked = {"weight", "num_negatives", "diversity_weight", "feature_penalty"}
+    asked = {"weight", "layers", "num_negatives", "diversity_weight", "feature_penalty"}
     names = {f.name for f in fields(ContrastiveConfig)} - asked  # on these the heads depend
     learned = {name: value for name, value in known.items() if name in names}
     learned.setdefault("gumbel_start", own.gumbel_end)

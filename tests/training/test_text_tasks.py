@@ -19,6 +19,7 @@ from speechssl.runlog import read_metrics
 from speechssl.text import CharTokenizer
 from speechssl.training.finetune import FinetuneConfig, build_head
 from speechssl.training.pretrain import hold_out_valid, pretrain
+from tests.training.test_many_processes import looped, smooth, together
 
 UNITS = MaskedUnitsConfig(num_units=9, target_dim=8)
 SPACE = SpeechTextConfig(dim=8, text_dim=8, text_kernel=3)
@@ -145,6 +146,23 @@ def test_without_text_tasks_a_folder_is_as_before(tones, pretrain_config, tmp_pa
         "meta.json",
         "model.safetensors",
     }
+
+
+@pytest.mark.distributed
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_processes_write_the_folder_of_one(parallel, tones, pretrain_config, tmp_path):
+    """Also where each process holds a part of the heads only."""
+    config = looped(smooth(short(pretrain_config, SPACE, CTCConfig())), max_steps=3)
+    one = looped(config, accumulate=2)
+    two = looped(config, parallel=parallel)
+    pretrain(one, tones[0][:20], tmp_path / "one", valid_set=tones[1])
+    together(lambda: pretrain(two, tones[0][:20], tmp_path / "two", valid_set=tones[1]))
+    first, second = (load_model(tmp_path / name / "model") for name in ("one", "two"))
+    for name, value in first.heads.items():
+        torch.testing.assert_close(second.heads[name], value, rtol=1e-4, atol=1e-5)
+    its, other = (checkpoint.model.head.linear.weight for checkpoint in (first, second))
+    torch.testing.assert_close(other, its, rtol=1e-4, atol=1e-5)
 
 
 def test_the_command_mixes_manifests(tones, tmp_path):

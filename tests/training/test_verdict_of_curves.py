@@ -258,3 +258,41 @@ def test_a_thousandth_does_not_decide(noise):
     for values in (COPY, CLOSE, REPAIRS):
         moved = values | {"unmasked": values["unmasked"] + noise}
         assert rebuilding(moved).name == rebuilding(values).name
+
+
+@pytest.mark.parametrize("config", [{}, {"tasks": {"ctc": {}, "masked_units": {}}}])
+def test_pretraining_with_the_task_ctc_is_no_finetuning(config):
+    """As a run on digits had it: the sum of both losses in validation is above the chance of ctc
+    alone, which is no sign of overfitting."""
+    from speechssl.pretext.masked_units import MaskedUnitsConfig
+    from speechssl.pretext.supervised import CTCConfig
+
+    records = [
+        {"step": 10 * i, "loss/total": 5.5, "loss/ctc": 0.56, "loss/masked_units": 4.9}
+        for i in range(1, 16)
+    ]
+    for step, ctc, units in ((75, 1.97, 5.2), (150, 1.6, 4.9)):
+        records.append(
+            {"step": step, "valid/loss": ctc + units, "valid/ctc": ctc, "valid/ctc/chance": 2.48}
+            | {"valid/masked_units": units, "valid/masked_units/chance": 5.3}
+            | {"valid/ctc/left_out": 0.01, "valid/ctc/cer": 0.51}
+        )
+    found = judge(records, config, (*CTCConfig().signals, *MaskedUnitsConfig().signals))
+    assert found.name == HEALTHY
+    assert dict(found.measures)["CER of the task ctc"] == "51.0 %"
+
+
+def test_transcripts_left_out_are_said():
+    from speechssl.pretext.supervised import CTCConfig
+
+    records = [{"step": 10, "loss/total": 2.0, "loss/ctc": 2.0}] + [
+        {"step": step, "valid/loss": 1.5, "valid/ctc": 1.5, "valid/ctc/chance": 2.9}
+        | {"valid/ctc/left_out": 0.3, "valid/ctc/too_long": 0.2, "valid/ctc/unknown": 0.1}
+        for step in (5, 10)
+    ]
+    config = {"tasks": {"ctc": {"upsample": 1}}, "ctc": {"upsample": 1}}
+    found = judge(records, config, CTCConfig().signals)
+    assert found.name == "transcripts left out of the loss"
+    said = describe_verdict(found, "run").replace("\n ", "")
+    assert "20" in said
+    assert "--ctc.upsample" in said
