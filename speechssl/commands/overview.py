@@ -39,15 +39,22 @@ def add_overview(parser: argparse.ArgumentParser, command: str) -> None:
         section.add_argument(flag, metavar="VALUE", help=", ".join(names))
 
 
-def current() -> dict[str, dict[str, Any]]:
+def task_names() -> list[str]:
+    """The pretext tasks."""
+    found: list[str] = json.loads(FILE.read_text(encoding="utf-8"))["tasks"]
+    return found
+
+
+def current() -> dict[str, Any]:
     """What the file should hold, from the commands and the configs."""
     from speechssl.cli import COMMANDS, TRAINING
     from speechssl.commands.training import default_config
     from speechssl.config.flags import overview
+    from speechssl.pretext.tasks import TASKS
 
     lines = {name: command_module(name).SUMMARY for name in COMMANDS}
     names = {name: overview(default_config(name)("tiny")) for name in TRAINING}
-    return {"commands": lines, **names}
+    return {"commands": lines, "tasks": list(TASKS), **names}
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import os
 from dataclasses import replace
 
 from speechssl.commands.exits import EXIT_DONE
+from speechssl.commands.overview import task_names
 from speechssl.commands.parser import Parser
 from speechssl.commands.training import (
     add_training_options,
@@ -28,8 +29,8 @@ def arguments(parser: Parser) -> None:
         "--tasks",
         nargs="+",
         metavar="NAME[=WEIGHT]",
-        help="the pretext tasks (masked_units, contrastive, wav2vec, ...; all in docs/tasks.md), "
-        "each with its weight in the loss; default: those of the recipe or the size",
+        help=f"the pretext tasks, each with its weight in the loss: {', '.join(task_names())} "
+        "(explained in docs/tasks.md); default: those of the recipe or the size",
     )
     parser.add_argument(
         "--profile",

@@ -1,6 +1,7 @@
 """What every pretext task must do, whichever it is."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,6 +38,12 @@ def _negatives_of_each_utterance(monkeypatch):
 
 def test_every_task_is_tested():
     assert SMALL.keys() == TASKS.keys()
+
+
+def test_every_task_is_in_the_table_of_tasks():
+    page = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
+    rows = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert sorted(rows) == sorted(TASKS)
 
 
 @pytest.mark.parametrize("kind", MODELS)
