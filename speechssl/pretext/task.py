@@ -138,7 +138,9 @@ class TaskConfig:
     """Whether the task has codes that the report counts and explains."""
     weight: Weight = 1.0
     """Weight of the task in the loss."""
-    layers: Annotated[tuple[int, ...], NotEmpty(distinct=True)] = (-1,)
+    layers: Annotated[tuple[Annotated[int, Between(-1, 1 << 20)], ...], NotEmpty(distinct=True)] = (
+        -1,
+    )
     """Layers of the context network from whose output the loss is computed, each with heads of its
     own: 1 is the lowest, 0 its input, -1 the top. ``[3,-1]`` adds an intermediate-layer loss
     (ILS-SSL, arXiv:2112.08778)."""

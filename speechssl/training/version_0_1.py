@@ -57,6 +57,7 @@ _LATER: dict[str, Any] = {
     "ema": {"start": 0.99, "end": 1.0, "schedule": "cosine", "ramp_share": 1.0},
     "tasks.contrastive.layers": [-1],
     "tasks.masked_units.layers": [-1],
+    "tasks.masked_units.feature_penalty": 0.0,
     "tasks.reconstruction.layers": [-1],
     "voice": {"speed_p": 0.0, "speed": [0.9, 1.1], "pitch_p": 0.0, "semitones": [-3.0, 3.0]},
     "distortion.pitch": {"p": 0.0, "semitones": [-3.0, 3.0]},

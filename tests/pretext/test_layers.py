@@ -84,7 +84,6 @@ def test_every_task_can_be_at_a_layer(name):
     ("layers", "said"),
     [
         ((3,), "masked_units.layers must be from 0 to 2, the number of layers, or -1"),
-        ((-2,), "or -1 for the top, got -2"),
         ((2, -1), "-1 and 2 are the same layer"),
     ],
 )
@@ -93,7 +92,14 @@ def test_layers_that_a_model_lacks(layers, said):
         build_at_layers(replace(UNITS, layers=layers), a_model("filterbank"), Resources())
 
 
-@pytest.mark.parametrize("layers", [(), (1, 1)])
-def test_layers_are_named_once(layers):
-    with pytest.raises(ValueError, match="one or more, each once"):
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        ((), "one or more, each once"),
+        ((1, 1), "one or more, each once"),
+        ((-2,), r"layers must be a list, each in \[-1, "),
+    ],
+)
+def test_layers_are_named_once(layers, said):
+    with pytest.raises(ValueError, match=said):
         replace(UNITS, layers=layers)

@@ -28,8 +28,8 @@ CONFIGS = {
     ),
 }
 
-SIGNED = {"snr_db", "direct_db", "gain_db"}
-"""Decibels."""
+SIGNED = {"snr_db", "direct_db", "gain_db", "semitones", "layers"}
+"""Decibels, shifts of the pitch, and layers counted from the top."""
 
 
 def plain(kind) -> typing.Any:
