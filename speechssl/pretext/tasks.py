@@ -9,7 +9,9 @@ from torch import nn
 from speechssl.config.names import nearest
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.autoencoder import AutoencoderConfig
+from speechssl.pretext.bootstrap import BootstrapConfig
 from speechssl.pretext.contrastive import ContrastiveConfig
+from speechssl.pretext.direct_pred import DirectPredConfig
 from speechssl.pretext.future_frames import FutureFramesConfig
 from speechssl.pretext.future_units import FutureUnitsConfig
 from speechssl.pretext.inputs import Inputs
@@ -28,6 +30,8 @@ TASKS: dict[str, type[TaskConfig]] = {
         AutoencoderConfig,
         FutureFramesConfig,
         FutureUnitsConfig,
+        BootstrapConfig,
+        DirectPredConfig,
     )
 }
 """Every task by its name. A new one is added here."""

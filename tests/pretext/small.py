@@ -1,7 +1,9 @@
 """A small config of every pretext task, for the tests of all of them."""
 
 from speechssl.pretext.autoencoder import AutoencoderConfig
+from speechssl.pretext.bootstrap import BootstrapConfig
 from speechssl.pretext.contrastive import ContrastiveConfig
+from speechssl.pretext.direct_pred import DirectPredConfig
 from speechssl.pretext.future_frames import FutureFramesConfig
 from speechssl.pretext.future_units import FutureUnitsConfig
 from speechssl.pretext.masked_units import MaskedUnitsConfig
@@ -17,6 +19,8 @@ SMALL: dict[str, TaskConfig] = {
     "autoencoder": AutoencoderConfig(bottleneck_dim=8, hidden_dim=12),
     "future_frames": FutureFramesConfig(),
     "future_units": FutureUnitsConfig(target_dim=8, num_units=9, features=("mfcc", "logmel")),
+    "bootstrap": BootstrapConfig(hidden_dim=16, target_dim=8),
+    "direct_pred": DirectPredConfig(hidden_dim=16, target_dim=8),
 }
 """Terms that are no sums over frames or utterances are off."""
 
