@@ -133,14 +133,14 @@ class DirectPredTask(ProjectionTask):
 class SetPredictor(nn.Module):
     """A symmetric matrix, made from the moving correlation of what it is applied to.
 
-    Everything is a buffer, so that a run that goes on has the same. The sums are over all processes
-    as soon as they are made: a checkpoint lies between an update and the next.
+    Everything is a buffer, so that a run that goes on has the same. The means are over all
+    processes as soon as they are made: a checkpoint lies between an update and the next.
     """
 
     correlation: Tensor
     weight: Tensor
-    products: Tensor
-    total: Tensor
+    second_moment: Tensor
+    mean: Tensor
     num: Tensor
 
     def __init__(self, config: DirectPredConfig) -> None:
@@ -149,9 +149,9 @@ class SetPredictor(nn.Module):
         self.config = config
         self.register_buffer("correlation", torch.zeros(dim, dim))  # F
         self.register_buffer("weight", torch.eye(dim))  # W
-        self.register_buffer("products", torch.zeros(dim, dim))  # sum of f f^T of this update
-        self.register_buffer("total", torch.zeros(dim))  # sum of f
-        self.register_buffer("num", torch.zeros(()))
+        self.register_buffer("second_moment", torch.zeros(dim, dim))  # E[f f^T] of this update
+        self.register_buffer("mean", torch.zeros(dim))  # E[f]
+        self.register_buffer("num", torch.zeros(()))  # rows seen
 
     def forward(self, projections: Tensor) -> Tensor:
         """(N, E) -> (N, E)."""
@@ -159,7 +159,7 @@ class SetPredictor(nn.Module):
 
     @torch.no_grad()
     def observe(self, projections: Tensor) -> None:
-        """Add (N, E) float32 of a micro-batch to the sums of the update."""
+        """Let (N, E) float32 of a micro-batch enter the means of the update."""
         own = torch.cat(
             [
                 (projections.T @ projections).flatten(),
@@ -167,11 +167,12 @@ class SetPredictor(nn.Module):
                 projections.new_full((1,), len(projections)),
             ]
         )
-        dim = len(self.total)
+        dim = len(self.mean)
         products, total, num = distributed.all_reduce_sum(own).split([dim * dim, dim, 1])
-        self.products += products.view(dim, dim)
-        self.total += total
         self.num += num[0]
+        rows = self.num.clamp_min(1)
+        self.second_moment += (products.view(dim, dim) - num * self.second_moment) / rows
+        self.mean += (total - num * self.mean) / rows
 
     @torch.no_grad()
     def follow(self, step: int) -> None:
@@ -181,18 +182,16 @@ class SetPredictor(nn.Module):
         before it.
         """
         if step == 0:
-            for buffer in (self.correlation, self.products, self.total, self.num):
+            for buffer in (self.correlation, self.second_moment, self.mean, self.num):
                 buffer.zero_()
-        num = self.num.clamp_min(1)
-        seen = self.products / num  # (E, E)
+        seen = self.second_moment  # (E, E)
         if self.config.centre:
-            mean = self.total / num
-            seen = seen - torch.outer(mean, mean)
+            seen = seen - torch.outer(self.mean, self.mean)
         # The first F is what was seen, and what saw nothing changes nothing.
         fresh = (1 - self.config.average_decay) * (self.num > 0)
         fresh = torch.where(self.correlation.any(), fresh, (self.num > 0).float())
         self.correlation.lerp_(seen, fresh)
-        for buffer in (self.products, self.total, self.num):
+        for buffer in (self.second_moment, self.mean, self.num):
             buffer.zero_()
         if step % self.config.every == 0:
             self.weight.copy_(predictor_of(self.correlation, self.config.rule, self.config.eps))

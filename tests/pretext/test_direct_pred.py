@@ -142,7 +142,7 @@ def made(number, seed=0):
 def test_nothing_of_the_predictor_is_learned_and_all_of_it_is_saved():
     task, _ = made(0)
     assert not list(task.predictors.parameters())
-    names = {"correlation", "weight", "products", "total", "num"}
+    names = {"correlation", "weight", "second_moment", "mean", "num"}
     assert {n for n in task.state_dict() if n.startswith("predictors")} == {
         f"predictors.frame.{name}" for name in names
     }
