@@ -10,8 +10,10 @@ from speechssl.config.names import nearest
 from speechssl.model.heads import CTCHead
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.autoencoder import AutoencoderConfig
+from speechssl.pretext.bootstrap import BootstrapConfig
 from speechssl.pretext.cbow import CBOWConfig
 from speechssl.pretext.contrastive import ContrastiveConfig
+from speechssl.pretext.direct_pred import DirectPredConfig
 from speechssl.pretext.future_frames import FutureFramesConfig
 from speechssl.pretext.future_units import FutureUnitsConfig
 from speechssl.pretext.inputs import Inputs
@@ -47,6 +49,8 @@ TASKS: dict[str, type[TaskConfig]] = {
         CTCConfig,
         Wav2VecConfig,
         ReverseContextConfig,
+        BootstrapConfig,
+        DirectPredConfig,
     )
 }
 """Every task by its name. A new one is added here."""

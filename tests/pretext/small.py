@@ -1,8 +1,10 @@
 """A small config of every pretext task, for the tests of all of them."""
 
 from speechssl.pretext.autoencoder import AutoencoderConfig
+from speechssl.pretext.bootstrap import BootstrapConfig
 from speechssl.pretext.cbow import CBOWConfig
 from speechssl.pretext.contrastive import ContrastiveConfig
+from speechssl.pretext.direct_pred import DirectPredConfig
 from speechssl.pretext.future_frames import FutureFramesConfig
 from speechssl.pretext.future_units import FutureUnitsConfig
 from speechssl.pretext.jigsaw import JigsawConfig
@@ -37,6 +39,8 @@ SMALL: dict[str, TaskConfig] = {
     ),
     "wav2vec": Wav2VecConfig(num_steps=3, num_negatives=4),
     "reverse_context": ReverseContextConfig(num_cuts=3, least_frames=1, gap=0),
+    "bootstrap": BootstrapConfig(hidden_dim=16, target_dim=8),
+    "direct_pred": DirectPredConfig(hidden_dim=16, target_dim=8),
 }
 """Terms that are no sums over frames or utterances are off."""
 
