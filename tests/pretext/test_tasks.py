@@ -43,7 +43,7 @@ def test_every_task_is_tested():
 def test_every_task_is_in_the_table_of_tasks():
     page = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
     rows = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")]
-    assert sorted(rows) == sorted(TASKS)
+    assert set(rows) == set(TASKS)
 
 
 @pytest.mark.parametrize("kind", MODELS)
