@@ -42,7 +42,7 @@ from speechssl.training.inputs import pretraining_inputs
 from speechssl.training.loop import LoopConfig, Outcome
 from speechssl.training.optim import OptimConfig, Part
 from speechssl.training.pretrain_work import PretrainWork as PretrainWork
-from speechssl.training.pretrain_work import corpus_sizes
+from speechssl.training.pretrain_work import check_tasks, corpus_sizes
 from speechssl.training.resume import has_state
 from speechssl.training.run import session, train_run
 from speechssl.training.start import starting_point
@@ -197,13 +197,7 @@ def pretrain(
     started = time.monotonic()
     with session(config, run) as device:
         begins = not (resume and has_state(run))
-        if begins:
-            _check_mix(config, train_set)
-        elif profile:
-            raise ValueError(
-                f"--profile measures a run that begins, and {run} has begun: give another --out, "
-                "or leave --profile out."
-            )
+        _check_mix_and_profile(config, train_set, run, begins=begins, profile=profile)
         torch.manual_seed(torch_seed(config.loop.seed, "weights"))
         model = build_model(config, init)
         tokenizer = _tokenizer(config, train_set)
@@ -211,22 +205,15 @@ def pretrain(
             lambda: pretraining_inputs(train_set, valid_set, init, tokenizer)
         )
         fresh = starting_point(run, config.loop, to_json(config), inputs, resume=resume)
+        check_tasks(config, model, tokenizer)
         if not valid_set:
             train_set, valid_set = hold_out_valid(train_set, config.loop.seed)
         rate, share = config.model.sample_rate, config.loop.max_fault_share
         train_waves, valid_waves = open_waves(
             (train_set, valid_set), run, rate, resume, share, config.cache
         )
-        work = PretrainWork(
-            config,
-            model,
-            train_waves,
-            valid_waves,
-            device,
-            run=run,
-            fit=begins,
-            tokenizer=tokenizer,
-        )
+        waves = (train_waves, valid_waves)
+        work = PretrainWork(config, model, *waves, device, run=run, fit=begins, tokenizer=tokenizer)
         work.notes = _notes(train_set, valid_set)
         if init is not None:
             work.notes |= {"init": init.meta, "heads": work.take_heads(init)}
@@ -250,8 +237,22 @@ def pretrain(
         )
 
 
-def _check_mix(config: PretrainConfig, train_set: Sequence[Utterance]) -> None:
-    """ValueError where there is nothing to mix."""
+def _check_mix_and_profile(
+    config: PretrainConfig,
+    train_set: Sequence[Utterance],
+    run: Path,
+    *,
+    begins: bool,
+    profile: bool,
+) -> None:
+    """ValueError where there is nothing to mix, or nothing to profile."""
+    if profile and not begins:
+        raise ValueError(
+            f"--profile measures a run that begins, and {run} has begun: give another --out, or "
+            "leave --profile out."
+        )
+    if not begins:
+        return
     if config.mix_temperature != 1 and len(corpus_sizes(train_set)) == 1:
         raise ValueError(
             f"--mix-temperature {config.mix_temperature} mixes several manifests, and --train "

@@ -322,6 +322,12 @@ def build_tasks(
     )
 
 
+def check_tasks(config: "PretrainConfig", model: SpeechModel, tokenizer: Tokenizer | None) -> None:
+    """ValueError where a task does not fit the model, before any recording is decoded."""
+    with torch.random.fork_rng(devices=[]):  # the heads of the run are drawn later
+        Tasks(config.tasks, model, Resources(None, config.ema, tokenizer))
+
+
 def build_modules(tasks: Tasks, model: SpeechModel) -> tuple[nn.ModuleDict, EMA | None]:
     """``(modules, ema)``: everything that a checkpoint holds, and the moving average of the model
     among it where a task looks at one."""

@@ -345,3 +345,18 @@ def test_the_best_model_is_chosen_by_a_named_metric(tones, pretrain_config, tmp_
     wrong = replace(config, loop=replace(loop, select_by="masked_units/acuracy"))
     with pytest.raises(ValueError, match=r"select_by 'masked_units/acuracy' is not a metric"):
         pretrain(wrong, tones[0], tmp_path / "wrong", valid_set=tones[1])
+
+
+def test_a_task_that_does_not_fit_the_model_is_refused_before_anything_is_decoded(
+    tones, pretrain_config, tmp_path, monkeypatch
+):
+    from speechssl.training import pretrain as module
+
+    monkeypatch.setattr(module, "open_waves", lambda *_: pytest.fail("decoded"))
+    units = pretrain_config.tasks["masked_units"]
+    for tasks, said in (
+        (pretrain_config.tasks.chosen(["future_frames"]), "must not see future frames"),
+        (pretrain_config.tasks.having(replace(units, layers=(9,))), "layers must be from 0 to 2"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            pretrain(replace(pretrain_config, tasks=tasks), tones[0], tmp_path / "run")
