@@ -175,7 +175,7 @@ def _keys(
     for metric, level in levels.items():
         if metric in found:
             found.pop(level, None)
-    ordered = [key for key in (*_CATALOGUE, *signals) if key in found]
+    ordered = [key for key in dict.fromkeys((*_CATALOGUE, *signals)) if key in found]
     return ordered + [key for key in found if key not in ordered]
 
 

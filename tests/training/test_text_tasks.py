@@ -1,6 +1,7 @@
 """Tasks that look at transcripts, as runs: mixed manifests, and what becomes of their heads."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from speechssl.pretext.masked_units import MaskedUnitsConfig
 from speechssl.pretext.speech_text import SpeechTextConfig
 from speechssl.pretext.supervised import CTCConfig
 from speechssl.pretext.tasks import TaskConfigs
+from speechssl.report.page import write_report
 from speechssl.runlog import read_metrics
 from speechssl.text import CharTokenizer
 from speechssl.training.finetune import FinetuneConfig, build_head
@@ -64,6 +66,13 @@ def test_the_model_folder_transcribes(run, tones, capsys):
     assert model.head.vocab_size == tokenizer.vocab_size
     assert main(["transcribe", str(run), str(tones[1][0].audio)]) == 0
     assert not capsys.readouterr().err
+
+
+def test_the_report_draws_each_curve_once(run, tmp_path):
+    html = write_report([run], tmp_path / "r.html").read_text(encoding="utf-8")
+    titles = re.findall(r"<h4>(.*?)</h4>", html.split('id="curves"')[1].split("</section>")[0])
+    assert "CTC loss" in titles
+    assert len(titles) == len(set(titles))
 
 
 def test_the_weights_are_those_of_the_run(run):
