@@ -106,7 +106,9 @@ def _usage_map(run: Run, kind: str, right: np.ndarray | None) -> str:
         columns += ["", f"targets: {_usage_in_words(right)}"]
         x_ticks = [*x_ticks[:-1], (num_steps + 1, "targets")]
         ranks = right
-        name = kind.split("/")[0].replace("_", " ")
+        task, _, which = kind.partition("/predicted")  # which: a feature or a layer
+        name = f"{task}, {which[1:]}" if which else task
+        name = name.replace("_", " ")
         title, hint = f"Predicted codes of {name}", "Rows: codes, the commonest target on top"
     order = np.argsort(-ranks, kind="stable")
     figure = heat_map(
