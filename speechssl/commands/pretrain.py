@@ -2,7 +2,6 @@
 
 import argparse
 import os
-from dataclasses import replace
 
 from speechssl.commands.exits import EXIT_DONE
 from speechssl.commands.overview import task_names
@@ -41,6 +40,8 @@ def arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from dataclasses import replace  # help does without it: it takes a fifth of its time
+
     from speechssl.config.json import override
     from speechssl.data.index import Corpora, open_manifest
     from speechssl.interop.sources import open_model
