@@ -129,8 +129,7 @@ class Inputs:
     def _encode(self, view: View) -> SpeechOutput:
         wave, lengths, mask = self.wave(view.wave), self.lengths, view.mask
         if view.order == "reverse":
-            wave = reverse_waves(wave, self.lengths, self.model)
-            lengths = torch.minimum(lengths, whole_frames(self.frames, self.model))
+            wave, lengths = reverse_waves(wave, lengths, self.model)
         drawn = None if mask is None else self.mask(view)
         if drawn is not None and view.order == "reverse":
             drawn = reverse_frames(drawn, self.frames)
@@ -293,11 +292,11 @@ def whole_frames(frames: Tensor, model: SpeechModel) -> Tensor:
     return (frames - 1) * model.config.hop_samples + model.encoder.min_samples
 
 
-def reverse_waves(wave: Tensor, lengths: Tensor, model: SpeechModel) -> Tensor:
+def reverse_waves(wave: Tensor, lengths: Tensor, model: SpeechModel) -> tuple[Tensor, Tensor]:
     """(B, S), (B,) samples -> (B, S) in which each wave is played backwards, without the samples at
-    its end that fill no frame, so that frames fall on frames."""
+    its end that fill no frame, so that frames fall on frames; (B,) samples that are left."""
     lengths = torch.minimum(lengths, whole_frames(model.frame_lengths(lengths), model))
-    return shapes.reverse(wave, send(lengths, wave.device))
+    return shapes.reverse(wave, send(lengths, wave.device)), lengths
 
 
 def reverse_frames(frames: Tensor, lengths: Tensor) -> Tensor:
