@@ -34,7 +34,7 @@ class CompareConfig:
     seeds: Annotated[tuple[Whole, ...], NotEmpty(distinct=True)] = (0, 1)
     """Of the choice of labels and of the fine-tuning; the first is that of the pretraining."""
     minutes: Positive | None = None
-    """Wall time of each pretraining, on one core."""
+    """Of each pretraining: processor time of one core, or wall time on a GPU."""
     max_steps: Count | None = None
     """In place of the minutes: updates of each pretraining."""
     finetune_steps: tuple[Count, ...] = ()
@@ -77,7 +77,7 @@ class CompareConfig:
             raise ValueError("There is nothing to compare: name --tasks, --models or both.")
         if self.tasks and (self.minutes is None) == (self.max_steps is None):
             raise ValueError(
-                "Give either --minutes (wall time of each pretraining) or --max-steps (updates of "
+                "Give either --minutes (time of each pretraining) or --max-steps (updates of "
                 "each pretraining)."
             )
         for name, budgets in (("labels", self.labels), ("scratch-labels", self.scratch_labels)):

@@ -10,6 +10,7 @@ import torch
 from speechssl.checkpoint import Checkpoint
 from speechssl.compare.config import CompareConfig
 from speechssl.config.json import override, to_json
+from speechssl.device import pick_device
 from speechssl.interop.sources import open_model
 from speechssl.model.config import ModelConfig
 from speechssl.model.speech_model import SpeechModel
@@ -139,6 +140,8 @@ def pretraining_of(
     loop = replace(
         run.loop,
         budget_minutes=compared.minutes,
+        # Each job has one thread: its processor time is fair where the machine does other work too.
+        budget_clock="processor" if pick_device(run.device).type == "cpu" else "wall",
         max_steps=compared.max_steps or run.loop.max_steps,
     )
     return replace(run, loop=loop)

@@ -1,7 +1,12 @@
-"""Wall time: the clock of a run over all its sessions, and how many steps fit into its minutes."""
+"""The clock of a run over all its sessions, and how many steps fit into its minutes."""
 
 import time
 from collections import deque
+from typing import Literal
+
+import torch
+
+ClockKind = Literal["wall", "processor"]
 
 _FIRST_STEPS = 5
 """Not measured where there are many: they compile, allocate and fill caches."""
@@ -16,16 +21,25 @@ _MARGIN_SHARE = 0.01
 
 
 class Clock:
-    """Seconds of the run, over all its sessions."""
+    """Seconds of the run, over all its sessions: wall time, or the processor time of this process
+    divided by its threads, which other work on the machine does not shorten."""
 
-    def __init__(self, before_s: float, started: float) -> None:
+    def __init__(self, before_s: float, started: float, kind: ClockKind = "wall") -> None:
         """`before_s` were spent by earlier sessions; this one began at `started`, a
         ``time.monotonic()``."""
-        self._origin = started - before_s
+        self._now = time.monotonic if kind == "wall" else _processor_s
+        # Processor time is counted from here on, and what came before in this process as wall time.
+        begun = started if kind == "wall" else _processor_s() - (time.monotonic() - started)
+        self._origin = begun - before_s
 
     @property
     def elapsed_s(self) -> float:
-        return time.monotonic() - self._origin
+        return self._now() - self._origin
+
+
+def _processor_s() -> float:
+    """Of this process, its threads one after the other, as if one worked at a time as all do."""
+    return time.process_time() / torch.get_num_threads()
 
 
 class Budget:

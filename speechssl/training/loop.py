@@ -85,9 +85,9 @@ def train(
     progress = begin(run, work, optimizer, fresh, resume)
     accumulate = -(-progress.micro_batches // distributed.world())
     dataset = dataset.accumulating(accumulate)
-    clock = Clock(progress.elapsed_s, started)
-    budget = Budget(loop.budget_minutes, loop.max_steps, loop.num_validations, clock)
     device = next(work.modules.parameters()).device
+    clock = Clock(progress.elapsed_s, started, loop.budget_clock)
+    budget = Budget(loop.budget_minutes, loop.max_steps, loop.num_validations, clock)
     if not progress.step:
         progress.max_steps = distributed.all_reduce_min(budget.first_plan(update_s), device)
     metrics: dict[str, float] = {}

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from speechssl.config.bounds import AtMost, Count, Positive, Share, Whole, check_fields
+from speechssl.training.budget import ClockKind
 from speechssl.training.parallel import Parallel
 
 _MOST_WORKERS = 1024
@@ -25,7 +26,10 @@ class LoopConfig:
     max_steps: Count = 100_000
     """Updates; with a budget, the fewer of both."""
     budget_minutes: Positive | None = None
-    """Wall time of the whole run; the schedule is laid out to end inside it."""
+    """Of the whole run; the schedule is laid out to end inside it."""
+    budget_clock: ClockKind = "wall"
+    """What counts the minutes: ``wall``, or ``processor``, the processor time of each thread (on a
+    CPU only): runs beside other work are then as long as on an idle machine."""
     accumulate: Count = 1
     """Micro-batches per update."""
     log_every: Count = 20

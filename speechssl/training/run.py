@@ -47,6 +47,11 @@ def session(config: RunConfig, run: Path) -> Iterator[torch.device]:
     """Around a run: its device, its process group, its folder locked."""
     keep_freed_memory()
     device = pick_device(config.device)
+    if config.loop.budget_clock == "processor" and device.type != "cpu":
+        raise ValueError(
+            f"loop.budget_clock processor is for training on a CPU, and the device is {device}: "
+            "give loop.budget_clock wall."
+        )
     with preemptible(), distributed.process_group(device), run_lock(run):
         yield device
 

@@ -50,6 +50,7 @@ def upgraded_config(config: Any) -> Any:
 _LATER: dict[str, Any] = {
     "ema_decay": 0.0,
     "loop.select_by": "",
+    "loop.budget_clock": "wall",
     "model.running_norm": False,
     "model.context.causal": False,
     "mask.speech_only": False,
