@@ -55,9 +55,8 @@ def run(args: argparse.Namespace) -> int:
         config = replace(config, tasks=config.tasks.chosen(args.tasks))
     if init is not None:
         config = going_on(config, init)
-    config = override(
-        config, [*loop_settings(args), *pairs(args.overrides)], args.parser.option_names()
-    )
+    asked = pairs(args.overrides)
+    config = override(config, [*loop_settings(args), *asked], args.parser.option_names())
     train_set = Corpora([open_manifest(path) for path in args.train])
     valid_set = open_manifest(args.valid) if args.valid else []
     outcome = pretrain(
@@ -69,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
         resume=args.resume == "auto",
         announce=True,
         profile=args.profile,
+        given=[name for name, _ in asked],
     )
     if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
         return EXIT_DONE

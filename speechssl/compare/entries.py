@@ -18,8 +18,8 @@ from speechssl.pretext.tasks import TaskConfigs, task_class
 from speechssl.text import CharTokenizer
 from speechssl.training import finetune as finetuning
 from speechssl.training import pretrain as pretraining
+from speechssl.training.built_tasks import build_tasks
 from speechssl.training.inputs import pretraining_inputs
-from speechssl.training.pretrain_work import build_tasks
 from speechssl.training.recipe import load_recipe
 
 SCRATCH = "from scratch"

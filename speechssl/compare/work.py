@@ -4,6 +4,7 @@ What is done is not done again: a training goes on from its newest state, and sc
 stay.
 """
 
+import math
 import os
 import shutil
 import signal
@@ -130,7 +131,7 @@ def _finish(folder: Path, outcome: Outcome) -> None:
         "steps": outcome.steps,
         "minutes": outcome.elapsed_s / 60,
         "best_step": outcome.best_step,
-        "best_score": outcome.best_score,
+        "best_score": None if math.isnan(outcome.best_score or 0.0) else outcome.best_score,
     }
     write_done(folder, result)
     for name in ("cache", "checkpoints"):

@@ -183,7 +183,8 @@ def _read_plain(kind: Any, data: Any, name: str) -> Any:
             inner = typing.get_args(kind)[0]
             data = [part if inner is str else _parse(part) for part in data.split(",")]
         if not isinstance(data, (list, tuple)):
-            raise ValueError(f"{name} must be a list, got {data!r}.")
+            hint = f": write [{data}]" if isinstance(data, int | float) else ""
+            raise ValueError(f"{name} must be a list, got {data!r}{hint}.")
         return tuple(data)
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data) if abs(data) < 1 << 53 else data  # a larger one is refused as it is

@@ -57,8 +57,9 @@ def main_layer(config: TaskConfig) -> int:
 
 def signals_at_layers(config: TaskConfig) -> tuple[Signal, ...]:
     """The signals of a task, and its loss at each lower layer."""
-    losses = [signal for signal in config.signals if signal.metric == config.name]
-    return config.signals + tuple(
+    own = tuple(replace(signal, moving=config.moving_targets) for signal in config.signals)
+    losses = [signal for signal in own if signal.metric == config.name]
+    return own + tuple(
         replace(
             signal,
             metric=f"{signal.metric}_layer_{layer}",

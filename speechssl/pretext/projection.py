@@ -25,7 +25,7 @@ Shapes: B batch, T frames, N frames or utterances, D width, E width of a project
 """
 
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -60,6 +60,7 @@ COLLAPSED = 0.1
 class ProjectionConfig(TaskConfig):
     """What is projected, and how wide."""
 
+    moving_targets: ClassVar[bool] = True
     level: Literal["frame", "utterance", "both"] = "frame"
     """What is predicted: ``frame``: each frame; ``utterance``: the mean over an utterance's frames;
     ``both``, with heads of their own."""

@@ -49,6 +49,8 @@ class Signal:
     validation, ``{NAME:%}`` by percent."""
     advice: str = ""
     """What to change then; ``{SETTING}`` is replaced by the run's value."""
+    moving: bool = False
+    """Whether values of different updates cannot be compared: the targets move with the model."""
     in_overview: bool = True
     """Whether the doctor lists it among what was measured."""
     task: str = ""

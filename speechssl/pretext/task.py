@@ -136,6 +136,9 @@ class TaskConfig:
     """Whether the task looks at transcripts: the run then has a tokenizer."""
     has_codes: ClassVar[bool] = False
     """Whether the task has codes that the report counts and explains."""
+    moving_targets: ClassVar[bool] = False
+    """Whether its targets are the model's own, so that a lower loss later in the run does not mean
+    a better model: it then neither chooses the best one nor shows overfitting."""
     weight: Weight = 1.0
     """Weight of the task in the loss."""
     layers: Annotated[tuple[Annotated[int, Between(-1, 1 << 20)], ...], NotEmpty(distinct=True)] = (

@@ -17,8 +17,8 @@ from speechssl.pretext.inputs import Inputs
 from speechssl.pretext.tasks import Tasks
 from speechssl.report.runs import Run
 from speechssl.text import Tokenizer, load_tokenizer
+from speechssl.training.built_tasks import build_modules, build_tasks
 from speechssl.training.pretrain import PretrainConfig
-from speechssl.training.pretrain_work import build_modules, build_tasks
 from speechssl.training.resume import newest_weights
 from speechssl.training.runfolder import VALID_SET
 from speechssl.training.units import compute_units

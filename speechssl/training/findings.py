@@ -51,7 +51,10 @@ def diverging(curves: Curves) -> Finding | None:
     learned, most = first - low, max(curves.values(name))
     given_back = learned > 0.2 * abs(first) and last > low + 0.5 * learned
     blew_up = most > 3 * abs(first) and any(check(curves) for check in _NOTHING_LEARNED)
-    if last <= first + 0.1 * abs(first) + 0.05 and not given_back and not blew_up:
+    rose = last > first + 0.1 * abs(first) + 0.05
+    if any(signal.moving for signal in curves.signals):  # it may rise while the model learns
+        rose = given_back = False
+    if not rose and not given_back and not blew_up:
         return None
     evidence = [
         f"The training loss began at {first:.3g}, was between {low:.3g} and {most:.3g}, and is "
@@ -134,7 +137,8 @@ def overfitting(curves: Curves) -> Finding | None:
     last_step, last = points[-1]
     then, now = curves.near(curves.loss, at), curves.late(curves.loss)
     evidence = []
-    if then is not None and now is not None and last > 1.15 * lowest and now < 0.9 * then:
+    parts = last > 1.15 * lowest and not any(signal.moving for signal in curves.signals)
+    if then is not None and now is not None and parts and now < 0.9 * then:
         evidence.append(
             f"The validation loss was lowest at update {at} ({lowest:.3g}) and is {last:.3g} at "
             f"update {last_step}, while training went from {then:.3g} to {now:.3g}."

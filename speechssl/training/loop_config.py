@@ -45,7 +45,8 @@ class LoopConfig:
     """States of every so many updates are kept for good; 0: none."""
     select_by: str = ""
     """The metric of the validation by which the best model is chosen, e.g. ``masked_units`` or
-    ``cer``; '': the weighted loss in pretraining, the character error rate in fine-tuning."""
+    ``cer``; '': the character error rate in fine-tuning, the weighted loss in pretraining, of the
+    tasks whose targets do not move with the model (where there is none, the newest is the best)."""
     patience: Whole = 0
     """Validations without a better score after which the run ends; 0: never."""
     num_workers: Annotated[Whole, AtMost(_MOST_WORKERS)] = 1

@@ -5,7 +5,7 @@ The way of the data: manifest -> batch -> distort, mask -> encoder -> context ->
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -37,15 +37,17 @@ from speechssl.pretext.wav2vec import Wav2VecConfig
 from speechssl.rng import rng, torch_seed
 from speechssl.text import CharTokenizer, Tokenizer
 from speechssl.training.balance import BalanceRule
+from speechssl.training.built_tasks import check_tasks
 from speechssl.training.faults import open_waves
 from speechssl.training.inputs import pretraining_inputs
 from speechssl.training.loop import LoopConfig, Outcome
 from speechssl.training.optim import OptimConfig, Part
 from speechssl.training.pretrain_work import PretrainWork as PretrainWork
-from speechssl.training.pretrain_work import check_tasks, corpus_sizes
+from speechssl.training.pretrain_work import corpus_sizes
 from speechssl.training.resume import has_state
 from speechssl.training.run import session, train_run
 from speechssl.training.start import starting_point
+from speechssl.training.unused import unused_settings
 from speechssl.training.version_0_1 import upgraded_config
 
 
@@ -174,6 +176,7 @@ def pretrain(
     resume: bool = True,
     announce: bool = False,
     profile: bool = False,
+    given: Collection[str] = (),
 ) -> Outcome:
     """Run it: `run/best` and `run/model` are model folders afterwards.
 
@@ -189,6 +192,8 @@ def pretrain(
             and projections too, where it has them and they fit.
         announce: measure a run that begins, and say on stderr what it will cost.
         profile: say also where the time of a step goes, and write a trace to `run/profile`.
+        given: dotted names of the settings that were asked for; those of them that no task uses are
+            named on stderr.
 
     Raises ValueError where another run lies in `run`, where the weights of `init` do not fit the
     config, where `mix_temperature` has nothing to mix, and where `announce` finds that the run does
@@ -221,6 +226,8 @@ def pretrain(
             write_signals(run, config.tasks.signals)
             if tokenizer is not None:
                 tokenizer.save(run)
+            for line in unused_settings(config, work.tasks, given):
+                print(line, file=sys.stderr, flush=True)
             if init is not None and begins:
                 print(f"Continued pretraining: {work.notes['heads']}.", file=sys.stderr, flush=True)
         return train_run(

@@ -3,14 +3,15 @@
 Shapes: B batch, T frames, V codes.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from speechssl import distributed
 from speechssl.checkpoint import Checkpoint, save_model
@@ -21,28 +22,24 @@ from speechssl.data.distortion import none as no_distortion
 from speechssl.data.index import Corpora
 from speechssl.data.manifest import Utterance
 from speechssl.device import autocast
-from speechssl.interop.sources import open_model
-from speechssl.model.ema import EMA
 from speechssl.model.fast.accelerate import accelerate
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.inputs import Inputs
-from speechssl.pretext.task import LossTerm, Resources, TaskLoss, View, combine
-from speechssl.pretext.tasks import Tasks
-from speechssl.pretext.teacher import Teacher
+from speechssl.pretext.task import LossTerm, TaskLoss, View, combine
+from speechssl.pretext.tasks import TaskConfigs
 from speechssl.rng import rng, torch_seed
 from speechssl.text import Tokenizer
 from speechssl.training.balance import Balance, describe_gradients, task_gradients
+from speechssl.training.built_tasks import build_modules, build_tasks, fit_tasks
 from speechssl.training.diagnosis import frame_health
 from speechssl.training.heads import kept_heads, take_heads, with_recogniser
-from speechssl.training.units import OfflineUnits, describe_units, single_inputs
+from speechssl.training.units import OfflineUnits, describe_units
 
 if TYPE_CHECKING:
     from speechssl.training.pretrain import PretrainConfig
 
 _MASKED, _FRAMES = "frames/masked", "frames/valid"
 """Counts beside those of the tasks."""
-_FIT_AUDIO_S = 1800.0
-"""Seconds of audio to which tasks are fitted."""
 
 
 class PretrainWork:
@@ -200,6 +197,7 @@ class PretrainWork:
         """Losses on the validation set, always under the same masks, and how healthy the model
         is."""
         sums: dict[str, tuple[float, float, float]] = {}
+        tasks: dict[str, str] = {}
         extra: dict[str, Tensor] = {}
         tallies: dict[str, Tensor] = {}
         gathered: dict[str, list[Tensor]] = {}
@@ -211,6 +209,7 @@ class PretrainWork:
             for name, term in result.terms.items():
                 total, count, _ = sums.get(name, (0.0, 0.0, 0.0))
                 sums[name] = (total + float(term.total), count + counts[term.count], term.weight)
+                tasks[name] = term.task
             _accumulate(extra, result.metrics, 1 / plan.num_batches)
             for name, tally in result.tallies.items():
                 tallies[name] = tallies[name] + tally if name in tallies else tally
@@ -218,9 +217,9 @@ class PretrainWork:
                 gathered.setdefault(name, []).append(values)
         self._tallies = tallies
         means = {name: total / max(count, 1) for name, (total, count, _) in sums.items()}
-        score = sum(means[name] * weight for name, (_, _, weight) in sums.items())
-        return score, {
-            "loss": score,
+        parts = {name: means[name] * weight for name, (_, _, weight) in sums.items()}
+        return comparable_loss(parts, tasks, self.config.tasks), {
+            "loss": sum(parts.values()),
             **means,
             **{name: float(value) for name, value in extra.items()},
             **self.tasks.summarize(tallies | {n: torch.cat(v) for n, v in gathered.items()}),
@@ -311,63 +310,19 @@ class PretrainWork:
         return dict(zip(totals, counts.tolist(), strict=True))
 
 
-def build_tasks(
-    config: "PretrainConfig", model: SpeechModel, tokenizer: Tokenizer | None, num_corpora: int
-) -> Tasks:
-    """The tasks of a run, with fresh heads."""
-    return Tasks(
-        config.tasks,
-        model,
-        Resources(load_teacher(config), config.ema, tokenizer, num_corpora),
-    )
+def comparable_loss(
+    losses: Mapping[str, float], tasks: Mapping[str, str], configs: TaskConfigs
+) -> float:
+    """What chooses the best model, lower is better: the losses of the tasks whose targets do not
+    move with the model. NaN where there is none: the newest is then the best.
 
-
-def check_tasks(config: "PretrainConfig", model: SpeechModel, tokenizer: Tokenizer | None) -> None:
-    """ValueError where a task does not fit the model, before any recording is decoded."""
-    with torch.random.fork_rng(devices=[]):  # the heads of the run are drawn later
-        Tasks(config.tasks, model, Resources(None, config.ema, tokenizer))
-
-
-def build_modules(tasks: Tasks, model: SpeechModel) -> tuple[nn.ModuleDict, EMA | None]:
-    """``(modules, ema)``: everything that a checkpoint holds, and the moving average of the model
-    among it where a task looks at one."""
-    modules = nn.ModuleDict({"model": model, **tasks.modules()})
-    ema = EMA(model) if tasks.uses_ema else None
-    if ema is not None:
-        modules["ema"] = ema
-    return modules, ema
-
-
-def load_teacher(config: "PretrainConfig") -> Teacher | None:
-    """The teacher of the config; None where it names none."""
-    if config.teacher is None:
-        return None
-    return Teacher(accelerate(open_model(config.teacher).speech), config.teacher_layer)
-
-
-def fit_tasks(tasks: Tasks, model: SpeechModel, waves: Waves, seed: int) -> None:
-    """Let the first process fit each task to half an hour of clean audio, drawn from the training
-    set; all processes then have its buffers."""
-
-    def sample() -> Iterator[Inputs]:
-        spent = 0.0
-        for item in rng(seed, "codes").permutation(len(waves.utterances)).tolist():
-            wave = waves.wave(item)
-            yield single_inputs(model, wave, torch.device("cpu"))
-            spent += len(wave) / waves.sample_rate
-            if spent > _FIT_AUDIO_S:
-                return
-
-    @torch.no_grad()
-    def fitted() -> dict[str, dict[str, Tensor]]:
-        for task in tasks:
-            task.fit(sample(), torch_seed(seed, "codes"))
-        return {task.name: dict(task.named_buffers()) for task in tasks}
-
-    buffers = distributed.broadcast(fitted)
-    for task in tasks:
-        for name, buffer in task.named_buffers():
-            buffer.copy_(buffers[task.name][name])
+    Args:
+        losses: weighted, by the name of the term.
+        tasks: the task of each term.
+        configs: of the run's tasks.
+    """
+    fixed = [loss for name, loss in losses.items() if not configs[tasks[name]].moving_targets]
+    return sum(fixed) if fixed else math.nan
 
 
 def corpora_of(ends: np.ndarray, batch: Batch) -> list[int]:

@@ -127,7 +127,7 @@ def test_every_number_is_checked(run, name, kind, value):
             r"distortion\.noise\.kinds must be a list, each one of white, pink, brown",
         ),
         ("pretrain", "teacher", "7", "teacher must be a string or null"),
-        ("finetune", "speeds", "1.1", "speeds must be a list"),
+        ("finetune", "speeds", "1.1", r"speeds must be a list, got 1.1: write \[1.1\]"),
         ("finetune", "tokenizer", "3", "tokenizer must be a string"),
         ("conv", "model.encoder.dims", "[1, 2]", "dims, kernels and strides must have the same"),
         ("conv", "model.encoder.dims", "512", r"encoder\.dims must be a list"),
