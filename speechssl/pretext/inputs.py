@@ -63,6 +63,11 @@ class WaveBatch(Protocol):
         """Transcripts of what the waves hold; '' where there is none."""
         ...
 
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Of the transcripts in a loss; empty where all are 1."""
+        ...
+
 
 class Inputs:
     """One micro-batch: its waves, masks, features, units, and the model's output for its views."""
@@ -235,6 +240,11 @@ class Inputs:
     def texts(self) -> tuple[str, ...]:
         """(B,) transcripts; '' where there is none, or the utterance was cropped."""
         return self.batch.texts
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """(B,) weights of the transcripts in a loss."""
+        return self.batch.weights or (1.0,) * len(self.batch.texts)
 
     @property
     def tokenizer(self) -> "Tokenizer":

@@ -167,10 +167,14 @@ class CTCTask(PretextTask):
         lengths = x.frames * self.config.upsample
         parts = []
         for number, head in enumerate(self.heads):
-            rows = torch.tensor(labels.rows.get(number, []), dtype=torch.long)  # (N,), N may be 0
+            chosen = labels.rows.get(number, [])
+            rows = torch.tensor(chosen, dtype=torch.long)  # (N,), N may be 0
+            weights = [x.weights[row] for row in chosen]
             log_probs = head(context.index_select(0, send(rows, x.device)))  # (N, T, V)
             parts.append(
-                ctc_loss(log_probs, lengths[rows], labels.ids[number])
+                ctc_loss(
+                    log_probs, lengths[rows], labels.ids[number], weights if x.batch.weights else ()
+                )
                 if len(rows)
                 else log_probs.sum() * 0 + context.float().sum() * 0
             )

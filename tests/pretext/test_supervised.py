@@ -34,12 +34,13 @@ def a_task(config=PLAIN, num_heads=1):
         return CTCTask(config, dim, TOKENIZER, num_heads).eval()
 
 
-def given(model, texts, rows=None, corpora=(), number=0):
+def given(model, texts, rows=None, corpora=(), number=0, weights=()):
     wave, lengths = waves()
     rows = list(range(len(texts))) if rows is None else rows
     lengths = lengths[rows]
     wave = wave[rows, : int(lengths.max())]
-    batch = Batch(number, ("",) * len(rows), tuple(texts), wave, wave, lengths)
+    names = ("",) * len(rows)
+    batch = Batch(number, names, tuple(texts), wave, wave, lengths, weights=weights)
     return Inputs(
         model,
         batch,
@@ -294,3 +295,21 @@ def test_it_learns_a_batch():
         optimizer.step()
         losses.append(float(total.detach()))
     assert losses[-1] < 0.4 * losses[0]
+
+
+@pytest.mark.parametrize("weights", [(1.0, 0.5, 0.25), (0.0, 2.0, 1.0), (0.3, 1.0, 0.0)])
+@torch.no_grad()
+def test_a_transcript_counts_by_its_weight(model, weights):
+    task, texts = a_task(), ["ab", "", "ba"]
+    whole = task(given(model, texts, weights=weights)).terms["ctc"]
+    alone = [task(given(model, [texts[i]], rows=[i])).terms["ctc"].total for i in (0, 2)]
+    assert float(whole.total) == pytest.approx(
+        weights[0] * float(alone[0]) + weights[2] * float(alone[1]), rel=1e-4
+    )
+
+
+@torch.no_grad()
+def test_weights_of_one_are_no_weights(model):
+    task, texts = a_task(), ["ab", "", "ba"]
+    weighted = task(given(model, texts, weights=(1.0, 1.0, 1.0))).terms["ctc"].total
+    assert float(weighted) == pytest.approx(float(task(given(model, texts)).terms["ctc"].total))
