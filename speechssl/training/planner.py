@@ -20,6 +20,7 @@ from speechssl import distributed
 from speechssl.data.batching import BatchPlan
 from speechssl.data.dataset import Batch, PlannedBatches
 from speechssl.device import Memory, Precision, finished_s, memory, precision_advice
+from speechssl.model.ema import EMA
 from speechssl.training.loop import LoopConfig, Work
 
 _MEASURED = 3
@@ -42,6 +43,7 @@ class Plan:
     """A run as it will be."""
 
     num_parameters: int
+    """Without those of moving averages, which are copies."""
     num_learning: int
     """Those that are not frozen."""
     state_bytes: int
@@ -51,7 +53,7 @@ class Plan:
     batch_s: float
     """Seconds of the largest micro-batch."""
     longest_s: float
-    """Of the longest utterance, after cropping."""
+    """Of the longest utterance, after cropping, at its slowest speed."""
     crops: bool
     """Whether longer utterances can be cropped (``max_crop_s``)."""
     free: Memory
@@ -105,7 +107,9 @@ def plan_run(
     Raises ValueError with a plan that fits, where this one does not fit in memory.
     """
     parameters = list(work.modules.parameters())
-    weights = sum(p.numel() for p in parameters)
+    averages = [m for m in work.modules.modules() if isinstance(m, EMA)]
+    copied = {id(p) for average in averages for p in average.parameters()}
+    weights = sum(p.numel() for p in parameters if id(p) not in copied)
     held = sum(distributed.part(p).numel() for p in parameters)
     learned = sum(distributed.part(p).numel() for p in parameters if p.requires_grad)
     free = memory(device)
@@ -113,13 +117,14 @@ def plan_run(
         free = Memory(free.free // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), free.total)
     free = Memory(min(distributed.gather(free.free)), free.total)
     longest = _longest(dataset)
-    longest_s = longest.num_samples / dataset.waves.sample_rate
+    tried_s = longest.num_samples / dataset.waves.sample_rate
+    longest_s = max(tried_s, float(dataset.plan.lengths_s.max()))  # at its slowest
     kept = _kept_bytes(work, longest)
     plan = Plan(
         num_parameters=weights,
         num_learning=sum(p.numel() for p in parameters if p.requires_grad),
         state_bytes=4 * held + _BYTES_PER_WEIGHT * learned,
-        bytes_per_s=_TRANSIENT[device.type] * max(distributed.gather(kept / longest_s)),
+        bytes_per_s=_TRANSIENT[device.type] * max(distributed.gather(kept / tried_s)),
         batch_s=max(min(batch_s, longest_s * len(dataset.plan.lengths_s)), longest_s),
         longest_s=longest_s,
         crops=dataset.max_crop is not None,

@@ -8,14 +8,17 @@ import pytest
 import torch
 
 from speechssl.data.dataset import Waves
+from speechssl.data.voice import VoiceConfig
 from speechssl.device import Memory
 from speechssl.model.speech_model import SpeechModel
+from speechssl.pretext.tasks import TaskConfigs
 from speechssl.training import planner
 from speechssl.training.budget import Budget
 from speechssl.training.finetune import finetune
 from speechssl.training.planner import Plan, describe, plan_run
 from speechssl.training.pretrain import PretrainWork, pretrain
 from speechssl.training.resume import newest_state
+from tests.pretext.small import SMALL
 
 CPU = torch.device("cpu")
 NOW = datetime(2026, 1, 2, 23, 30)
@@ -156,3 +159,30 @@ def test_the_plan_for_a_person(pretrain_config):
     assert describe(PLAN, loop, NOW, "Advice.") == f"{told}\nAdvice."
     short = describe(PLAN, replace(loop, budget_minutes=10), NOW)
     assert "End: 23:40, after 10 min (budget 10 min) and about 285 updates" in short
+
+
+def planned(config, tones, folder, batch_s=6.0):
+    waves = Waves.open(tones[0], folder / "cache", 16000, False)
+    work = PretrainWork(config, SpeechModel(config.model), waves, waves, CPU)
+    return work, plan_run(work, work.dataset(waves, shuffle=True), config.loop, batch_s, CPU)
+
+
+@pytest.mark.parametrize("slowest", [0.5, 0.8])
+def test_slower_voices_are_planned_for(slowest, tones, pretrain_config, tmp_path):
+    voice = VoiceConfig(speed_p=0.5, speed=(slowest, 1.1))
+    _, usual = planned(pretrain_config, tones, tmp_path / "usual")
+    _, slower = planned(replace(pretrain_config, voice=voice), tones, tmp_path / "slower")
+    assert slower.longest_s == pytest.approx(usual.longest_s / slowest)
+    assert slower.bytes_per_s == usual.bytes_per_s  # of the same second of audio
+    assert slower.batch_s == 6.0
+    _, one = planned(replace(pretrain_config, voice=voice), tones, tmp_path / "one", 1e-3)
+    assert one.batch_s == slower.longest_s
+
+
+def test_the_copy_of_a_moving_average_is_no_parameter_more(tones, pretrain_config, tmp_path):
+    config = replace(pretrain_config, tasks=TaskConfigs((SMALL["bootstrap"],)))
+    work, plan = planned(config, tones, tmp_path)
+    held = sum(p.numel() for p in work.modules.parameters())
+    learned = sum(p.numel() for p in work.modules.parameters() if p.requires_grad)
+    assert plan.num_parameters == plan.num_learning == learned < held
+    assert plan.state_bytes == 4 * held + 12 * learned  # the copies need memory all the same
