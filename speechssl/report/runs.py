@@ -16,6 +16,9 @@ from speechssl.runlog import check_record, read_metrics
 from speechssl.training.verdict import Verdict, judge
 from speechssl.training.version_0_1 import upgraded_config, upgraded_records
 
+_MOST_NAMED = 6
+"""Runs that an error names."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -167,10 +170,13 @@ def _counts(records: Sequence[dict[str, Any]]) -> dict[str, list[tuple[int, list
 
 
 def _not_a_run(folder: Path) -> str:
-    inside = sorted(path.parent.name for path in folder.glob("*/metrics.jsonl"))
+    levels = ("*", "*/*", "*/*/*")  # of run, selftrain (round-1/student) and compare
+    found = [path.parent for each in levels for path in folder.glob(f"{each}/metrics.jsonl")]
+    names = [run.relative_to(folder).as_posix() for run in sorted(found)]
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     hint = (
-        f"It holds the runs {', '.join(inside)}: give those."
-        if inside
+        f"It holds the runs {', '.join(names[:_MOST_NAMED])}{more}: give those."
+        if names
         else "A run folder is what `--out` of `speechssl pretrain` or `finetune` names."
     )
     return f"{folder} is not a run folder: it has no metrics.jsonl. {hint}"

@@ -211,6 +211,19 @@ def test_a_folder_that_is_no_run(tmp_path):
     assert not (tmp_path / "r.html").exists()
 
 
+def test_runs_further_down_are_named_too(tmp_path):
+    for place in ("round-1/student", "round-2/student", "pretrain", "finetune/a/b"):
+        make_run(tmp_path / place, [])
+    make_run(tmp_path / "much/too/deep/down", [])
+    named = "the runs finetune/a/b, pretrain, round-1/student, round-2/student: give"
+    with pytest.raises(ValueError, match=named):
+        write_report([tmp_path], tmp_path / "r.html")
+    for number in range(20):
+        make_run(tmp_path / f"run-{number:02}", [])
+    with pytest.raises(ValueError, match=r"round-2/student, run-00, run-01 and 18 more: give"):
+        write_report([tmp_path], tmp_path / "r.html")
+
+
 def test_a_log_that_is_damaged_in_the_middle_is_shown_up_to_there(tmp_path):
     folder = make_run(tmp_path / "a", pretraining(5))
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
