@@ -127,7 +127,7 @@ def rule_sentences(summary: Summary) -> Iterator[str]:
     config, corpus = plan.config, plan.corpus
     length = f"{config.max_steps} updates"
     if config.minutes is not None:
-        length = f"{config.minutes:g} minutes of wall time"
+        length = f"{config.minutes:g} minutes of one core"
     if config.tasks:
         updates = ", ".join(
             f"{name} {steps:,} updates in {minutes:.1f} min"
