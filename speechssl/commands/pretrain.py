@@ -45,14 +45,20 @@ def run(args: argparse.Namespace) -> int:
     from speechssl.config.json import override
     from speechssl.data.index import Corpora, open_manifest
     from speechssl.interop.sources import open_model
-    from speechssl.training.pretrain import PretrainConfig, going_on, preset, pretrain
+    from speechssl.training.pretrain import (
+        PretrainConfig,
+        going_on,
+        preset,
+        pretrain,
+        task_defaults,
+    )
     from speechssl.training.recipe import load_recipe
 
     init = open_model(args.init) if args.init else None
     size = choose_size(args, init.speech.config if init else None)
     config = load_recipe(args.recipe, "pretrain", size, PretrainConfig) or preset(size)
     if args.tasks:
-        config = replace(config, tasks=config.tasks.chosen(args.tasks))
+        config = replace(config, tasks=config.tasks.chosen(args.tasks, task_defaults(size)))
     if init is not None:
         config = going_on(config, init)
     asked = pairs(args.overrides)

@@ -127,7 +127,9 @@ def pretraining_of(
 ) -> pretraining.PretrainConfig:
     """The pretraining run of an entry; where a task must not see the future, its model is
     causal."""
-    chosen = _own_defaults(config.tasks).chosen([part.strip() for part in given.split("+")])
+    names = [part.strip() for part in given.split("+")]
+    defaults = pretraining.task_defaults(compared.size)
+    chosen = _own_defaults(config.tasks).chosen(names, defaults)
     run = replace(config, tasks=chosen)
     own = [
         (name, value)

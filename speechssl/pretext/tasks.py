@@ -1,6 +1,6 @@
 """The pretext tasks of a run: which there are, which it has, and their losses together."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -105,14 +105,20 @@ class TaskConfigs:
         """Whether one of them looks at transcripts."""
         return any(config.uses_text for config in self.configs)
 
-    def chosen(self, wanted: Sequence[str]) -> "TaskConfigs":
-        """The tasks that ``NAME`` or ``NAME=WEIGHT`` name, in that order: as they are here, else
-        with their defaults. Raises ValueError for an unknown name or a weight that is no number."""
+    def chosen(
+        self, wanted: Sequence[str], defaults: Mapping[str, TaskConfig] | None = None
+    ) -> "TaskConfigs":
+        """The tasks that ``NAME`` or ``NAME=WEIGHT`` name, in that order: as they are here, else as
+        in `defaults`, else with the defaults of their class.
+
+        Raises ValueError for an unknown name or a weight that is no number.
+        """
         configs = []
         for one in wanted:
             name, equals, weight = one.partition("=")
             name = name.replace("-", "_")
-            config = self[name] if name in self else task_class(name)()
+            known = self[name] if name in self else (defaults or {}).get(name)
+            config = known or task_class(name)()
             if equals:
                 try:
                     config = replace(config, weight=float(weight))

@@ -31,7 +31,7 @@ from speechssl.pretext.contrastive import ContrastiveConfig
 from speechssl.pretext.masked_units import MaskedUnitsConfig
 from speechssl.pretext.reconstruction import ReconstructionConfig
 from speechssl.pretext.signal import write_signals
-from speechssl.pretext.task import MaskConfig
+from speechssl.pretext.task import MaskConfig, TaskConfig
 from speechssl.pretext.tasks import TaskConfigs
 from speechssl.pretext.wav2vec import Wav2VecConfig
 from speechssl.rng import rng, torch_seed
@@ -151,6 +151,21 @@ def wav2vec() -> PretrainConfig:
     )
 
 
+def small_contrastive() -> ContrastiveConfig:
+    """For batches of seconds and thousands of updates. With the published weight of the diversity,
+    which is for 1.6 h a batch, the codebook collapses to some ten codes within 300 updates, and the
+    published decay of the temperature takes longer than such a run (docs/log/2026-11-27-tiny-conv).
+    """
+    return ContrastiveConfig(diversity_weight=1.0, feature_penalty=1.0, gumbel_decay=0.9998)
+
+
+def task_defaults(size: str) -> dict[str, TaskConfig]:
+    """What a task is like that a run of this size asks for by its name, where that is not the
+    default of its class."""
+    published = ("base", "large", "wav2vec", "tiny-wav2vec")
+    return {} if size in published else {"contrastive": small_contrastive()}
+
+
 def preset(size: str) -> PretrainConfig:
     """The run for a model size: BASE's for the published sizes, `tiny`'s for those made for
     CPUs, wav2vec's for models of convolutions alone."""
@@ -160,7 +175,15 @@ def preset(size: str) -> PretrainConfig:
     if size in ("large", "small"):
         config = replace(config, optim=replace(config.optim, lr=3e-4 if size == "large" else 7e-4))
     if size == "tiny-conv":
-        config = replace(config, batch_s=30.0, optim=OptimConfig(lr=1e-3), loop=LoopConfig())
+        config = replace(
+            config,
+            tasks=config.tasks.having(small_contrastive()),
+            mask=MaskConfig(share=0.4, span=3),
+            encoder_grad_scale=1.0,
+            batch_s=30.0,
+            optim=OptimConfig(lr=1e-3),
+            loop=LoopConfig(),
+        )
     if size == "large":
         config = replace(config, encoder_grad_scale=1.0)
     return replace(config, model=model_config.size(size))

@@ -170,3 +170,11 @@ def test_options_out_of_range_are_refused(settings, said):
 def test_the_updates_of_fine_tuning_grow_with_the_labels():
     steps = [default_steps(m) for m in (0.1, 2, 10, 60, 10_000)]
     assert steps == [300, 550, 1000, 2000, 8000]
+
+
+@pytest.mark.parametrize(
+    ("size", "diversity"), [("tiny", 1.0), ("tiny-conv", 1.0), ("small", 1.0), ("base", 0.1)]
+)
+def test_a_small_size_has_contrastive_settings_for_small_batches(size, diversity):
+    entry = find_entries(asked("contrastive", size=size))[0]
+    assert entry.pretrain.tasks["contrastive"].diversity_weight == diversity

@@ -141,6 +141,10 @@ def test_tasks_are_chosen_by_name_and_weight():
     assert [config.name for config in chosen] == ["masked_units", "contrastive"]
     assert chosen["masked_units"] == MaskedUnitsConfig(num_units=7, weight=0.5)
     assert chosen["contrastive"] == ContrastiveConfig()
+    own = ContrastiveConfig(diversity_weight=3.0)
+    given = tasks.chosen(["contrastive=2", "masked_units"], {"contrastive": own})
+    assert given["contrastive"] == ContrastiveConfig(diversity_weight=3.0, weight=2.0)
+    assert given["masked_units"] == MaskedUnitsConfig(num_units=7)  # as it is there
     assert "reconstruction" not in chosen
     assert tasks.without("masked_units").configs == (ReconstructionConfig(),)
 
