@@ -4,7 +4,8 @@
     third     training, inference
     second    pretext, data, decoding, interop, scoring
     first     model, checkpoint
-    ground    audio, text, rng, config, shapes, distributed, runlog, device, files, spelling
+    ground    audio, text, rng, config, shapes, distributed, runlog, device, files, spelling,
+              workers
 
 A room may import itself and every lower floor, never its neighbours on the same floor.
 """
@@ -31,6 +32,7 @@ FLOORS = {
     "distributed": 0,
     "runlog": 0,
     "device": 0,
+    "workers": 0,
     "model": 1,
     "checkpoint": 1,
     "pretext": 2,

@@ -1,4 +1,4 @@
-"""The exit codes."""
+"""The exit codes, and what is said beside the results."""
 
 import sys
 
@@ -10,3 +10,8 @@ def exit_code_of(failed: int, total: int) -> int:
     if failed and total > 1:
         print(f"speechssl: {failed} of {total} recordings could not be read.", file=sys.stderr)
     return EXIT_DONE if not failed else EXIT_BAD_INPUT if failed == total else EXIT_FAILED
+
+
+def tell(sentence: str) -> None:
+    """A sentence for the person, on stderr."""
+    print(f"speechssl: {sentence}", file=sys.stderr, flush=True)

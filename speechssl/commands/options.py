@@ -2,9 +2,14 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from speechssl.workers import Processes
 
 SIZES = ("tiny", "tiny-conv", "tiny-wav2vec", "small", "base", "large", "wav2vec")
 MODEL = "a model or run folder, a folder of transformers, a hub id, a fairseq .pt, torchaudio:NAME"
+MOST_PROCESSES = 256
 FORMATS = ("txt", "json", "srt", "vtt", "tsv")
 
 
@@ -26,6 +31,27 @@ def add_precision(parser: argparse.ArgumentParser, *, auto: bool) -> None:
         help="number format: bf16 is faster than fp32 on some CPUs and less exact"
         + (chosen if auto else ""),
     )
+
+
+def add_file_processes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--processes",
+        type=_num_processes,
+        default="auto",
+        metavar="auto|N",
+        help="how many processes share the recordings: auto (default) is one for each core of the "
+        "processor where that is faster, 1 never starts another; the results are the same",
+    )
+
+
+def _num_processes(text: str) -> "Processes":
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_PROCESSES:
+        raise argparse.ArgumentTypeError(
+            f"must be auto or a number from 1 to {MOST_PROCESSES}, got {text!r}"
+        )
+    return int(text)
 
 
 def add_no_verify(parser: argparse.ArgumentParser) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechssl.commands.decoding import add_decoding, decoder_of
-from speechssl.commands.exits import exit_code_of
-from speechssl.commands.options import FORMATS, MODEL, add_precision, is_renamed
+from speechssl.commands.exits import exit_code_of, tell
+from speechssl.commands.options import FORMATS, MODEL, add_file_processes, add_precision, is_renamed
 from speechssl.files import output_folder
 
 if TYPE_CHECKING:
@@ -35,13 +35,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_decoding(parser)
     add_precision(parser, auto=True)
+    add_file_processes(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from speechssl.files import writing
     from speechssl.inference.batching import Unreadable
     from speechssl.inference.recordings import find_clips
-    from speechssl.inference.transcribe import transcribe_all
+    from speechssl.inference.transcribe import transcribe_files
     from speechssl.inference.writers import WRITERS
     from speechssl.interop.sources import open_model
 
@@ -53,12 +54,15 @@ def run(args: argparse.Namespace) -> int:
         )
     write = WRITERS[args.format]
     checkpoint = open_model(args.model)
-    results = transcribe_all(
+    results = transcribe_files(
         checkpoint,
         clips,
+        source=args.model,
         decode=decoder_of(checkpoint, args),
         precision=args.precision,
         batch_s=args.batch_s,
+        processes=args.processes,
+        say=tell,
     )
     failed = header = 0
     narrow: list[str] = []

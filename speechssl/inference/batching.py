@@ -29,7 +29,7 @@ LARGE = 20_000_000
 BATCH_S = 60.0
 """Seconds of sound in a batch, padding included."""
 
-_BATCHES_AHEAD = 8
+BATCHES_AHEAD = 8
 """Batches for which chunks are collected and sorted by length; this bounds the memory."""
 
 
@@ -75,7 +75,7 @@ def windows(
         raise ValueError(
             f"batch_s and max_chunk_s must be above 0, got {batch_s} and {max_chunk_s}."
         )
-    most = int(batch_s * _BATCHES_AHEAD * sample_rate)
+    most = int(batch_s * BATCHES_AHEAD * sample_rate)
     window: list[Event] = []
     held = 0
     for event in _events(clips, sample_rate, grid, max_chunk_s, ahead):

@@ -11,6 +11,7 @@ import functools
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -36,11 +37,13 @@ from speechssl.inference.batching import (
     runs_alone,
     windows,
 )
+from speechssl.inference.groups import GroupWork, for_each_clip
 from speechssl.inference.recordings import MAX_CHUNK_S, Chunk, Clip, as_clip
 from speechssl.inference.transcript import Transcript, mean_confidence, to_segments
 from speechssl.model.config import ModelConfig
 from speechssl.model.fast.accelerate import accelerate, in_8_bits, int8_is_fast
 from speechssl.model.speech_model import CTCModel
+from speechssl.workers import Processes
 
 Decoder = Callable[[Tensor, Tensor], list[Hypothesis]]
 """Log-probabilities (B, T, V) and lengths (B,) to what was said."""
@@ -90,41 +93,118 @@ def transcribe_all(
         batch_s: seconds in a batch, padding included; a longer chunk is a batch alone.
         max_chunk_s: longest stretch that is one input.
     """
-    model, tokenizer = checkpoint.require_ctc()
-    config = model.speech.config
-    rate = config.sample_rate
-    keep_freed_memory()
-    accelerate(model.to(pick_device()).eval())
-    if precision == "auto":
-        precision = fitting_precision(model)
-    if precision == "int8":
-        model = in_8_bits(model)
-    words: list[Word] = []
-    confidences: list[float] = []
-    hop = config.hop_samples
-    for window in windows(clips, rate, grid=hop, batch_s=batch_s, max_chunk_s=max_chunk_s):
-        given = [event for event in window if isinstance(event, Chunk)]
-        hypotheses = iter(_infer(model, given, decode, precision, batch_s))
-        for event in window:
-            if isinstance(event, Chunk):
-                hypothesis = next(hypotheses)
-                start_s, end_s = event.start / rate, event.end / rate
-                words += hypothesis.words(
-                    tokenizer, hop_s=model.hop_s, duration_s=end_s, offset_s=start_s
-                )
-                confidences.append(hypothesis.confidence)
-                continue
-            if isinstance(event, End):
-                confidence = mean_confidence([w.confidence for w in words] or confidences)
-                segments = to_segments(words)
-                duration_s = event.num_samples / rate
-                notes = (*event.notes, *_level_note(event, config))
-                yield Transcript(
-                    event.name, duration_s, segments, confidence, event.narrow_band, notes
-                )
-            else:
-                yield event
-            words, confidences = [], []
+    transcriber = Transcriber(
+        checkpoint, decode=decode, precision=precision, batch_s=batch_s, max_chunk_s=max_chunk_s
+    )
+    yield from transcriber(clips)
+
+
+class Transcriber:
+    """A model ready to transcribe; the arguments are those of :func:`transcribe_all`."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        decode: Decoder = greedy_decode,
+        precision: InferencePrecision = "auto",
+        batch_s: float = BATCH_S,
+        max_chunk_s: float = MAX_CHUNK_S,
+    ) -> None:
+        model, self.tokenizer = checkpoint.require_ctc()
+        keep_freed_memory()
+        accelerate(model.to(pick_device()).eval())
+        self.precision = choose_precision(model, precision)
+        self.model = in_8_bits(model) if self.precision == "int8" else model
+        self.decode = decode
+        self.batch_s, self.max_chunk_s = batch_s, max_chunk_s
+
+    def __call__(self, clips: Iterable[Clip]) -> Iterator[Transcript | Unreadable]:
+        """A result for each clip, in their order."""
+        model, config = self.model, self.model.speech.config
+        rate = config.sample_rate
+        words: list[Word] = []
+        confidences: list[float] = []
+        for window in windows(
+            clips,
+            rate,
+            grid=config.hop_samples,
+            batch_s=self.batch_s,
+            max_chunk_s=self.max_chunk_s,
+        ):
+            given = [event for event in window if isinstance(event, Chunk)]
+            hypotheses = iter(_infer(model, given, self.decode, self.precision, self.batch_s))
+            for event in window:
+                if isinstance(event, Chunk):
+                    hypothesis = next(hypotheses)
+                    start_s, end_s = event.start / rate, event.end / rate
+                    words += hypothesis.words(
+                        self.tokenizer, hop_s=model.hop_s, duration_s=end_s, offset_s=start_s
+                    )
+                    confidences.append(hypothesis.confidence)
+                    continue
+                yield _transcript(event, words, confidences, config)
+                words, confidences = [], []
+
+
+def _transcript(
+    event: End | Unreadable, words: list[Word], confidences: list[float], config: ModelConfig
+) -> Transcript | Unreadable:
+    """Of a clip that has ended; `confidences` are those of its chunks."""
+    if isinstance(event, Unreadable):
+        return event
+    return Transcript(
+        event.name,
+        event.num_samples / config.sample_rate,
+        to_segments(words),
+        mean_confidence([w.confidence for w in words] or confidences),
+        event.narrow_band,
+        (*event.notes, *_level_note(event, config)),
+    )
+
+
+@dataclass(frozen=True)
+class TranscribeGroup:
+    """Makes the work of :func:`speechssl.inference.groups.for_each_clip`."""
+
+    decode: Decoder
+    precision: InferencePrecision
+    batch_s: float
+
+    def __call__(self, checkpoint: Checkpoint) -> GroupWork[Clip, Transcript | Unreadable]:
+        transcriber = Transcriber(
+            checkpoint, decode=self.decode, precision=self.precision, batch_s=self.batch_s
+        )
+        return lambda clips: list(transcriber(clips))
+
+
+def transcribe_files(
+    checkpoint: Checkpoint,
+    clips: Sequence[Clip],
+    *,
+    source: str,
+    decode: Decoder = greedy_decode,
+    precision: InferencePrecision = "auto",
+    batch_s: float = BATCH_S,
+    processes: Processes = "auto",
+    say: Callable[[str], None],
+) -> Iterator[Transcript | Unreadable]:
+    """As :func:`transcribe_all`, shared by processes; a transcript is the same for any number of
+    them. `source`, `processes` and `say` are those of :func:`for_each_clip`."""
+    model, _ = checkpoint.require_ctc()
+    precision = choose_precision(model.to(pick_device()), precision)
+    make = TranscribeGroup(decode, precision, batch_s)
+    yield from for_each_clip(
+        clips,
+        clips,
+        checkpoint,
+        make,
+        source=source,
+        processes=processes,
+        batch_s=batch_s,
+        precision=precision,
+        say=say,
+    )
 
 
 QUIET_DBFS = -50.0
@@ -179,6 +259,11 @@ def _language_model(path: Path) -> NgramLM:
 @functools.lru_cache(maxsize=2)
 def _read_once(path: Path, _mtime_ns: int, _size: int) -> NgramLM:
     return read_arpa(path)
+
+
+def choose_precision(model: CTCModel, precision: InferencePrecision) -> InferencePrecision:
+    """`precision`, or what ``auto`` is for this model on its device."""
+    return fitting_precision(model) if precision == "auto" else precision
 
 
 def fitting_precision(model: CTCModel) -> InferencePrecision:

@@ -1,0 +1,209 @@
+"""Many recordings for a model, in groups that processes share.
+
+A group is a batch of clips of about equal length, as their headers state it, so that what is
+batched together, and with it every rounding, is the same for any number of processes. So is the
+number of threads: the sums of a product are in another order for another number. A single group
+gets all cores, several their equal part of them, so that for many it is one thread each.
+"""
+
+import contextlib
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+
+from speechssl import audio, device, shards, workers
+from speechssl.checkpoint import Checkpoint
+from speechssl.data.batching import BatchPlan
+from speechssl.inference.batching import BATCHES_AHEAD, InferencePrecision, runs_alone
+from speechssl.inference.recordings import Clip
+from speechssl.interop.sources import Hub, SourceOptions, open_model
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+GroupWork = Callable[[tuple[Item, ...]], list[Result]]
+"""What is done with the clips of a group: a result for each."""
+
+WORKER_BYTES = 1 << 30
+"""Free memory for each process, where their number is not given."""
+UNKNOWN_S = 5.0
+"""What a recording counts as whose length is not known before it is decoded."""
+
+
+@dataclass(frozen=True)
+class ModelJob(Generic[Item, Result]):
+    """How a worker opens the model that this process has open, and begins."""
+
+    source: str
+    fingerprint: str
+    threads: int
+    make: Callable[[Checkpoint], GroupWork[Item, Result]]
+
+    def start(self) -> GroupWork[Item, Result]:
+        """Raises ValueError where the model has changed since."""
+        torch.set_num_threads(self.threads)
+        checkpoint = open_model(self.source, SourceOptions(hub=Hub(offline=True)))
+        if fingerprint(checkpoint) != self.fingerprint:
+            raise ValueError(f"the model {self.source} has changed since the command began")
+        return self.make(checkpoint)
+
+
+def for_each_clip(
+    clips: Sequence[Clip],
+    items: Sequence[Item],
+    checkpoint: Checkpoint,
+    make: Callable[[Checkpoint], GroupWork[Item, Result]],
+    *,
+    source: str,
+    processes: workers.Processes,
+    batch_s: float,
+    precision: InferencePrecision,
+    say: Callable[[str], None],
+) -> Iterator[Result]:
+    """A result for each item, in their order.
+
+    Args:
+        clips: the recordings.
+        items: what `make`'s work is given of each of them.
+        checkpoint: the model, open in this process.
+        make: gives what a process does with a group; pickled for workers.
+        source: where workers open the model, see :func:`open_model`.
+        processes: most of them, this one included; ``auto``: one for each core, where that is
+            faster. It is one on a GPU, and where a recording is no file.
+        batch_s: seconds of sound in a batch.
+        precision: of the products, not ``auto``.
+        say: gets sentences for the person.
+
+    Raises ValueError for a `batch_s` that is not above 0, and what the work raises.
+    """
+    if not batch_s > 0:
+        raise ValueError(f"batch_s must be above 0 seconds, got {batch_s}.")
+    on_cpu = device.pick_device().type == "cpu"
+    alone = on_cpu and runs_alone(checkpoint.model, precision)
+    places: deque[tuple[int, ...]] = deque()
+    groups = _groups(clips, items, batch_s / 4 if alone else batch_s, on_cpu, places)
+    cores = torch.get_num_threads()
+    first = list(islice(groups, cores))
+    threads = max(cores // max(len(first), 1), 1)
+    most = _most_processes(processes, cores // threads, on_cpu, clips, say)
+    job = ModelJob(source, fingerprint(checkpoint) if most > 1 else "", threads, make)
+    torch.set_num_threads(threads)
+    try:
+        results = workers.share(
+            chain(first, groups),
+            make(checkpoint),
+            job,
+            processes=most,
+            at_once=processes != "auto",
+            say=say,
+        )
+        with contextlib.closing(results):
+            yield from _in_order(results, places)
+    finally:
+        torch.set_num_threads(cores)
+
+
+def _in_order(results: Iterator[list[Result]], places: deque[tuple[int, ...]]) -> Iterator[Result]:
+    """The results of groups, each of clips with these numbers, in the order of the clips."""
+    early: dict[int, Result] = {}
+    following = 0
+    for found in results:
+        early.update(zip(places.popleft(), found, strict=True))
+        while following in early:
+            yield early.pop(following)
+            following += 1
+
+
+def _groups(
+    clips: Sequence[Clip],
+    items: Sequence[Item],
+    group_s: float,
+    on_cpu: bool,
+    places: deque[tuple[int, ...]],
+) -> Iterator[workers.Group[Item]]:
+    """The groups, and in `places` the numbers of the clips of each.
+
+    Clips are sorted by length among those of eight batches, which are together in order where they
+    are not for a CPU. The longest go first, so that processes end at about the same time.
+    """
+    for start, seconds in _windows(clips, group_s * BATCHES_AHEAD):
+        batches = [np.arange(len(seconds))]
+        if on_cpu:
+            plan = BatchPlan(seconds, batch_s=group_s, seed=0, shuffle=False)
+            batches = [plan.batch(number) for number in range(plan.num_batches)][::-1]
+        for batch in batches:
+            members = tuple(start + int(i) for i in batch)
+            names = [clips[i].name for i in members]
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            places.append(members)
+            yield workers.Group(
+                tuple(items[i] for i in members), float(seconds[batch].sum()), names[0] + more
+            )
+
+
+def _windows(clips: Sequence[Clip], most_s: float) -> Iterator[tuple[int, np.ndarray]]:
+    """(number of the first clip, (n,) seconds of each) of clips that follow each other."""
+    start, seconds = 0, [0.0] * 0
+    for number, clip in enumerate(clips):
+        seconds.append(_stated_s(clip))
+        if sum(seconds) >= most_s or number == len(clips) - 1:
+            yield start, np.array(seconds)
+            start, seconds = number + 1, []
+
+
+def _stated_s(clip: Clip) -> float:
+    """Seconds of a clip, of a file by its header."""
+    if clip.duration_s is not None:
+        return clip.duration_s
+    if not _is_file(clip):
+        return UNKNOWN_S
+    try:
+        return max(audio.probe(Path(str(clip.source))).duration_s - clip.start_s, 0.0)
+    except (ValueError, OSError):  # said where it is read
+        return UNKNOWN_S
+
+
+def _is_file(clip: Clip) -> bool:
+    """Whether every process can read it, as often as it likes; so is what is not there."""
+    if isinstance(clip.source, bytes | np.ndarray):
+        return False
+    file = shards.file_of(Path(clip.source))
+    return file.is_file() or not file.exists()
+
+
+def _most_processes(
+    asked: workers.Processes,
+    cores: int,
+    on_cpu: bool,
+    clips: Sequence[Clip],
+    say: Callable[[str], None],
+) -> int:
+    why = "" if on_cpu else "the model is on a GPU"
+    if not all(map(_is_file, clips)):
+        why = "a recording is no file"
+    if why:
+        if asked != "auto" and asked > 1:
+            say(f"One process does all, as {why}.")
+        return 1
+    if asked != "auto":
+        return asked
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # not told by this system
+        free = device.memory(torch.device("cpu")).free
+        cores = min(cores, max(free // WORKER_BYTES, 1))
+    return cores
+
+
+def fingerprint(checkpoint: Checkpoint) -> str:
+    """Of the first weights of every tensor: those of another model, or of the same after another
+    update, differ."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in checkpoint.model.state_dict().items():
+        digest.update(f"{name} {tuple(value.shape)} ".encode())
+        digest.update(value.flatten()[:8].float().cpu().numpy().tobytes())
+    return digest.hexdigest()
