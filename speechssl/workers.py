@@ -17,7 +17,7 @@ import time
 import traceback
 from _thread import interrupt_main
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -65,7 +65,7 @@ def share(
     processes: int,
     at_once: bool,
     say: Callable[[str], None],
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """``work(group.items)`` for each group, in their order.
 
     Args:
@@ -212,20 +212,21 @@ class _State(Generic[Item]):
         """
         while True:
             with self._changed:
-                left_s = self._look_ahead(2**31, 3600.0)
+                self._look_ahead(place + 1)
                 if self._over or (self._has_all and not self._waiting):
                     return False
                 enough = self._num_seen - self._next > place
-                if enough and (at_once or self._lasts(left_s)):
+                if enough and (at_once or self._lasts()):
                     return True
                 if at_once and self._has_all:
                     return False
                 self._changed.wait(0.2)
 
-    def _lasts(self, left_s: float) -> bool:
+    def _lasts(self) -> bool:
         if len(self._rates) < 2:
             return time.monotonic() - self._began >= SETTLE_S
-        return left_s * min(self._rates) >= WORTH_S
+        enough_s = WORTH_S / max(min(self._rates), 1e-9)
+        return self._look_ahead(2**31, enough_s) >= enough_s
 
     def is_over(self) -> bool:
         return self._over
@@ -300,7 +301,7 @@ def _sentence(error: Exception, worker: "_Worker | None", task: _Task[Any] | Non
     )
 
 
-_STARTING = threading.Lock()
+_PIPES = threading.Lock()
 
 
 class _Worker:
@@ -311,7 +312,7 @@ class _Worker:
         self._connection, theirs = context.Pipe()
         watched, self._alive = context.Pipe(duplex=False)
         self.process = context.Process(target=_serve, args=(theirs, watched), daemon=True)
-        with _STARTING, _deaf_to_ctrl_c():
+        with _PIPES, _deaf_to_ctrl_c():
             self.process.start()
         theirs.close()
         watched.close()
@@ -323,8 +324,9 @@ class _Worker:
         return answer
 
     def stop(self) -> None:
-        """Tell it to end, whatever it does."""
-        self._alive.close()
+        """Tell it to end, whatever it does; from any thread, as often as one likes."""
+        with _PIPES:
+            self._alive.close()
 
     def end(self, grace_s: float) -> None:
         self.process.join(grace_s)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from speechssl.commands.decoding import add_decoding, decoder_of, describe_decoding
 from speechssl.commands.exits import EXIT_DONE
-from speechssl.commands.options import MODEL, add_precision
+from speechssl.commands.options import MODEL, add_file_processes, add_precision
 from speechssl.files import output_file
 
 SUMMARY = "WER and CER with 95 % intervals, raw and normalised, and the worst utterances."
@@ -36,6 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_decoding(parser)
     add_precision(parser, auto=True)
+    add_file_processes(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
         precision=args.precision,
         normalizer=args.normalize,
         say=partial(print, file=sys.stderr, flush=True),
+        source=args.model,
+        processes=args.processes,
     )
     normalizers = dict.fromkeys(("none", args.normalize))
     results = [evaluation.score(name) for name in normalizers]

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speechssl.commands.exits import exit_code_of
-from speechssl.commands.options import MODEL
+from speechssl.commands.exits import exit_code_of, tell
+from speechssl.commands.options import MODEL, add_file_processes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,6 +54,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--top", type=_count, default=10, metavar="N", help="how many are listed (default 10)"
     )
+    add_file_processes(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
 
 
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
             listed = " ".join(unknown)
             print(f"speechssl: {text!r} has unknown characters: {listed}", file=sys.stderr)
     text_vectors = model.of_texts(texts) if texts else None
-    kept, speech, failed = _vectors(model, recordings)
+    kept, speech, failed = _vectors(args, model, recordings)
     if kept:
         if args.recall:
             _recall(model, kept, speech)
@@ -106,14 +107,19 @@ def _candidates(args: argparse.Namespace) -> list[str]:
 
 
 def _vectors(
-    model: "SpeechText", recordings: "list[Recording]"
+    args: argparse.Namespace, model: "SpeechText", recordings: "list[Recording]"
 ) -> "tuple[list[Recording], np.ndarray, int]":
     """The recordings that can be read, (N, E) their vectors, and how many cannot."""
     import numpy as np
 
+    from speechssl.inference.search import vectors_of
+
     kept, vectors = [], []
     clips = [recording.clip for recording in recordings]
-    for recording, vector in zip(recordings, model.of_clips(clips), strict=True):
+    found = vectors_of(
+        model.checkpoint, clips, source=args.model, processes=args.processes, say=tell
+    )
+    for recording, vector in zip(recordings, found, strict=True):
         if isinstance(vector, Exception):
             print(f"speechssl: {vector}", file=sys.stderr)
             continue

@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from speechssl.commands.exits import EXIT_DONE
+from speechssl.commands.exits import EXIT_DONE, tell
+from speechssl.commands.options import add_file_processes
 from speechssl.files import output_folder
 
 SUMMARY = (
@@ -61,6 +62,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of the split (default %(default)s)"
     )
+    add_file_processes(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -75,7 +77,14 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
     )
     source = read_source(args.source, args.layout)
-    summary = prepare(source.recordings, args.out, config, unused=source.unused)
+    summary = prepare(
+        source.recordings,
+        args.out,
+        config,
+        unused=source.unused,
+        processes=args.processes,
+        say=tell,
+    )
     print(source.describe())
     print(summary.describe())
     return EXIT_DONE

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,9 @@ from speechssl.commands.options import FORMATS, MODEL, add_file_processes, add_p
 from speechssl.files import output_folder
 
 if TYPE_CHECKING:
+    from speechssl.inference.batching import Unreadable
     from speechssl.inference.recordings import Clip
+    from speechssl.inference.transcript import Transcript
 
 SUMMARY = "Text for recordings of any length: files, folders, or - for standard input."
 EXAMPLE = "speechssl transcribe runs/finetune interview.mp3 --format srt --out subtitles"
@@ -39,11 +42,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from speechssl.files import writing
-    from speechssl.inference.batching import Unreadable
     from speechssl.inference.recordings import find_clips
     from speechssl.inference.transcribe import transcribe_files
-    from speechssl.inference.writers import WRITERS
     from speechssl.interop.sources import open_model
 
     clips = find_clips(args.audio, sys.stdin.buffer.read() if "-" in args.audio else b"")
@@ -52,7 +52,6 @@ def run(args: argparse.Namespace) -> int:
             f"{len(clips)} recordings cannot be in one {args.format}: give --out DIR, which gets a "
             "file for each."
         )
-    write = WRITERS[args.format]
     checkpoint = open_model(args.model)
     results = transcribe_files(
         checkpoint,
@@ -64,6 +63,25 @@ def run(args: argparse.Namespace) -> int:
         processes=args.processes,
         say=tell,
     )
+    with closing(results):
+        failed, narrow = _write(args, clips, results)
+    if narrow:
+        tell(
+            f"{len(narrow)} of {len(clips)} recordings (the first: {narrow[0]}) carry nothing "
+            "above 4 kHz, as over a telephone; a model that learned from wider recordings makes "
+            "more errors on them."
+        )
+    return exit_code_of(failed, len(clips))
+
+
+def _write(
+    args: argparse.Namespace, clips: "Sequence[Clip]", results: "Iterable[Transcript | Unreadable]"
+) -> tuple[int, list[str]]:
+    """Write each result as it comes -> how many cannot be read, and which are of narrow band."""
+    from speechssl.files import writing
+    from speechssl.inference.batching import Unreadable
+    from speechssl.inference.writers import WRITERS
+
     failed = header = 0
     narrow: list[str] = []
     for target, result in zip(
@@ -71,13 +89,13 @@ def run(args: argparse.Namespace) -> int:
     ):
         if isinstance(result, Unreadable):
             failed += 1
-            print(f"speechssl: {result}", file=sys.stderr)
+            tell(str(result))
             continue
         if result.narrow_band:
             narrow.append(result.audio)
         for note in result.notes:
-            print(f"speechssl: {note}", file=sys.stderr)
-        text = write(result)
+            tell(note)
+        text = WRITERS[args.format](result)
         if target is not None:
             with writing(target) as file:
                 file.write(text)
@@ -90,14 +108,7 @@ def run(args: argparse.Namespace) -> int:
             text, header = text.split("\n", 1)[1] if header else text, 1
         sys.stdout.write(text)
         sys.stdout.flush()
-    if narrow:
-        print(
-            f"speechssl: {len(narrow)} of {len(clips)} recordings (the first: {narrow[0]}) carry "
-            "nothing above 4 kHz, as over a telephone; a model that learned from wider recordings "
-            "makes more errors on them.",
-            file=sys.stderr,
-        )
-    return exit_code_of(failed, len(clips))
+    return failed, narrow
 
 
 def _targets(clips: "Sequence[Clip]", out: Path | None, suffix: str) -> list[Path | None]:

@@ -4,8 +4,10 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from speechssl.audio import AudioWarning
 from speechssl.checkpoint import Checkpoint
@@ -15,10 +17,11 @@ from speechssl.decoding.greedy import greedy_decode
 from speechssl.files import writing
 from speechssl.inference.batching import BATCH_S, InferencePrecision, Unreadable
 from speechssl.inference.recordings import Clip
-from speechssl.inference.transcribe import Decoder, transcribe_all
+from speechssl.inference.transcribe import Decoder, transcribe_all, transcribe_files
 from speechssl.scoring.wer import EvalResult, format_alignment, score
 from speechssl.spelling import is_blank, name_key
 from speechssl.text import normalize
+from speechssl.workers import Processes
 
 
 @dataclass(frozen=True)
@@ -88,11 +91,14 @@ def infer(
     batch_s: float = BATCH_S,
     normalizer: str = "none",
     say: Callable[[str], None] | None = None,
+    source: str | None = None,
+    processes: Processes = 1,
 ) -> Evaluation:
     """Transcribe the utterances that have a transcript to be compared with.
 
     `say` gets a sentence before the work begins, where transcripts hold characters that the model
-    does not know, also after `normalizer`.
+    does not know, also after `normalizer`. Where `source` says where other processes open the
+    model, `processes` share the work, see :func:`transcribe_files`.
 
     Raises ValueError where none has one. A recording that cannot be read is an error
     (FileNotFoundError or AudioError), as a score without it would be another one.
@@ -106,16 +112,21 @@ def infer(
     if say and tokenizer and (unknown := find_unknown(tokenizer, chosen, normalizer)):
         say(unknown.sentence())
     started = time.monotonic()
-    clips = (Clip(u.id, u.audio, u.start_s, u.duration_s) for u in chosen)
+    clips = [Clip(u.id, Path(u.audio), u.start_s, u.duration_s) for u in chosen]
+    how: dict[str, Any] = {"decode": decode, "precision": precision, "batch_s": batch_s}
+    if source is None:
+        results = transcribe_all(checkpoint, clips, **how)
+    else:
+        shared = {"source": source, "processes": processes, "say": say or warnings.warn}
+        results = transcribe_files(checkpoint, clips, **how, **shared)
     hypotheses = []
-    for result in transcribe_all(
-        checkpoint, clips, decode=decode, precision=precision, batch_s=batch_s
-    ):
-        if isinstance(result, Unreadable):
-            raise result.error
-        for note in result.notes:
-            warnings.warn(note, AudioWarning, stacklevel=2)
-        hypotheses.append(result.text)
+    with closing(results):
+        for result in results:
+            if isinstance(result, Unreadable):
+                raise result.error
+            for note in result.notes:
+                warnings.warn(note, AudioWarning, stacklevel=2)
+            hypotheses.append(result.text)
     return Evaluation(
         tuple(chosen),
         tuple(hypotheses),

@@ -60,7 +60,7 @@ class FeatureTable:
         """The rows of a recording -> (T, D); none of them where its parts end with an error."""
         if self.pool:
             vector, num_frames = mean_frame(parts)
-            self._write(audio, "num_frames", np.array([num_frames]), vector[None])
+            self.add_mean(audio, vector, num_frames)
             return num_frames, len(vector)
         with tempfile.TemporaryFile(dir=self.path.parent) as spool:
             times_s = append_frames(parts, spool)
@@ -71,6 +71,10 @@ class FeatureTable:
                 frames = np.frombuffer(spool.read(4 * rows * width), "<f4").reshape(-1, width)
                 self._write(audio, "time_s", times_s[start : start + rows], frames)
         return len(times_s), width
+
+    def add_mean(self, audio: str, vector: np.ndarray, num_frames: int) -> None:
+        """The row of a recording, of the mean (D,) of its frames."""
+        self._write(audio, "num_frames", np.array([num_frames]), vector[None])
 
     def _write(self, audio: str, name: str, values: np.ndarray, frames: np.ndarray) -> None:
         """Rows with the recording's name, a column of their own (T,), and frames (T, D)."""

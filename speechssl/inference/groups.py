@@ -8,8 +8,9 @@ gets all cores, several their equal part of them, so that for many it is one thr
 
 import contextlib
 import hashlib
+import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -20,7 +21,6 @@ import torch
 
 from speechssl import audio, device, shards, workers
 from speechssl.checkpoint import Checkpoint
-from speechssl.data.batching import BatchPlan
 from speechssl.inference.batching import BATCHES_AHEAD, InferencePrecision, runs_alone
 from speechssl.inference.recordings import Clip
 from speechssl.interop.sources import Hub, SourceOptions, open_model
@@ -65,7 +65,7 @@ def for_each_clip(
     batch_s: float,
     precision: InferencePrecision,
     say: Callable[[str], None],
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """A result for each item, in their order.
 
     Args:
@@ -133,11 +133,7 @@ def _groups(
     are not for a CPU. The longest go first, so that processes end at about the same time.
     """
     for start, seconds in _windows(clips, group_s * BATCHES_AHEAD):
-        batches = [np.arange(len(seconds))]
-        if on_cpu:
-            plan = BatchPlan(seconds, batch_s=group_s, seed=0, shuffle=False)
-            batches = [plan.batch(number) for number in range(plan.num_batches)][::-1]
-        for batch in batches:
+        for batch in _batches(seconds, group_s) if on_cpu else [np.arange(len(seconds))]:
             members = tuple(start + int(i) for i in batch)
             names = [clips[i].name for i in members]
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
@@ -145,6 +141,16 @@ def _groups(
             yield workers.Group(
                 tuple(items[i] for i in members), float(seconds[batch].sum()), names[0] + more
             )
+
+
+def _batches(seconds: np.ndarray, most_s: float) -> Iterator[np.ndarray]:
+    """(N,) seconds of clips -> the numbers of those in each batch, of at most `most_s` with
+    padding; a longer one is a batch alone."""
+    order = np.argsort(-seconds, kind="stable")
+    while len(order):
+        size = max(int(most_s / max(seconds[order[0]], 1e-3)), 1)
+        yield order[:size]
+        order = order[size:]
 
 
 def _windows(clips: Sequence[Clip], most_s: float) -> Iterator[tuple[int, np.ndarray]]:
@@ -199,11 +205,32 @@ def _most_processes(
     return cores
 
 
+@contextlib.contextmanager
+def audio_notes() -> Iterator[list[str]]:
+    """Collects what is warned of recordings, for the process that says it; other warnings are as
+    always."""
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", audio.AudioWarning)
+        yield notes
+    for each in caught:
+        if issubclass(each.category, audio.AudioWarning):
+            notes.append(str(each.message))
+        else:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+
+
+def warn_of(notes: Sequence[str]) -> None:
+    """The notes of :func:`audio_notes`, in the process of the person."""
+    for note in notes:
+        warnings.warn(note, audio.AudioWarning, stacklevel=2)
+
+
 def fingerprint(checkpoint: Checkpoint) -> str:
-    """Of the first weights of every tensor: those of another model, or of the same after another
-    update, differ."""
+    """Of the first weights of every tensor, heads included: other models have others, and so has
+    the same one after an update."""
     digest = hashlib.blake2b(digest_size=16)
-    for name, value in checkpoint.model.state_dict().items():
+    for name, value in (*checkpoint.model.state_dict().items(), *checkpoint.heads.items()):
         digest.update(f"{name} {tuple(value.shape)} ".encode())
         digest.update(value.flatten()[:8].float().cpu().numpy().tobytes())
     return digest.hexdigest()

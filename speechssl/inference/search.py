@@ -7,7 +7,8 @@ little more.
 Arrays: N recordings, M texts, E width of the space.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +20,18 @@ from speechssl.audio import AudioError
 from speechssl.checkpoint import Checkpoint
 from speechssl.config.json import from_json
 from speechssl.data.manifest import Utterance, read_manifest
+from speechssl.inference.batching import BATCH_S
 from speechssl.inference.extract import choose_layers, extract_all
+from speechssl.inference.groups import GroupWork, audio_notes, for_each_clip, warn_of
 from speechssl.inference.recordings import Clip, find_clips
 from speechssl.pretext.pairs import distinct, retrieval
 from speechssl.pretext.speech_text import NAME, SpeechTextConfig, SpeechTextTask
 from speechssl.spelling import is_blank
 from speechssl.text import normalize
+from speechssl.workers import Processes
 
+Found = tuple[np.ndarray | AudioError | OSError, list[str]]
+"""The vector (E,) of a recording or why there is none, and what is to be said of it."""
 MANIFESTS = (".jsonl", ".tsv", ".csv")
 
 
@@ -126,6 +132,50 @@ class SpeechText:
                 yield error
                 continue
             yield F.normalize(pooling.project(total / max(num, 1)), dim=0).numpy()
+
+
+@dataclass(frozen=True)
+class FindGroup:
+    """Makes the work of :func:`speechssl.inference.groups.for_each_clip`."""
+
+    def __call__(self, checkpoint: Checkpoint) -> GroupWork[Clip, Found]:
+        model = SpeechText(checkpoint)
+
+        def work(clips: tuple[Clip, ...]) -> list[Found]:
+            vectors, found = model.of_clips(clips), []
+            for _ in clips:
+                with audio_notes() as notes:
+                    vector = next(vectors)
+                found.append((vector, notes))
+            return found
+
+        return work
+
+
+def vectors_of(
+    checkpoint: Checkpoint,
+    clips: Sequence[Clip],
+    *,
+    source: str,
+    processes: Processes,
+    say: Callable[[str], None],
+) -> Iterator[np.ndarray | AudioError | OSError]:
+    """As :meth:`SpeechText.of_clips`, shared by processes as :func:`for_each_clip` does it."""
+    results = for_each_clip(
+        clips,
+        clips,
+        checkpoint,
+        FindGroup(),
+        source=source,
+        processes=processes,
+        batch_s=BATCH_S,
+        precision="fp32",
+        say=say,
+    )
+    with closing(results):
+        for vector, notes in results:
+            warn_of(notes)
+            yield vector
 
 
 @dataclass(frozen=True)

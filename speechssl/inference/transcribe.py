@@ -10,7 +10,7 @@ Shapes: B batch, S samples, T rows of log-probabilities, V vocabulary.
 import functools
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,7 +80,7 @@ def transcribe_all(
     precision: InferencePrecision = "auto",
     batch_s: float = BATCH_S,
     max_chunk_s: float = MAX_CHUNK_S,
-) -> Iterator[Transcript | Unreadable]:
+) -> Generator[Transcript | Unreadable]:
     """A result for each clip, in their order; memory does not grow with their length or number.
 
     Args:
@@ -188,7 +188,7 @@ def transcribe_files(
     batch_s: float = BATCH_S,
     processes: Processes = "auto",
     say: Callable[[str], None],
-) -> Iterator[Transcript | Unreadable]:
+) -> Generator[Transcript | Unreadable]:
     """As :func:`transcribe_all`, shared by processes; a transcript is the same for any number of
     them. `source`, `processes` and `say` are those of :func:`for_each_clip`."""
     model, _ = checkpoint.require_ctc()

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from speechssl.data.prepare.summary import PrepareSummary, named_by_warning, sum
 from speechssl.data.prepare.utterances import Kept, to_utterances, unique_ids
 from speechssl.files import writing
 from speechssl.spelling import is_blank
+from speechssl.workers import Processes
 
 
 def prepare(
@@ -28,13 +29,15 @@ def prepare(
     unused: Sequence[Unused] = (),
     progress: bool | None = None,
     num_threads: int | None = None,
+    processes: Processes = 1,
+    say: Callable[[str], None] = print,
 ) -> PrepareSummary:
     """Check, cut, drop and split `recordings`, and write manifests to the folder `out`.
 
     `earlier` are the splits of before, from which models have learned: what was held out stays held
     out and what was trained on is trained on, so that only new recordings are split anew.
     `unused`, of the source, goes into the summary. `progress` None shows a bar when stderr is a
-    terminal. `num_threads` None takes one per core.
+    terminal. `num_threads`, `processes` and `say` are those of :func:`inspect_all`.
     Raises ValueError when there is no recording, or when none can be used; ``dropped.jsonl`` is
     written in the latter case as well.
     """
@@ -46,7 +49,7 @@ def prepare(
     out.mkdir(parents=True, exist_ok=True)
     usable: list[tuple[Recording, Inspection]] = []
     dropped: list[Dropped] = []
-    inspections = inspect_all(records, out, config, progress, num_threads)
+    inspections = inspect_all(records, out, config, progress, num_threads, processes, say)
     for record, seen in zip(records, inspections, strict=True):
         reason = reason_to_drop(record, seen, config)
         if reason is None:
