@@ -26,6 +26,8 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Given = TypeVar("Given", contravariant=True)
+Made = TypeVar("Made", covariant=True)
 Processes = int | Literal["auto"]
 
 SETTLE_S = 2.0
@@ -50,11 +52,11 @@ class Group(Generic[Item]):
     """Of its recordings, for sentences."""
 
 
-class Job(Protocol[Item, Result]):
+class Job(Protocol[Given, Made]):
     """How a worker begins; it is pickled. What `start` gives does the same as `work` of
     :func:`share` does in this process."""
 
-    def start(self) -> Callable[[tuple[Item, ...]], Result]: ...
+    def start(self) -> Callable[[tuple[Given, ...]], Made]: ...
 
 
 def share(

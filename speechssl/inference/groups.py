@@ -90,7 +90,7 @@ def for_each_clip(
     groups = _groups(clips, items, batch_s / 4 if alone else batch_s, on_cpu, places)
     cores = torch.get_num_threads()
     first = list(islice(groups, cores))
-    threads = max(cores // max(len(first), 1), 1)
+    threads = max(cores // max(len(first), 1), 1) if on_cpu else cores
     most = _most_processes(processes, cores // threads, on_cpu, clips, say)
     job = ModelJob(source, fingerprint(checkpoint) if most > 1 else "", threads, make)
     torch.set_num_threads(threads)
