@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from speechssl import workers
 from speechssl.audio import AudioError
-from speechssl.workers import Group, share
+from speechssl.workers import Group, share, sharing
 
 pytestmark = pytest.mark.distributed
 
@@ -96,12 +95,12 @@ def test_results_are_in_the_order_of_the_groups(processes, tmp_path):
 
 @pytest.mark.parametrize("items", [(), ("a",)])
 def test_no_worker_is_started_for_a_single_group(items, monkeypatch):
-    monkeypatch.setattr(workers, "_Worker", None)  # would be called
+    monkeypatch.setattr(sharing, "Worker", None)  # would be called
     assert shared(groups(*items), Act(), 4) == ([item.upper() for item in items], [])
 
 
 def test_auto_starts_none_for_short_work(monkeypatch):
-    monkeypatch.setattr(workers, "_Worker", None)
+    monkeypatch.setattr(sharing, "Worker", None)
     act, said = Act(), []
     found = share(groups(*"abcdef"), act, act, processes=4, at_once=False, say=said.append)
     assert list(found) == [["A"], ["B"], ["C"], ["D"], ["E"], ["F"]]
@@ -110,8 +109,8 @@ def test_auto_starts_none_for_short_work(monkeypatch):
 
 @pytest.mark.parametrize("settle_s", [0.0, 60.0])  # by the time passed, by the rate seen
 def test_auto_starts_workers_when_the_work_lasts_and_says_so(settle_s, monkeypatch, tmp_path):
-    monkeypatch.setattr(workers, "SETTLE_S", settle_s)
-    monkeypatch.setattr(workers, "WORTH_S", 1.0)
+    monkeypatch.setattr(sharing, "SETTLE_S", settle_s)
+    monkeypatch.setattr(sharing, "WORTH_S", 1.0)
     act, said = Act(note=tmp_path), []
     items = ["wait", "wait", "wait", "until a worker is there", *["wait in parent"] * 8]
     found = share(groups(*items), act, act, processes=2, at_once=False, say=said.append)
@@ -166,7 +165,7 @@ def test_a_worker_that_cannot_begin_is_done_without(tmp_path):
 
 
 def test_groups_are_not_made_far_ahead_of_what_is_used(monkeypatch, tmp_path):
-    monkeypatch.setattr(workers, "_AHEAD", 3)
+    monkeypatch.setattr(sharing, "_AHEAD", 3)
     made = 0
 
     def many() -> Iterator[Group[str]]:

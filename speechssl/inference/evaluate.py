@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from speechssl.audio import AudioWarning
 from speechssl.checkpoint import Checkpoint
@@ -113,14 +113,20 @@ def infer(
         say(unknown.sentence())
     started = time.monotonic()
     clips = [Clip(u.id, Path(u.audio), u.start_s, u.duration_s) for u in chosen]
-    how: dict[str, Any] = {"decode": decode, "precision": precision, "batch_s": batch_s}
-    if source is None:
-        results = transcribe_all(checkpoint, clips, **how)
-    else:
-        shared = {"source": source, "processes": processes, "say": say or warnings.warn}
-        results = transcribe_files(checkpoint, clips, **how, **shared)
+    transcribing = partial(
+        transcribe_all, checkpoint, clips, decode=decode, precision=precision, batch_s=batch_s
+    )
+    if source is not None:
+        transcribing = partial(
+            transcribe_files,
+            *transcribing.args,
+            **transcribing.keywords,
+            source=source,
+            processes=processes,
+            say=say or warnings.warn,
+        )
     hypotheses = []
-    with closing(results):
+    with closing(transcribing()) as results:
         for result in results:
             if isinstance(result, Unreadable):
                 raise result.error

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from speechssl import audio, workers
+from speechssl import audio
 from speechssl.checkpoint import Checkpoint, load_model, save_model
 from speechssl.cli import main
 from speechssl.data.manifest import Utterance, write_manifest
 from speechssl.inference import groups
 from speechssl.inference.transcribe import transcribe
 from speechssl.text import CharTokenizer
+from speechssl.workers import sharing
 
 pytestmark = pytest.mark.filterwarnings("always::speechssl.audio.AudioWarning")
 
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("always::speechssl.audio.AudioWarning")
 @pytest.fixture
 def recordings(record, tmp_path) -> list[str]:
     """Of several lengths and formats, two of one name, a broken one, an empty one, one given twice,
-    one cut off, one that is not there any more when it is read, and a long one."""
+    one cut off, one without samples, and a long one."""
     for name, seconds in (("a", 0.7), ("b", 2.3), ("c", 1.9), ("d", 0.4), ("e", 3.1), ("f", 1.2)):
         record(f"{name}.wav", seconds)
     (tmp_path / "sub").mkdir()
@@ -54,7 +55,7 @@ def small_groups(monkeypatch):
 def with_worker(monkeypatch) -> Callable[[], int]:
     """This process waits in its first group until a worker has given a result; the number of
     results of workers."""
-    usual_ask, usual_outcome = workers._Worker.ask, workers._outcome
+    usual_ask, usual_outcome = sharing.Worker.ask, sharing.outcome_of
     answers: list[object] = []
     there = threading.Event()
 
@@ -69,10 +70,10 @@ def with_worker(monkeypatch) -> Callable[[], int]:
         assert there.wait(120)
         return usual_outcome(work, items)
 
-    monkeypatch.setattr(workers._Worker, "ask", ask)
+    monkeypatch.setattr(sharing.Worker, "ask", ask)
 
     def begin() -> int:
-        monkeypatch.setattr(workers, "_outcome", outcome)
+        monkeypatch.setattr(sharing, "outcome_of", outcome)
         return len(answers)
 
     return begin
@@ -228,7 +229,7 @@ def test_prepare(recordings, same, monkeypatch, tmp_path):
 
 
 def test_one_short_recording_is_as_with_the_function(tiny_models, record, capsys, monkeypatch):
-    monkeypatch.setattr(workers, "_Worker", None)  # none is started
+    monkeypatch.setattr(sharing, "Worker", None)  # none is started
     path = record("a.wav", 1.1)
     assert main(["transcribe", str(tiny_models["ctc"]), str(path)]) == 0
     said = capsys.readouterr()

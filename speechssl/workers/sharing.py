@@ -8,21 +8,14 @@ is open as long as this process lives.
 What a group gives must not depend on which process works on it; the groups are made before.
 """
 
-import contextlib
-import os
-import pickle
-import signal
 import threading
 import time
-import traceback
-from _thread import interrupt_main
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from types import FrameType
 from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from speechssl.workers.process import GRACE_S, Outcome, Worker, outcome_of
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -37,8 +30,6 @@ WORTH_S = 6.0
 """Seconds of work left, for one process, for which workers are started."""
 _AHEAD = 256
 """Groups that may be done before the one whose result is awaited."""
-_GRACE_S = 1.0
-"""Seconds that a worker gets to take away half of a file, when the work is interrupted."""
 
 
 @dataclass(frozen=True)
@@ -95,28 +86,12 @@ def share(
             if (found := state.next_result()) is not None:
                 yield found.value()
             elif (task := state.take()) is not None:
-                state.put(task, _outcome(work, task.group.items))
+                state.put(task, outcome_of(work, task.group.items))
             else:
                 state.wait()
         ended_well = True
     finally:
-        state.end(helpers, 0.0 if ended_well else _GRACE_S)
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """What came of a group."""
-
-    result: Any = None
-    error: Exception | None = None
-    is_for_others: bool = False
-    """Whether it failed for want of memory, which another process may have."""
-    elapsed_s: float = 0.0
-
-    def value(self) -> Any:
-        if self.error is not None:
-            raise self.error
-        return self.result
+        state.end(helpers, 0.0 if ended_well else GRACE_S)
 
 
 @dataclass(frozen=True)
@@ -130,13 +105,13 @@ class _State(Generic[Item]):
 
     def __init__(self, groups: Iterable[Group[Item]], say: Callable[[str], None]) -> None:
         self.say = say
-        self.workers: list[_Worker] = []
+        self.workers: list[Worker] = []
         self._changed = threading.Condition()
         self._groups = iter(groups)
         self._waiting: deque[_Task[Item]] = deque()
         self._num_seen = 0
         self._has_all = False
-        self._results: dict[int, _Outcome] = {}
+        self._results: dict[int, Outcome] = {}
         self._next = 0
         self._over = False
         self._began = time.monotonic()
@@ -162,7 +137,7 @@ class _State(Generic[Item]):
             total += group.seconds
         return total
 
-    def next_result(self) -> _Outcome | None:
+    def next_result(self) -> Outcome | None:
         with self._changed:
             found = self._results.pop(self._next, None)
             if found is not None:
@@ -189,7 +164,7 @@ class _State(Generic[Item]):
                     return None
                 self._changed.wait(0.5)
 
-    def put(self, task: _Task[Item], outcome: _Outcome) -> None:
+    def put(self, task: _Task[Item], outcome: Outcome) -> None:
         with self._changed:
             self._results[task.number] = outcome
             self._rates.append(outcome.elapsed_s / max(task.group.seconds, 1e-3))
@@ -233,12 +208,12 @@ class _State(Generic[Item]):
     def is_over(self) -> bool:
         return self._over
 
-    def begin_worker(self) -> "_Worker | None":
+    def begin_worker(self) -> Worker | None:
         """A fresh worker, known to `end`; None where it is too late."""
         with self._changed:
             if self._over:
                 return None
-            worker = _Worker()
+            worker = Worker()
             self.workers.append(worker)
             return worker
 
@@ -262,7 +237,7 @@ def _help(state: _State[Item], job: Job[Item, Result], place: int, at_once: bool
     """The thread of one worker: starts it, gives it groups, and puts what it answers."""
     if not state.is_worth(place, at_once):
         return
-    worker: _Worker | None = None
+    worker: Worker | None = None
     task: _Task[Item] | None = None
     try:
         if (worker := state.begin_worker()) is None:
@@ -287,7 +262,7 @@ def _help(state: _State[Item], job: Job[Item, Result], place: int, at_once: bool
             worker.dismiss()
 
 
-def _sentence(error: Exception, worker: "_Worker | None", task: _Task[Any] | None) -> str:
+def _sentence(error: Exception, worker: Worker | None, task: _Task[Any] | None) -> str:
     """What is said of a lost worker."""
     if isinstance(error, EOFError | ConnectionError) and worker is not None:
         reason = worker.how_it_ended()
@@ -301,116 +276,3 @@ def _sentence(error: Exception, worker: "_Worker | None", task: _Task[Any] | Non
         f"A worker process ended at work on {task.group.name} ({reason}); another process does "
         "that and the rest."
     )
-
-
-_PIPES = threading.Lock()
-
-
-class _Worker:
-    """A process that answers, as this process sees it."""
-
-    def __init__(self) -> None:
-        context = get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        watched, self._alive = context.Pipe(duplex=False)
-        self.process = context.Process(target=_serve, args=(theirs, watched), daemon=True)
-        with _PIPES, _deaf_to_ctrl_c():
-            self.process.start()
-        theirs.close()
-        watched.close()
-
-    def ask(self, what: object) -> _Outcome:
-        """EOFError or OSError where the process has ended."""
-        self._connection.send(what)
-        answer: _Outcome = self._connection.recv()
-        return answer
-
-    def stop(self) -> None:
-        """Tell it to end, whatever it does; from any thread, as often as one likes."""
-        with _PIPES:
-            self._alive.close()
-
-    def end(self, grace_s: float) -> None:
-        self.process.join(grace_s)
-        self.process.kill()
-        self.process.join()
-
-    def dismiss(self) -> None:
-        """It has nothing more to do: an idle one ends by that."""
-        self._connection.close()
-        self.stop()
-
-    def how_it_ended(self) -> str:
-        self.process.join(5.0)
-        code = self.process.exitcode
-        if code is not None and code == -getattr(signal, "SIGKILL", 9):
-            return "it was killed, perhaps for want of memory"
-        return f"exit code {code}"
-
-
-@contextlib.contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """A process that is started here does not see Ctrl-C, which a terminal sends to all: this
-    process decides. (On Windows it is deaf from when it serves.)"""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _serve(connection: Connection, alive: Connection) -> None:
-    """The worker: a job, then groups, until the other side closes."""
-    stopping = threading.Event()
-
-    def interrupted(_number: int, _frame: FrameType | None) -> None:
-        if stopping.is_set():
-            raise KeyboardInterrupt
-
-    def watch() -> None:
-        with contextlib.suppress(EOFError, OSError):
-            alive.recv()  # nothing is ever sent
-        stopping.set()
-        interrupt_main()  # so that half of a file is taken away
-        time.sleep(_GRACE_S)
-        os._exit(1)
-
-    signal.signal(signal.SIGINT, interrupted)
-    threading.Thread(target=watch, daemon=True).start()
-    with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
-        begun = _outcome(lambda _: connection.recv().start(), None)
-        connection.send(_portable(_Outcome(error=begun.error)))
-        while begun.error is None:
-            connection.send(_portable(_outcome(begun.result, connection.recv())))
-    os._exit(0)  # nothing is left to do, and tearing torch down takes time
-
-
-def _outcome(work: Callable[[Any], Any], items: Any) -> _Outcome:
-    began = time.monotonic()
-    try:
-        result = work(items)
-    except Exception as error:
-        return _Outcome(None, error, _is_short_of_memory(error), time.monotonic() - began)
-    return _Outcome(result, elapsed_s=time.monotonic() - began)
-
-
-def _is_short_of_memory(error: Exception) -> bool:
-    """MemoryError, or what torch raises for it on a CPU."""
-    return isinstance(error, MemoryError) or "allocate memory" in str(error)
-
-
-def _portable(outcome: _Outcome) -> _Outcome:
-    """With an error that can be pickled, and that says where in the worker it was raised."""
-    error = outcome.error
-    if error is None:
-        return outcome
-    trace = "".join(traceback.format_exception(error))
-    try:
-        copied = pickle.loads(pickle.dumps(error))
-    except Exception:
-        copied = RuntimeError(f"{type(error).__name__}: {error}")
-    copied.add_note(f"In a worker process:\n{trace}")
-    return _Outcome(None, copied, outcome.is_for_others, outcome.elapsed_s)

@@ -1,0 +1,5 @@
+"""Work in groups, shared with worker processes; see :mod:`.sharing`."""
+
+from speechssl.workers.sharing import Group, Job, Processes, share
+
+__all__ = ["Group", "Job", "Processes", "share"]
