@@ -27,7 +27,7 @@ import torch
 
 from benchmarks.comparison import peer_size, write_comparison
 from speechssl.checkpoint import Checkpoint
-from speechssl.device import autocast, bf16_is_fast, pick_device
+from speechssl.device import autocast, has_bf16_units, pick_device
 from speechssl.inference.batching import Unreadable
 from speechssl.inference.recordings import Clip
 from speechssl.inference.transcribe import transcribe_all
@@ -153,7 +153,7 @@ def all_ways(
     tokenizer = checkpoint.tokenizer
     assert tokenizer is not None
     # Where the default is bfloat16, 8 bits may be quicker still.
-    with_int8 = not on_gpu and bf16_is_fast(device) and int8_is_fast(device)
+    with_int8 = not on_gpu and has_bf16_units(device) and int8_is_fast(device)
 
     def ours(precision: str) -> Callable[[Waves], list[str]]:
         def run(waves: Waves) -> list[str]:

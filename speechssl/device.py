@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import platform
 import re
 import sys
 import time
@@ -36,25 +37,39 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
-def bf16_is_fast(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 matrices faster than float32 ones.
+def has_bf16_units(device: torch.device) -> bool:
+    """Whether the device has units that multiply bfloat16 matrices: a CPU tiles (AMX), a GPU those
+    of Ampere (2020) and later; older ones emulate them.
 
-    A CPU must have tiles for it (AMX): with the vector instructions alone (AVX-512 BF16) products
-    took twice the time of float32 where that was measured (docs/log). A GPU must be of the
-    generation that has it (Ampere, 2020): older ones emulate it.
+    How fast they are for a model is measured (:mod:`speechssl.precision`).
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())
 
 
-def autocast(device: torch.device, precision: Precision = "auto") -> AbstractContextManager[object]:
-    """bfloat16 where asked for, or where ``auto`` finds it fast; else float32."""
+def machine_name(device: torch.device) -> str:
+    """The name of the GPU or CPU, as its maker gives it where the system tells it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    names: list[str] = []
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    return name if device.type == "cpu" else f"{device.type} of {name}"
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """bfloat16 for ``bf16``, float32 for ``fp32``; ValueError for ``auto``, which has to be chosen
+    before (:mod:`speechssl.precision`), and for any other name."""
     if precision not in get_args(Precision):
         raise ValueError(
             f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}."
         )
-    if precision == "bf16" or (precision == "auto" and bf16_is_fast(device)):
+    if precision == "auto":
+        raise ValueError("precision is 'auto' and has not been chosen: give fp32 or bf16 here.")
+    if precision == "bf16":
         return torch.autocast(device.type, torch.bfloat16)
     if device.type == "cuda":  # full float32: cuDNN's convolutions else round to TF32, 10 bits
         flags: AbstractContextManager[object] = torch.backends.cudnn.flags(
@@ -76,6 +91,8 @@ def finished_s(device: torch.device) -> float:
     """Seconds of a clock, read when the device has done all that it was given so far."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
     return time.perf_counter()
 
 
@@ -84,13 +101,6 @@ def take(values: Tensor, mask: Tensor) -> Tensor:
     nobody waits for the device to say how many there are."""
     places = send(mask.flatten().nonzero()[:, 0], values.device)  # (M,)
     return values.flatten(0, 1).index_select(0, places)
-
-
-def precision_advice(device: torch.device, precision: Precision) -> str:
-    """A sentence where another precision would be quicker on this device; else nothing."""
-    if precision != "bf16" or bf16_is_fast(device):
-        return ""
-    return "Precision: bf16 is slower than float32 on this machine; precision auto takes float32."
 
 
 def keep_freed_memory() -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from speechssl import __version__
-from speechssl.device import bf16_is_fast, memory, pick_device
+from speechssl.device import memory, pick_device
+from speechssl.precision import kept_choices
 from speechssl.report.runs import read_run
 from speechssl.runlog import check_metrics
 from speechssl.training.verdict import HEALTHY, TOO_EARLY, Verdict, with_characters
@@ -39,6 +40,7 @@ def describe_machine() -> str:
         lines.append(f"  extra {extra:<14}{state if missing else 'installed'}")
     lines += ["", "Machine"]
     lines += [f"  {name:<20}{value}" for name, value in _machine()]
+    lines += ["", "Precision, as auto has chosen it here", *_precisions()]
     return "\n".join(lines)
 
 
@@ -135,6 +137,18 @@ def _state_of(package: str) -> str:
     return version
 
 
+def _precisions() -> Iterator[str]:
+    """What was chosen for models so far, and why."""
+    kept = list(kept_choices(pick_device()))
+    if not kept:
+        yield "  nothing yet: a run measures it when it begins, or give speechssl doctor --speed"
+    for label, choice in kept:
+        yield f"  {label}"
+        yield textwrap.fill(
+            choice.sentence(), _WIDTH, initial_indent="    ", subsequent_indent="    "
+        )
+
+
 def _machine() -> Iterator[tuple[str, str]]:
     device = pick_device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
@@ -142,7 +156,6 @@ def _machine() -> Iterator[tuple[str, str]]:
     if device.type == "cpu":
         built = torch.version.cuda
         yield "GPU", "none" + (f" found (torch is built for CUDA {built})" if built else "")
-    yield "bfloat16", "fast" if bf16_is_fast(device) else "slow: training uses float32"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     chosen = os.environ.get("OMP_NUM_THREADS")
     told = f"OMP_NUM_THREADS={chosen}" if chosen else "OMP_NUM_THREADS is not set"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from speechssl import device
-from speechssl.device import autocast, bf16_is_fast, memory, pick_device, precision_advice
+from speechssl.device import autocast, has_bf16_units, machine_name, memory, pick_device
 
 
 def test_the_machine_has_memory():
@@ -43,16 +43,25 @@ def test_each_process_of_a_machine_takes_its_own_gpu(monkeypatch):
 
 
 @pytest.mark.parametrize("tiles", [True, False])
-def test_bfloat16_is_taken_where_the_cpu_has_tiles(tiles, monkeypatch):
+def test_tiles_for_bfloat16_are_units_for_it(tiles, monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    assert has_bf16_units(torch.device("cpu")) == tiles
+
+
+def test_autocast_takes_what_was_chosen_and_nothing_else():
     cpu = torch.device("cpu")
-    assert bf16_is_fast(cpu) == tiles
-    with autocast(cpu, "auto"):
-        assert torch.is_autocast_enabled("cpu") == tiles
     with autocast(cpu, "bf16"):
         assert torch.is_autocast_enabled("cpu")
-    assert ("auto takes float32" in precision_advice(cpu, "bf16")) == (not tiles)
-    assert not precision_advice(cpu, "auto") + precision_advice(cpu, "fp32")
+    with autocast(cpu, "fp32"):
+        assert not torch.is_autocast_enabled("cpu")
+    with pytest.raises(ValueError, match="precision is 'auto' and has not been chosen"):
+        autocast(cpu, "auto")
+    with pytest.raises(ValueError, match="precision must be one of auto, bf16, fp32, got 'int8'"):
+        autocast(cpu, "int8")
+
+
+def test_a_cpu_has_a_name():
+    assert machine_name(torch.device("cpu"))
 
 
 @pytest.mark.parametrize(("capability", "fast"), [((7, 5), False), ((9, 0), True)])
@@ -62,7 +71,7 @@ def test_bfloat16_is_not_taken_from_a_gpu_that_emulates_it(capability, fast, mon
     properties = SimpleNamespace(major=capability[0], minor=capability[1])
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
     monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda _: True, raising=False)
-    assert bf16_is_fast(torch.device("cuda:0")) == fast
+    assert has_bf16_units(torch.device("cuda:0")) == fast
 
 
 @pytest.mark.parametrize("name", ["gpu", "mps", "cuda:", "cpu:1", ""])

@@ -3,7 +3,7 @@
     roof      everything not named below: cli, serve, report, ... may import all
     third     training, inference
     second    pretext, data, decoding, interop, scoring
-    first     model, checkpoint
+    first     model, checkpoint, precision
     ground    audio, text, rng, config, shapes, distributed, runlog, device, files, spelling,
               workers
 
@@ -33,6 +33,7 @@ FLOORS = {
     "runlog": 0,
     "device": 0,
     "workers": 0,
+    "precision": 1,
     "model": 1,
     "checkpoint": 1,
     "pretext": 2,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from speechssl import shapes
 from speechssl.audio import AudioError, HighBand
 from speechssl.data.batching import BatchPlan
-from speechssl.device import autocast, bf16_is_fast
+from speechssl.device import autocast
 from speechssl.inference.recordings import Chunk, Clip, chunks
 
 InferencePrecision = Literal["auto", "bf16", "fp32", "int8"]
@@ -98,8 +98,7 @@ def runs_alone(model: nn.Module, precision: InferencePrecision) -> bool:
     """Whether every chunk is a batch: on a CPU, where rough products would otherwise depend on what
     is in a batch, and where a batch of a large model costs more than its chunks one by one."""
     device = next(model.parameters()).device
-    rough = bf16_is_fast(device) if precision == "auto" else precision != "fp32"
-    return device.type == "cpu" and (rough or fills_the_cpu(model))
+    return device.type == "cpu" and (precision != "fp32" or fills_the_cpu(model))
 
 
 def batches(

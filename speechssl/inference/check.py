@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ from speechssl.decoding.greedy import greedy_decode
 from speechssl.device import Precision, pick_device
 from speechssl.files import writing
 from speechssl.inference.batching import BATCH_S, Unreadable
+from speechssl.inference.precision import fitting_precision
 from speechssl.inference.transcribe import log_probs
 from speechssl.model.fast.accelerate import accelerate
 from speechssl.scoring.wer import format_alignment, score
@@ -96,6 +98,8 @@ def check(
     if unknown and say is not None:
         say(unknown.sentence())
     accelerate(model.to(pick_device()).eval())
+    if precision == "auto":
+        precision = cast(Precision, fitting_precision(model, with_int8=False))
     plan = BatchPlan(
         np.array([u.duration_s for u in chosen]), batch_s=batch_s, seed=0, shuffle=False
     )

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from speechssl.inference.batching import (
     runs_alone,
     windows,
 )
+from speechssl.inference.precision import fitting_precision
 from speechssl.inference.recordings import MAX_CHUNK_S, Chunk, Clip, as_clip
 from speechssl.model.fast.accelerate import accelerate
 from speechssl.model.speech_model import SpeechModel
@@ -169,6 +170,8 @@ def _infer_all(
     max_chunk_s: float,
 ) -> Iterator[Features | End | Unreadable]:
     accelerate(speech.to(pick_device()).eval())
+    if precision == "auto":
+        precision = cast(Precision, fitting_precision(speech, with_int8=False))
     rate, hop = speech.config.sample_rate, speech.config.hop_samples
     beyond = speech.encoder.min_samples - hop  # of a frame, what lies behind its hop
     for window in windows(

@@ -24,24 +24,24 @@ from speechssl.decoding.align import Word
 from speechssl.decoding.beam import BeamConfig, BeamDecoder
 from speechssl.decoding.greedy import Hypothesis, greedy_decode
 from speechssl.decoding.lm import NgramLM, read_arpa
-from speechssl.device import bf16_is_fast, keep_freed_memory, pick_device
+from speechssl.device import keep_freed_memory, pick_device
 from speechssl.inference.batching import (
     BATCH_S,
     End,
     InferencePrecision,
     Unreadable,
     batches,
-    fills_the_cpu,
     pad_chunks,
     products,
     runs_alone,
     windows,
 )
 from speechssl.inference.groups import GroupWork, for_each_clip
+from speechssl.inference.precision import fitting_precision
 from speechssl.inference.recordings import MAX_CHUNK_S, Chunk, Clip, as_clip
 from speechssl.inference.transcript import Transcript, mean_confidence, to_segments
 from speechssl.model.config import ModelConfig
-from speechssl.model.fast.accelerate import accelerate, in_8_bits, int8_is_fast
+from speechssl.model.fast.accelerate import accelerate, in_8_bits
 from speechssl.model.speech_model import CTCModel
 from speechssl.workers import Processes
 
@@ -88,8 +88,8 @@ def transcribe_all(
         clips: the recordings; one that cannot be read gives an :class:`Unreadable`.
         decode: greedily, or what :func:`choose_decoder` made for this model.
         precision: of the matrix products, ``fp32``, ``bf16``, ``int8`` (on a CPU), or ``auto``:
-            where the model has 20 M parameters or more, what a CPU multiplies fast of bfloat16 and
-            8 bits; else float32.
+            what is fastest for a model of 20 M parameters or more on a CPU, else float32
+            (:func:`speechssl.inference.precision.fitting_precision`).
         batch_s: seconds in a batch, padding included; a longer chunk is a batch alone.
         max_chunk_s: longest stretch that is one input.
     """
@@ -264,14 +264,6 @@ def _read_once(path: Path, _mtime_ns: int, _size: int) -> NgramLM:
 def choose_precision(model: CTCModel, precision: InferencePrecision) -> InferencePrecision:
     """`precision`, or what ``auto`` is for this model on its device."""
     return fitting_precision(model) if precision == "auto" else precision
-
-
-def fitting_precision(model: CTCModel) -> InferencePrecision:
-    """What is much faster than float32 on this CPU, and takes every chunk alone anyway."""
-    if not fills_the_cpu(model):
-        return "fp32"
-    device = next(model.parameters()).device
-    return "bf16" if bf16_is_fast(device) else "int8" if int8_is_fast(device) else "fp32"
 
 
 def log_probs(

@@ -1,5 +1,6 @@
 """CTC fine-tuning: a pretrained (or fresh) model learns to write from transcribed speech."""
 
+import copy
 import os
 import sys
 import time
@@ -28,6 +29,7 @@ from speechssl.data.batching import BatchPlan
 from speechssl.data.dataset import PlannedBatches, Waves
 from speechssl.data.distortion import DistortionConfig, DistortionPool
 from speechssl.data.distortion import none as no_distortion
+from speechssl.data.index import durations_s
 from speechssl.data.manifest import Utterance
 from speechssl.device import (
     Precision,
@@ -55,6 +57,7 @@ from speechssl.training.labels import Labels, transcribed
 from speechssl.training.loop import LoopConfig, Outcome
 from speechssl.training.lora import LoraConfig
 from speechssl.training.optim import OptimConfig
+from speechssl.training.precision import Step, with_precision
 from speechssl.training.resume import has_state
 from speechssl.training.run import session, train_run
 from speechssl.training.start import starting_point
@@ -132,7 +135,8 @@ class FinetuneConfig:
     )
     loop: LoopConfig = LoopConfig(max_steps=8000, num_validations=12, patience=6)
     precision: Precision = "auto"
-    """Of the products in the forward and backward pass; the weights are float32."""
+    """Of the products in the forward and backward pass; the weights are float32. ``auto``: the
+    fastest on this machine, by timing; the run then keeps it."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:NUMBER."""
 
@@ -204,6 +208,8 @@ def finetune(
         tokenizer = train_tokenizer(config.tokenizer, texts, allow_smaller=True)
         torch.manual_seed(torch_seed(config.loop.seed, "weights"))
         config = _with_fitting_dropout(config, init, train_set)
+        step = _timed_step(config, init, tokenizer, train_set)
+        config = with_precision(config, run, device, step, resume=resume, announce=announce)
         inputs = distributed.broadcast(
             lambda: finetuning_inputs(train_set, valid_set, init, tokenizer)
         )
@@ -246,6 +252,30 @@ def _with_fitting_dropout(
         return config
     minutes = sum(u.duration_s for u in train_set) / 60
     return replace(config, dropout=fitting_dropout(init.speech.config, minutes))
+
+
+def _timed_step(
+    config: FinetuneConfig,
+    init: Checkpoint | None,
+    tokenizer: Tokenizer,
+    train_set: Sequence[Utterance],
+) -> Step:
+    """What tells the fastest precision: the model as it learns in this run, without its loss."""
+    frozen = init is not None and config.freeze_encoder_share >= 0.5
+    learning = ("learns", "adapter_dim", "lora", "freeze", "fresh_layers", "upsample", "dropout")
+    given = {name: getattr(config, name) for name in learning}
+    return Step(
+        "fine-tuning",
+        lambda: _build(config, copy.deepcopy(init), tokenizer)[0],  # in which init is changed
+        durations_s(train_set),
+        config.batch_s,
+        {**given, "lora": to_json(config.lora), "model": _model_config(config, init)},
+        encoder_grad_scale=0.0 if frozen else 1.0,
+    )
+
+
+def _model_config(config: FinetuneConfig, init: Checkpoint | None) -> ModelConfig:
+    return config.model if init is None else init.speech.config
 
 
 def _build(

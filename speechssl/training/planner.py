@@ -19,7 +19,7 @@ from torch import Tensor
 from speechssl import distributed
 from speechssl.data.batching import BatchPlan
 from speechssl.data.dataset import Batch, PlannedBatches
-from speechssl.device import Memory, Precision, finished_s, memory, precision_advice
+from speechssl.device import Memory, finished_s, memory
 from speechssl.model.ema import EMA
 from speechssl.training.loop import LoopConfig, Work
 
@@ -76,9 +76,6 @@ class Settings(Protocol):
     @property
     def batch_s(self) -> float: ...
 
-    @property
-    def precision(self) -> Precision: ...
-
 
 def announce_run(
     work: Work, dataset: PlannedBatches, config: Settings, device: torch.device
@@ -87,8 +84,7 @@ def announce_run(
     cost; every process calls this, the first one speaks. The seconds of an update."""
     plan = plan_run(work, dataset, config.loop, config.batch_s, device)
     if distributed.rank() == 0:
-        advice = precision_advice(device, config.precision)
-        print(describe(plan, config.loop, datetime.now(), advice), file=sys.stderr, flush=True)
+        print(describe(plan, config.loop, datetime.now()), file=sys.stderr, flush=True)
     return plan.update_s
 
 
@@ -136,8 +132,8 @@ def plan_run(
     return replace(plan, update_s=update_s, updates_per_epoch=per_epoch)
 
 
-def describe(plan: Plan, loop: LoopConfig, now: datetime, advice: str = "") -> str:
-    """The plan for a person: parameters, memory, speed, when it ends, and what `advice` says."""
+def describe(plan: Plan, loop: LoopConfig, now: datetime) -> str:
+    """The plan for a person: parameters, memory, speed, when it ends."""
     batch, state = plan.needs(plan.batch_s) - plan.state_bytes, plan.state_bytes
     times = f"{loop.accumulate} x " if loop.accumulate > 1 else ""
     seconds, updates = _length(plan, loop)
@@ -155,7 +151,6 @@ def describe(plan: Plan, loop: LoopConfig, now: datetime, advice: str = "") -> s
             f"(measured on {_MEASURED}).",
             f"End: {day}{ends:%H:%M}, after {_duration(seconds)}{budget} and about {updates:,} "
             f"updates; about {epochs:.2g} epochs.",
-            *([advice] if advice else []),
         )
     )
 

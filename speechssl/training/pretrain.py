@@ -44,6 +44,7 @@ from speechssl.training.loop import LoopConfig, Outcome
 from speechssl.training.optim import OptimConfig, Part
 from speechssl.training.pretrain_work import PretrainWork as PretrainWork
 from speechssl.training.pretrain_work import corpus_sizes
+from speechssl.training.precision import Step, with_precision
 from speechssl.training.resume import has_state
 from speechssl.training.run import session, train_run
 from speechssl.training.start import starting_point
@@ -95,7 +96,8 @@ class PretrainConfig:
     optim: OptimConfig = OptimConfig(lr=1e-3)
     loop: LoopConfig = LoopConfig()
     precision: Precision = "auto"
-    """Of the products in the forward and backward pass; the weights are float32."""
+    """Of the products in the forward and backward pass; the weights are float32. ``auto``: the
+    fastest on this machine, by timing; the run then keeps it."""
     compile: bool = False
     """Compile the context network's layers with torch.compile, for a GPU: the first steps take
     minutes, and a CPU gets slower (docs/log)."""
@@ -229,6 +231,8 @@ def pretrain(
         torch.manual_seed(torch_seed(config.loop.seed, "weights"))
         model = build_model(config, init)
         tokenizer = _tokenizer(config, train_set)
+        step = _timed_step(config, model, train_set)
+        config = with_precision(config, run, device, step, resume=resume, announce=announce)
         inputs = distributed.broadcast(
             lambda: pretraining_inputs(train_set, valid_set, init, tokenizer)
         )
@@ -265,6 +269,13 @@ def pretrain(
             announce=announce and begins,
             profile=profile,
         )
+
+
+def _timed_step(config: PretrainConfig, model: SpeechModel, train_set: Sequence[Utterance]) -> Step:
+    """What tells the fastest precision: the model alone, as what tasks add is float32 mostly."""
+    lengths_s = durations_s(train_set).clip(max=config.max_crop_s)
+    settings = {"model": config.model}
+    return Step("pretraining", lambda: model, lengths_s, config.batch_s, settings)
 
 
 def _check_mix_and_profile(

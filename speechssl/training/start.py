@@ -10,6 +10,7 @@ from speechssl import distributed
 from speechssl.config.json import differences
 from speechssl.training.inputs import changed
 from speechssl.training.loop_config import FREE_TO_CHANGE, LoopConfig
+from speechssl.training.precision import as_begun
 from speechssl.training.runfolder import write_config
 from speechssl.training.states import Progress, clear_leftovers, newest_progress, newest_state
 from speechssl.training.version_0_1 import upgraded_config, with_later_settings
@@ -83,4 +84,5 @@ def _deciding(config: dict[str, Any], free: set[str]) -> dict[str, Any]:
     when it goes on."""
     config = with_later_settings(upgraded_config(config))
     loop = config.get("loop", {})
-    return {**config, "loop": {k: v for k, v in loop.items() if k not in free}}
+    kept = {k: v for k, v in loop.items() if k not in free}
+    return {**config, "loop": kept, "precision": as_begun(config)}

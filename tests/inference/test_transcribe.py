@@ -21,7 +21,6 @@ from speechssl.inference.recordings import Clip, as_clip
 from speechssl.inference.transcribe import (
     Unreadable,
     choose_decoder,
-    fitting_precision,
     log_probs,
     transcribe,
     transcribe_all,
@@ -76,19 +75,6 @@ def test_in_8_bits_each_chunk_is_a_batch(checkpoint, record):
     assert [t.text for t in together] == [t.text for t in alone]
     exact = [transcribe(checkpoint, path, precision="fp32") for path in paths]
     assert [t.confidence for t in alone] != [t.confidence for t in exact]
-
-
-@pytest.mark.parametrize(
-    ("tiles", "vnni", "expected"),
-    [(True, True, "bf16"), (False, True, "int8"), (False, False, "fp32")],
-)
-def test_a_model_of_some_size_takes_what_is_fast(checkpoint, monkeypatch, tiles, vnni, expected):
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
-    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: vnni)
-    model, _ = checkpoint.require_ctc()
-    assert fitting_precision(model) == "fp32"
-    monkeypatch.setattr("speechssl.inference.batching.LARGE", 1)
-    assert fitting_precision(model) == expected
 
 
 def test_times_are_the_forced_alignment_of_the_text(checkpoint, record):
@@ -202,9 +188,6 @@ def test_a_cpu_runs_alone_what_a_batch_would_change_or_slow_down(tiny_models, mo
     model = load_model(tiny_models["conv"]).model
     assert [runs_alone(model, p) for p in ("fp32", "bf16", "int8")] == [False, True, True]
     assert not runs_alone(copy.deepcopy(model).to("meta"), "bf16")
-    for tiles in (False, True):  # "auto" is bfloat16 only with them
-        monkeypatch.setattr("speechssl.inference.batching.bf16_is_fast", lambda _, t=tiles: t)
-        assert runs_alone(model, "auto") == tiles
     monkeypatch.setattr("speechssl.inference.batching.LARGE", 100)
     assert runs_alone(model, "fp32")
 

@@ -156,7 +156,6 @@ def test_the_plan_for_a_person(pretrain_config):
     assert "about 9 epochs" in told
     frozen = dataclasses.replace(PLAN, num_learning=10**6)
     assert "Parameters: 62.5 M, of which 1 M learn." in describe(frozen, loop, NOW)
-    assert describe(PLAN, loop, NOW, "Advice.") == f"{told}\nAdvice."
     short = describe(PLAN, replace(loop, budget_minutes=10), NOW)
     assert "End: 23:40, after 10 min (budget 10 min) and about 285 updates" in short
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from speechssl.device import bf16_is_fast
+from speechssl.device import has_bf16_units
 from speechssl.model.fast.strided_conv import product_dtype
 from speechssl.model.position import PositionalConv
 
@@ -36,14 +36,14 @@ class FastPositionalConv(PositionalConv):
 
 def is_quicker(x: Tensor, taps: int) -> bool:
     """Whether this form suits (B, T, D), of many taps and at least a block of frames: on a GPU, and
-    on a CPU in float32 or where bfloat16 is no faster."""
+    on a CPU in float32 or without units for bfloat16 matrices."""
     if torch.compiler.is_compiling() or torch.compiler.is_exporting():
         return False
     if x.dtype == torch.float64 or taps < _SHORTEST or x.shape[0] * x.shape[1] < 2 * taps:
         return False
     if not x.is_cpu:
         return x.is_cuda
-    return product_dtype(x) == torch.float32 or not bf16_is_fast(x.device)
+    return product_dtype(x) == torch.float32 or not has_bf16_units(x.device)
 
 
 def spectral_conv(x: Tensor, weight: Tensor, bias: Tensor, before: int) -> Tensor:

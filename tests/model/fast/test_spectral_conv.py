@@ -55,7 +55,7 @@ def test_it_is_taken_for_long_filters_and_enough_frames_only():
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_under_autocast_it_is_taken_where_bfloat16_is_not_fast(fast, monkeypatch):
-    monkeypatch.setattr(module, "bf16_is_fast", lambda _: fast)
+    monkeypatch.setattr(module, "has_bf16_units", lambda _: fast)
     with torch.autocast("cpu", torch.bfloat16):
         assert is_quicker(torch.empty(2, 500, 4), 128) is not fast
     assert is_quicker(torch.empty(2, 500, 4), 128)
