@@ -8,7 +8,7 @@ run's config, so that a run that goes on elsewhere keeps its arithmetic.
 import copy
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path

@@ -42,9 +42,9 @@ from speechssl.training.faults import open_waves
 from speechssl.training.inputs import pretraining_inputs
 from speechssl.training.loop import LoopConfig, Outcome
 from speechssl.training.optim import OptimConfig, Part
+from speechssl.training.precision import Step, with_precision
 from speechssl.training.pretrain_work import PretrainWork as PretrainWork
 from speechssl.training.pretrain_work import corpus_sizes
-from speechssl.training.precision import Step, with_precision
 from speechssl.training.resume import has_state
 from speechssl.training.run import session, train_run
 from speechssl.training.start import starting_point
