@@ -72,7 +72,7 @@ def timed_choice(model: SpeechModel | CTCModel, names: tuple[InferencePrecision,
 
 @contextmanager
 def passes(model: SpeechModel | CTCModel) -> Iterator[Pass]:
-    """Chunks of noise through a model, which stays as it is."""
+    """Chunks of noise through a model, which stays as it is; those of a pass are a batch."""
     was_training = model.training
     accelerate(model.eval())
     # With another object as its owner the copy in 8 bits goes when the timing ends.
@@ -85,7 +85,8 @@ def passes(model: SpeechModel | CTCModel) -> Iterator[Pass]:
     def run(precision: str, audio_s: float) -> float:
         name = cast(InferencePrecision, precision)
         used = in_8_bits(owner) if name == "int8" else model
-        given, lengths = pad_chunks([wave[: round(audio_s * config.sample_rate)]], device)
+        num = max(round(audio_s / CHUNK_S), 1)
+        given, lengths = pad_chunks([wave[: round(audio_s / num * config.sample_rate)]] * num, device)
         begun = clock(device)
         with torch.no_grad(), products(device, name):
             used(given, lengths)
