@@ -104,7 +104,7 @@ def measure_all(
         left_s = end - now()
         if number and left_s <= 0:
             return
-        share_s = _SHARE * left_s / (len(asked) - number)
+        share_s = _SHARE * max(left_s, 0.0) / (len(asked) - number)
         yield (_training if work == "training" else _transcription)(size, device, share_s)
 
 

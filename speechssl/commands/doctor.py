@@ -23,7 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--seconds", type=float, metavar="N", help="of the measurement, about (default 30)"
     )
     parser.add_argument(
-        "--device", metavar="NAME", help="where to measure: auto (default), cpu, cuda, mps ..."
+        "--device", metavar="NAME", help="where to measure, as in training (default: auto)"
     )
 
 

@@ -21,8 +21,8 @@ def is_renamed(name: str, recording: str) -> bool:
 
 def add_precision(parser: argparse.ArgumentParser, *, auto: bool) -> None:
     chosen = (
-        ", as int8 is on most; auto (default) takes what is fast on this machine for models of "
-        "20 M parameters or more, else fp32"
+        ", as int8 is on most; auto (default) takes what is fastest by timing for models of 20 M "
+        "parameters or more on a CPU, else fp32"
     )
     parser.add_argument(
         "--precision",

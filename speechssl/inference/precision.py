@@ -86,7 +86,8 @@ def passes(model: SpeechModel | CTCModel) -> Iterator[Pass]:
         name = cast(InferencePrecision, precision)
         used = in_8_bits(owner) if name == "int8" else model
         num = max(round(audio_s / CHUNK_S), 1)
-        given, lengths = pad_chunks([wave[: round(audio_s / num * config.sample_rate)]] * num, device)
+        chunk = wave[: round(audio_s / num * config.sample_rate)]
+        given, lengths = pad_chunks([chunk] * num, device)
         begun = clock(device)
         with torch.no_grad(), products(device, name):
             used(given, lengths)

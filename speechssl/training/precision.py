@@ -134,7 +134,10 @@ def timed_choice(device: torch.device, step: Step) -> Choice:
         "encoder_grad_scale": step.encoder_grad_scale,
         "settings": {**step.settings, "model": to_json(model)},
     }
-    return find(partial(_passes, step, device), offered(device), step.audio_s, what, device)
+    found = find(partial(_passes, step, device), offered(device), step.audio_s, what, device)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # the plan of the run looks at what is free
+    return found
 
 
 @contextmanager
@@ -161,9 +164,6 @@ def _passes(step: Step, device: torch.device) -> Iterator[Pass]:
             return spent
 
         yield run
-    del model
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 def _made_batch(

@@ -77,7 +77,8 @@ def test_8_bits_are_timed_on_a_copy_that_does_not_stay(tiny_models):
     assert len(int8._KEPT) == num
 
 
-def test_auto_is_chosen_wherever_it_may_be_asked_for(tiny_models, large, record, monkeypatch):
+@pytest.mark.usefixtures("large")
+def test_auto_is_chosen_wherever_it_may_be_asked_for(tiny_models, record, monkeypatch):
     monkeypatch.setattr(precision, "choose", lambda _: "bf16")
     checkpoint = load_model(tiny_models["ctc"])
     path = record("a.wav", 1.0)
