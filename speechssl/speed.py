@@ -127,7 +127,8 @@ def _transcription(size: str, device: torch.device, budget_s: float) -> Speed:
     names = (*offered(device), *(["int8"] if int8_is_fast(device) else []))
     longest_s = CHUNK_S if runs_alone(model, "fp32") else BATCH_S
     timing = _timed(partial(chunk_passes, model), names, longest_s, budget_s)
-    own = {name: timing.seconds[name] for name in candidates(model) if name in timing.seconds}
+    allowed = candidates(model)
+    own = {name: t for name, t in timing.seconds.items() if name in allowed}
     return Speed(size, "transcription", timing, choose(own))
 
 

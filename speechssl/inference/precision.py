@@ -84,7 +84,7 @@ def passes(model: SpeechModel | CTCModel) -> Iterator[Pass]:
 
     def run(precision: str, audio_s: float) -> float:
         name = cast(InferencePrecision, precision)
-        used = in_8_bits(owner) if name == "int8" else model
+        used: nn.Module = in_8_bits(cast(CTCModel, owner)) if name == "int8" else model
         num = max(round(audio_s / CHUNK_S), 1)
         chunk = wave[: round(audio_s / num * config.sample_rate)]
         given, lengths = pad_chunks([chunk] * num, device)

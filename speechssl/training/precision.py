@@ -76,7 +76,7 @@ def with_precision(
     )
     if sentence and distributed.rank() == 0:
         print(sentence, file=sys.stderr, flush=True)
-    return cast(Config, replace(config, precision=chosen))  # type: ignore[type-var]
+    return replace(config, precision=chosen)  # type: ignore[type-var]
 
 
 def as_begun(config: Mapping[str, Any]) -> str:
