@@ -4,8 +4,8 @@
 
 auto is asked as a run asks it, with an empty cache. Then whole updates of the size's preset on
 noise (transcription: chunks of noise), in each precision that it may take, in turns, so that
-whatever else the machine does meets all of them. `ratio` is the speed in auto's precision over that in the best
-one, by medians over the turns; of all rows the lowest. Aimed at is 0.95.
+whatever else the machine does meets all of them. `ratio` is the speed in auto's precision over
+that in the best one, by medians over the turns; of all rows the lowest. Aimed at is 0.95.
 """
 
 import argparse

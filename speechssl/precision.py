@@ -40,7 +40,9 @@ _SHORT_S, _LONGER = 0.25, 4.0
 """Seconds of audio of the first passes, and how many times longer further ones are at least."""
 _HOPELESS = 4.0
 """A precision that takes so many times the least time of the first passes is not timed further."""
-_LEAST_TURNS, _MOST_TURNS = 2, 6
+_MOST_TURNS = 6
+_PATIENCE = 2.0
+"""How many times the budget may be used for a second turn: the fastest of two tells more."""
 
 Pass = Callable[[str, float], float]
 """``run(precision, audio_s)``: one pass over so many seconds of audio; the seconds that it took."""
@@ -131,14 +133,12 @@ def measure(
     audio_s = min(longest_s, max(_LONGER * short_s, (budget_s - spent) / a_second))
     times: dict[str, float] = {}
     turns, last = 0, 0.0
-    while turns < _LEAST_TURNS or (turns < _MOST_TURNS and spent + last <= budget_s):
+    while turns < _MOST_TURNS and spent + last <= budget_s * (1 if turns > 1 else _PATIENCE):
         turn = {name: run(name, audio_s) for name in names}
         times = {n: min(t, times.get(n, t)) for n, t in turn.items()}
         last = sum(turn.values())
         spent += last
         turns += 1
-        if last > budget_s:
-            break
     about = {n: first[n] / short_s for n in slow}  # a second of audio
     if audio_s > longest_s / 2:
         return Timing(times | {n: t * audio_s for n, t in about.items()}, audio_s, turns)
