@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from speechssl import __version__
-from speechssl.device import memory, pick_device
+from speechssl.device import machine_name, memory, pick_device
 from speechssl.precision import kept_choices
 from speechssl.report.runs import read_run
 from speechssl.runlog import check_metrics
@@ -141,7 +141,7 @@ def _precisions() -> Iterator[str]:
     """What was chosen for models so far, and why."""
     kept = list(kept_choices(pick_device()))
     if not kept:
-        yield "  nothing yet: a run measures it when it begins, or give speechssl doctor --speed"
+        yield "  nothing yet: a run that begins measures it, and transcription by a large model"
     for label, choice in kept:
         yield f"  {label}"
         yield textwrap.fill(
@@ -151,8 +151,7 @@ def _precisions() -> Iterator[str]:
 
 def _machine() -> Iterator[tuple[str, str]]:
     device = pick_device()
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    yield "device", f"{device.type} ({name})"
+    yield "device", f"{device.type} ({machine_name(device)})"
     if device.type == "cpu":
         built = torch.version.cuda
         yield "GPU", "none" + (f" found (torch is built for CUDA {built})" if built else "")

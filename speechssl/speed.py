@@ -128,7 +128,7 @@ def _transcription(size: str, device: torch.device, budget_s: float) -> Speed:
     longest_s = CHUNK_S if runs_alone(model, "fp32") else BATCH_S
     timing = _timed(partial(chunk_passes, model), names, longest_s, budget_s)
     allowed = candidates(model)
-    own = {name: t for name, t in timing.seconds.items() if name in allowed}
+    own: dict[str, float] = {n: t for n, t in timing.seconds.items() if n in allowed}
     return Speed(size, "transcription", timing, choose(own))
 
 

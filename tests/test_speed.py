@@ -1,6 +1,8 @@
 """`speechssl doctor --speed`: figures of this machine, and those of known ones."""
 
 import json
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from speechssl import speed
 from speechssl.cli import main
 from speechssl.precision import Timing
 from speechssl.speed import Speed, describe_speed, known_speeds, measure_all, training_passes
+from tests.training.conftest import MICRO
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -89,8 +92,6 @@ def test_with_a_tiny_budget_it_measures_something_and_says_what_is_missing(monke
 
 
 def quick_passes(size, device):  # noqa: ARG001
-    from contextlib import contextmanager
-
     @contextmanager
     def opened():
         yield lambda name, audio_s: audio_s / {"fp32": 8, "bf16": 4}[name]
@@ -100,10 +101,6 @@ def quick_passes(size, device):  # noqa: ARG001
 
 def test_an_update_is_a_whole_one(monkeypatch):
     """Of a preset cut down: its weights move, and no random number of the process is drawn."""
-    from dataclasses import replace
-
-    from tests.training.conftest import MICRO
-
     config = replace(speed.preset("tiny"), model=MICRO)
     monkeypatch.setattr(speed, "preset", lambda _: config)
     drawn = torch.get_rng_state()
@@ -141,3 +138,18 @@ def test_an_estimate_and_one_thread_are_told(monkeypatch):
         "2 passes over 1 s."
     ) in text
     assert "With one thread a second is one of processor time." in text
+
+
+def test_doctor_lists_what_auto_chose(tmp_path, monkeypatch, capsys):
+    from speechssl import precision
+
+    monkeypatch.setattr(precision, "cache_folder", lambda: tmp_path)
+    assert main(["doctor"]) == 0
+    assert "nothing yet: a run that begins measures it" in capsys.readouterr().out
+    with quick_passes("tiny", CPU) as run:
+        what = {"label": "pretraining, tiny (30 s a batch)"}
+        precision.find(lambda: nullcontext(run), ("fp32", "bf16"), 30.0, what, torch.device("cpu"))
+    assert main(["doctor"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "pretraining, tiny (30 s a batch) Precision: fp32, 2 times as fast as bf16 here" in text
+    assert "measured on 2" in text

@@ -85,7 +85,10 @@ def as_begun(config: Mapping[str, Any]) -> str:
     precision = str(config.get("precision", "fp32"))
     if precision != "auto":
         return precision
-    device = pick_device(str(config.get("device", "auto")))
+    try:
+        device = pick_device(str(config.get("device", "auto")))
+    except ValueError:  # not on this machine, which is refused where devices are compared
+        return "fp32"
     return "bf16" if has_bf16_units(device) else "fp32"
 
 

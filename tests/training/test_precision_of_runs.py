@@ -180,3 +180,28 @@ def test_the_usual_shape_is_that_of_the_utterances(tones):
     assert (step.utterance_s, step.audio_s) == (2.0, 12.0)
     assert a_step(lengths_s=lengths, batch_s=6.0).audio_s == 6.0
     assert a_step(lengths_s=np.array([40.0] * 3), batch_s=6.0).audio_s == 40.0
+
+
+def test_all_processes_take_what_the_first_one_found(
+    monkeypatch, tmp_path, capsys, pretrain_config
+):
+    monkeypatch.setattr(of_runs.distributed, "broadcast", lambda _: ("bf16", "A sentence."))
+    asked = replace(pretrain_config, precision="auto")
+    for rank, said in ((0, "A sentence.\n"), (1, "")):
+        monkeypatch.setattr(of_runs.distributed, "rank", lambda rank=rank: rank)
+        found = with_precision(asked, tmp_path, CPU, a_step(), resume=False, announce=True)
+        assert found.precision == "bf16"
+        assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"precision": "bf16", "device": "cuda:9"}, "bf16"),
+        ({"precision": "auto", "device": "cuda:9"}, "fp32"),  # another machine's GPU
+        ({}, "fp32"),
+    ],
+)
+def test_what_a_config_says_of_its_precision(config, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert as_begun(config) == expected
