@@ -42,7 +42,7 @@ _KNOWN = Path(__file__).with_name("known_speeds.json")
 _SHARE = 0.4
 """Of the seconds of a measurement for passes that count; the rest is for making the model and for
 first passes."""
-_UTTERANCE_S, _NUM_UTTERANCES, _MOST_BATCH_S = 5.0, 16, 30.0
+_UTTERANCE_S, _NUM_UTTERANCES, _MOST_BATCH_S = 5.0, 8, 30.0
 _VOCABULARY = 32
 _LAST = 1000
 """An update at the end of a run is measured, as in the plan of a run."""
