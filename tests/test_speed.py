@@ -81,11 +81,11 @@ def test_it_ends_with_its_seconds(timed, seconds, num):
 
 def test_with_a_tiny_budget_it_measures_something_and_says_what_is_missing(monkeypatch, capsys):
     monkeypatch.setattr(speed, "training_passes", quick_passes)
-    assert main(["doctor", "--speed", "--seconds", "0.001", "--device", "cpu"]) == 0
+    assert main(["doctor", "--speed", "--seconds", "1e-9", "--device", "cpu"]) == 0
     text = capsys.readouterr().out
     assert "tiny, training                 8       4       -    fp32" in text
     assert "tiny, training: one pass over 0.25 s of audio." in text
-    assert "Not measured, as the 0.001 s were used up: tiny, transcription; base, training;" in (
+    assert "Not measured, as the 1e-09 s were used up: tiny, transcription; base, training;" in (
         " ".join(text.split())
     )
     assert "h200: one H200" in text
