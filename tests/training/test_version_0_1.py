@@ -48,10 +48,11 @@ def test_other_configs_stay_as_they_are(config):
 def test_settings_that_came_later_have_the_values_of_before():
     config = {"loop": {"seed": 1}, "model": {"context": {"dim": 8}}}
     found = with_later_settings(config)
-    assert found["loop"] == {"seed": 1, "select_by": ""}
+    assert found["loop"] == {"seed": 1, "select_by": "", "budget_clock": "wall"}
     assert found["model"] == {"context": {"dim": 8, "causal": False}, "running_norm": False}
     assert config["loop"] == {"seed": 1}
-    assert with_later_settings({"loop": {"select_by": "cer"}})["loop"] == {"select_by": "cer"}
+    later = with_later_settings({"loop": {"select_by": "cer"}})["loop"]
+    assert later == {"select_by": "cer", "budget_clock": "wall"}
 
 
 def test_a_run_from_before_a_setting_is_one_with_its_default():
