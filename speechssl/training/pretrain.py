@@ -179,7 +179,7 @@ def preset(size: str) -> PretrainConfig:
     if size == "tiny-conv":
         config = replace(
             config,
-            tasks=config.tasks.having(small_contrastive()),
+            tasks=TaskConfigs((small_contrastive(), ReconstructionConfig())),
             mask=MaskConfig(share=0.4, span=3),
             encoder_grad_scale=1.0,
             batch_s=30.0,
