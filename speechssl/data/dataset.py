@@ -55,6 +55,8 @@ class Batch:
     altered: tuple[bool, ...] = ()
     """Whether each is played at another speed or pitch than it was recorded at, also in `clean`:
     what was computed of the recording is not what belongs to it."""
+    cropped: tuple[bool, ...] = ()
+    """Whether each is a part of its utterance."""
     faults: tuple[tuple[str, str], ...] = ()
     """``(id, why)`` of utterances that could not be read; each has another one in its place."""
 
@@ -239,6 +241,7 @@ class PlannedBatches(Dataset[Batch]):
             items=tuple(members),
             starts=tuple(starts),
             weights=weights if any(weight != 1 for weight in weights) else (),
+            cropped=tuple(not is_whole for is_whole in whole),
             altered=tuple(w is not wave for w, (_, wave) in zip(played, read, strict=True)),
             faults=tuple(faults),
         )

@@ -19,7 +19,7 @@ from speechssl.config.bounds import Positive, Share, Whole, check_fields
 from speechssl.config.json import differences, to_json
 from speechssl.data.distortion import DistortionConfig
 from speechssl.data.distortion import light as light_distortion
-from speechssl.data.index import Corpora, durations_s
+from speechssl.data.index import Corpora, corpus_sizes, durations_s
 from speechssl.data.manifest import Utterance
 from speechssl.data.voice import VoiceConfig
 from speechssl.device import Precision
@@ -43,7 +43,6 @@ from speechssl.training.inputs import pretraining_inputs
 from speechssl.training.loop import LoopConfig, Outcome
 from speechssl.training.optim import OptimConfig, Part
 from speechssl.training.pretrain_work import PretrainWork as PretrainWork
-from speechssl.training.pretrain_work import corpus_sizes
 from speechssl.training.resume import has_state
 from speechssl.training.run import session, train_run
 from speechssl.training.start import starting_point
@@ -92,6 +91,9 @@ class PretrainConfig:
     cache: bool = True
     """Decode everything once, into the run's folder. False, for thousands of hours: a recording is
     decoded whenever it is used, and the run begins at once."""
+    keep_features: bool = True
+    """Compute what tasks ask of the recordings (log-mel, cepstra, pitch) once, of whole utterances,
+    beside the decoded sound, and crop it. False, or without `cache`: of the crops of each batch."""
     optim: OptimConfig = OptimConfig(lr=1e-3)
     loop: LoopConfig = LoopConfig()
     precision: Precision = "auto"

@@ -61,6 +61,7 @@ _LATER: dict[str, Any] = {
     "tasks.masked_units.feature_penalty": 0.0,
     "tasks.reconstruction.layers": [-1],
     "voice": {"speed_p": 0.0, "speed": [0.9, 1.1], "pitch_p": 0.0, "semitones": [-3.0, 3.0]},
+    "keep_features": False,
     "distortion.pitch": {"p": 0.0, "semitones": [-3.0, 3.0]},
 }
 """Settings that came later, and their values in a run that does not have them."""
