@@ -20,6 +20,7 @@ from speechssl.data.dataset import Batch, PlannedBatches, Waves
 from speechssl.data.distortion import DistortionPool
 from speechssl.data.distortion import none as no_distortion
 from speechssl.data.index import corpora_of, corpus_sizes
+from speechssl.data.length_grid import length_grid
 from speechssl.device import autocast
 from speechssl.model.fast.accelerate import accelerate
 from speechssl.model.speech_model import SpeechModel
@@ -91,6 +92,14 @@ class PretrainWork:
             model.context.compile_layers()
         pool = DistortionPool.open(noise_dir=config.noise_dir, rir_dir=config.rir_dir)
         self.pool = replace(pool, speech=train_waves.wave, num_speech=len(train_waves.cache))
+        self._grid = length_grid(
+            config.length_grid,
+            device,
+            sample_rate=config.model.sample_rate,
+            hop_samples=config.model.hop_samples,
+            batch_s=config.batch_s,
+            max_crop_s=config.max_crop_s,
+        )
         self.valid_batches = self.dataset(valid_waves, shuffle=False)
         self.distorted_valid = PlannedBatches(
             valid_waves,
@@ -101,6 +110,7 @@ class PretrainWork:
             distortion=config.distortion,
             pool=self.pool,
             twice=self.tasks.distorts_twice,
+            grid=self._grid,
         )
         folder = run / "cache" if run is not None and config.cache else None
         self._train_units, self._valid_units = (
@@ -131,6 +141,7 @@ class PretrainWork:
             distortion=config.distortion if distorts else None,
             pool=self.pool if distorts else None,
             twice=twice,
+            grid=self._grid,
         )
 
     def _plan(self, waves: Waves, shuffle: bool) -> Plan:

@@ -85,7 +85,7 @@ class OfflineUnits:
         assert self._units is not None
         column = self._names.index(name)
         batch: Batch = x.batch  # type: ignore[assignment]
-        found = torch.zeros(len(batch.items), int(x.frames.max()), dtype=torch.long)  # (B, T)
+        found = torch.zeros(len(batch.items), x.num_frames, dtype=torch.long)  # (B, T)
         places = zip(batch.items, batch.starts, x.frames.tolist(), strict=True)
         altered = set(altered_rows(x))
         for row, (item, start, num) in enumerate(places):
