@@ -94,7 +94,7 @@ def test_a_run_from_before_a_setting_goes_on_as_it_began(kind, monkeypatch, tmp_
     assert start.as_begun(kind(), tmp_path, resume=False) == kind()
     given = start.as_begun(kind(length_grid="on"), tmp_path, resume=True)
     assert given.length_grid == "on"
-    with pytest.raises(ValueError, match="with other settings .length_grid"):
+    with pytest.raises(ValueError, match=r"with other settings \(length_grid"):
         start.starting_point(tmp_path, given.loop, to_json(given), {}, resume=True)
     monkeypatch.setattr(start, "newest_progress", lambda _: Progress(config=to_json(kind())))
     assert start.as_begun(kind(), tmp_path, resume=True) == kind()
