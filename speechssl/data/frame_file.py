@@ -64,8 +64,9 @@ class FrameFile:
             self._is_checked[item] = True
         return values
 
-    def put(self, item: int, wave: Wave, values: np.ndarray) -> None:
-        """Keep (T, F) float32 of utterance `item`; OSError where the disk does not take it.
+    def put(self, item: int, wave: np.ndarray, values: np.ndarray) -> None:
+        """Keep (T, F) float32 of utterance `item`, whose whole wave (S,) is given; OSError where
+        the disk does not take it.
 
         Raises ValueError where T and F are not those of the utterance.
         """
@@ -73,7 +74,7 @@ class FrameFile:
         if values.shape != (num, self._width):
             raise ValueError(f"Item {item} has {num} x {self._width} values, got {values.shape}.")
         values = np.ascontiguousarray(values, "<f4")
-        seal = self._seal(item, wave(), values)
+        seal = self._seal(item, wave, values)
         place = self._first_byte + 4 * self._width * int(self._offsets[item])
         with self.path.open("r+b", buffering=0) as file:
             _write(file, place, values.tobytes())

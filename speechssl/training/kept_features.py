@@ -11,8 +11,10 @@ Shapes: B batch, S samples, T frames, F width of a feature.
 """
 
 import warnings
+from collections import deque
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,27 +52,30 @@ class KeptFeatures:
         """`folder`: of the wave cache."""
         self._model, self._waves, self._device = model, waves, device
         self._folder, self._seconds = folder, waves.lengths_s()
+        self._hours = float(self._seconds.sum()) / 3600
         self._files: dict[FeatureName, FrameFile | None] = {}
         self._of_batch: tuple[Batch | None, dict[int, SpeechFeatures]] = (None, {})
         self._is_told = False
+        self._on_the_way: deque[tuple[Any, FeatureName, int, np.ndarray, Tensor]] = deque()
 
     def keeps(self, name: FeatureName) -> bool:
         """Whether this feature is kept: the wave, which costs nothing to compute, is not, nor what
         takes more than 8 GB. A function of the utterances and the model alone."""
         rate = self._model.config.sample_rate / self._model.config.hop_samples
-        num_frames = float(self._seconds.sum()) * rate
+        num_frames = 3600 * self._hours * rate
         return name in FEATURE_VERSIONS and 4 * self._width(name) * num_frames <= _MOST_BYTES
 
     def of_inputs(self, name: FeatureName, x: Inputs) -> Tensor:
         """(B, T, F) float32 on the device, 0 in the padding: a feature of a micro-batch."""
         if not self.keeps(name):
             return x.speech().features(name)
+        self._write_arrived()
         rows = [self._of_row(name, x, row) for row in range(len(x.frames))]  # (T of each, F)
         on_host = all(values.is_cpu for values in rows)
         shape = (len(rows), x.num_frames, self._width(name))
         found = torch.zeros(shape, device="cpu" if on_host else self._device)  # (B, T, F)
         for row, values in enumerate(rows):
-            found[row, : len(values)] = values
+            found[row, : len(values)] = values if on_host else send(values, self._device)
         return send(found, self._device)
 
     def _of_row(self, name: FeatureName, x: Inputs, row: int) -> Tensor:
@@ -91,7 +96,7 @@ class KeptFeatures:
             return torch.from_numpy(np.array(kept[first : first + num]))
         values = self._computed(name, x, row, whole := wave())
         if file is not None:
-            self._put(name, file, item, whole, values)
+            self._keep(name, item, whole, values)
         return values[first : first + num]
 
     def _played(self, x: Inputs, row: int) -> np.ndarray:
@@ -108,14 +113,27 @@ class KeptFeatures:
             rows[row] = speech_features(self._model, wave, self._device)
         return rows[row].features(name)[0]
 
-    def _put(
-        self, name: FeatureName, file: FrameFile, item: int, wave: np.ndarray, values: Tensor
-    ) -> None:
-        try:
-            file.put(item, lambda: wave, values.cpu().numpy())
-        except OSError as error:
-            self._files[name] = None
-            self._tell(error)
+    def _keep(self, name: FeatureName, item: int, wave: np.ndarray, values: Tensor) -> None:
+        """Write (T, F) to the file; what a GPU still computes when it is there, without waiting."""
+        arrived = None
+        if values.is_cuda:
+            host = torch.empty(values.shape, pin_memory=True)
+            values, arrived = host.copy_(values, non_blocking=True), torch.cuda.Event()
+            arrived.record()
+        self._on_the_way.append((arrived, name, item, wave, values))
+        if arrived is None:
+            self._write_arrived()
+
+    def _write_arrived(self) -> None:
+        while self._on_the_way and ((arrived := self._on_the_way[0][0]) is None or arrived.query()):
+            _, name, item, wave, values = self._on_the_way.popleft()
+            if (file := self._files[name]) is None:
+                continue
+            try:
+                file.put(item, wave, values.numpy())
+            except OSError as error:
+                self._files[name] = None
+                self._tell(error)
 
     def _file(self, name: FeatureName) -> FrameFile | None:
         """The file of a feature; None where there is none, and all is computed."""

@@ -33,7 +33,7 @@ def opened(folder, facts="logmel 1"):
 def filled(folder):
     file = opened(folder)
     for item in range(4):
-        file.put(item, wave(item), values(item))
+        file.put(item, wave(item)(), values(item))
     return file
 
 
@@ -42,7 +42,7 @@ def test_what_was_put_is_found_by_others_and_later(tmp_path):
     other = opened(tmp_path)  # as another process has it
     assert [file.get(item, wave(item)) for item in range(4)] == [None] * 4
     for item in (2, 0, 3):
-        file.put(item, wave(item), values(item))
+        file.put(item, wave(item)(), values(item))
     for each in (file, other, opened(tmp_path)):
         for item in (0, 2, 3):
             found = each.get(item, wave(item))
@@ -82,7 +82,7 @@ def test_what_does_not_belong_is_not_there(change, tmp_path):
     own = wave(2) if change != "wave" else lambda: wave(2)() + np.float32(1e-6)
     assert (file.get(2, own) is None) == (change != "longer")
     assert file.path.stat().st_size == file.num_bytes
-    file.put(2, own, values(2, 7))
+    file.put(2, own(), values(2, 7))
     assert np.array_equal(file.get(2, own), values(2, 7))
 
 
@@ -91,14 +91,14 @@ def test_a_foreign_file_is_overwritten(tmp_path):
     (tmp_path / "own" / "x.f32").write_bytes(np.random.default_rng(0).bytes(4096 + 280))
     file = opened(tmp_path)
     assert [file.get(item, wave(item)) for item in range(4)] == [None] * 4
-    file.put(0, wave(0), values(0))
+    file.put(0, wave(0)(), values(0))
     assert np.array_equal(file.get(0, wave(0)), values(0))
 
 
 @pytest.mark.parametrize("shape", [(7, 4), (6, 5), (7,), (0, 5)])
 def test_values_of_another_shape_are_refused(shape, tmp_path):
     with pytest.raises(ValueError, match="Item 2 has 7 x 5 values, got"):
-        opened(tmp_path).put(2, wave(2), np.zeros(shape, np.float32))
+        opened(tmp_path).put(2, wave(2)(), np.zeros(shape, np.float32))
 
 
 def test_no_utterance_at_all(tmp_path):
@@ -142,4 +142,4 @@ def _write_on(folder, seed):
     file = opened(folder)
     while True:
         for item in (0, 2, 3):
-            file.put(item, wave(item), values(item, seed))
+            file.put(item, wave(item)(), values(item, seed))

@@ -175,6 +175,33 @@ def test_an_unwritable_disk_is_said_once_and_changes_no_number(corpus, monkeypat
         monkeypatch.undo()
 
 
+class Event:
+    """Of a copy from a GPU, which has arrived or not."""
+
+    def __init__(self):
+        self.is_there = False
+
+    def query(self):
+        return self.is_there
+
+
+def test_what_a_gpu_computes_is_written_when_it_is_there(corpus, made):
+    one = corpus()
+    event, kept, num = Event(), one.kept, len(one.inputs().frames)
+    real, kept._write_arrived = kept._write_arrived, lambda: None
+    expected = one.inputs().features("mfcc")
+    kept._on_the_way[1] = (event, *kept._on_the_way[1][1:])
+    real()
+    assert len(kept._on_the_way) == num - 1  # in order: none overtakes another
+    corpus().inputs().features("mfcc")
+    assert made["mfcc"] == num + num - 1
+    event.is_there = True
+    real()
+    assert not kept._on_the_way
+    assert torch.equal(corpus().inputs().features("mfcc"), expected)
+    assert made["mfcc"] == num + num - 1
+
+
 def test_the_wave_and_what_is_large_are_not_kept(corpus, monkeypatch, tmp_path):
     one = corpus(max_crop_s=0.5)
     plain = corpus(max_crop_s=0.5, kept=False)
