@@ -82,7 +82,10 @@ UNITS = f"{PRETRAIN} --tasks masked_units --masked_units.num_units 64"
 
 def _rebuilding(feature: str) -> tuple[str, str]:
     features = f'--reconstruction.features ["{feature}"]'
+    alone = f"{PRETRAIN} --tasks reconstruction {features} --keep_features false"
+    # kept, prosody is a function of the utterance alone: as of a padded batch but for last digits
     return (
+        *([alone] if feature == "prosody" else []),
         f"{PRETRAIN} --tasks reconstruction {features}",
         f"{PRETRAIN} --contrastive none {features}",
     )

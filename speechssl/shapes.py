@@ -58,11 +58,11 @@ def reverse(values: Tensor, lengths: Tensor) -> Tensor:
     return zero_padding(values[rows, places.clamp_min(0)], lengths)
 
 
-def pad_waves(waves: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Waves of (S_i,) float32 -> ``wave`` (B, max S) float32 padded with zeros, ``lengths``
-    (B,)."""
+def pad_waves(waves: Sequence[np.ndarray], num_samples: int = 0) -> tuple[Tensor, Tensor]:
+    """Waves of (S_i,) float32 -> ``wave`` (B, S) float32 padded with zeros, ``lengths`` (B,). S is
+    that of the longest, or `num_samples` where that is more."""
     lengths = torch.tensor([len(wave) for wave in waves], dtype=torch.long)
-    batch = torch.zeros(len(waves), int(lengths.max()) if len(waves) else 0)
+    batch = torch.zeros(len(waves), max([num_samples, *lengths.tolist()]))
     for row, wave in enumerate(waves):
         batch[row, : len(wave)] = torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float32))
     return batch, lengths

@@ -23,6 +23,7 @@ from speechssl.audio import AudioError, file_state, play_at
 from speechssl.data.batching import Plan
 from speechssl.data.distortion import DistortionConfig, DistortionPool, distort
 from speechssl.data.index import durations_s
+from speechssl.data.length_grid import LengthGrid
 from speechssl.data.manifest import Utterance
 from speechssl.data.voice import VoiceConfig, change_voice
 from speechssl.data.wave_cache import WaveCache, read_item
@@ -55,6 +56,8 @@ class Batch:
     altered: tuple[bool, ...] = ()
     """Whether each is played at another speed or pitch than it was recorded at, also in `clean`:
     what was computed of the recording is not what belongs to it."""
+    cropped: tuple[bool, ...] = ()
+    """Whether each is a part of its utterance."""
     faults: tuple[tuple[str, str], ...] = ()
     """``(id, why)`` of utterances that could not be read; each has another one in its place."""
 
@@ -186,6 +189,7 @@ class PlannedBatches(Dataset[Batch]):
         distortion: DistortionConfig | None = None,
         pool: DistortionPool | None = None,
         twice: bool = False,
+        grid: LengthGrid | None = None,
     ) -> None:
         """
         Args:
@@ -198,11 +202,13 @@ class PlannedBatches(Dataset[Batch]):
             voice: a change of voice of whole samples, which the clean wave has too.
             distortion, pool: what is done to the distorted wave alone.
             twice: each wave is distorted a second time, independently.
+            grid: lengths to which batches are padded; None: to the longest of each.
         """
         self.waves, self.plan, self.seed, self.speeds = waves, plan, seed, speeds
         self.hop_samples, self.voice = hop_samples, voice
         self.max_crop = round(max_crop_s * waves.sample_rate) if max_crop_s else None
         self.distortion, self.pool, self.twice = distortion, pool, twice
+        self.grid = grid
 
     def __getitem__(self, index: int) -> Batch:
         planned = self.plan.at(index)
@@ -213,15 +219,13 @@ class PlannedBatches(Dataset[Batch]):
         played = [self._play(wave, epoch, i) for i, wave in read]
         starts = [self._crop_start(len(w), epoch, i) for w, i in zip(played, members, strict=True)]
         clean = [w[start:][: self.max_crop] for w, start in zip(played, starts, strict=True)]
-        padded, lengths = shapes.pad_waves(clean)
+        padded, lengths = self._pad(clean)
         distorted, again = padded, None
         if self.distortion is not None:
             both = list(zip(clean, members, strict=True))
-            distorted, _ = shapes.pad_waves([self._distort(w, epoch, i) for w, i in both])
+            distorted, _ = self._pad([self._distort(w, epoch, i) for w, i in both])
             if self.twice:
-                again, _ = shapes.pad_waves(
-                    [self._distort(w, epoch, i, "distortion 2") for w, i in both]
-                )
+                again, _ = self._pad([self._distort(w, epoch, i, "distortion 2") for w, i in both])
         chosen = [self.waves.utterances[i] for i in members]
         whole = [len(w) == len(p) for w, p in zip(clean, played, strict=True)]
         weights = tuple(u.weight for u in chosen)
@@ -239,9 +243,16 @@ class PlannedBatches(Dataset[Batch]):
             items=tuple(members),
             starts=tuple(starts),
             weights=weights if any(weight != 1 for weight in weights) else (),
+            cropped=tuple(not is_whole for is_whole in whole),
             altered=tuple(w is not wave for w, (_, wave) in zip(played, read, strict=True)),
             faults=tuple(faults),
         )
+
+    def _pad(self, waves: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+        """(B, S), zero behind each end, and (B,) lengths."""
+        longest = max(map(len, waves))
+        least = 0 if self.grid is None else self.grid.fitting(longest, len(waves))
+        return shapes.pad_waves(waves, least)
 
     def accumulating(self, accumulate: int) -> "PlannedBatches":
         """The same with another number of micro-batches for an update."""

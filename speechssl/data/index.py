@@ -164,6 +164,18 @@ class Corpora(Sequence[Utterance]):
         return replace(utterance, id=f"{part + 1}/{utterance.id}")
 
 
+def corpora_of(ends: np.ndarray, items: Sequence[int]) -> list[int]:
+    """The number of the manifest that each utterance is from; `ends` of each manifest, among the
+    utterances."""
+    found: list[int] = np.searchsorted(ends, items, side="right").tolist()
+    return found
+
+
+def corpus_sizes(utterances: Sequence[Utterance]) -> list[int]:
+    """Utterances of each corpus."""
+    return utterances.sizes() if isinstance(utterances, Corpora) else [len(utterances)]
+
+
 def durations_s(utterances: Sequence[Utterance]) -> np.ndarray:
     """(N,) float64 seconds, without reading the lines of an index."""
     if isinstance(utterances, (ManifestIndex, Corpora)):

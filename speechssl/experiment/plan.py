@@ -13,7 +13,7 @@ from speechssl.text import ctc_min_frames, train_tokenizer
 from speechssl.training import finetune as finetuning
 from speechssl.training import pretrain as pretraining
 from speechssl.training.resume import newest_progress
-from speechssl.training.start import starting_point
+from speechssl.training.start import as_begun, starting_point
 
 PRETRAINING, TUNED, SCRATCH = "pretrain", "pretrained", "from-scratch"
 """The folders of the three runs."""
@@ -58,7 +58,8 @@ def check_settings(out: Path, size: str, budget: Budget, options: str) -> None:
     configs: list[pretraining.PretrainConfig | finetuning.FinetuneConfig]
     configs = [pretraining_config(size, budget), tuning, tuning]
     for name, config in zip(RUNS, configs, strict=True):
-        before, settings = newest_progress(out / name), to_json(config)
+        before = newest_progress(out / name)
+        settings = to_json(as_begun(config, out / name, resume=True))
         if before is not None and "dropout" in settings:  # chosen by the data
             settings["dropout"] = before.config.get("dropout")
         try:

@@ -66,15 +66,16 @@ def checked_ahead(
     return least if ahead is None else ahead
 
 
-def pairs(frames: Tensor, ahead: int) -> tuple[Tensor, Tensor]:
+def pairs(frames: Tensor, ahead: int, num_frames: int) -> tuple[Tensor, Tensor]:
     """``(now, then)``, both (B, T) bool on the host with as many true entries in each row: the
     frames that predict, and in the same order those that lie `ahead` frames later.
 
-    `frames` (B,) are the valid ones; an utterance of at most `ahead` frames has no pair.
+    `frames` (B,) are the valid ones of `num_frames` (T); an utterance of at most `ahead` frames has
+    no pair.
     """
-    place = torch.arange(int(frames.max()))[None]  # (1, T)
+    place = torch.arange(num_frames)[None]  # (1, T)
     now = place < (frames - ahead)[:, None]
-    then = (place >= ahead) & shapes.length_mask(frames, int(frames.max()))
+    then = (place >= ahead) & shapes.length_mask(frames, num_frames)
     return now, then
 
 

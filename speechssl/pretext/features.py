@@ -26,6 +26,8 @@ NUM_MELS = 80
 NUM_MFCC = 13
 FEATURE_DIMS: dict[str, int] = {"logmel": NUM_MELS, "mfcc": 3 * NUM_MFCC, "prosody": 3, "wave": 160}
 """Width of each feature per 10 ms; the wave's is that of a 16 kHz recording."""
+FEATURE_VERSIONS: dict[str, int] = {"logmel": 1, "mfcc": 1, "prosody": 1}
+"""Of those that are kept on disk: to be raised with any change of the numbers below."""
 
 
 class SpeechFeatures:
@@ -37,10 +39,17 @@ class SpeechFeatures:
         frames: (B,) valid frames of the model, best on the host.
         hop_samples: hop of the model, a multiple of 10 ms.
         sample_rate: of the wave, Hz.
+        num_frames: T, where it is more than the most of `frames`.
     """
 
     def __init__(
-        self, wave: Tensor, lengths: Tensor, frames: Tensor, hop_samples: int, sample_rate: int
+        self,
+        wave: Tensor,
+        lengths: Tensor,
+        frames: Tensor,
+        hop_samples: int,
+        sample_rate: int,
+        num_frames: int = 0,
     ) -> None:
         self.wave, self.lengths, self.frames = wave, lengths, frames
         self.sample_rate = sample_rate
@@ -51,11 +60,11 @@ class SpeechFeatures:
             )
         self._per_frame = hop_samples // self._hop
         self._hops = send(frames * self._per_frame, wave.device)  # (B,)
-        self._num = int(frames.max()) * self._per_frame  # H
+        self._num = max(int(frames.max()), num_frames) * self._per_frame  # H
         self._made: dict[str, Tensor] = {}
 
     def features(self, name: FeatureName) -> Tensor:
-        """(B, T, dim * hops per frame), float32, with T = max frames; made once.
+        """(B, T, dim * hops per frame), float32; made once.
 
         Each dimension at 100 Hz has zero mean and unit variance over the utterance (the wave: unit
         variance only); zero in the padding.

@@ -115,7 +115,7 @@ class FutureFramesTask(PretextTask):
 
     def forward(self, x: Inputs) -> TaskLoss:
         """The loss over all frames that have one `ahead` of them, summed."""
-        now, then = pairs(x.frames, self.ahead)
+        now, then = pairs(x.frames, self.ahead, x.num_frames)
         features = x.features("logmel")
         target = take(features, then)  # (P, F)
         predicted = self.predict(take(x.encode(CLEAN).context, now))

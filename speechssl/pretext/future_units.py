@@ -138,7 +138,7 @@ class FutureUnitsTask(UnitTask):
     def forward(self, x: Inputs) -> TaskLoss:
         """The loss over all frames and steps that have a target, summed, a term for each
         codebook."""
-        places = [pairs(x.frames, ahead) for ahead in self.distances]
+        places = [pairs(x.frames, ahead, x.num_frames) for ahead in self.distances]
         context = x.encode(CLEAN).context
         with torch.autocast(context.device.type, enabled=False):
             steps = zip(self.maps, places, strict=True)

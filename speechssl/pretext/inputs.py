@@ -84,6 +84,7 @@ class Inputs:
         encoder_grad_scale: float = 1.0,
         keep_hidden: bool = False,
         units: "Callable[[str, Inputs], Tensor] | None" = None,
+        features: "Callable[[FeatureName, Inputs], Tensor] | None" = None,
         ema: EMA | None = None,
         tokenizer: "Tokenizer | None" = None,
         corpora: Sequence[int] = (),
@@ -98,6 +99,8 @@ class Inputs:
             encoder_grad_scale: as in :meth:`SpeechModel.forward`.
             keep_hidden: whether outputs hold every layer's.
             units: ``(name, inputs) -> (B, T) int64``, the offline units of tasks.
+            features: ``(name, inputs) -> (B, T, F) float32`` of the clean wave, where they are
+                kept; None: they are computed from the batch.
             ema: the moving average of `model`, for views of the network ``ema``.
             tokenizer: of the transcripts, for tasks that look at them.
             corpora: (B,) number of the manifest that each utterance is from; empty: all of one.
@@ -105,9 +108,12 @@ class Inputs:
         self.model, self.batch, self.device = model, batch, device
         self.frames = model.frame_lengths(batch.lengths)
         """(B,) valid frames, on the host."""
+        self.num_frames = int(model.frame_lengths(torch.tensor([batch.clean.shape[1]])))
+        """T, padding included."""
         self._seed, self._mask, self._mask_purpose = seed, mask, mask_purpose
         self._encoder_grad_scale, self._keep_hidden = encoder_grad_scale, keep_hidden
         self._units, self._ema, self._tokenizer = units, ema, tokenizer
+        self._kept, self._from_kept = features, dict[FeatureName, Tensor]()
         self.corpora = tuple(corpora) or (0,) * len(batch.lengths)
         """(B,) number of the manifest that each utterance is from."""
         self._layer = -1
@@ -216,10 +222,10 @@ class Inputs:
             purpose = f"{purpose} {config.share} {config.span}"
             purpose += " speech" if config.speech_only else ""
         if config is None:
-            return torch.zeros(len(self.frames), int(self.frames.max()), dtype=torch.bool)
+            return torch.zeros(len(self.frames), self.num_frames, dtype=torch.bool)
         drawn = span_mask(
             self.frames.tolist(),
-            int(self.frames.max()),
+            self.num_frames,
             share=config.share,
             span=config.span,
             generator=self.rng(purpose),
@@ -230,7 +236,7 @@ class Inputs:
     def _speech_frames(self) -> np.ndarray:
         """(B, T) bool, True where an utterance is not 30 dB below its loud frames, which 5 % of
         them exceed; by the clean wave."""
-        hop, num = self.model.config.hop_samples, int(self.frames.max())
+        hop, num = self.model.config.hop_samples, self.num_frames
         wave = F.pad(self.batch.clean.cpu(), (0, max(num * hop - self.batch.clean.shape[1], 0)))
         energy = wave[:, : num * hop].unflatten(1, (num, hop)).square().mean(2).numpy()  # (B, T)
         loud = [np.quantile(row[:n], 0.95) for row, n in zip(energy, self.frames, strict=True)]
@@ -270,12 +276,17 @@ class Inputs:
                 self.frames,
                 config.hop_samples,
                 config.sample_rate,
+                self.num_frames,
             )
         return self._speech[wave]
 
     def features(self, name: FeatureName, wave: Wave = "clean") -> Tensor:
         """(B, T, F) float32 of the clean (or distorted) wave; see :class:`SpeechFeatures`."""
-        return self.speech(wave).features(name)
+        if wave != "clean" or self._kept is None:
+            return self.speech(wave).features(name)
+        if name not in self._from_kept:
+            self._from_kept[name] = self._kept(name, self)
+        return self._from_kept[name]
 
     def units(self, name: str) -> Tensor:
         """(B, T) int64 on the device: offline units of the clean wave; 0 in the padding."""
@@ -295,6 +306,7 @@ class Inputs:
         """Forget the outputs and features, whose memory the next micro-batch needs."""
         self._outputs.clear()
         self._speech.clear()
+        self._from_kept.clear()
 
 
 def whole_frames(frames: Tensor, model: SpeechModel) -> Tensor:

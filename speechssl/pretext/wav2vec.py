@@ -178,7 +178,7 @@ class Wav2VecTask(PretextTask):
     def forward(self, x: Inputs) -> TaskLoss:
         """The loss; terms ``wav2vec`` and, with codes, ``wav2vec_codebook``."""
         output, weight = x.encode(_VIEW), self.config.weight
-        valid = shapes.length_mask(x.frames, int(x.frames.max()))  # (B, T)
+        valid = shapes.length_mask(x.frames, x.num_frames)  # (B, T)
         latents, context = take(output.latents, valid), take(output.context, valid)
         terms, tallies = {}, {}
         with torch.autocast(x.device.type, enabled=False):

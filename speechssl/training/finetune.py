@@ -30,6 +30,7 @@ from speechssl.data.dataset import PlannedBatches, Waves
 from speechssl.data.distortion import DistortionConfig, DistortionPool
 from speechssl.data.distortion import none as no_distortion
 from speechssl.data.index import durations_s
+from speechssl.data.length_grid import GridUse, LengthGrid
 from speechssl.data.manifest import Utterance
 from speechssl.device import (
     Precision,
@@ -60,7 +61,7 @@ from speechssl.training.optim import OptimConfig
 from speechssl.training.precision import Step, with_precision
 from speechssl.training.resume import has_state
 from speechssl.training.run import session, train_run
-from speechssl.training.start import starting_point
+from speechssl.training.start import as_begun, starting_point
 
 Learns = Literal["all", "adapters", "lora"]
 
@@ -123,6 +124,9 @@ class FinetuneConfig:
     weights themselves, and the better of both is the model that is kept. 0: none."""
     batch_s: Positive = 20.0
     """Seconds of audio in a micro-batch, padding included."""
+    length_grid: GridUse = "auto"
+    """Pad batches to one of few lengths, each 4 % longer than the one before, so that shapes come
+    back and what a GPU's libraries choose for a shape is used again; ``auto``: on a GPU."""
     max_valid: Count = 300
     """Utterances of a validation during the run, at most; always the same ones."""
     optim: OptimConfig = OptimConfig(
@@ -208,6 +212,7 @@ def finetune(
         tokenizer = train_tokenizer(config.tokenizer, texts, allow_smaller=True)
         torch.manual_seed(torch_seed(config.loop.seed, "weights"))
         config = _with_fitting_dropout(config, init, train_set)
+        config = as_begun(config, run, resume=resume)
         step = _timed_step(config, init, tokenizer, train_set)
         config = with_precision(config, run, device, step, resume=resume, announce=announce)
         inputs = distributed.broadcast(
@@ -232,7 +237,7 @@ def finetune(
             config,
             work,
             lambda: learning_parts(model, decay),
-            _batches(config, train_waves),
+            _batches(config, train_waves, work.grid(train_waves, config.batch_s)),
             fresh=fresh,
             started=started,
             resume=resume,
@@ -303,7 +308,7 @@ def _notes(
     return notes
 
 
-def _batches(config: FinetuneConfig, waves: Waves) -> PlannedBatches:
+def _batches(config: FinetuneConfig, waves: Waves, grid: LengthGrid | None) -> PlannedBatches:
     """This process's micro-batches of the run."""
     plan = BatchPlan(
         waves.lengths_s(),
@@ -321,6 +326,7 @@ def _batches(config: FinetuneConfig, waves: Waves) -> PlannedBatches:
         speeds=config.speeds,
         distortion=config.distortion if distorts else None,
         pool=DistortionPool.open() if distorts else None,
+        grid=grid,
     )
 
 

@@ -14,6 +14,7 @@ from speechssl import distributed
 from speechssl.checkpoint import Checkpoint, save_model
 from speechssl.data.batching import BatchPlan
 from speechssl.data.dataset import Batch, PlannedBatches, Waves
+from speechssl.data.length_grid import LengthGrid, length_grid
 from speechssl.data.unknown import find_unknown
 from speechssl.decoding.greedy import Hypothesis, blank_rate, greedy_decode
 from speechssl.device import (
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
     from speechssl.training.finetune import FinetuneConfig
 
 
+_VALID_BATCH_S = 60.0
+
+
 class FinetuneWork:
     """The CTC loss of a step, and the validation."""
 
@@ -60,9 +64,20 @@ class FinetuneWork:
         self.modules: torch.nn.Module = self.model
         self.notes: dict[str, Any] = {}
         self._sample = ("", "")
-        plan = BatchPlan(valid_waves.lengths_s(), batch_s=60.0, seed=0, shuffle=False)
-        self.valid_batches = PlannedBatches(valid_waves, plan, seed=0)
+        plan = BatchPlan(valid_waves.lengths_s(), batch_s=_VALID_BATCH_S, seed=0, shuffle=False)
+        grid = self.grid(valid_waves, _VALID_BATCH_S)
+        self.valid_batches = PlannedBatches(valid_waves, plan, seed=0, grid=grid)
         self.unknown = find_unknown(tokenizer, valid_waves.utterances)
+
+    def grid(self, waves: Waves, batch_s: float) -> LengthGrid | None:
+        """The lengths to which batches of so many seconds are padded."""
+        return length_grid(
+            self.config.length_grid,
+            self.device,
+            sample_rate=waves.sample_rate,
+            hop_samples=self.model.speech.config.hop_samples,
+            batch_s=batch_s,
+        )
 
     def backward(self, step: int, max_steps: int, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """Gradients of one update: the mean over all utterances' symbols, each utterance's terms
@@ -84,7 +99,7 @@ class FinetuneWork:
                     send(batch.distorted, self.device).repeat(views, 1),
                     send(wave_lengths, self.device),
                     encoder_grad_scale=0.0 if self._encoder_frozen(done) else 1.0,
-                    **self._masks(done, wave_lengths, batch.index),
+                    **self._masks(done, wave_lengths, batch),
                 )
             lengths = self.model.output_lengths(wave_lengths)
             loss = ctc_loss(log_probs, lengths, ids * views, batch.weights * views) / (views * num)
@@ -104,19 +119,20 @@ class FinetuneWork:
             if name in self._learning:
                 parameter.requires_grad_(learns)
 
-    def _masks(self, done: float, wave_lengths: Tensor, index: int) -> dict[str, Tensor]:
-        """Time and channel masks for waves of these lengths, batch `index` of the run; none at its
-        begin (`done` in [0, 1])."""
+    def _masks(self, done: float, wave_lengths: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Time and channel masks for views of a batch with waves of these lengths; none at the
+        run's begin (`done` in [0, 1])."""
         config, speech = self.config, self.model.speech
         if done < config.mask_from_share:
             return {}
         masks = {}
         if config.mask_share:
             frames = speech.frame_lengths(wave_lengths)
-            generator = rng(config.loop.seed, "time-mask", index)
+            generator = rng(config.loop.seed, "time-mask", batch.index)
+            num_samples = torch.tensor([batch.distorted.shape[1]])
             drawn = span_mask(
                 frames.tolist(),
-                int(frames.max()),
+                int(speech.frame_lengths(num_samples)),
                 share=config.mask_share,
                 span=config.mask_span,
                 generator=generator,
@@ -134,7 +150,7 @@ class FinetuneWork:
                 num,
                 share=config.channel_share,
                 span=config.channel_span,
-                generator=rng(config.loop.seed, "channel-mask", index),
+                generator=rng(config.loop.seed, "channel-mask", batch.index),
             )
             masks["channel_mask"] = send(torch.from_numpy(drawn), self.device)
         return masks

@@ -19,7 +19,8 @@ from speechssl.config.bounds import Positive, Share, Whole, check_fields
 from speechssl.config.json import differences, to_json
 from speechssl.data.distortion import DistortionConfig
 from speechssl.data.distortion import light as light_distortion
-from speechssl.data.index import Corpora, durations_s
+from speechssl.data.index import Corpora, corpus_sizes, durations_s
+from speechssl.data.length_grid import GridUse
 from speechssl.data.manifest import Utterance
 from speechssl.data.voice import VoiceConfig
 from speechssl.device import Precision
@@ -44,10 +45,9 @@ from speechssl.training.loop import LoopConfig, Outcome
 from speechssl.training.optim import OptimConfig, Part
 from speechssl.training.precision import Step, with_precision
 from speechssl.training.pretrain_work import PretrainWork as PretrainWork
-from speechssl.training.pretrain_work import corpus_sizes
 from speechssl.training.resume import has_state
 from speechssl.training.run import session, train_run
-from speechssl.training.start import starting_point
+from speechssl.training.start import as_begun, starting_point
 from speechssl.training.unused import unused_settings
 from speechssl.training.version_0_1 import upgraded_config
 
@@ -86,6 +86,9 @@ class PretrainConfig:
     """Seconds of audio in a micro-batch, padding included."""
     max_crop_s: Positive = 15.6
     """Longer utterances are cropped to this, anew in each epoch."""
+    length_grid: GridUse = "auto"
+    """Pad batches to one of few lengths, each 4 % longer than the one before, so that shapes come
+    back and what a GPU's libraries choose for a shape is used again; ``auto``: on a GPU."""
     mix_temperature: Share = 1.0
     """Where several manifests are trained on, each is sampled in proportion to its hours to this
     power: 1 in proportion to the hours, 0 equally often; below 1 small corpora (languages) more
@@ -93,6 +96,9 @@ class PretrainConfig:
     cache: bool = True
     """Decode everything once, into the run's folder. False, for thousands of hours: a recording is
     decoded whenever it is used, and the run begins at once."""
+    keep_features: bool = True
+    """Compute what tasks ask of the recordings (log-mel, cepstra, pitch) once, of whole utterances,
+    beside the decoded sound, and crop it. False, or without `cache`: of the crops of each batch."""
     optim: OptimConfig = OptimConfig(lr=1e-3)
     loop: LoopConfig = LoopConfig()
     precision: Precision = "auto"
@@ -227,6 +233,7 @@ def pretrain(
     started = time.monotonic()
     with session(config, run) as device:
         begins = not (resume and has_state(run))
+        config = as_begun(config, run, resume=resume)
         _check_mix_and_profile(config, train_set, run, begins=begins, profile=profile)
         torch.manual_seed(torch_seed(config.loop.seed, "weights"))
         model = build_model(config, init)

@@ -19,8 +19,8 @@ from speechssl.data.batching import BatchPlan, MixedPlan, Plan
 from speechssl.data.dataset import Batch, PlannedBatches, Waves
 from speechssl.data.distortion import DistortionPool
 from speechssl.data.distortion import none as no_distortion
-from speechssl.data.index import Corpora
-from speechssl.data.manifest import Utterance
+from speechssl.data.index import corpora_of, corpus_sizes
+from speechssl.data.length_grid import length_grid
 from speechssl.device import autocast
 from speechssl.model.fast.accelerate import accelerate
 from speechssl.model.speech_model import SpeechModel
@@ -33,6 +33,7 @@ from speechssl.training.balance import Balance, describe_gradients, task_gradien
 from speechssl.training.built_tasks import build_modules, build_tasks, fit_tasks
 from speechssl.training.diagnosis import frame_health
 from speechssl.training.heads import kept_heads, take_heads, with_recogniser
+from speechssl.training.kept_features import KeptFeatures
 from speechssl.training.units import OfflineUnits, describe_units
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ class PretrainWork:
             model: with its first weights.
             train_waves, valid_waves: what is trained and validated on.
             device: where.
-            run: folder whose cache keeps the offline units; None: they are computed for each batch.
+            run: folder whose cache keeps offline units and features; None: they are computed for
+                each batch.
             fit: estimate the centroids from the training set; False where they are restored.
             tokenizer: of the transcripts, where a task looks at them.
         """
@@ -90,6 +92,14 @@ class PretrainWork:
             model.context.compile_layers()
         pool = DistortionPool.open(noise_dir=config.noise_dir, rir_dir=config.rir_dir)
         self.pool = replace(pool, speech=train_waves.wave, num_speech=len(train_waves.cache))
+        self._grid = length_grid(
+            config.length_grid,
+            device,
+            sample_rate=config.model.sample_rate,
+            hop_samples=config.model.hop_samples,
+            batch_s=config.batch_s,
+            max_crop_s=config.max_crop_s,
+        )
         self.valid_batches = self.dataset(valid_waves, shuffle=False)
         self.distorted_valid = PlannedBatches(
             valid_waves,
@@ -100,10 +110,15 @@ class PretrainWork:
             distortion=config.distortion,
             pool=self.pool,
             twice=self.tasks.distorts_twice,
+            grid=self._grid,
         )
         folder = run / "cache" if run is not None and config.cache else None
         self._train_units, self._valid_units = (
             OfflineUnits(self.tasks, model, waves, folder, device)
+            for waves in (train_waves, valid_waves)
+        )
+        self._train_features, self._valid_features = (
+            KeptFeatures(model, waves, folder, device) if folder and config.keep_features else None
             for waves in (train_waves, valid_waves)
         )
 
@@ -126,6 +141,7 @@ class PretrainWork:
             distortion=config.distortion if distorts else None,
             pool=self.pool if distorts else None,
             twice=twice,
+            grid=self._grid,
         )
 
     def _plan(self, waves: Waves, shuffle: bool) -> Plan:
@@ -149,6 +165,7 @@ class PretrainWork:
         """What the tasks see of a micro-batch; the masks of validation are always the same."""
         config = self.config
         units = self._valid_units if valid else self._train_units
+        features = self._valid_features if valid else self._train_features
         return Inputs(
             self.model,
             batch,
@@ -159,9 +176,10 @@ class PretrainWork:
             encoder_grad_scale=1.0 if valid else config.encoder_grad_scale,
             keep_hidden=keep_hidden or self.tasks.needs.hidden,
             units=units.of_inputs,
+            features=None if features is None else features.of_inputs,
             ema=self.ema,
             tokenizer=self.tokenizer,
-            corpora=corpora_of(self._valid_ends if valid else self._corpus_ends, batch),
+            corpora=corpora_of(self._valid_ends if valid else self._corpus_ends, batch.items),
         )
 
     def backward(self, step: int, max_steps: int, batches: Sequence[Batch]) -> dict[str, Tensor]:
@@ -323,17 +341,6 @@ def comparable_loss(
     """
     fixed = [loss for name, loss in losses.items() if not configs[tasks[name]].moving_targets]
     return sum(fixed) if fixed else math.nan
-
-
-def corpora_of(ends: np.ndarray, batch: Batch) -> list[int]:
-    """The number of the manifest that each utterance is from; `ends` of each manifest, among the
-    utterances."""
-    return np.searchsorted(ends, batch.items, side="right").tolist()
-
-
-def corpus_sizes(utterances: Sequence[Utterance]) -> list[int]:
-    """Utterances of each corpus."""
-    return utterances.sizes() if isinstance(utterances, Corpora) else [len(utterances)]
 
 
 def _shares(terms: dict[str, LossTerm], counts: dict[str, float]) -> dict[str, Tensor]:

@@ -1,8 +1,9 @@
 """Where a run begins: anew, or from its newest state, which must be of the same run."""
 
 import json
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -13,8 +14,14 @@ from speechssl.training.loop_config import FREE_TO_CHANGE, LoopConfig
 from speechssl.training.precision import as_begun
 from speechssl.training.runfolder import write_config
 from speechssl.training.states import Progress, clear_leftovers, newest_progress, newest_state
-from speechssl.training.version_0_1 import upgraded_config, with_later_settings
+from speechssl.training.version_0_1 import (
+    upgraded_config,
+    values_of_before,
+    with_later_settings,
+)
 from speechssl.training.work import Work
+
+AnyConfig = TypeVar("AnyConfig", bound=Any)
 
 
 def starting_point(
@@ -39,6 +46,17 @@ def starting_point(
     if before is not None:
         _check_same(run, before, fresh)
     return fresh
+
+
+def as_begun(config: AnyConfig, run: Path, *, resume: bool) -> AnyConfig:
+    """The config of a run that goes on: settings that came after it began, and that are not given
+    (stand at their defaults), have the values with which it was run. Every process calls this."""
+    before = distributed.broadcast(lambda: newest_progress(run) if resume else None)
+    if before is None or not before.config:
+        return config
+    defaults = {field.name: field.default for field in fields(config)}
+    later = values_of_before(upgraded_config(before.config), vars(config))
+    return replace(config, **{n: v for n, v in later.items() if vars(config)[n] == defaults[n]})
 
 
 def begin(

@@ -3,8 +3,9 @@
 A file of units lies beside the cache of decoded waves, named by a digest of what the units depend
 on (the utterances, the centroids, the teacher), so that a run that goes on, or another one with the
 same units, finds it; beside it a JSON file says how many units a second there are, and what they
-are made of. Without a wave cache units are computed for each batch; so are those of samples whose
-voice is changed.
+are made of. Without a wave cache units are computed for each batch, of its crops; so are those of
+samples whose voice is changed. Where the disk takes no file, they are computed for each batch as
+they would be in it, of whole utterances.
 
 Shapes: N utterances, B batch, T frames, G names of units.
 """
@@ -64,7 +65,7 @@ class OfflineUnits:
         if not self._is_open:
             self._open()
         if self._units is None:
-            return self._computed(x)[name]
+            return (self._computed(x) if self._folder is None else self._of_whole(x))[name]
         found = send(self._looked_up(name, x), self._device)
         if altered := altered_rows(x):
             own = self._computed(x, altered)[name]
@@ -80,12 +81,37 @@ class OfflineUnits:
             self._of_batch = (x.batch, compute_units(self._tasks, chosen))  # type: ignore[assignment]
         return self._of_batch[1]
 
+    def _of_whole(self, x: Inputs) -> dict[str, Tensor]:
+        """All units of a batch where no file could be written: as they would be in it, the units of
+        a crop those of its part of the whole utterance."""
+        if self._of_batch[0] is not x.batch:
+            found: dict[str, Tensor] = {}
+            for row, num in enumerate(x.frames.tolist()):
+                for name, units in self._of_row(x, row).items():
+                    if name not in found:
+                        found[name] = units.new_zeros(len(x.frames), x.num_frames)  # (B, T)
+                    found[name][row, :num] = units[:num]
+            self._of_batch = (x.batch, found)  # type: ignore[assignment]
+        return self._of_batch[1]
+
+    def _of_row(self, x: Inputs, row: int) -> dict[str, Tensor]:
+        """All units of a row, (T or more,), from its first frame on."""
+        batch: Batch = x.batch  # type: ignore[assignment]
+        own = batch.clean[row, : int(batch.lengths[row])].numpy()
+        if batch.altered[row] or not batch.cropped[row]:
+            first, wave = 0, own
+        else:
+            first = batch.starts[row] // self._model.config.hop_samples
+            wave = self._waves.cache.get(batch.items[row])
+        units = compute_units(self._tasks, single_inputs(self._model, wave, self._device))
+        return {name: values[0, first:] for name, values in units.items()}
+
     def _looked_up(self, name: str, x: Inputs) -> Tensor:
         """(B, T) of the utterances as they were recorded; 0 in rows that are altered."""
         assert self._units is not None
         column = self._names.index(name)
         batch: Batch = x.batch  # type: ignore[assignment]
-        found = torch.zeros(len(batch.items), int(x.frames.max()), dtype=torch.long)  # (B, T)
+        found = torch.zeros(len(batch.items), x.num_frames, dtype=torch.long)  # (B, T)
         places = zip(batch.items, batch.starts, x.frames.tolist(), strict=True)
         altered = set(altered_rows(x))
         for row, (item, start, num) in enumerate(places):
@@ -178,7 +204,9 @@ class OfflineUnits:
 
 
 def _allocate(path: Path, size: int) -> None:
-    """An empty file whose room on the disk is taken."""
+    """An empty file whose room on the disk is taken. An index of one that is no more goes first:
+    with it the file would count as whole while it is filled."""
+    path.with_suffix(".json").unlink(missing_ok=True)
     path.unlink(missing_ok=True)
     with path.open("wb") as file:
         if size and hasattr(os, "posix_fallocate"):

@@ -61,6 +61,8 @@ _LATER: dict[str, Any] = {
     "tasks.masked_units.feature_penalty": 0.0,
     "tasks.reconstruction.layers": [-1],
     "voice": {"speed_p": 0.0, "speed": [0.9, 1.1], "pitch_p": 0.0, "semitones": [-3.0, 3.0]},
+    "keep_features": False,
+    "length_grid": "off",
     "distortion.pitch": {"p": 0.0, "semitones": [-3.0, 3.0]},
 }
 """Settings that came later, and their values in a run that does not have them."""
@@ -77,6 +79,13 @@ def with_later_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(place, dict):
             place.setdefault(last, value)
     return dict(found)
+
+
+def values_of_before(begun: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of `now`, by name, that came after a run of the config `begun` began, and the values
+    with which it was run; of the single ones at the top of a config."""
+    later = {n: v for n, v in _LATER.items() if not isinstance(v, dict)}
+    return {n: v for n, v in later.items() if n in now and n not in begun and now[n] != v}
 
 
 def _task(contrastive: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from speechssl import shapes
@@ -83,7 +84,8 @@ class GivenInputs(Inputs):
 
     def _draw_mask(self, config):
         if config is None or self._given is None:
-            return super()._draw_mask(config) if config is None else by_utterance(self.frames)
+            drawn = super()._draw_mask(config) if config is None else by_utterance(self.frames)
+            return F.pad(drawn, (0, self.num_frames - drawn.shape[1]))
         return self._given
 
 

@@ -108,7 +108,7 @@ def test_a_nearer_target_is_refused(size, feature, ahead, said):
 @pytest.mark.parametrize("ahead", [1, 2, 5])
 @pytest.mark.parametrize("frames", [[7, 3, 1], [4], [1], [2, 9, 2, 5]])
 def test_pairs_by_brute_force(frames, ahead):
-    now, then = pairs(torch.tensor(frames), ahead)
+    now, then = pairs(torch.tensor(frames), ahead, max(frames))
     expected = [
         (row, t) for row, length in enumerate(frames) for t in range(length) if t + ahead < length
     ]

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext import contrastive
@@ -17,6 +18,7 @@ from speechssl.pretext.task import (
     PretextTask,
     Resources,
     TaskLoss,
+    View,
     combine,
 )
 from speechssl.pretext.tasks import TASKS, TaskConfigs, Tasks
@@ -229,3 +231,24 @@ def test_a_task_that_must_not_see_the_future_wants_a_causal_model(monkeypatch):
     context = replace(config.context, causal=True)
     causal = replace(config, context=context, running_norm=True)
     assert Tasks(configs, SpeechModel(causal), Resources()).needs.causal
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("name", TASKS)
+def test_padding_behind_the_longest_wave_changes_nothing(name, kind):
+    """As where batches are padded to one of few lengths: loss, counts and gradient."""
+    model, task = model_and_task(SMALL[name], kind)
+    wave, lengths = waves()
+    found = []
+    for more in (0, 1100, 5000):
+        x = GivenInputs(model, F.pad(wave, (0, more)), lengths, task=task)
+        assert x.encode(View("clean", None)).context.shape[1] == x.num_frames
+        counts = task.counts(x)
+        loss = combine(task(x).terms, counts)
+        loss.backward()
+        gradients = torch.cat([g.flatten() for g in gradient(model, task).values()])
+        found.append((counts, float(loss.detach()), gradients))
+    for counts, loss, gradients in found[1:]:
+        assert counts == found[0][0]
+        assert loss == pytest.approx(found[0][1], rel=2e-6)
+        assert float((gradients - found[0][2]).norm()) < 3e-6 * float(found[0][2].norm())

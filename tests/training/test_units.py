@@ -221,6 +221,44 @@ def test_a_disk_that_takes_nothing_is_no_end(tones, pretrain_config, tmp_path, m
         assert np.array_equal(found[row, :num], expected[row, :num])
 
 
+def test_without_a_disk_crops_have_the_units_that_they_have_with_one(
+    tones, pretrain_config, tmp_path, monkeypatch
+):
+    config = replace(pretrain_config, max_crop_s=0.5, voice=VoiceConfig(pitch_p=0.3))
+    expected, _ = units_of(work_of(config, tones[0][:12], tmp_path, run=tmp_path), 0)
+    (tmp_path / "other").mkdir()
+
+    def full(*_args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(units_module.OfflineUnits, "_fill", full)
+    work = work_of(config, tones[0][:12], tmp_path, run=tmp_path / "other")
+    with pytest.warns(UserWarning, match="No space left on device"):
+        found, _ = units_of(work, 0)
+    assert torch.equal(found, expected)
+    assert torch.equal(units_of(work, 0)[0], expected)
+
+
+def test_a_kill_while_a_lost_file_is_made_again_leaves_no_wrong_units(
+    tones, pretrain_config, tmp_path, monkeypatch
+):
+    """Somebody deleted the units and left their index."""
+    first, _ = units_of(work_of(pretrain_config, tones[0][:12], tmp_path, run=tmp_path), 0)
+    (path,) = (tmp_path / "cache").glob("units-*.u16")
+    path.unlink()
+
+    def killed(*_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(units_module.OfflineUnits, "_write_share", killed)
+    with pytest.raises(KeyboardInterrupt):
+        units_of(work_of(pretrain_config, tones[0][:12], tmp_path, run=tmp_path), 0)
+    assert path.stat().st_size  # of zeros
+    monkeypatch.undo()
+    again, _ = units_of(work_of(pretrain_config, tones[0][:12], tmp_path, run=tmp_path), 0)
+    assert torch.equal(again, first)
+
+
 @pytest.mark.parametrize("kept", [True, False])
 def test_units_of_another_voice_are_of_the_altered_wave(kept, tones, pretrain_config, tmp_path):
     voice = VoiceConfig(speed_p=0.5, pitch_p=0.5)

@@ -5,11 +5,15 @@ import json
 import pytest
 
 from speechssl.config.json import from_json, to_json
+from speechssl.training import start
+from speechssl.training.finetune import FinetuneConfig
 from speechssl.training.pretrain import PretrainConfig
+from speechssl.training.states import Progress
 from speechssl.training.version_0_1 import (
     renamed_weights,
     upgraded_config,
     upgraded_records,
+    values_of_before,
     with_later_settings,
 )
 
@@ -58,9 +62,45 @@ def test_settings_that_came_later_have_the_values_of_before():
 def test_a_run_from_before_a_setting_is_one_with_its_default():
     now = to_json(PretrainConfig())
     later = ("voice", "balance", "ema")
+    now |= {"keep_features": False, "length_grid": "off"}  # see values_of_before
     before = {name: value for name, value in now.items() if name not in later}
     before["distortion"] = {k: v for k, v in now["distortion"].items() if k != "pitch"}
     assert with_later_settings(before) == with_later_settings(json.loads(json.dumps(now)))
+
+
+@pytest.mark.parametrize(
+    ("begun", "now", "found"),
+    [
+        ({}, {"keep_features": True, "lr": 1}, {"keep_features": False}),
+        ({}, {"keep_features": False}, {}),
+        ({"keep_features": True}, {"keep_features": True}, {}),
+        ({"length_grid": "on"}, {"length_grid": "auto", "ema": {"start": 1}}, {}),
+        ({"lr": 1}, {"length_grid": "auto", "balance": "none"}, {"length_grid": "off"}),
+    ],
+)
+def test_settings_whose_default_is_new(begun, now, found):
+    assert values_of_before(begun, now) == found
+
+
+@pytest.mark.parametrize("kind", [PretrainConfig, FinetuneConfig])
+def test_a_run_from_before_a_setting_goes_on_as_it_began(kind, monkeypatch, tmp_path):
+    """With the command of then; where a new setting is given, it is another run."""
+    names = ("keep_features", "length_grid")
+    begun = {name: value for name, value in to_json(kind()).items() if name not in names}
+    monkeypatch.setattr(start, "newest_progress", lambda _: Progress(config=begun))
+    config = start.as_begun(kind(), tmp_path, resume=True)
+    assert config.length_grid == "off"
+    assert not getattr(config, "keep_features", False)
+    start.starting_point(tmp_path, config.loop, to_json(config), {}, resume=True)
+    assert start.as_begun(kind(), tmp_path, resume=False) == kind()
+    given = start.as_begun(kind(length_grid="on"), tmp_path, resume=True)
+    assert given.length_grid == "on"
+    with pytest.raises(ValueError, match=r"with other settings \(length_grid"):
+        start.starting_point(tmp_path, given.loop, to_json(given), {}, resume=True)
+    monkeypatch.setattr(start, "newest_progress", lambda _: Progress(config=to_json(kind())))
+    assert start.as_begun(kind(), tmp_path, resume=True) == kind()
+    monkeypatch.setattr(start, "newest_progress", lambda _: None)
+    assert start.as_begun(kind(), tmp_path, resume=True) == kind()
 
 
 def test_weights_of_fixed_codes_belong_to_masked_units():
