@@ -79,7 +79,7 @@ def with_precision(
     return replace(config, precision=chosen)  # type: ignore[type-var]
 
 
-def as_begun(config: Mapping[str, Any]) -> str:
+def precision_of_run(config: Mapping[str, Any]) -> str:
     """The precision that a run of this config (as JSON) computes in. A run of before this was
     recorded says ``auto``, which then was bfloat16 on a device with units for it."""
     precision = str(config.get("precision", "fp32"))
@@ -100,7 +100,7 @@ def _settle(
     if before is not None and before.config:
         if asked != "auto":
             return asked, ""  # a run of another one is refused
-        began = as_begun(before.config)
+        began = precision_of_run(before.config)
         if before.config.get("precision") == "auto":
             return began, (
                 f"Precision: {began}. The run began before its precision was recorded; this is "

@@ -11,7 +11,7 @@ from speechssl import distributed
 from speechssl.config.json import differences
 from speechssl.training.inputs import changed
 from speechssl.training.loop_config import FREE_TO_CHANGE, LoopConfig
-from speechssl.training.precision import as_begun
+from speechssl.training.precision import precision_of_run
 from speechssl.training.runfolder import write_config
 from speechssl.training.states import Progress, clear_leftovers, newest_progress, newest_state
 from speechssl.training.version_0_1 import (
@@ -103,4 +103,4 @@ def _deciding(config: dict[str, Any], free: set[str]) -> dict[str, Any]:
     config = with_later_settings(upgraded_config(config))
     loop = config.get("loop", {})
     kept = {k: v for k, v in loop.items() if k not in free}
-    return {**config, "loop": kept, "precision": as_begun(config)}
+    return {**config, "loop": kept, "precision": precision_of_run(config)}

@@ -18,7 +18,7 @@ from speechssl.rng import rng
 from speechssl.text import CharTokenizer
 from speechssl.training import precision as of_runs
 from speechssl.training.finetune import _timed_step as finetuning_step
-from speechssl.training.precision import Step, as_begun, timed_choice, with_precision
+from speechssl.training.precision import Step, precision_of_run, timed_choice, with_precision
 from speechssl.training.pretrain import pretrain
 from speechssl.training.start import _check_same
 from speechssl.training.states import Progress
@@ -101,7 +101,7 @@ def test_a_run_of_before_goes_on_as_it_was(units, monkeypatch, tmp_path, capsys,
     asked = replace(pretrain_config, precision="auto", device="cpu")
     config = with_precision(asked, tmp_path, CPU, a_step(), resume=True, announce=True)
     began = "bf16" if units else "fp32"
-    assert config.precision == as_begun(old.config) == began
+    assert config.precision == precision_of_run(old.config) == began
     said = capsys.readouterr().err
     assert f"Precision: {began}. The run began before its precision was recorded" in said
     _check_same(tmp_path, old, Progress(config=to_json(config)))
@@ -204,4 +204,4 @@ def test_all_processes_take_what_the_first_one_found(
 )
 def test_what_a_config_says_of_its_precision(config, expected, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert as_begun(config) == expected
+    assert precision_of_run(config) == expected
