@@ -23,6 +23,7 @@ FLOORS = {
     "audio": 0,
     "text": 0,
     "rng": 0,
+    "caches": 0,
     "compiled": 0,
     "config": 0,
     "shards": 0,
@@ -48,6 +49,7 @@ ROOF = 4
 
 ALLOWED = {
     ("audio", "shards"): "a recording may be a member of a tar file",
+    ("compiled", "caches"): "compiled loops are kept in the cache folder",
     ("text", "files"): "a tokenizer is written whole or not at all",
     ("shards", "files"): "and so is the index of a tar file",
     ("checkpoint", "model"): "a folder that explains itself has to build the model it describes",
