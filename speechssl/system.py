@@ -81,9 +81,10 @@ def kill(process: "subprocess.Popen[Any]") -> None:
 
 def _signal_group(process: "subprocess.Popen[Any]", name: str) -> bool:
     """Send a signal to the process's own group; False where it has none."""
-    killpg, number = getattr(os, "killpg", None), getattr(signal, name, None)
+    killpg, getpgid = getattr(os, "killpg", None), getattr(os, "getpgid", None)
+    number = getattr(signal, name, None)
     try:
-        if killpg is None or number is None or os.getpgid(process.pid) != process.pid:
+        if not (killpg and getpgid and number) or getpgid(process.pid) != process.pid:
             return False
         killpg(process.pid, number)
     except (ProcessLookupError, PermissionError):  # it has ended

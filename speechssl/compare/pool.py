@@ -130,6 +130,7 @@ class Pool:
             if code is None:
                 continue
             del self.running[name]
+            _close(process)
             minutes = (time.monotonic() - since) / 60
             if code == 0 and job.is_done(self.out):
                 self.done.add(name)
@@ -157,8 +158,15 @@ class Pool:
                 if process.poll() is None:
                     kill(process)
                     process.wait()
+                _close(process)
 
     @staticmethod
     def _say(line: str) -> None:
         clear = "\r\x1b[K" if sys.stderr.isatty() else ""
         print(f"{clear}{line}", file=sys.stderr, flush=True)
+
+
+def _close(process: "subprocess.Popen[bytes]") -> None:
+    """The pipe to a job that has ended."""
+    if process.stdin is not None:
+        process.stdin.close()

@@ -203,11 +203,11 @@ def parse_line(line: bytes, where: str, root: str) -> Utterance:
 
 def _place(audio: str, root: str) -> str:
     r"""A path of a manifest whose folder is `root`. One that Windows wrote (``clips\x.wav``) is the
-    same with slashes, unless there is a file with backslashes in its name."""
+    same with slashes where only that is there: elsewhere a name may hold a backslash."""
     place = os.path.normpath(os.path.join(root, audio))
-    is_relative = "\\" in audio and not _DRIVE.match(audio)
-    if os.sep == "/" and is_relative and not os.path.lexists(place):
-        place = os.path.normpath(os.path.join(root, audio.replace("\\", "/")))
+    if os.sep == "/" and "\\" in audio and not _DRIVE.match(audio) and not os.path.exists(place):
+        other = os.path.normpath(os.path.join(root, audio.replace("\\", "/")))
+        return other if os.path.exists(other) else place
     return place
 
 

@@ -36,6 +36,8 @@ def write(path: Path, *names: str, end: str = "\n", mark: str = "") -> Path:
 )
 def test_relative_paths_of_windows(written, place, tmp_path):
     (tmp_path / "data").mkdir()
+    (tmp_path / "data" / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "data" / place).touch()
     [found] = read_manifest(write(tmp_path / "data" / "m.jsonl", written))
     assert found.audio == (tmp_path / "data" / place).resolve()
 
@@ -46,10 +48,17 @@ def test_a_backslash_in_the_name_of_a_file_that_is_there_is_no_folder(tmp_path):
     assert found.audio == tmp_path / r"a\b.wav"
 
 
+def test_what_is_not_there_keeps_the_name_that_is_written(tmp_path):
+    [found] = read_manifest(write(tmp_path / "m.jsonl", r"a\b.wav"))
+    assert found.audio == tmp_path / r"a\b.wav"
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_ends_of_lines_and_byte_order_marks(end, mark, tmp_path):
     path = write(tmp_path / "m.jsonl", "a.wav", r"b\c.wav", end=end, mark=mark)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "c.wav").touch()
     read, opened = read_manifest(path), list(ManifestIndex.open(path))
     assert [u.audio for u in read] == [tmp_path / "a.wav", tmp_path / "b" / "c.wav"]
     assert read == opened
