@@ -4,7 +4,6 @@ Loading needs the folder and nothing else, and runs no code from it. A folder is
 place and moved there whole, so a full disk or a crash leaves the old one as it was.
 """
 
-import contextlib
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ from speechssl.files import writing
 from speechssl.model import config as model_config
 from speechssl.model.heads import CTCHead
 from speechssl.model.speech_model import CTCModel, SpeechModel
+from speechssl.system import rename, sync
 from speechssl.text.tokenizer import INFO_FILE
 
 FORMAT_VERSION = 1
@@ -149,33 +149,23 @@ def replace_folder(fresh: Path, folder: Path) -> None:
     old = _aside(folder)
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-    fresh.rename(folder)
-    _sync(folder.parent)  # or a crash of the machine may undo the move and keep the removal
+        rename(folder, old)
+    rename(fresh, folder)
+    sync(folder.parent)  # or a crash of the machine may undo the move and keep the removal
     shutil.rmtree(old, ignore_errors=True)
 
 
 def sync_folder(folder: Path) -> None:
     """Wait until a folder without sub-folders is on the disk, names and all."""
     for path in (*folder.iterdir(), folder):
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    number = os.open(path, os.O_RDONLY)
-    try:
-        with contextlib.suppress(PermissionError):  # Windows syncs no folders
-            os.fsync(number)
-    finally:
-        os.close(number)
+        sync(path)
 
 
 def throw_away(folder: Path) -> None:
     """Remove a folder in such a way that a crash never leaves a part of it under its name."""
     gone = folder.with_name(f".{folder.name}.gone")
     shutil.rmtree(gone, ignore_errors=True)
-    folder.rename(gone)
+    rename(folder, gone)
     shutil.rmtree(gone, ignore_errors=True)
 
 
@@ -187,7 +177,7 @@ def sweep(parent: Path) -> None:
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
         else:
-            old.rename(folder)
+            rename(old, folder)
     for pattern in (".*.new-*", ".*.gone"):
         for left in parent.glob(pattern):
             shutil.rmtree(left, ignore_errors=True)

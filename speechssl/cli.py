@@ -1,7 +1,6 @@
 """The `speechssl` command. Each subcommand imports what it needs when it runs: help is quick."""
 
 import argparse
-import io
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ from speechssl.commands.exits import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXI
 from speechssl.commands.overview import command_module, summaries
 from speechssl.commands.parser import Parser
 from speechssl.config.names import nearest
+from speechssl.system import preemption_signals, utf8_streams
 
 COMMANDS = (
     "demo",
@@ -66,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is 0 done, 1 failed, 2 bad input, 130 interrupted."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    utf8_streams()
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv
     argv = [a for a in argv if a != "--debug"]
@@ -78,9 +79,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f". {nearest(name[2:], known, '--')}" if name.startswith("--") else ""
         args.parser.error(f"unknown arguments: {' '.join(extra)}{hint}")
     args.overrides = extra
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # transcripts are UTF-8, whatever the terminal
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         with _preemptible(args.command), _plain_warnings():
             code: int = args.run(args)
@@ -97,14 +95,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _preemptible(command: str) -> Iterator[None]:
-    """SIGTERM and SIGUSR1 end a training with 0 from its first moment on, while torch is imported
-    too: to a cluster it has not failed. The loop takes over when there is something to save."""
+    """A signal of preemption ends a training with 0 from its first moment on, while torch is
+    imported too: to a cluster it has not failed. The loop takes over when there is something to
+    save."""
 
     def end(_number: int, _frame: FrameType | None) -> NoReturn:
         print("speechssl: Stopped before the updates. The same command goes on.", file=sys.stderr)
         raise SystemExit(EXIT_DONE)
 
-    numbers = (signal.SIGTERM, signal.SIGUSR1) if command in (*TRAINING, "compare") else ()
+    numbers = preemption_signals() if command in (*TRAINING, "compare") else ()
     try:
         before = {number: signal.signal(number, end) for number in numbers}
     except ValueError:  # not the main thread: signals are somebody else's

@@ -16,18 +16,26 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from speechssl.system import free_memory, total_memory
+
 Precision = Literal["auto", "bf16", "fp32"]
 
 
 def pick_device(name: str = "auto") -> torch.device:
     """``auto``: the GPU where there is one; of several, each process that `torchrun` started on a
-    machine takes its own, for ``cuda`` too. Else ``cpu`` or ``cuda:N``; ValueError where it is
-    none of these or not there."""
+    machine takes its own, for ``cuda`` too. Else ``cpu``, ``cuda:N`` or ``mps`` (Apple's GPU, which
+    ``auto`` does not choose, as it was never measured); ValueError where it is none of these or not
+    there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", name):
-        raise ValueError(f"device must be one of auto, cpu, cuda, cuda:NUMBER, got {name!r}.")
-    if name != "cpu" and not torch.cuda.is_available():
+    if not re.fullmatch(r"cpu|mps|cuda(:[0-9]{1,3})?", name):
+        raise ValueError(f"device must be one of auto, cpu, cuda, cuda:NUMBER, mps, got {name!r}.")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(
+            "device is 'mps', and torch finds no GPU of Apple here (it needs a Mac with an M "
+            "processor and macOS 12.3 or newer): give --device cpu."
+        )
+    if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device is {name!r}, and torch finds no GPU here: give --device cpu.")
     device = torch.device(name)
     if device.type == "cuda" and device.index is None:
@@ -84,7 +92,12 @@ def send(values: Tensor, device: torch.device) -> Tensor:
     it gets there. From other memory the host would wait for all that the GPU has still to do."""
     if device.type == "cuda" and values.is_cpu:
         values = values.pin_memory()
-    return values.to(device, non_blocking=True)
+    return values.to(device, non_blocking=device.type != "mps")
+
+
+def double(values: Tensor) -> Tensor:
+    """In float64; on Apple's GPUs, which have none, in float32."""
+    return values.float() if values.device.type == "mps" else values.double()
 
 
 def finished_s(device: torch.device) -> float:
@@ -132,11 +145,12 @@ class Memory:
 
 
 def memory(device: torch.device) -> Memory:
-    """Of the GPU, or of the machine within the limit that a container sets."""
+    """Of the GPU, or of the machine within the limit that a container sets; where a system says
+    nothing, more than any machine has."""
     if device.type == "cuda":
         return Memory(*torch.cuda.mem_get_info(device))
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    free = _meminfo("MemAvailable") or total
+    total = total_memory() or UNKNOWN
+    free = free_memory() or total
     for group, (limit, used, cached) in _cgroups():
         most = _number_in(group / limit)
         if most is not None and most < total:
@@ -145,6 +159,9 @@ def memory(device: torch.device) -> Memory:
             total, free = most, min(free, max(most - taken, 0))
     return Memory(free, total)
 
+
+UNKNOWN = 1 << 60
+"""Bytes of memory, where a system does not say how many there are."""
 
 _CGROUP_FILES = {  # limit, use, and in memory.stat what of it is only cached
     2: ("memory.max", "memory.current", "inactive_file"),
@@ -180,12 +197,3 @@ def _number_in(path: Path, name: str = "") -> int | None:
     words = text.split()
     found = words[words.index(name) + 1] if name in words else "" if name else text.strip()
     return int(found) if found.isdigit() else None
-
-
-def _meminfo(name: str) -> int | None:
-    """Bytes, from Linux's /proc/meminfo; None elsewhere."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(name)), None)

@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import shutil
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,11 @@ from pathlib import Path
 import torch
 
 from speechssl import __version__
-from speechssl.device import machine_name, memory, pick_device
+from speechssl.device import UNKNOWN, machine_name, memory, pick_device
 from speechssl.precision import kept_choices
 from speechssl.report.runs import read_run
 from speechssl.runlog import check_metrics
+from speechssl.system import num_cpus
 from speechssl.training.verdict import HEALTHY, TOO_EARLY, Verdict, with_characters
 
 _MODULES = {"espeakng-loader": "espeakng_loader", "flashlight-text": "flashlight"}
@@ -155,13 +157,13 @@ def _machine() -> Iterator[tuple[str, str]]:
     if device.type == "cpu":
         built = torch.version.cuda
         yield "GPU", "none" + (f" found (torch is built for CUDA {built})" if built else "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     chosen = os.environ.get("OMP_NUM_THREADS")
     told = f"OMP_NUM_THREADS={chosen}" if chosen else "OMP_NUM_THREADS is not set"
-    yield "threads", f"{torch.get_num_threads()} of {cores} cores ({told})"
+    yield "threads", f"{torch.get_num_threads()} of {num_cpus()} cores ({told})"
     for title, where in {"memory": torch.device("cpu"), "GPU memory": device}.items():
         if title == "memory" or device.type == "cuda":
             found = memory(where)
-            yield title, f"{found.free / 1e9:.1f} GB free of {found.total / 1e9:.1f} GB"
-    disk = os.statvfs(".")
-    yield "disk", f"{disk.f_bavail * disk.f_frsize / 1e9:.0f} GB free here"
+            known = f"{found.free / 1e9:.1f} GB free of {found.total / 1e9:.1f} GB"
+            yield title, known if found.total < UNKNOWN else "the system does not say"
+    free = shutil.disk_usage(".").free
+    yield "disk", f"{free / 1e9:.0f} GB free here"

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from speechssl.system import replace
+
 _STREAM = re.compile(r"/dev/(std(in|out|err)|fd/\d+)|/proc/.*")
 
 
@@ -38,7 +40,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield part
         if path.exists():
             shutil.copymode(path, part)
-        os.replace(part, path)
+        replace(part, path)
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)

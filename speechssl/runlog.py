@@ -22,7 +22,7 @@ class RunLog:
         if not quiet and self.path.exists():
             os.truncate(self.path, _size_until(self.path, resume_step))  # one call: all or nothing
         target = Path(os.devnull) if quiet else self.path
-        self._file = target.open("a", encoding="utf-8")
+        self._file = target.open("a", encoding="utf-8", newline="\n")
         self._bar = tqdm(
             disable=quiet or not sys.stderr.isatty(),
             unit="step",

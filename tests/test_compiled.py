@@ -5,38 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from speechssl.compiled import cache_folder
-
-HOME = Path.home()
-
-
-@pytest.mark.parametrize(
-    ("platform", "environ", "folder"),
-    [
-        ("linux", {}, HOME / ".cache"),
-        ("linux", {"XDG_CACHE_HOME": "/var/mine"}, Path("/var/mine")),
-        ("linux", {"XDG_CACHE_HOME": "relative"}, HOME / ".cache"),
-        ("linux", {"XDG_CACHE_HOME": ""}, HOME / ".cache"),
-        ("darwin", {}, HOME / "Library" / "Caches"),
-        ("darwin", {"XDG_CACHE_HOME": "/var/mine"}, Path("/var/mine")),
-        ("win32", {"LOCALAPPDATA": "/local"}, Path("/local")),
-        ("win32", {"XDG_CACHE_HOME": "/var/mine"}, HOME / "AppData" / "Local"),
-    ],
-)
-def test_the_cache_folder_of_a_platform(platform, environ, folder):
-    assert cache_folder(environ, platform) == folder / "speechssl"
-
-
-def test_without_a_home_there_is_none(monkeypatch):
-    def homeless() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr(Path, "home", homeless)
-    assert cache_folder({}, "linux") is None
-
-
 CODE = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -53,7 +21,11 @@ def compile_in(folder: Path, **environ: str) -> set[str]:
         "from speechssl.compiled import njit\n"
         "def _twice(x):\n    return 2 * x\ntwice = njit(_twice)\n"
     )
-    clean = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
+    clean = {
+        k: v
+        for k, v in os.environ.items()
+        if k not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "SPEECHSSL_CACHE")
+    }
     done = subprocess.run(
         [sys.executable, "-B", "-c", CODE, str(package)],
         env={**clean, "PYTHONPATH": str(Path(__file__).parents[1]), **environ},

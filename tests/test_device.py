@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from speechssl import device
-from speechssl.device import autocast, has_bf16_units, machine_name, memory, pick_device
+from speechssl.device import autocast, double, has_bf16_units, machine_name, memory, pick_device
 
 
 def test_the_machine_has_memory():
@@ -74,7 +74,7 @@ def test_bfloat16_is_not_taken_from_a_gpu_that_emulates_it(capability, fast, mon
     assert has_bf16_units(torch.device("cuda:0")) == fast
 
 
-@pytest.mark.parametrize("name", ["gpu", "mps", "cuda:", "cpu:1", ""])
+@pytest.mark.parametrize("name", ["gpu", "mps:1", "cuda:", "cpu:1", ""])
 def test_a_device_that_is_none_is_a_sentence(name):
     with pytest.raises(ValueError, match=r"device must be one of auto, cpu, cuda, cuda:NUMBER"):
         pick_device(name)
@@ -85,3 +85,24 @@ def test_a_gpu_that_is_not_there_is_a_sentence(monkeypatch):
     assert pick_device("auto") == pick_device("cpu") == torch.device("cpu")
     with pytest.raises(ValueError, match=r"device is 'cuda:2'.*no GPU here: give --device cpu"):
         pick_device("cuda:2")
+
+
+def test_a_gpu_of_apple_is_taken_where_it_is_asked_for_and_there(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"'mps'.*no GPU of Apple here.*give --device cpu"):
+        pick_device("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert pick_device("mps") == torch.device("mps")
+    assert pick_device("auto").type != "mps"  # not measured
+
+
+def test_apple_gpus_have_no_float64():
+    on_cpu = torch.ones(2)
+    assert double(on_cpu).dtype == torch.float64
+
+    class OnMps(torch.Tensor):
+        device = torch.device("mps")
+
+    assert double(on_cpu.as_subclass(OnMps)).dtype == torch.float32
+    assert double(torch.ones(2, dtype=torch.bfloat16).as_subclass(OnMps)).dtype == torch.float32
+    assert double(torch.tensor([True]).as_subclass(OnMps)).dtype == torch.float32

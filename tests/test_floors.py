@@ -5,7 +5,7 @@
     second    pretext, data, decoding, interop, scoring
     first     model, checkpoint, precision
     ground    audio, text, rng, config, shapes, distributed, runlog, device, files, spelling,
-              workers
+              workers, system
 
 A room may import itself and every lower floor, never its neighbours on the same floor.
 """
@@ -23,11 +23,13 @@ FLOORS = {
     "audio": 0,
     "text": 0,
     "rng": 0,
+    "caches": 0,
     "compiled": 0,
     "config": 0,
     "shards": 0,
     "files": 0,
     "spelling": 0,
+    "system": 0,
     "shapes": 0,
     "distributed": 0,
     "runlog": 0,
@@ -48,6 +50,10 @@ ROOF = 4
 
 ALLOWED = {
     ("audio", "shards"): "a recording may be a member of a tar file",
+    ("compiled", "caches"): "compiled loops are kept in the cache folder",
+    ("files", "system"): "files are moved, and read at a place, in the system's way",
+    ("device", "system"): "which knows how much memory there is",
+    ("audio", "system"): "and how bytes at a place are read",
     ("text", "files"): "a tokenizer is written whole or not at all",
     ("shards", "files"): "and so is the index of a tar file",
     ("checkpoint", "model"): "a folder that explains itself has to build the model it describes",

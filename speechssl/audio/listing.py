@@ -45,10 +45,11 @@ def walk(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
     for root in roots:  # links after all that is no link
         for parent, subfolders, names in os.walk(root):
             stat = os.stat(parent)
-            if (stat.st_dev, stat.st_ino) in seen:
-                subfolders.clear()
-                continue
-            seen.add((stat.st_dev, stat.st_ino))
+            if stat.st_ino:  # some network drives number nothing
+                if (stat.st_dev, stat.st_ino) in seen:
+                    subfolders.clear()
+                    continue
+                seen.add((stat.st_dev, stat.st_ino))
             subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
             roots += [
                 f"{parent}/{name}" for name in subfolders if os.path.islink(f"{parent}/{name}")

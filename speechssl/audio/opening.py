@@ -228,7 +228,17 @@ def _loaded(path: Path, name: str) -> tuple[Place, State]:
 
 
 def _no_such(name: str) -> str:
-    return f"No such recording: {name}."
+    drive = _OF_WINDOWS.search(name) if os.sep == "/" else None
+    if drive is None:
+        return f"No such recording: {name}."
+    return (
+        f"No such recording: {drive[1]} is a path of Windows, and this system has no drives: "
+        "put the recordings beside the manifest and write paths relative to it, with slashes."
+    )
+
+
+_OF_WINDOWS = re.compile(r"(?:^|/)([A-Za-z]:[\\/].*|\\\\[^\\/]+[\\/].*)$")
+"""A drive or a network share, at the start or behind the folder of a manifest."""
 
 
 def _decoder(place: Place, part: Part, name: str) -> Decoder:

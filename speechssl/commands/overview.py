@@ -58,4 +58,4 @@ def current() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    FILE.write_text(json.dumps(current(), indent=1) + "\n", encoding="utf-8")
+    FILE.write_text(json.dumps(current(), indent=1) + "\n", encoding="utf-8", newline="\n")

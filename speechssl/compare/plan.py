@@ -20,6 +20,7 @@ from speechssl.model.speech_model import SpeechModel
 from speechssl.probing.classify import MAX_WORDS
 from speechssl.probing.probe import STEPS, TaskName
 from speechssl.spelling import name_key
+from speechssl.system import num_cpus
 from speechssl.training.finetune import FinetuneConfig
 
 LOG_MEL, UNTRAINED = "log-mel", "untrained"
@@ -255,9 +256,9 @@ def num_cores() -> int:
     if torch.cuda.is_available():
         return torch.cuda.device_count()
     if not hasattr(os, "sched_getaffinity"):
-        return os.cpu_count() or 1
+        return num_cpus()
     cores = set()
     for number in os.sched_getaffinity(0):
         path = Path(f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list")
-        cores.add(path.read_text() if path.exists() else str(number))
+        cores.add(path.read_text(encoding="ascii") if path.exists() else str(number))
     return len(cores)

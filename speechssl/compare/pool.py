@@ -1,16 +1,15 @@
 """Several jobs at once, each a process with one thread; what ends them ends all of them."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from speechssl.compare.jobs import LOG, Job, duration, last_sentence, minutes_of_jobs
+from speechssl.system import ask_to_end, kill, own_group
 from speechssl.training.interrupts import (
     PREEMPTED,
     InterruptedRunError,
@@ -50,8 +49,8 @@ class Pool:
     def run(self, jobs: Sequence[Job]) -> dict[str, str]:
         """Run what is left of the jobs; those that failed, and why.
 
-        On SIGINT, SIGTERM and SIGUSR1 all processes are asked to stop, save their states and end,
-        and InterruptedRunError (or PreemptedRunError) is raised; a second SIGINT kills them.
+        On SIGINT and signals of preemption all processes are asked to stop, save and end, and
+        InterruptedRunError (or PreemptedRunError) is raised; a second SIGINT kills them.
         """
         self.done = {job.name for job in jobs if job.is_done(self.out)}
         self.waiting = [job for job in jobs if job.name not in self.done]
@@ -116,11 +115,11 @@ class Pool:
         with (job.folder(self.out) / LOG).open("ab") as log:
             process = subprocess.Popen(
                 self.command(self.out, job),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # which ends with this process, and the job with it
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
-                start_new_session=True,  # Ctrl-C is for the comparison, which stops its jobs
+                **own_group(),  # Ctrl-C is for the comparison, which stops its jobs
             )
         self.running[job.name] = job, process, time.monotonic()
 
@@ -131,6 +130,7 @@ class Pool:
             if code is None:
                 continue
             del self.running[name]
+            _close(process)
             minutes = (time.monotonic() - since) / 60
             if code == 0 and job.is_done(self.out):
                 self.done.add(name)
@@ -144,7 +144,7 @@ class Pool:
     def _stop(self) -> None:
         """End all processes: ask, wait, kill."""
         for _, process, _ in self.running.values():
-            _signal(process, signal.SIGTERM)
+            ask_to_end(process)
         if self.running:
             self._say(f"Stopping {len(self.running)} jobs, which save their states ...")
         deadline = time.monotonic() + _GRACE_S
@@ -156,8 +156,9 @@ class Pool:
         finally:
             for _, process, _ in self.running.values():
                 if process.poll() is None:
-                    _signal(process, signal.SIGKILL)
+                    kill(process)
                     process.wait()
+                _close(process)
 
     @staticmethod
     def _say(line: str) -> None:
@@ -165,7 +166,7 @@ class Pool:
         print(f"{clear}{line}", file=sys.stderr, flush=True)
 
 
-def _signal(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
-    """To a job and what it has started."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)
+def _close(process: "subprocess.Popen[bytes]") -> None:
+    """The pipe to a job that has ended."""
+    if process.stdin is not None:
+        process.stdin.close()

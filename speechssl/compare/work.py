@@ -5,11 +5,8 @@ stay.
 """
 
 import math
-import os
 import shutil
-import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Sequence
@@ -39,6 +36,7 @@ from speechssl.probing.probe import make_task
 from speechssl.probing.representation import log_mels, of_model, untrained
 from speechssl.scoring.wer import score
 from speechssl.spelling import name_key
+from speechssl.system import end_with_parent, utf8_streams
 from speechssl.training.finetune import FinetuneConfig, finetune
 from speechssl.training.interrupts import InterruptedRunError
 from speechssl.training.labels import take_minutes
@@ -168,22 +166,11 @@ def _probe(out: Path, job: Job, corpus: Corpus) -> None:
     write_done(job.folder(out), result)
 
 
-def _end_with_parent() -> None:
-    """Save and stop where the comparison was killed: nobody would wait for this process."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def main() -> int:
     """Run the job that the command line names; its last line on stderr says what went wrong."""
     out, name = Path(sys.argv[1]), sys.argv[2]
-    _end_with_parent()
+    utf8_streams()
+    end_with_parent()  # save and stop where the comparison was killed
     try:
         run_job(out, name)
     except InterruptedRunError:

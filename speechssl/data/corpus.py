@@ -13,6 +13,7 @@ from pathlib import Path
 from speechssl.data.layouts import Recording, nfc, read_pairs
 from speechssl.data.prepare import PrepareConfig, prepare
 from speechssl.files import output_folder, replacing
+from speechssl.system import utf8_streams
 
 Reader = Callable[..., Iterable[Recording]]
 """``recordings(source)``, or ``recordings(source, parts)`` for a corpus in parts; with
@@ -34,6 +35,7 @@ def main(
     `parts` are the names that ``--parts`` allows, for a corpus that is published in parts; `texts`
     those that ``--text`` allows, the first by default, for one with several texts of a recording.
     """
+    utf8_streams()
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -128,7 +130,9 @@ def clone(url: str, commit: str, folder: Path) -> None:
 
 
 def _git(*arguments: str) -> None:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["git", *arguments], capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     if done.returncode != 0:
         reason = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
         raise ValueError(f"`git {' '.join(arguments)}` failed: {reason[0]}.")

@@ -28,6 +28,7 @@ from speechssl.data.manifest import Utterance
 from speechssl.data.voice import VoiceConfig, change_voice
 from speechssl.data.wave_cache import WaveCache, read_item
 from speechssl.rng import rng
+from speechssl.system import preemption_signals, start_method
 
 
 @dataclass(frozen=True)
@@ -306,7 +307,7 @@ def load_batches(
 ) -> Generator[Batch]:
     """Batches `first` to `last` - 1 in order, made ahead by `num_workers` processes (0: in this
     one), which end with the generator."""
-    context = "fork" if num_workers else None
+    context = start_method() if num_workers else None
     loader = DataLoader(
         dataset,
         batch_size=None,
@@ -332,5 +333,5 @@ def _begin_worker(_worker: int) -> None:
     """One thread, so that the cores are the training step's, and no signals: the main process
     decides what a stop means, and ends its workers itself."""
     torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGINT, *preemption_signals()):
         signal.signal(number, signal.SIG_IGN)

@@ -22,6 +22,7 @@ import numpy as np
 from speechssl.data.manifest import Utterance, parse_line, read_manifest
 from speechssl.shards import write_array
 from speechssl.spelling import name_key
+from speechssl.system import open_to_read, read_at
 
 _ROW = np.dtype([("offset", "<i8"), ("duration_s", "<f8"), ("digest", "<u8")])
 """Of an utterance. The first row of an index has the manifest's time of change (ns) as offset, the
@@ -97,9 +98,9 @@ class ManifestIndex(Sequence[Utterance]):
             return [self[i] for i in range(*index.indices(len(self)))]
         index = range(len(self))[index]
         if self._file is None:
-            self._file = os.open(self._path, os.O_RDONLY)
+            self._file = open_to_read(self._path)
         first, last = (int(self._rows["offset"][i]) for i in (index, index + 1))
-        line = os.pread(self._file, last - first, first).split(b"\n", 1)[0]
+        line = read_at(self._file, last - first, first).split(b"\n", 1)[0]
         return parse_line(line, f"{self._path}, utterance {index + 1}", self._root)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 ``{"id": "abiayi_102", "audio": "rel/or/abs/path.wav", "start_s": 0.0, "duration_s": 2.95,
 "sample_rate": 16000, "speaker": "abiayi", "text": "wó twεrε ya poo"}``. Paths are relative to the
-folder of the manifest; `text` and `speaker` may be missing, and so may `weight`: how much the
-transcript counts in a CTC loss (1.0). Further fields are not looked at.
+folder of the manifest and have forward slashes on every system; `text` and `speaker` may be
+missing, and so may `weight`: how much the transcript counts in a CTC loss (1.0). Further fields are
+not looked at.
 """
 
 import json
@@ -190,7 +191,7 @@ def parse_line(line: bytes, where: str, root: str) -> Utterance:
     audio = _string(fields, "audio", where)
     return Utterance(
         id=_string(fields, "id", where),
-        audio=Path(os.path.normpath(os.path.join(root, audio))),
+        audio=Path(_place(audio, root)),
         start_s=_seconds({"start_s": 0.0, **fields}, "start_s", where),
         duration_s=_seconds(fields, "duration_s", where),
         sample_rate=sample_rate,
@@ -198,6 +199,20 @@ def parse_line(line: bytes, where: str, root: str) -> Utterance:
         text=_string(fields, "text", where, empty=True) if fields.get("text") is not None else None,
         weight=_weight(fields["weight"], where) if fields.get("weight") is not None else 1.0,
     )
+
+
+def _place(audio: str, root: str) -> str:
+    r"""A path of a manifest whose folder is `root`. One that Windows wrote (``clips\x.wav``) is the
+    same with slashes where only that is there: elsewhere a name may hold a backslash."""
+    place = os.path.normpath(os.path.join(root, audio))
+    if os.sep == "/" and "\\" in audio and not _DRIVE.match(audio) and not os.path.exists(place):
+        other = os.path.normpath(os.path.join(root, audio.replace("\\", "/")))
+        return other if os.path.exists(other) else place
+    return place
+
+
+_DRIVE = re.compile(r"[A-Za-z]:|\\\\")
+"""How absolute paths of Windows begin: on a drive, or in the network."""
 
 
 def _string(fields: dict[str, Any], name: str, where: str, empty: bool = False) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from speechssl.audio import AudioError, AudioWarning, file_state, read_with_notes
+from speechssl.system import lock, replace
 
 CacheItem = tuple[Path, float, float | None]
 """``(path, start_s, duration_s)``, the arguments of :func:`speechssl.audio.read`."""
@@ -205,7 +206,7 @@ def _load_index(data: Path, index: Path, digest: str | None) -> _Contents | None
     """A finished cache of recordings in the state `digest` (None: in any); None when there is
     none."""
     try:
-        stored = json.loads(index.read_text())
+        stored = json.loads(index.read_text(encoding="utf-8"))
         lengths = np.array(stored["num_samples"], dtype=np.int64)
         faults = {int(item): reason for item, reason in stored["faults"].items()}
         fits = digest in (None, stored["recordings"]) and len(faults) == np.sum(lengths == 0)
@@ -260,11 +261,13 @@ def _fill(
                 lengths.append(len(wave))
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, data)
+        replace(part, data)
         part.write_text(
-            json.dumps({"num_samples": lengths, "faults": faults, "recordings": recordings})
+            json.dumps({"num_samples": lengths, "faults": faults, "recordings": recordings}),
+            encoding="utf-8",
+            newline="\n",
         )
-        os.replace(part, index)
+        replace(part, index)
     finally:
         part.unlink(missing_ok=True)
     if noted:
@@ -292,14 +295,9 @@ def _ordered(
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """One process at a time; the lock of a killed process is gone. None where there is no fcntl."""
-    if sys.platform == "win32":
-        yield  # two builders then write the same bytes twice, each into its own file
-        return
-    import fcntl
-
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """One process at a time; the lock of a killed process is gone."""
+    with path.open("wb") as file:
+        lock(file.fileno())
         for old in path.parent.glob(f"{path.stem}.*.part"):
             old.unlink(missing_ok=True)  # left by a process that was killed
         yield

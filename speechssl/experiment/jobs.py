@@ -39,6 +39,7 @@ from speechssl.experiment.stale import make_room
 from speechssl.inference.evaluate import evaluate
 from speechssl.report.page import write_report
 from speechssl.scoring.wer import compare
+from speechssl.system import NEW_GROUP, ask_to_end
 from speechssl.training import finetune as finetuning
 from speechssl.training import pretrain as pretraining
 from speechssl.training.resume import has_state
@@ -188,20 +189,21 @@ def _at_the_same_time(command: Sequence[str], run: Path) -> Iterator[None]:
     torch.set_num_threads(threads)
     log = run.with_name(f"{run.name}.log")
     say(f"\nMeanwhile a model learns from scratch on the same transcripts: {log}")
-    with log.open("w", encoding="utf-8") as lines:
+    with log.open("w", encoding="utf-8", newline="\n") as lines:
         beside = subprocess.Popen(
             command,
             stdout=lines,
             stderr=subprocess.STDOUT,
             env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            creationflags=NEW_GROUP,
         )
     try:
         yield
         code = beside.wait()
     finally:
         if beside.poll() is None:
-            beside.terminate()  # it saves its state
+            ask_to_end(beside)  # it saves its state
             beside.wait()
     if code:
-        last = log.read_text(encoding="utf-8").strip().splitlines()[-1:]
+        last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
         raise RuntimeError(f"Fine-tuning from scratch failed: {''.join(last)} See {log}.")

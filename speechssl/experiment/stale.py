@@ -9,6 +9,7 @@ from speechssl.data.prepare import SPLITS
 from speechssl.experiment.plan import PRETRAINING, SCRATCH, TUNED
 from speechssl.experiment.splits import Splits, say, transcribed, write_splits
 from speechssl.spelling import name_key
+from speechssl.system import rename
 from speechssl.text import train_tokenizer
 from speechssl.training import finetune as finetuning
 from speechssl.training.inputs import changed, finetuning_inputs, pretraining_inputs
@@ -90,9 +91,9 @@ def _set_aside(out: Path, runs: Sequence[str], before: Splits) -> None:
     folder.mkdir(exist_ok=True)
     for name in ("results.json", "report.html", *(f"{run}.log" for run in runs)):
         if (out / name).exists():
-            (out / name).rename(folder / name)
+            rename(out / name, folder / name)
     for run in runs:
-        (out / run).rename(folder / run)
+        rename(out / run, folder / run)
     anew = f", and {', '.join(runs)} begun anew" if runs else ""
     say(
         f"{out} holds results of other data or of a pretrained model that is gone: they are kept "

@@ -4,7 +4,6 @@ The only place that imports pyarrow (extra ``parquet``). Shapes: T frames, D wid
 """
 
 import json
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 
 from speechssl.inference.extract import Features
 from speechssl.inference.feature_files import append_frames, mean_frame
+from speechssl.system import replace
 
 _VALUES_AT_ONCE = 4_000_000
 """Numbers in a row group: about 16 MB."""
@@ -52,7 +52,7 @@ class FeatureTable:
         try:
             self._writer.close()
             if kind is None:
-                os.replace(self._fresh, self.path)
+                replace(self._fresh, self.path)
         finally:
             self._fresh.unlink(missing_ok=True)
 

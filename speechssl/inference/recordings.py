@@ -4,6 +4,7 @@ Memory is bounded by the longest chunk, however long a recording is. Shapes: S s
 """
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from speechssl import audio
+from speechssl.system import file_name
 
 MAX_CHUNK_S = 30.0
 """A recording up to this long is one input; a longer one in chunks of half of it to all of it."""
@@ -97,8 +99,9 @@ def output_names(clips: Sequence[Clip], *, beside: str = "") -> list[str]:
     The file's name, below the folder that was given (``sub/x`` for ``folder/sub/x.wav``). Where
     several would have the same, with their suffixes if these differ (``x.wav``, ``x.flac``), else
     below as many of their folders as tell them apart (``a/x`` and ``b/x``); a recording that is
-    given twice gets a number. No name is another's with `beside`, the ending of what is written
-    beside each result.
+    given twice gets a number, and so does one that differs only by upper and lower case or the
+    Unicode form, which are one on Windows and macOS. No name is another's with `beside`, the ending
+    of what is written beside each result.
     """
     paths = [_parts(clip) for clip in clips]
     names = [_name(path, depth, suffix=False) for path, depth in paths]
@@ -112,14 +115,19 @@ def output_names(clips: Sequence[Clip], *, beside: str = "") -> list[str]:
                 names[index] = name
     taken: set[str] = set()
     tried: Counter[str] = Counter()
-    for index, base in enumerate(names):
-        name = base
-        while {name, name + beside} & taken:
-            tried[base] += 1
-            name = f"{base}-{tried[base] + 1}"
-        taken |= {name, name + beside}
-        names[index] = name
+    for index, base in enumerate(map(file_name, names)):
+        key = first = _as_one(base)
+        while key in taken or key + beside in taken:
+            tried[first] += 1
+            key = f"{first}-{tried[first] + 1}"
+        taken |= {key, key + beside}
+        names[index] = base + key.removeprefix(first)
     return names
+
+
+def _as_one(name: str) -> str:
+    """The same for names that are one file on some system."""
+    return name.lower() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
 
 
 def _parts(clip: Clip) -> tuple[tuple[str, ...], int]:

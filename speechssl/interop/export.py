@@ -69,9 +69,9 @@ def export_model(
         meta["verified"] = proof.as_data() if proof else "no: --no-verify"
         meta["files"] = sorted({*(path.name for path in fresh.iterdir()), "meta.json", "README.md"})
         text = json.dumps(meta, indent=2, ensure_ascii=False)
-        (fresh / "meta.json").write_text(text + "\n", encoding="utf-8")
+        (fresh / "meta.json").write_text(text + "\n", encoding="utf-8", newline="\n")
         text = model_card(checkpoint, kind, proof, card or CardFields())
-        (fresh / "README.md").write_text(text, encoding="utf-8")
+        (fresh / "README.md").write_text(text, encoding="utf-8", newline="\n")
         replace_folder(fresh, out)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)

@@ -121,7 +121,7 @@ def write_fairseq(checkpoint: Checkpoint, folder: Path) -> None:
             },
             "task": {**cfg["task"], "_name": "audio_finetuning", "labels": "ltr"},
         }
-        (folder / dictionary_name({})).write_text(lines, encoding="utf-8")
+        (folder / dictionary_name({})).write_text(lines, encoding="utf-8", newline="\n")
     try:
         torch.save({"args": None, "cfg": cfg, "model": state}, folder / "model.pt")
     except RuntimeError as error:  # of a full disk

@@ -183,7 +183,7 @@ def write_folder(checkpoint: Checkpoint, folder: Path) -> None:
     write_tensors(state, folder / "model.safetensors", {"format": "pt"})
     for name, data in files.items():
         text = json.dumps(data, ensure_ascii=False, indent=2)
-        (folder / name).write_text(text + "\n", encoding="utf-8")
+        (folder / name).write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
 def leaves_heads_out(checkpoint: Checkpoint) -> bool:

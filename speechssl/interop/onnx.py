@@ -50,7 +50,7 @@ def write_onnx(checkpoint: Checkpoint, folder: Path, *, int8: bool = False) -> N
         quantize(folder / FILE)
     symbols = _symbols(checkpoint)
     (folder / "symbols.json").write_text(
-        json.dumps(symbols, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
+        json.dumps(symbols, ensure_ascii=False, indent=2) + "\n", encoding="utf-8", newline="\n"
     )
 
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from speechssl import distributed
 from speechssl.config.bounds import Between, Count, Weight, check_fields
+from speechssl.device import double
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.inputs import Inputs
 from speechssl.pretext.projection import (
@@ -208,7 +209,7 @@ def predictor_of(correlation: Tensor, rule: Rule, eps: float) -> Tensor:
         norm = correlation.norm()
         made = correlation / norm.clamp_min(1e-30) + eps * identity
     else:
-        values, directions = torch.linalg.eigh(correlation.double())
+        values, directions = torch.linalg.eigh(double(correlation))
         norm = values[-1]  # the largest
         roots = (values.clamp_min(0) / norm.clamp_min(1e-30)).sqrt() + eps
         made = (directions * roots @ directions.T).float()
@@ -219,8 +220,8 @@ def alignment(projections: Tensor, predictor: Tensor) -> float:
     """(N, E) projections, (E, E) predictor W -> mean cosine between v and W v over the eigenvectors
     v of the projections' correlation matrix, weighted by their eigenvalues: 1 where W has the same
     eigenvectors (arXiv:2102.06810, section 3 and figure 2)."""
-    values, directions = torch.linalg.eigh((projections.T @ projections).double())
+    values, directions = torch.linalg.eigh(double(projections.T @ projections))
     values = values.clamp_min(0)
-    images = predictor.double() @ directions  # (E, E), columns W v
+    images = double(predictor) @ directions  # (E, E), columns W v
     cosines = torch.cosine_similarity(directions, images, dim=0)
     return float((cosines * values).sum() / values.sum().clamp_min(1e-30))

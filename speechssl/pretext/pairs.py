@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from speechssl import shapes
+from speechssl.device import double
 
 KS = (1, 5, 10)
 """Of recall@k."""
@@ -124,14 +125,14 @@ def recall(scores: Tensor, relevant: Tensor) -> dict[int, float]:
     """
     best = scores.masked_fill(~relevant, -torch.inf).amax(1, keepdim=True)  # (Q, 1)
     before = ((scores >= best) & ~relevant).sum(1)  # (Q,)
-    return {k: float((before < k).double().mean()) for k in KS}
+    return {k: float(double(before < k).mean()) for k in KS}
 
 
 def chance_of_recall(relevant: Tensor) -> dict[int, float]:
     """The recall of a random order: for a query with P of M candidates relevant
     1 - C(M - P, k) / C(M, k), which for P = 1 is k / M."""
     num = relevant.shape[1]
-    good = relevant.sum(1).double()  # (Q,)
+    good = relevant.sum(1).cpu().double()  # (Q,)
     found = {}
     for k in KS:
         drawn = torch.arange(min(k, num), dtype=torch.double)

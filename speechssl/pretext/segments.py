@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from speechssl import shapes
-from speechssl.device import send
+from speechssl.device import double, send
 from speechssl.model.config import ModelConfig
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.inputs import Inputs, Wave
@@ -175,8 +175,9 @@ def slices(features: Tensor, windows: Windows) -> Tensor:
 
 
 def tally_mean(values: Tensor, num: int) -> Tensor:
-    """(num or more,) -> (2,) float64: the sum of the first `num` values, and `num`."""
-    total = values.detach()[:num].double().sum()
+    """(num or more,) -> (2,) float64, float32 on mps: the sum of the first `num` values, and
+    `num`."""
+    total = double(values.detach()[:num]).sum()
     return torch.stack([total, torch.full_like(total, num)])
 
 

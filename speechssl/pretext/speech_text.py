@@ -33,7 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from speechssl.config.bounds import Between, Count, Weight, check_fields
-from speechssl.device import send
+from speechssl.device import double, send
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.inputs import Inputs
 from speechssl.pretext.pairs import (
@@ -217,7 +217,7 @@ class SpeechTextTask(PretextTask):
         first = {place: row for row, place in reversed(list(enumerate(of_each)))}
         chosen = [first[place] for place in range(len(first))]  # (U,)
         found = retrieval(speech, texts[chosen], torch.tensor(of_each, device=speech.device))
-        chance = float(tallies[f"{NAME}/candidates"].double().log().mean())
+        chance = float(double(tallies[f"{NAME}/candidates"]).log().mean())
         return {f"{NAME}/{name}": value for name, value in found.items()} | {
             f"{NAME}/chance": chance
         }

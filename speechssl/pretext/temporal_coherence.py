@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from speechssl.config.bounds import AtLeast, Count, Positive, check_fields
-from speechssl.device import send
+from speechssl.device import double, send
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.info_nce import info_nce
 from speechssl.pretext.inputs import Inputs
@@ -152,7 +152,7 @@ class TemporalCoherenceTask(PretextTask):
         tallies = {
             f"{NAME}/accuracy": tally_mean(right, num),
             f"{NAME}/chance": tally_mean(chance, num),
-            f"{NAME}/spread": mean.double() * min(len(drawn), 1),
+            f"{NAME}/spread": double(mean) * min(len(drawn), 1),
             f"{NAME}/too_short": tally_short(x.frames, self.fewest_frames),
         }
         return TaskLoss({NAME: LossTerm(total, _COUNT, self.config.weight)}, tallies=tallies)

@@ -59,7 +59,7 @@ def label_pool(
         seconds = np.array([pool[i].duration_s for i in fit])
         plan = BatchPlan(seconds, batch_s=BATCH_S, seed=0, shuffle=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+    with path.open("a", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
         for index in range(plan.num_batches if plan else 0):
             members = [fit[i] for i in plan.batch(index).tolist()] if plan else []
             if all(i in found for i in members):

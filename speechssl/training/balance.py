@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from speechssl import distributed
+from speechssl.device import double
 from speechssl.pretext.task import LossTerm, combine
 
 BalanceRule = Literal["none", "gradient"]
@@ -92,7 +93,7 @@ class Balance(nn.Module):
         the running means; with several processes, those of all of them."""
         missing = next(iter(gradients.values())).new_zeros(1)
         squares = torch.stack(
-            [gradients.get(task, missing).square().sum().double() for task in self.weights]
+            [double(gradients.get(task, missing).square().sum()) for task in self.weights]
         )
         if distributed.world() > 1:
             squares = distributed.all_reduce_sum(squares) / distributed.world()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from speechssl import distributed, shapes
 from speechssl.data.dataset import Batch
+from speechssl.device import double
 from speechssl.model.speech_model import SpeechOutput
 from speechssl.rng import rng
 from speechssl.scoring.wer import character_errors
@@ -32,7 +33,7 @@ def level_db(batches: Iterable[Batch]) -> float:
     for digital silence."""
     energy, num_samples = 0.0, 0
     for batch in batches:
-        energy += float(batch.clean.double().square().sum())  # the padding is zero
+        energy += float(double(batch.clean).square().sum())  # the padding is zero
         num_samples += batch.num_samples
     power = energy / max(num_samples, 1)
     return max(10 * math.log10(power), _LOWEST_DB) if power > 0 else _LOWEST_DB

@@ -102,7 +102,9 @@ class FaultTally:
             self._log.say(f"{name} is replaced by other utterances: {reason}")
         self.found |= fresh
         if distributed.rank() == 0:
-            with self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            with self._path.open(
+                "a", encoding="utf-8", errors="backslashreplace", newline="\n"
+            ) as file:
                 for name, reason in fresh.items():
                     file.write(json.dumps({"id": name, "reason": reason}, ensure_ascii=False))
                     file.write("\n")

@@ -142,7 +142,7 @@ class FinetuneConfig:
     """Of the products in the forward and backward pass; the weights are float32. ``auto``: the
     fastest on this machine, by timing; the run then keeps it."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:NUMBER."""
+    """auto, cpu, cuda, cuda:NUMBER or mps (Apple's GPUs: not measured)."""
 
     def __post_init__(self) -> None:
         check_fields(self)

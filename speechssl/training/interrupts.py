@@ -1,9 +1,12 @@
-"""Stops that are asked for: SIGINT by a person, SIGTERM and SIGUSR1 by a cluster."""
+"""Stops that are asked for: SIGINT by a person, SIGTERM and SIGUSR1 by a cluster,
+SIGBREAK by Windows (Ctrl-Break, a closed console)."""
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+
+from speechssl.system import preemption_signals
 
 INTERRUPTED, PREEMPTED = 1, 2
 
@@ -23,8 +26,8 @@ class Stop:
 
 @contextmanager
 def stop_signals() -> Iterator[Stop]:
-    """SIGINT, SIGTERM and SIGUSR1 ask for a stop after the present step; a second SIGINT stops at
-    once."""
+    """SIGINT and those of :func:`preemption_signals` ask for a stop after the present step; a
+    second SIGINT stops at once."""
     stop = Stop()
 
     def ask(number: int, _frame: FrameType | None) -> None:
@@ -32,19 +35,19 @@ def stop_signals() -> Iterator[Stop]:
             raise KeyboardInterrupt
         stop.asked = INTERRUPTED if number == signal.SIGINT else PREEMPTED
 
-    with _handling(ask, (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)):
+    with _handling(ask, (signal.SIGINT, *preemption_signals())):
         yield stop
 
 
 @contextmanager
 def preemptible() -> Iterator[None]:
-    """Around the loop, where sound is decoded and plans are made, SIGTERM and SIGUSR1 end the run
-    at once: there is nothing to save, and to the cluster it has not failed."""
+    """Around the loop, where sound is decoded and plans are made, a signal of preemption ends the
+    run at once: there is nothing to save, and to the cluster it has not failed."""
 
     def end(_number: int, _frame: FrameType | None) -> None:
         raise PreemptedRunError("Stopped outside of the updates. The same command goes on.")
 
-    with _handling(end, (signal.SIGTERM, signal.SIGUSR1)):
+    with _handling(end, preemption_signals()):
         yield
 
 

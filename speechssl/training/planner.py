@@ -19,13 +19,13 @@ from torch import Tensor
 from speechssl import distributed
 from speechssl.data.batching import BatchPlan
 from speechssl.data.dataset import Batch, PlannedBatches
-from speechssl.device import Memory, finished_s, memory
+from speechssl.device import UNKNOWN, Memory, finished_s, memory
 from speechssl.model.ema import EMA
 from speechssl.training.loop import LoopConfig, Work
 
 _MEASURED = 3
 _MOST_OF_FREE = 0.95
-_TRANSIENT = {"cpu": 2.0, "cuda": 1.5}
+_TRANSIENT = {"cpu": 2.0, "cuda": 1.5, "mps": 2.0}
 """Peak over what the backward pass keeps: what layers make on their way, gradients, the allocator's
 gaps. On a CPU the peak was 1.2 (``small``) to 2.5 (``tiny-conv``) times that."""
 _CONSTANT_BYTES = 0.2e9
@@ -146,7 +146,7 @@ def describe(plan: Plan, loop: LoopConfig, now: datetime) -> str:
             f"Parameters: {plan.num_parameters / 1e6:.3g} M{_learning(plan)}.",
             f"Memory: about {_gb(batch + state)}: {_gb(state)} for weights, gradients and "
             f"optimizer, {_gb(batch)} for a micro-batch of {plan.batch_s:g} s; "
-            f"{_gb(plan.free.free)} are free.",
+            f"{_free(plan.free)}.",
             f"Speed: {plan.update_s:.2g} s an update of {times}{plan.batch_s:g} s of audio "
             f"(measured on {_MEASURED}).",
             f"End: {day}{ends:%H:%M}, after {_duration(seconds)}{budget} and about {updates:,} "
@@ -248,6 +248,11 @@ def _seconds(work: Work, batches: Sequence[Batch], device: torch.device) -> floa
             work.backward(_LAST - 1, _LAST, [batch])
     spent = (finished_s(device) - begun) / len(batches)
     return max(distributed.gather(spent))
+
+
+def _free(memory: Memory) -> str:
+    known = memory.total < UNKNOWN
+    return f"{_gb(memory.free)} are free" if known else "how much is free is not known"
 
 
 def _gb(num_bytes: float) -> str:

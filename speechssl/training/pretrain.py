@@ -108,7 +108,7 @@ class PretrainConfig:
     """Compile the context network's layers with torch.compile, for a GPU: the first steps take
     minutes, and a CPU gets slower (docs/log)."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:NUMBER."""
+    """auto, cpu, cuda, cuda:NUMBER or mps (Apple's GPUs: not measured)."""
 
     @staticmethod
     def upgrade(data: dict[str, Any]) -> dict[str, Any]:

@@ -1,17 +1,18 @@
 """What lies in a run's folder: its lock, its config, its last hypotheses."""
 
-import errno
 import json
-import sys
+import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from speechssl import distributed
 from speechssl.files import writing
 from speechssl.scoring.wer import EvalResult
+from speechssl.system import try_lock
 
 VALID_SET = "valid.jsonl"
 """Manifest, in the run folder, of what the run validates on."""
@@ -32,36 +33,31 @@ def run_lock(run: Path) -> Iterator[None]:
     """Keep other commands out of a run's folder, in which both would write the same files.
 
     The lock of a killed process is gone, also where processes that it forked live on. Raises
-    BusyRunError, in every process of a job, where the folder is not free after ten seconds.
+    BusyRunError, in every process of a job, with the process that has it, where the folder is not
+    free after ten seconds.
     """
-    if sys.platform == "win32":
-        yield
-        return
     run.mkdir(parents=True, exist_ok=True)
-    with (run / _LOCK).open("a") as file:
-        if not distributed.broadcast(lambda: _take(file.fileno(), time.monotonic() + _WAIT_S)):
+    with (run / _LOCK).open("a+", encoding="utf-8", newline="\n") as file:
+        holder = distributed.broadcast(lambda: _take(file, time.monotonic() + _WAIT_S))
+        if holder is not None:
             raise BusyRunError(
-                f"Another command is at work in {run}: wait for its end or stop it, or give "
-                "another --out."
+                f"Another command is at work in {run}: {holder}. Wait for its end or stop it, or "
+                "give another --out."
             )
         yield
 
 
-def _take(number: int, deadline: float) -> bool:
-    """Lock an open file; False where another process still has it at the deadline."""
-    import fcntl
-
-    while True:
-        try:
-            fcntl.lockf(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EAGAIN):
-                return True  # a disk that knows no locks
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.1)
-        else:
-            return True
+def _take(file: TextIO, deadline: float) -> str | None:
+    """Lock an open file and note in it who has it; who else has it at the deadline."""
+    while not try_lock(file.fileno()):
+        if time.monotonic() > deadline:
+            file.seek(0)
+            return file.readline().strip() or "its process is not known"
+        time.sleep(0.1)
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}, since {time.ctime()}\n")
+    file.flush()
+    return None
 
 
 def write_config(run: Path, config: dict[str, Any]) -> None:

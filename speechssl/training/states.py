@@ -238,7 +238,7 @@ def checksum(path: Path) -> str:
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
-    path.write_text(json.dumps(data), encoding="utf-8")
+    path.write_text(json.dumps(data), encoding="utf-8", newline="\n")
 
 
 def learned_parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:

@@ -34,6 +34,7 @@ from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.inputs import Inputs
 from speechssl.pretext.task import MaskConfig
 from speechssl.pretext.tasks import Tasks
+from speechssl.system import write_at
 
 _FORMAT = 1
 _MOST_UNITS = 1 << 16
@@ -183,7 +184,7 @@ class OfflineUnits:
             if not 0 <= int(columns.min()) <= int(columns.max()) < _MOST_UNITS:
                 raise ValueError(f"Offline units must be from 0 to {_MOST_UNITS - 1}.")
             place = 2 * len(self._names) * int(self._offsets[item])
-            os.pwrite(number, columns.cpu().numpy().astype("<u2").tobytes(), place)
+            write_at(number, columns.cpu().numpy().astype("<u2").tobytes(), place)
         os.fsync(number)
 
     def _inputs(self, item: int) -> Inputs:

@@ -1,11 +1,14 @@
 """Recordings of a folder."""
 
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from speechssl import audio
+from speechssl.audio import listing
 
 
 def test_lists_recordings_sorted_and_not_hidden_ones(tmp_path: Path) -> None:
@@ -29,3 +32,19 @@ def test_folders_that_several_links_lead_to_are_listed_once(tmp_path: Path) -> N
     assert found == ["in/a/2.wav", "in/b/1.wav", "in/far/3.wav"]
     (tmp_path / "link").symlink_to("in")
     assert audio.list_audio(tmp_path / "link")[0] == tmp_path / "link/a/2.wav"
+
+
+def test_folders_without_numbers_are_all_walked(tmp_path, monkeypatch):
+    """Some network drives give every folder the number 0."""
+    for name in ("a", "b/c"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "x.wav").touch()
+    real = os.stat
+
+    def stat(path, **named):
+        found = real(path, **named)
+        return os.stat_result((found[0], 0, 0, *found[3:10]))
+
+    monkeypatch.setattr(listing, "os", SimpleNamespace(walk=os.walk, stat=stat, path=os.path))
+    found = [(Path(folder).name, names) for folder, names in listing.walk(tmp_path)]
+    assert found == [(tmp_path.name, []), ("a", ["x.wav"]), ("b", []), ("c", ["x.wav"])]

@@ -262,7 +262,7 @@ def test_a_real_process_does_a_job(done):
 def test_the_last_line_of_a_job_that_fails_says_why(done, monkeypatch, capsys):
     name = "finetune/masked_units-0.1-min-seed-0"
     monkeypatch.setattr("sys.argv", ["work", str(done), name])
-    monkeypatch.setattr(work, "_end_with_parent", lambda: None)
+    monkeypatch.setattr(work, "end_with_parent", lambda: None)
     assert work.main() == 0  # nothing is left to do
     (done / "data" / "dev.jsonl").unlink()
     assert work.main() == 1

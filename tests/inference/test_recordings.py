@@ -1,6 +1,7 @@
 """Finding recordings, streaming them, cutting them."""
 
 import time
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from speechssl import audio
+from speechssl.inference import recordings
 from speechssl.inference.recordings import (
     Clip,
     as_clip,
@@ -16,6 +18,7 @@ from speechssl.inference.recordings import (
     output_names,
     stream,
 )
+from speechssl.system import file_name
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 96000])
@@ -151,3 +154,24 @@ def test_what_is_said_of_a_recording_is_passed_on(record, tmp_path):
 def test_what_is_neither_a_path_nor_an_array(source):
     with pytest.raises(TypeError, match=r"not \w+: make an array of samples with numpy\.asarray"):
         as_clip(source)
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (("a/X.wav", "b/x.wav"), ["X", "x-2"]),
+        (("a/\u00e9.wav", "b/e\u0301.wav"), ["\u00e9", "e\u0301-2"]),
+        (("a/Stra\u00dfe.wav", "b/STRASSE.wav"), ["Stra\u00dfe", "STRASSE-2"]),
+        (("a/x.wav", "b/X.wav", "c/x-2.wav"), ["x", "X-2", "x-2-2"]),
+    ],
+)
+def test_results_that_other_systems_take_for_one_file_have_two_names(paths, names):
+    """Windows and macOS know no upper and lower case, macOS no Unicode forms."""
+    assert output_names([Clip(path, Path(path)) for path in paths]) == names
+
+
+def test_on_windows_results_have_names_that_can_be_written(monkeypatch):
+    monkeypatch.setattr(recordings, "file_name", partial(file_name, windows=True))
+    paths = ("a.tar/10:30.wav", "a.tar/con.wav", "b/10_30.wav", "b/plain.wav")
+    names = output_names([Clip(path, Path(path)) for path in paths])
+    assert names == ["10_30", "_con", "10_30-2", "plain"]

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from speechssl.system import open_to_read, read_at
+
 WINDOW = 1 << 20
 """Bytes that are looked at at once."""
 
@@ -28,8 +30,8 @@ class Source:
         if isinstance(place, bytes):
             self._fd, self._head, self.size = -1, place, len(place)
         else:
-            self._fd = os.open(place, os.O_RDONLY | _BINARY)
-            self._head = _read_at(self._fd, _HEAD, 0)
+            self._fd = open_to_read(place)
+            self._head = read_at(self._fd, _HEAD, 0)
             self.size = os.fstat(self._fd).st_size if size is None else size
 
     def at(self, start: int, count: int) -> bytes:
@@ -38,7 +40,7 @@ class Source:
             return self._head[start : start + count]
         count = min(count, self.size - start)
         parts = []
-        while count > 0 and (part := _read_at(self._fd, count, start)):
+        while count > 0 and (part := read_at(self._fd, count, start)):
             parts.append(part)
             start, count = start + len(part), count - len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -69,16 +71,6 @@ class Source:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-_BINARY = getattr(os, "O_BINARY", 0)
-
-
-def _read_at(fd: int, count: int, start: int) -> bytes:
-    if hasattr(os, "pread"):
-        return os.pread(fd, count, start)
-    os.lseek(fd, start, os.SEEK_SET)  # where there is none, each source has its own descriptor
-    return os.read(fd, count)
 
 
 def id3_size(head: bytes) -> int:

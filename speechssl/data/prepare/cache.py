@@ -60,7 +60,7 @@ def inspect_all(
     # tqdm's own None means: a bar only where the stream is a terminal.
     disable = None if progress is None else not progress
     with (
-        path.open("a", encoding="utf-8") as file,
+        path.open("a", encoding="utf-8", newline="\n") as file,
         contextlib.closing(found),
         tqdm(
             total=len(records), desc="reading", unit="rec", disable=disable, file=sys.stderr

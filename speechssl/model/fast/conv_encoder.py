@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from speechssl import shapes
+from speechssl.device import double
 from speechssl.model.encoder import ConvEncoder, ConvLayer
 from speechssl.model.fast.strided_conv import gelu_conv, product_dtype, windows_gelu_conv
 from speechssl.model.normalization import MaskedGroupNorm
@@ -87,7 +88,7 @@ def _fold(
     """
     with torch.autocast(windows.device.type, enabled=False):
         count = lengths.clamp_min(1)[:, None, None]
-        x = shapes.zero_padding(windows.double(), lengths)
+        x = shapes.zero_padding(double(windows), lengths)
         mean = x.sum(1, keepdim=True) / count  # (B, 1, K)
         x = shapes.zero_padding(x - mean, lengths)
         covariance = (x.transpose(1, 2) @ x / count).to(weight.dtype)  # (B, K, K)
