@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from speechssl import __version__
-from speechssl.compiled import cache_folder
+from speechssl.caches import cache_folder
 from speechssl.device import finished_s, has_bf16_units, machine_name
 from speechssl.files import writing
 

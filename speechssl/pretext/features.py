@@ -70,7 +70,8 @@ class SpeechFeatures:
         variance only); zero in the padding.
         """
         if name not in self._made:
-            self._made[name] = self._make(name)
+            with torch.autocast(self.wave.device.type, enabled=False):
+                self._made[name] = self._make(name)
         return self._made[name]
 
     @torch.no_grad()

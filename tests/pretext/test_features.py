@@ -188,3 +188,14 @@ def test_there_is_no_gradient_into_targets(name):
 def test_a_hop_that_is_no_multiple_of_10_ms_is_a_sentence():
     with pytest.raises(ValueError, match="hop of 240 samples is not a multiple of 10 ms"):
         frame_features("logmel", *waves(), 240, 16000)
+
+
+@EVERY
+def test_features_are_float32_whatever_the_autocast(name):
+    wave, lengths = waves()
+    frames = lengths // HOP
+    plain = frame_features(name, wave, frames, HOP, 16000)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = frame_features(name, wave, frames, HOP, 16000)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, plain)
