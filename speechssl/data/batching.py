@@ -8,8 +8,9 @@ k belongs to epoch ``k // num_batches`` and is reached at once.
 
 import copy
 import functools
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -29,6 +30,15 @@ class PlannedBatch:
     """Which pass over the data it belongs to; each holds every utterance at most once."""
     number: int
     """The batch's number among those of all processes, the same however many they are."""
+    part: tuple[int, int] = (0, 1)
+    """``(which, of how many)``: the part of its utterances that this process takes."""
+
+    def rows(self) -> range:
+        """The places in `members` of this process's part; the first part is never empty."""
+        which, num = self.part
+        size, larger = divmod(len(self.members), num)
+        start = which * size + min(which, larger)
+        return range(start, start + size + (which < larger))
 
 
 class BatchPlan:
@@ -253,7 +263,51 @@ class MixedPlan:
         return corpora[order], before[order]
 
 
-Plan = BatchPlan | MixedPlan
+class SharedPlan:
+    """What one of several processes takes of the micro-batches of a plan for a single one.
+
+    An update stays what it is in one process. Where the number of its micro-batches is a multiple
+    of that of the processes, each takes whole ones; else each micro-batch is cut into parts, some
+    of its utterances for each process.
+    """
+
+    def __init__(self, whole: BatchPlan | MixedPlan, rank: int, world: int) -> None:
+        """`whole`: of a single process, with all micro-batches of an update; `rank` of `world`
+        processes takes its share."""
+        groups = math.gcd(whole.accumulate, world)  # each of them takes micro-batches of its own
+        self._whole, self._groups, self._parts = whole, groups, world // groups
+        self._group, self._part = rank % groups, rank // groups
+        self.lengths_s, self.replacements = whole.lengths_s, whole.replacements
+        self.accumulate = whole.accumulate // groups
+        """Micro-batches, or parts of them, that this process takes for an update."""
+        self.num_batches = whole.num_batches // groups
+        """The same for an epoch."""
+
+    @property
+    def cuts(self) -> bool:
+        """Whether micro-batches are cut into parts."""
+        return self._parts > 1
+
+    def at(self, index: int) -> PlannedBatch:
+        """This process's batch `index`, counted over all epochs."""
+        planned = self._whole.at(_number(index, self.accumulate, self._group, self._groups))
+        return replace(planned, part=(self._part, self._parts))
+
+    def imbalance(self, update: int) -> float:
+        """As of :class:`BatchPlan`."""
+        seconds = np.zeros((self._groups, self._parts))
+        for group in range(self._groups):
+            for turn in range(self.accumulate):
+                index = update * self.accumulate + turn
+                planned = self._whole.at(_number(index, self.accumulate, group, self._groups))
+                for part in range(self._parts):
+                    rows = replace(planned, part=(part, self._parts)).rows()
+                    own = self.lengths_s[planned.members[rows.start : rows.stop]]
+                    seconds[group, part] += own.max(initial=0.0) * len(own)
+        return float(seconds.max() / seconds.mean() - 1)
+
+
+Plan = BatchPlan | MixedPlan | SharedPlan
 
 
 def _number(index: int, accumulate: int, rank: int, world: int) -> int:

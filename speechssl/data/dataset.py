@@ -20,13 +20,24 @@ from torch.utils.data import DataLoader, Dataset
 
 from speechssl import shapes
 from speechssl.audio import AudioError, file_state, play_at
-from speechssl.data.batching import Plan
+from speechssl.data.batching import Plan, SharedPlan
 from speechssl.data.distortion import DistortionConfig, DistortionPool, distort
 from speechssl.data.index import durations_s
 from speechssl.data.manifest import Utterance
 from speechssl.data.voice import VoiceConfig, change_voice
 from speechssl.data.wave_cache import WaveCache, read_item
 from speechssl.rng import rng
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Which part of a micro-batch a process has, where several share it: what is drawn at random
+    is drawn for all of it, so that it is the same however many they are."""
+
+    rows: tuple[int, ...]
+    """Places of the part's utterances in the micro-batch."""
+    lengths: Tensor
+    """(W,) int64 samples of all utterances of the micro-batch."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,8 @@ class Batch:
     what was computed of the recording is not what belongs to it."""
     faults: tuple[tuple[str, str], ...] = ()
     """``(id, why)`` of utterances that could not be read; each has another one in its place."""
+    cut: Cut | None = None
+    """The part that this is of a micro-batch; None: the whole of it."""
 
     @property
     def num_samples(self) -> int:
@@ -206,13 +219,22 @@ class PlannedBatches(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         planned = self.plan.at(index)
-        epoch = planned.pass_number
+        epoch, rows = planned.pass_number, planned.rows()
         faults: list[tuple[str, str]] = []
-        read = [self._read(epoch, i, faults) for i in planned.members.tolist()]
+        read = [
+            self._read(epoch, i, faults if row in rows else [])
+            for row, i in enumerate(planned.members.tolist())
+        ]
         members = [item for item, _ in read]
         played = [self._play(wave, epoch, i) for i, wave in read]
         starts = [self._crop_start(len(w), epoch, i) for w, i in zip(played, members, strict=True)]
         clean = [w[start:][: self.max_crop] for w, start in zip(played, starts, strict=True)]
+        cut = None
+        if planned.part[1] > 1:
+            cut = Cut(tuple(rows), torch.tensor([len(wave) for wave in clean]))
+            own = slice(rows.start, rows.stop)
+            read, members, played = read[own], members[own], played[own]
+            starts, clean = starts[own], clean[own]
         padded, lengths = shapes.pad_waves(clean)
         distorted, again = padded, None
         if self.distortion is not None:
@@ -241,12 +263,21 @@ class PlannedBatches(Dataset[Batch]):
             weights=weights if any(weight != 1 for weight in weights) else (),
             altered=tuple(w is not wave for w, (_, wave) in zip(played, read, strict=True)),
             faults=tuple(faults),
+            cut=cut,
         )
 
     def accumulating(self, accumulate: int) -> "PlannedBatches":
         """The same with another number of micro-batches for an update."""
+        assert not isinstance(self.plan, SharedPlan)
         other = copy.copy(self)
         other.plan = self.plan.accumulating(accumulate)
+        return other
+
+    def shared(self, rank: int, world: int) -> "PlannedBatches":
+        """What one of several processes takes of these batches of a single one."""
+        assert not isinstance(self.plan, SharedPlan)
+        other = copy.copy(self)
+        other.plan = SharedPlan(self.plan, rank, world)
         return other
 
     def _read(self, epoch: int, item: int, faults: list[tuple[str, str]]) -> tuple[int, np.ndarray]:
