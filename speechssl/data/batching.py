@@ -18,6 +18,8 @@ import numpy as np
 from speechssl.rng import rng, torch_seed
 
 _BATCHES_PER_BUCKET = 8
+_HALVINGS = 20
+"""To find the shortest longest part, to a millionth."""
 
 
 @dataclass(frozen=True)
@@ -30,15 +32,8 @@ class PlannedBatch:
     """Which pass over the data it belongs to; each holds every utterance at most once."""
     number: int
     """The batch's number among those of all processes, the same however many they are."""
-    part: tuple[int, int] = (0, 1)
-    """``(which, of how many)``: the part of its utterances that this process takes."""
-
-    def rows(self) -> range:
-        """The places in `members` of this process's part; the first part is never empty."""
-        which, num = self.part
-        size, larger = divmod(len(self.members), num)
-        start = which * size + min(which, larger)
-        return range(start, start + size + (which < larger))
+    rows: tuple[int, ...] | None = None
+    """Places in `members` of the utterances that this process takes of them; None: all."""
 
 
 class BatchPlan:
@@ -291,7 +286,13 @@ class SharedPlan:
     def at(self, index: int) -> PlannedBatch:
         """This process's batch `index`, counted over all epochs."""
         planned = self._whole.at(_number(index, self.accumulate, self._group, self._groups))
-        return replace(planned, part=(self._part, self._parts))
+        if not self.cuts:
+            return planned
+        return replace(planned, rows=self._cut(planned.members)[self._part])
+
+    def _cut(self, members: np.ndarray) -> list[tuple[int, ...]]:
+        """The rows of each part."""
+        return cut_evenly(self.lengths_s[members], self._parts)
 
     def imbalance(self, update: int) -> float:
         """As of :class:`BatchPlan`."""
@@ -299,12 +300,41 @@ class SharedPlan:
         for group in range(self._groups):
             for turn in range(self.accumulate):
                 index = update * self.accumulate + turn
-                planned = self._whole.at(_number(index, self.accumulate, group, self._groups))
-                for part in range(self._parts):
-                    rows = replace(planned, part=(part, self._parts)).rows()
-                    own = self.lengths_s[planned.members[rows.start : rows.stop]]
+                members = self._whole.batch(_number(index, self.accumulate, group, self._groups))
+                for part, rows in enumerate(self._cut(members)):
+                    own = self.lengths_s[members[list(rows)]]
                     seconds[group, part] += own.max(initial=0.0) * len(own)
         return float(seconds.max() / seconds.mean() - 1)
+
+
+def cut_evenly(lengths_s: np.ndarray, parts: int) -> list[tuple[int, ...]]:
+    """The rows of each part of a micro-batch whose utterances have these lengths: those with more
+    utterances have shorter ones, so that the longest part, padding included, is as short as can be.
+
+    The first part is never empty; others are where there are fewer utterances than parts.
+    """
+    order = np.argsort(lengths_s, kind="stable").tolist()
+    lengths = lengths_s[order].tolist()
+
+    def filled(limit: float) -> list[int]:
+        """Where each part ends if it takes, from the shortest on, what stays within `limit`."""
+        ends, first = [], 0
+        for place, length in enumerate(lengths):
+            if place > first and (place - first + 1) * length > limit:
+                ends.append(place)
+                first = place
+        return [*ends, len(lengths)]
+
+    low, high = 0.0, max(lengths) * len(lengths)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        fits = len(filled(middle)) <= parts and lengths[-1] <= middle
+        low, high = (low, middle) if fits else (middle, high)
+    ends = filled(high)
+    ends += [len(lengths)] * (parts - len(ends))
+    return [
+        tuple(sorted(order[start:end])) for start, end in zip([0, *ends[:-1]], ends, strict=True)
+    ]
 
 
 Plan = BatchPlan | MixedPlan | SharedPlan

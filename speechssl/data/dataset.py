@@ -219,10 +219,10 @@ class PlannedBatches(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         planned = self.plan.at(index)
-        epoch, rows = planned.pass_number, planned.rows()
+        epoch, rows = planned.pass_number, planned.rows
         faults: list[tuple[str, str]] = []
         read = [
-            self._read(epoch, i, faults if row in rows else [])
+            self._read(epoch, i, faults if rows is None or row in rows else [])
             for row, i in enumerate(planned.members.tolist())
         ]
         members = [item for item, _ in read]
@@ -230,11 +230,11 @@ class PlannedBatches(Dataset[Batch]):
         starts = [self._crop_start(len(w), epoch, i) for w, i in zip(played, members, strict=True)]
         clean = [w[start:][: self.max_crop] for w, start in zip(played, starts, strict=True)]
         cut = None
-        if planned.part[1] > 1:
-            cut = Cut(tuple(rows), torch.tensor([len(wave) for wave in clean]))
-            own = slice(rows.start, rows.stop)
-            read, members, played = read[own], members[own], played[own]
-            starts, clean = starts[own], clean[own]
+        if rows is not None:
+            cut = Cut(rows, torch.tensor([len(wave) for wave in clean]))
+            read, members, played, starts, clean = (
+                [values[row] for row in rows] for values in (read, members, played, starts, clean)
+            )
         padded, lengths = shapes.pad_waves(clean)
         distorted, again = padded, None
         if self.distortion is not None:

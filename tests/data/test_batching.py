@@ -1,9 +1,10 @@
+import itertools
 import time
 
 import numpy as np
 import pytest
 
-from speechssl.data.batching import BatchPlan, MixedPlan, PlannedBatch, SharedPlan
+from speechssl.data.batching import BatchPlan, MixedPlan, SharedPlan, cut_evenly
 
 LENGTHS = np.random.default_rng(0).uniform(0.5, 12, 500)
 
@@ -223,7 +224,8 @@ def test_processes_share_the_updates_of_one(make, accumulate, world):
             for turn in range(own.accumulate):
                 planned = own.at(update * own.accumulate + turn)
                 assert planned.members.tolist() == wanted[planned.number]
-                taken = {row: planned.members[row] for row in planned.rows()}
+                rows = range(len(planned.members)) if planned.rows is None else planned.rows
+                taken = {row: planned.members[row] for row in rows}
                 assert not taken.keys() & found[planned.number].keys()
                 found[planned.number] |= taken
         assert {n: [rows[i] for i in sorted(rows)] for n, rows in found.items()} == wanted
@@ -235,14 +237,33 @@ def test_whole_micro_batches_are_shared_out_where_they_can_be():
         assert (own.accumulate, own.cuts) == (each, cuts)
 
 
-@pytest.mark.parametrize("num", [1, 2, 5, 9])
-def test_parts_differ_by_one_utterance_at_most_and_the_first_has_the_most(num):
-    parts = [PlannedBatch(np.arange(num), 0, 0, (part, 4)).rows() for part in range(4)]
-    sizes = [len(part) for part in parts]
-    assert sum(sizes) == num
-    assert sizes == sorted(sizes, reverse=True)
-    assert sizes[0] - sizes[-1] <= 1
-    assert sizes[0] > 0
+def best_cut(lengths, parts):
+    """The shortest longest part of all ways to deal out utterances."""
+    best = float("inf")
+    for dealt in itertools.product(range(parts), repeat=len(lengths)):
+        own = [
+            [n for n, part in zip(lengths, dealt, strict=True) if part == k] for k in range(parts)
+        ]
+        best = min(best, max(len(one) * max(one, default=0) for one in own))
+    return best
+
+
+@pytest.mark.parametrize("num", [1, 2, 5, 7])
+@pytest.mark.parametrize("parts", [2, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_parts_take_about_as_long_as_each_other(seed, parts, num):
+    lengths = np.random.default_rng(seed).uniform(3, 5, num)
+    cut = cut_evenly(lengths, parts)
+    assert sorted(sum(cut, ())) == list(range(num))
+    assert len(cut) == parts
+    assert cut[0]
+    longest = max(len(rows) * max(lengths[list(rows)], default=0) for rows in cut)
+    assert longest == pytest.approx(best_cut(lengths, parts), rel=1e-5)
+
+
+def test_of_equal_utterances_parts_differ_by_one_at_most():
+    for num, sizes in ((9, [5, 4]), (8, [4, 4]), (2, [1, 1]), (1, [1, 0])):
+        assert [len(rows) for rows in cut_evenly(np.full(num, 3.0), 2)] == sizes
 
 
 def test_the_imbalance_of_parts_is_that_of_their_padded_seconds():

@@ -1,4 +1,4 @@
-"""How further processes of a command are started, heard of and ended; without training anything."""
+"""How further processes of a command are started, watched and ended; without training anything."""
 
 import json
 import os
