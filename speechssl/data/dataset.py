@@ -232,9 +232,9 @@ class PlannedBatches(Dataset[Batch]):
         cut = None
         if rows is not None:
             cut = Cut(rows, torch.tensor([len(wave) for wave in clean]))
-            read, members, played, starts, clean = (
-                [values[row] for row in rows] for values in (read, members, played, starts, clean)
-            )
+            read, played = [read[row] for row in rows], [played[row] for row in rows]
+            members, starts = [members[row] for row in rows], [starts[row] for row in rows]
+            clean = [clean[row] for row in rows]
         padded, lengths = shapes.pad_waves(clean)
         distorted, again = padded, None
         if self.distortion is not None:
