@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -134,6 +136,8 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc says who is
 class Command:
     """``speechssl pretrain --processes N`` as a person starts it."""
 
+    started: ClassVar[list[subprocess.Popen]] = []
+
     def __init__(self, folder: Path, processes: int) -> None:
         self.run = folder / "run"
         self.before = len(losses(self.run))
@@ -143,6 +147,7 @@ class Command:
         self.job = subprocess.Popen(
             command.split(), start_new_session=True, stderr=subprocess.PIPE, text=True
         )
+        self.started.append(self.job)
 
     def wait_for_an_update(self) -> None:
         """One more than the commands before have made; what no state holds is made again."""
@@ -178,13 +183,18 @@ def assert_gone(pids: list[int]) -> None:
 
 
 @pytest.fixture
-def folder(tones, short, tmp_path) -> Path:
+def folder(tones, short, tmp_path) -> Iterator[Path]:
     """The settings and data of a run of twenty updates, each of which is saved."""
     config = looped(short, max_steps=20, checkpoint_every=1)
     (tmp_path / "config.json").write_text(json.dumps(to_json(config)))
     for name, part in zip(("train", "valid"), tones, strict=True):
         write_manifest(tmp_path / f"{name}.jsonl", part)
-    return tmp_path
+    yield tmp_path
+    for job in Command.started:  # where a test has failed
+        job.kill()
+        job.wait()
+        job.stderr.close()
+    Command.started.clear()
 
 
 @on_linux
