@@ -80,7 +80,8 @@ def measured(command: Sequence[str], run: Path, processes: int, threads: int) ->
     full = [*command, "--out", str(run), "--processes", str(processes)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     own: list[float] = []
-    with subprocess.Popen(full, env=environment, stderr=subprocess.DEVNULL) as job:
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(full, env=environment, **quiet) as job:
         while job.poll() is None:
             time.sleep(_MEMORY_EVERY_S)
             own += [_own_memory(child) for child in _children(job.pid)]
