@@ -36,7 +36,7 @@ def test_anything_else_is_refused(text, capsys):
         cli.main(["pretrain", "--train", "x", "--out", "y", f"--processes={text}"])
     assert refused.value.code == 2
     said = capsys.readouterr().err
-    assert "--processes: must be auto or a whole number from 1 to 256, got" in said
+    assert "--processes: must be auto or a number from 1 to 256, got" in said
     assert said.count("\n") == 1
 
 
