@@ -1,21 +1,39 @@
 """What several processes share; in a single process every function here does nothing.
 
-Started by `torchrun`, which sets RANK, WORLD_SIZE and the address of the first process.
+Processes that `torchrun` started (it sets RANK, WORLD_SIZE and the address of the first one) take
+micro-batches of their own: an update grows with their number. Those that a command started itself
+(:func:`sharing_group`, :mod:`speechssl.training.team`) share the micro-batches of one process: an
+update is the same however many they are.
 """
 
 import os
+import sys
 import typing
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 Value = TypeVar("Value")
+
+_LONGEST_WAIT = timedelta(days=1)
+"""Of a process for the others of its command: one validates or saves alone meanwhile. That another
+one has died is noticed by its connection, and by the team."""
+_LOOPBACK = {"linux": "lo", "darwin": "lo0"}
+"""Name of the interface that leaves no machine; elsewhere gloo finds one by the host's name."""
+
+
+class _State:
+    shares = False
+    """Whether the group is one of :func:`sharing_group`."""
+    alone = False
+    """Whether this process computes something for itself for a moment."""
 
 
 def rank() -> int:
@@ -25,7 +43,13 @@ def rank() -> int:
 
 def world() -> int:
     """How many processes work together, 1 in a single process."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return dist.get_world_size() if dist.is_initialized() and not _State.alone else 1
+
+
+def sharers() -> int:
+    """How many processes share each update of one process; 1 where each takes micro-batches of its
+    own."""
+    return world() if _State.shares else 1
 
 
 def all_reduce_sum(values: Tensor) -> Tensor:
@@ -44,6 +68,16 @@ def all_reduce_min(value: int, device: torch.device) -> int:
     return int(shared)
 
 
+def agree_on_steps(value: int, device: torch.device) -> int:
+    """How many steps all processes go by: the first one's number where they share the updates of
+    one process, which alone keeps the time; else the smallest."""
+    if sharers() == 1:
+        return all_reduce_min(value, device)
+    shared = torch.tensor(value)
+    dist.broadcast(shared, 0)
+    return int(shared)
+
+
 def all_reduce_max(value: int, device: torch.device) -> int:
     """The largest of all processes' values."""
     return -all_reduce_min(-value, device)
@@ -56,6 +90,15 @@ def gather(value: Value) -> list[Value]:
     values: list[Value | None] = [None] * world()
     dist.all_gather_object(values, value)
     return [v for v in values if v is not None]
+
+
+def share_out(num: int, work: Callable[[int], Value]) -> list[Value]:
+    """``[work(0), ..., work(num - 1)]``, in every process: those that share the updates of one do a
+    part each; any others do all."""
+    if sharers() == 1:
+        return [work(index) for index in range(num)]
+    parts = gather([work(index) for index in range(rank(), num, world())])
+    return [parts[index % world()][index // world()] for index in range(num)]
 
 
 def broadcast(find: Callable[[], Value]) -> Value:
@@ -72,6 +115,16 @@ def broadcast(find: Callable[[], Value]) -> Value:
     if shared[1] is not None:
         raise shared[1]
     return typing.cast(Value, shared[0])
+
+
+@torch.no_grad()
+def copy_from_first(values: Tensor) -> None:
+    """Replace a tensor, in place, by that of the first process."""
+    if world() == 1:
+        return
+    shared = values.to(torch.uint8) if values.dtype == torch.bool else values.contiguous()
+    dist.broadcast(shared, 0)
+    values.copy_(shared)
 
 
 def average_gradients(module: nn.Module) -> None:
@@ -199,6 +252,39 @@ def process_group(device: torch.device) -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def sharing_group(store: Store, own: int, num: int) -> Iterator[None]:
+    """Join the `num` processes of one command on this machine, as number `own`, and leave them
+    cleanly. `store` is one that no other group has used; else its keys need a prefix."""
+    name = "GLOO_SOCKET_IFNAME"
+    usual = os.environ.get(name)
+    if usual is None and sys.platform in _LOOPBACK:
+        os.environ[name] = _LOOPBACK[sys.platform]
+    try:
+        dist.init_process_group(
+            "gloo", store=store, rank=own, world_size=num, timeout=_LONGEST_WAIT
+        )
+    finally:
+        if usual is None:
+            os.environ.pop(name, None)
+    _State.shares = True
+    try:
+        yield
+    finally:
+        _State.shares = False
+        dist.destroy_process_group()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """In here this process computes by itself, as if there were no others."""
+    before, _State.alone = _State.alone, True
+    try:
+        yield
+    finally:
+        _State.alone = before
 
 
 def _meeting_place() -> dict[str, typing.Any]:

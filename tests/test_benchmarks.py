@@ -29,3 +29,12 @@ def test_a_comparison_is_written_as_promised(name, tmp_path, monkeypatch, capsys
     assert {"size", "cpu", "cores", "torch"} <= found["conditions"].keys()
     assert found["conditions"]["size"] == "tiny-conv"
     assert capsys.readouterr().out
+
+
+def test_eight_cores_on_paper():
+    """0.5 s in one process, 0.28 s in two: 0.25 s of each, 0.01 s for the gradients, and 0.02 s
+    that more processes do not divide."""
+    from benchmarks.processes import on_paper
+
+    found = on_paper(60.0, 30 / 0.28, processes=2, audio_s=30.0, reduce_s=0.01)
+    assert found == pytest.approx(30 / (0.5 / 8 + 0.02 + 0.0175))

@@ -87,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
         init=init,
         resume=args.resume == "auto",
         announce=True,
+        processes=args.processes,
     )
     if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
         return EXIT_DONE

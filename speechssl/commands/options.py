@@ -36,7 +36,7 @@ def add_precision(parser: argparse.ArgumentParser, *, auto: bool) -> None:
 def add_file_processes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--processes",
-        type=_num_processes,
+        type=number_of_processes,
         default="auto",
         metavar="auto|N",
         help="how many processes share the recordings: auto (default) is one for each core of the "
@@ -44,10 +44,23 @@ def add_file_processes(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _num_processes(text: str) -> "Processes":
+def add_processes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--processes",
+        type=number_of_processes,
+        default="auto",
+        metavar="auto|N",
+        help="how many processes share the training on the cores of this machine: auto (default) "
+        "measures for some seconds whether several are faster than one, and says so; 1 starts no "
+        "further one. What is learned is the same, up to rounding",
+    )
+
+
+def number_of_processes(text: str) -> "Processes":
+    """``auto``, or how many."""
     if text == "auto":
         return "auto"
-    if not text.isdecimal() or not 1 <= int(text) <= MOST_PROCESSES:
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= MOST_PROCESSES:
         raise argparse.ArgumentTypeError(
             f"must be auto or a number from 1 to {MOST_PROCESSES}, got {text!r}"
         )

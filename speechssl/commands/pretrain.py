@@ -73,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
         init=init,
         resume=args.resume == "auto",
         announce=True,
+        processes=args.processes,
         profile=args.profile,
         given=[name for name, _ in asked],
     )

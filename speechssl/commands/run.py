@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from speechssl.commands.options import SIZES
+from speechssl.commands.options import SIZES, add_processes
 from speechssl.files import output_folder
 
 SUMMARY = "The whole job on a folder of recordings, a few of them transcribed in a table."
@@ -38,9 +38,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", choices=SIZES, default="tiny", help="model size (default %(default)s)"
     )
+    add_processes(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from speechssl.experiment import run_folder
 
-    return run_folder(args.folder, args.transcripts, args.out, args.budget_minutes, args.size)
+    return run_folder(
+        args.folder, args.transcripts, args.out, args.budget_minutes, args.size, args.processes
+    )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from speechssl.commands.decoding import add_decoding, decoder_of, describe_decoding
 from speechssl.commands.exits import EXIT_DONE
-from speechssl.commands.options import MODEL
+from speechssl.commands.options import MODEL, add_processes
 from speechssl.commands.parser import Parser
 from speechssl.commands.training import default_config, pairs
 from speechssl.files import output_folder
@@ -53,6 +53,7 @@ def arguments(parser: Parser) -> None:
         default="auto",
         help="auto goes on with the run in RUN, if there is one (default); never begins a new one",
     )
+    add_processes(parser)
     add_decoding(parser)
     parser.list_settings(default_config("selftrain"))
 
@@ -136,6 +137,7 @@ def run(args: argparse.Namespace) -> int:
         decoding=Decoding(lambda teacher: decoder_of(teacher, args), _decoding_key(args)),
         score_pool=args.score_pool,
         resume=args.resume == "auto",
+        processes=args.processes,
     )
     print(table(state))
     print(f"It is over: {state.ended}.")

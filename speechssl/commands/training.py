@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speechssl.commands.options import SIZES
+from speechssl.commands.options import SIZES, add_processes
 from speechssl.files import output_folder
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         choices=("ddp", "fsdp"),
         help="what each of several processes holds: all of the model (ddp, default) or a part",
     )
+    add_processes(parser)
     parser.add_argument(
         "--resume",
         choices=("auto", "never"),

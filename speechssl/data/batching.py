@@ -8,8 +8,9 @@ k belongs to epoch ``k // num_batches`` and is reached at once.
 
 import copy
 import functools
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -17,6 +18,8 @@ import numpy as np
 from speechssl.rng import rng, torch_seed
 
 _BATCHES_PER_BUCKET = 8
+_HALVINGS = 20
+"""To find the shortest longest part, to a millionth."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class PlannedBatch:
     """Which pass over the data it belongs to; each holds every utterance at most once."""
     number: int
     """The batch's number among those of all processes, the same however many they are."""
+    rows: tuple[int, ...] | None = None
+    """Places in `members` of the utterances that this process takes of them; None: all."""
 
 
 class BatchPlan:
@@ -253,7 +258,86 @@ class MixedPlan:
         return corpora[order], before[order]
 
 
-Plan = BatchPlan | MixedPlan
+class SharedPlan:
+    """What one of several processes takes of the micro-batches of a plan for a single one.
+
+    An update stays what it is in one process. Where the number of its micro-batches is a multiple
+    of that of the processes, each takes whole ones; else each micro-batch is cut into parts, some
+    of its utterances for each process.
+    """
+
+    def __init__(self, whole: BatchPlan | MixedPlan, rank: int, world: int) -> None:
+        """`whole`: of a single process, with all micro-batches of an update; `rank` of `world`
+        processes takes its share."""
+        groups = math.gcd(whole.accumulate, world)  # each of them takes micro-batches of its own
+        self._whole, self._groups, self._parts = whole, groups, world // groups
+        self._group, self._part = rank % groups, rank // groups
+        self.lengths_s, self.replacements = whole.lengths_s, whole.replacements
+        self.accumulate = whole.accumulate // groups
+        """Micro-batches, or parts of them, that this process takes for an update."""
+        self.num_batches = whole.num_batches // groups
+        """The same for an epoch."""
+
+    @property
+    def cuts(self) -> bool:
+        """Whether micro-batches are cut into parts."""
+        return self._parts > 1
+
+    def at(self, index: int) -> PlannedBatch:
+        """This process's batch `index`, counted over all epochs."""
+        planned = self._whole.at(_number(index, self.accumulate, self._group, self._groups))
+        if not self.cuts:
+            return planned
+        return replace(planned, rows=self._cut(planned.members)[self._part])
+
+    def _cut(self, members: np.ndarray) -> list[tuple[int, ...]]:
+        """The rows of each part."""
+        return cut_evenly(self.lengths_s[members], self._parts)
+
+    def imbalance(self, update: int) -> float:
+        """As of :class:`BatchPlan`."""
+        seconds = np.zeros((self._groups, self._parts))
+        for group in range(self._groups):
+            for turn in range(self.accumulate):
+                index = update * self.accumulate + turn
+                members = self._whole.batch(_number(index, self.accumulate, group, self._groups))
+                for part, rows in enumerate(self._cut(members)):
+                    own = self.lengths_s[members[list(rows)]]
+                    seconds[group, part] += own.max(initial=0.0) * len(own)
+        return float(seconds.max() / seconds.mean() - 1)
+
+
+def cut_evenly(lengths_s: np.ndarray, parts: int) -> list[tuple[int, ...]]:
+    """The rows of each part of a micro-batch whose utterances have these lengths: those with more
+    utterances have shorter ones, so that the longest part, padding included, is as short as can be.
+
+    The first part is never empty; others are where there are fewer utterances than parts.
+    """
+    order = np.argsort(lengths_s, kind="stable").tolist()
+    lengths = lengths_s[order].tolist()
+
+    def filled(limit: float) -> list[int]:
+        """Where each part ends if it takes, from the shortest on, what stays within `limit`."""
+        ends, first = [], 0
+        for place, length in enumerate(lengths):
+            if place > first and (place - first + 1) * length > limit:
+                ends.append(place)
+                first = place
+        return [*ends, len(lengths)]
+
+    low, high = 0.0, max(lengths) * len(lengths)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        fits = len(filled(middle)) <= parts and lengths[-1] <= middle
+        low, high = (low, middle) if fits else (middle, high)
+    ends = filled(high)
+    ends += [len(lengths)] * (parts - len(ends))
+    return [
+        tuple(sorted(order[start:end])) for start, end in zip([0, *ends[:-1]], ends, strict=True)
+    ]
+
+
+Plan = BatchPlan | MixedPlan | SharedPlan
 
 
 def _number(index: int, accumulate: int, rank: int, world: int) -> int:

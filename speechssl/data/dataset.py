@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from speechssl import shapes
 from speechssl.audio import AudioError, file_state, play_at
-from speechssl.data.batching import Plan
+from speechssl.data.batching import Plan, SharedPlan
 from speechssl.data.distortion import DistortionConfig, DistortionPool, distort
 from speechssl.data.index import durations_s
 from speechssl.data.length_grid import LengthGrid
@@ -29,6 +29,17 @@ from speechssl.data.voice import VoiceConfig, change_voice
 from speechssl.data.wave_cache import WaveCache, read_item
 from speechssl.rng import rng
 from speechssl.system import preemption_signals, start_method
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Which part of a micro-batch a process has, where several share it: what is drawn at random
+    is drawn for all of it, so that it is the same however many they are."""
+
+    rows: tuple[int, ...]
+    """Places of the part's utterances in the micro-batch."""
+    lengths: Tensor
+    """(W,) int64 samples of all utterances of the micro-batch."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,8 @@ class Batch:
     """Whether each is a part of its utterance."""
     faults: tuple[tuple[str, str], ...] = ()
     """``(id, why)`` of utterances that could not be read; each has another one in its place."""
+    cut: Cut | None = None
+    """The part that this is of a micro-batch; None: the whole of it."""
 
     @property
     def num_samples(self) -> int:
@@ -213,13 +226,22 @@ class PlannedBatches(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         planned = self.plan.at(index)
-        epoch = planned.pass_number
+        epoch, rows = planned.pass_number, planned.rows
         faults: list[tuple[str, str]] = []
-        read = [self._read(epoch, i, faults) for i in planned.members.tolist()]
+        read = [
+            self._read(epoch, i, faults if rows is None or row in rows else [])
+            for row, i in enumerate(planned.members.tolist())
+        ]
         members = [item for item, _ in read]
         played = [self._play(wave, epoch, i) for i, wave in read]
         starts = [self._crop_start(len(w), epoch, i) for w, i in zip(played, members, strict=True)]
         clean = [w[start:][: self.max_crop] for w, start in zip(played, starts, strict=True)]
+        cut = None
+        if rows is not None:
+            cut = Cut(rows, torch.tensor([len(wave) for wave in clean]))
+            read, played = [read[row] for row in rows], [played[row] for row in rows]
+            members, starts = [members[row] for row in rows], [starts[row] for row in rows]
+            clean = [clean[row] for row in rows]
         padded, lengths = self._pad(clean)
         distorted, again = padded, None
         if self.distortion is not None:
@@ -247,6 +269,7 @@ class PlannedBatches(Dataset[Batch]):
             cropped=tuple(not is_whole for is_whole in whole),
             altered=tuple(w is not wave for w, (_, wave) in zip(played, read, strict=True)),
             faults=tuple(faults),
+            cut=cut,
         )
 
     def _pad(self, waves: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
@@ -257,8 +280,16 @@ class PlannedBatches(Dataset[Batch]):
 
     def accumulating(self, accumulate: int) -> "PlannedBatches":
         """The same with another number of micro-batches for an update."""
+        assert not isinstance(self.plan, SharedPlan)
         other = copy.copy(self)
         other.plan = self.plan.accumulating(accumulate)
+        return other
+
+    def shared(self, rank: int, world: int) -> "PlannedBatches":
+        """What one of several processes takes of these batches of a single one."""
+        assert not isinstance(self.plan, SharedPlan)
+        other = copy.copy(self)
+        other.plan = SharedPlan(self.plan, rank, world)
         return other
 
     def _read(self, epoch: int, item: int, faults: list[tuple[str, str]]) -> tuple[int, np.ndarray]:

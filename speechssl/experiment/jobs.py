@@ -42,11 +42,12 @@ from speechssl.scoring.wer import compare
 from speechssl.system import NEW_GROUP, ask_to_end
 from speechssl.training import finetune as finetuning
 from speechssl.training import pretrain as pretraining
+from speechssl.training.processes import Processes
 from speechssl.training.resume import has_state
 from speechssl.training.runfolder import run_lock
 
 
-def demo(out: Path, minutes: float) -> int:
+def demo(out: Path, minutes: float, processes: Processes = 1) -> int:
     """The whole job on an embedded corpus: synthetic speech of many voices, few of them
     transcribed.
 
@@ -81,10 +82,18 @@ def demo(out: Path, minutes: float) -> int:
             size="tiny",
             budget=budget,
             title="speechssl demo: synthetic speech",
+            processes=processes,
         )
 
 
-def run_folder(folder: Path, transcripts: Path, out: Path, budget_minutes: float, size: str) -> int:
+def run_folder(
+    folder: Path,
+    transcripts: Path,
+    out: Path,
+    budget_minutes: float,
+    size: str,
+    processes: Processes = 1,
+) -> int:
     """The same on a person's own recordings, of which `transcripts` (TSV or CSV) names a few.
 
     When more of them are transcribed and the command is given again, what was held out stays so,
@@ -112,6 +121,7 @@ def run_folder(folder: Path, transcripts: Path, out: Path, budget_minutes: float
             size=size,
             budget=budget,
             title=f"speechssl: {folder.name}",
+            processes=processes,
         )
 
 
@@ -136,21 +146,27 @@ def compare_with_scratch(
     size: str,
     budget: Budget,
     title: str,
+    processes: Processes = 1,
 ) -> int:
     """Pretrain on `unlabeled`, fine-tune on the manifest `labeled` with and without it, score both
     on `test`.
+
+    The pretraining has all cores, in `processes`; each fine-tuning half of both, at the same time.
 
     Finished parts are not done again when the command is given again.
     """
     scratch, tuned = out / SCRATCH, out / TUNED
     train_set, valid_set = transcribed(read_manifest(labeled)), transcribed(read_manifest(valid))
-    with _at_the_same_time(_from_scratch(size, labeled, valid, scratch, budget), scratch):
-        say(f"\nPretraining on {minutes_of(unlabeled):.0f} minutes without transcripts ...")
-        config = pretraining_config(size, budget)
-        pretraining.pretrain(config, unlabeled, out / PRETRAINING, announce=True)
+    say(f"\nPretraining on {minutes_of(unlabeled):.0f} minutes without transcripts ...")
+    config = pretraining_config(size, budget)
+    pretraining.pretrain(config, unlabeled, out / PRETRAINING, announce=True, processes=processes)
+    half: Processes = "auto" if processes == "auto" else max(processes // 2, 1)
+    with _at_the_same_time(_from_scratch(size, labeled, valid, scratch, budget, half), scratch):
         say(f"\nFine-tuning on {minutes_of(train_set):.1f} minutes with transcripts ...")
         tuning, init = tuning_config(size, budget), load_model(out / PRETRAINING)
-        finetuning.finetune(tuning, train_set, valid_set, tuned, init=init, announce=True)
+        finetuning.finetune(
+            tuning, train_set, valid_set, tuned, init=init, announce=True, processes=half
+        )
     rows = [
         Row(name, out / name, evaluate(load_model(out / name), test)) for name in (TUNED, SCRATCH)
     ]
@@ -174,11 +190,13 @@ def compare_with_scratch(
     return 0
 
 
-def _from_scratch(size: str, labeled: Path, valid: Path, run: Path, budget: Budget) -> list[str]:
+def _from_scratch(
+    size: str, labeled: Path, valid: Path, run: Path, budget: Budget, processes: Processes
+) -> list[str]:
     """The command that fine-tunes from scratch with the minutes that the pretrained model gets."""
     command = [sys.executable, "-m", "speechssl.cli", "finetune", "--init", "scratch"]
     command += ["--size", size, "--train", str(labeled), "--valid", str(valid), "--out", str(run)]
-    return [*command, "--budget-minutes", str(budget.finetune)]
+    return [*command, "--budget-minutes", str(budget.finetune), "--processes", str(processes)]
 
 
 @contextmanager

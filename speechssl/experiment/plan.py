@@ -35,7 +35,7 @@ class Budget:
     @classmethod
     def of(cls, minutes: float) -> "Budget":
         """Two thirds for pretraining, a quarter for fine-tuning; a tenth stays for making, loading
-        and scoring. The model from scratch learns at the same time."""
+        and scoring. The model from scratch learns beside the fine-tuning."""
         if minutes <= 0:
             raise ValueError(f"The budget must be above 0 minutes, got {minutes:g}.")
         return cls(pretrain=0.63 * minutes, finetune=0.25 * minutes)

@@ -141,6 +141,7 @@ class ContrastiveTask(PretextTask):
     name = ContrastiveConfig.name
     title = "contrastive prediction of quantized targets"
     needs = Needs(views=(View(),))
+    by_utterance = False  # the penalties are of a micro-batch, and so are Gumbel's random numbers
     saves_heads = True
 
     def __init__(self, config: ContrastiveConfig, model: SpeechModel) -> None:

@@ -91,6 +91,7 @@ class DirectPredTask(ProjectionTask):
     name = NAME
     title = "bootstrapped projections with a predictor set from their correlation"
     called_methods = ("diagnose",)
+    by_utterance = False  # the correlation is of whole micro-batches
 
     def __init__(self, config: DirectPredConfig, model: SpeechModel, resources: Resources) -> None:
         super().__init__(config, model, resources)

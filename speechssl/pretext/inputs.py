@@ -30,6 +30,20 @@ DEFAULT_VIEW = View()
 """The distorted wave under the run's masks."""
 
 
+class Cut(Protocol):
+    """Which part of a micro-batch a process has, where several share it."""
+
+    @property
+    def rows(self) -> Sequence[int]:
+        """Places of the part's utterances in the micro-batch."""
+        ...
+
+    @property
+    def lengths(self) -> Tensor:
+        """(W,) int64 samples of all utterances of the micro-batch."""
+        ...
+
+
 class WaveBatch(Protocol):
     """The tensors of a micro-batch, on the host."""
 
@@ -110,6 +124,7 @@ class Inputs:
         """(B,) valid frames, on the host."""
         self.num_frames = int(model.frame_lengths(torch.tensor([batch.clean.shape[1]])))
         """T, padding included."""
+        self._cut: Cut | None = getattr(batch, "cut", None)
         self._seed, self._mask, self._mask_purpose = seed, mask, mask_purpose
         self._encoder_grad_scale, self._keep_hidden = encoder_grad_scale, keep_hidden
         self._units, self._ema, self._tokenizer = units, ema, tokenizer
@@ -223,14 +238,17 @@ class Inputs:
             purpose += " speech" if config.speech_only else ""
         if config is None:
             return torch.zeros(len(self.frames), self.num_frames, dtype=torch.bool)
+        frames = self.frames if self._cut is None else self.model.frame_lengths(self._cut.lengths)
         drawn = span_mask(
-            self.frames.tolist(),
-            self.num_frames,
+            frames.tolist(),
+            max(int(frames.max()), self.num_frames),
             share=config.share,
             span=config.span,
             generator=self.rng(purpose),
             allowed=self._speech_frames() if config.speech_only else None,
         )
+        if self._cut is not None:  # of a mask for all of the micro-batch, this part's rows
+            drawn = drawn[list(self._cut.rows), : self.num_frames]
         return torch.from_numpy(drawn)
 
     def _speech_frames(self) -> np.ndarray:
@@ -300,6 +318,7 @@ class Inputs:
 
     def rng_of(self, purpose: str, row: int) -> np.random.Generator:
         """Randomness of one utterance of it, by its row."""
+        row = row if self._cut is None else self._cut.rows[row]
         return rng(self._seed, purpose, self.batch.index, row)
 
     def release(self) -> None:

@@ -84,7 +84,7 @@ class TaskAtLayers(PretextTask):
         self.tasks = nn.ModuleList(tasks.values())
         main = self.main
         self.name, self.title, self.num_codes = main.name, main.title, main.num_codes
-        self.needs = replace(main.needs, hidden=True)
+        self.needs, self.by_utterance = replace(main.needs, hidden=True), main.by_utterance
         self._share_buffers()
 
     @property

@@ -135,6 +135,7 @@ class ReverseContextTask(PretextTask):
     name = NAME
     title = "prediction of the remaining part in reverse"
     needs = Needs(views=(FORWARD, REVERSE), causal=True)
+    by_utterance = False
 
     def __init__(self, config: ReverseContextConfig, model: SpeechModel) -> None:
         super().__init__()

@@ -130,6 +130,7 @@ class SpeechTextTask(PretextTask):
 
     name = NAME
     title = "speech and text in one space"
+    by_utterance = False
 
     def __init__(self, config: SpeechTextConfig, width: int, tokenizer: Tokenizer) -> None:
         """`width` of the context."""

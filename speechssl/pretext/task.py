@@ -175,6 +175,9 @@ class PretextTask(nn.Module):
     title: str
     """What it is, for a model's card."""
     needs: Needs = Needs()
+    by_utterance: bool = True
+    """Whether its loss is a sum over utterances, each seen by itself: a micro-batch may then be cut
+    into parts, for several processes."""
     num_codes: int = 0
     """Of a codebook, where the task has codes."""
     saves_heads: ClassVar[bool] = False

@@ -44,6 +44,7 @@ from speechssl.training.finetune import finetune
 from speechssl.training.inputs import changed, digest_of_model, finetuning_inputs
 from speechssl.training.interrupts import preemptible
 from speechssl.training.loop_config import FREE_TO_CHANGE
+from speechssl.training.processes import Processes
 from speechssl.training.runfolder import run_lock, write_config
 
 LEAST_DROPOUT = 0.2
@@ -72,6 +73,7 @@ def selftrain(
     decoding: Decoding = Decoding(),
     score_pool: bool = False,
     resume: bool = True,
+    processes: Processes = 1,
 ) -> State:
     """Run it: `run/best` is the model with the lowest CER on the validation set afterwards, which
     is the given one where no round is better.
@@ -86,6 +88,7 @@ def selftrain(
         init: what each student starts from; None: fresh weights.
         decoding: of the labels. The validation is always decoded greedily, as students are chosen.
         score_pool: also compare the labels with the pool's transcripts.
+        processes: that share the training of a student.
 
     Raises ValueError for a model without a CTC head, sets that overlap or are of no use, and where
     another run lies in `run`; InterruptedRunError on SIGINT in the updates, after saving.
@@ -105,7 +108,7 @@ def selftrain(
             before = State(inputs)
             write_state(run, before)
         sweep(run)
-        job = _Job(config, model, init, sets, run, decoding, score_pool)
+        job = _Job(config, model, init, sets, run, decoding, score_pool, processes)
         return job.go(before)
 
 
@@ -128,6 +131,7 @@ class _Job:
     run: Path
     decoding: Decoding
     score_pool: bool
+    processes: Processes
 
     def go(self, state: State) -> State:
         """From `state` to the end."""
@@ -205,6 +209,7 @@ class _Job:
             folder,
             init=None if self.init is None else _fresh(self.init),
             announce=True,
+            processes=self.processes,
         )
         return load_model(folder)
 

@@ -38,10 +38,11 @@ def build_tasks(
     )
 
 
-def check_tasks(config: "PretrainConfig", model: SpeechModel, tokenizer: Tokenizer | None) -> None:
-    """ValueError where a task does not fit the model, before any recording is decoded."""
+def check_tasks(config: "PretrainConfig", model: SpeechModel, tokenizer: Tokenizer | None) -> Tasks:
+    """The tasks with other heads than those of the run; ValueError where one does not fit the
+    model, before any recording is decoded."""
     with torch.random.fork_rng(devices=[]):  # the heads of the run are drawn later
-        Tasks(config.tasks, model, Resources(None, config.ema, tokenizer))
+        return Tasks(config.tasks, model, Resources(None, config.ema, tokenizer))
 
 
 def build_modules(tasks: Tasks, model: SpeechModel) -> tuple[nn.ModuleDict, EMA | None]:

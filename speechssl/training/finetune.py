@@ -59,6 +59,7 @@ from speechssl.training.loop import LoopConfig, Outcome
 from speechssl.training.lora import LoraConfig
 from speechssl.training.optim import OptimConfig
 from speechssl.training.precision import Step, with_precision
+from speechssl.training.processes import Processes, Sharing
 from speechssl.training.resume import has_state
 from speechssl.training.run import session, train_run
 from speechssl.training.start import as_begun, starting_point
@@ -186,6 +187,7 @@ def finetune(
     init: Checkpoint | None = None,
     resume: bool = True,
     announce: bool = False,
+    processes: Processes = 1,
 ) -> Outcome:
     """Run it: `run/best` is the model with the lowest validation CER afterwards.
 
@@ -197,6 +199,7 @@ def finetune(
             one of the same config, sets and model to start from.
         init: a pretrained model; None starts from scratch.
         announce: measure a run that begins, and say on stderr what it will cost.
+        processes: as of :func:`.pretrain.pretrain`.
 
     Raises ValueError where there is nothing to train or validate on, where another run lies in
     `run`, where a name pattern of the config matches nothing, or where `announce` finds that the
@@ -204,6 +207,8 @@ def finetune(
     """
     started = time.monotonic()
     with session(config, run) as device:
+        sharing = Sharing(processes, _why_whole(config))
+        sharing.check(config)
         train_set, valid_set = (
             transcribed(train_set, "training"),
             transcribed(valid_set, "validation"),
@@ -242,7 +247,17 @@ def finetune(
             started=started,
             resume=resume,
             announce=announce and begins,
+            sharing=sharing,
         )
+
+
+def _why_whole(config: FinetuneConfig) -> str:
+    """Why processes cannot share a micro-batch; '' where they can."""
+    if config.learns == "lora" and config.lora.dropout:
+        return "lora.dropout is drawn for a whole one (0 is possible)"
+    if config.length_grid == "on":
+        return "length_grid pads whole ones"
+    return ""
 
 
 def _work_class(config: FinetuneConfig) -> type[FinetuneWork]:

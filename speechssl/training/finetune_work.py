@@ -4,6 +4,7 @@ Shapes: B batch, S samples, T frames, V symbols.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ from speechssl.text import (
 )
 from speechssl.training.diagnosis import frame_health, permuted_errors
 from speechssl.training.lora import without_lora
+from speechssl.training.parts import drawn_as_whole, rows_of_part, whole_lengths
 from speechssl.training.runfolder import write_hypotheses
 
 if TYPE_CHECKING:
@@ -42,6 +44,19 @@ if TYPE_CHECKING:
 
 
 _VALID_BATCH_S = 60.0
+
+
+@dataclass(frozen=True)
+class _BatchScores:
+    """What a validation keeps of a batch."""
+
+    hypotheses: list[Hypothesis]
+    references: Sequence[str]
+    ids: Sequence[str]
+    targets: list[list[int]]
+    """Of the transcripts that have a loss."""
+    loss: float
+    """Their sum."""
 
 
 class FinetuneWork:
@@ -91,15 +106,18 @@ class FinetuneWork:
         total = torch.zeros((), device=self.device)
         self.model.speech.context.draw_dropped(rng(self.config.loop.seed, "layerdrop", step))
         for batch, ids in zip(batches, targets, strict=True):
+            if not batch.ids:  # the part of a micro-batch of few utterances
+                continue
             torch.manual_seed(torch_seed(self.config.loop.seed, "dropout", batch.index))
             views = 2 if self.config.consistency and done >= self.config.mask_from_share else 1
             wave_lengths = batch.lengths.repeat(views)
-            with autocast(self.device, self.config.precision):
+            whole = drawn_as_whole(batch, self.model.speech)
+            with whole, autocast(self.device, self.config.precision):
                 log_probs, _ = self.model(
                     send(batch.distorted, self.device).repeat(views, 1),
                     send(wave_lengths, self.device),
                     encoder_grad_scale=0.0 if self._encoder_frozen(done) else 1.0,
-                    **self._masks(done, wave_lengths, batch),
+                    **self._masks(done, batch, views),
                 )
             lengths = self.model.output_lengths(wave_lengths)
             loss = ctc_loss(log_probs, lengths, ids * views, batch.weights * views) / (views * num)
@@ -119,24 +137,26 @@ class FinetuneWork:
             if name in self._learning:
                 parameter.requires_grad_(learns)
 
-    def _masks(self, done: float, wave_lengths: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Time and channel masks for views of a batch with waves of these lengths; none at the
-        run's begin (`done` in [0, 1])."""
+    def _masks(self, done: float, batch: Batch, views: int) -> dict[str, Tensor]:
+        """Time and channel masks for so many views of a micro-batch; none at the begin of the run
+        (`done` in [0, 1])."""
         config, speech = self.config, self.model.speech
         if done < config.mask_from_share:
             return {}
         masks = {}
+        wave_lengths, rows = whole_lengths(batch, views), rows_of_part(batch, views)
         if config.mask_share:
             frames = speech.frame_lengths(wave_lengths)
+            own = int(speech.frame_lengths(torch.tensor([batch.distorted.shape[1]])))  # T
             generator = rng(config.loop.seed, "time-mask", batch.index)
-            num_samples = torch.tensor([batch.distorted.shape[1]])
             drawn = span_mask(
                 frames.tolist(),
-                int(speech.frame_lengths(num_samples)),
+                max(int(frames.max()), own),
                 share=config.mask_share,
                 span=config.mask_span,
                 generator=generator,
             )
+            drawn = drawn[rows, :own]
             masks["mask"] = send(torch.from_numpy(drawn), self.device)
         if config.channel_share:
             encoder = speech.config.encoder
@@ -152,7 +172,7 @@ class FinetuneWork:
                 span=config.channel_span,
                 generator=rng(config.loop.seed, "channel-mask", batch.index),
             )
-            masks["channel_mask"] = send(torch.from_numpy(drawn), self.device)
+            masks["channel_mask"] = send(torch.from_numpy(drawn[rows]), self.device)
         return masks
 
     @torch.no_grad()
@@ -160,30 +180,12 @@ class FinetuneWork:
         """Greedy CER (the score) and WER, loss, blank rate; keeps a sample transcript. The loss is
         of the transcripts that fit into their frames and have no unknown character, which no model
         can output; where there is none, there is no loss."""
-        hypotheses: list[Hypothesis] = []
-        ids: list[str] = []
-        references: list[str] = []
-        targets: list[list[int]] = []
-        loss = 0.0
-        for index in range(self.valid_batches.plan.num_batches):
-            batch = self.valid_batches[index]
-            with autocast(self.device, self.config.precision):
-                log_probs, lengths = self.model(
-                    batch.distorted.to(self.device), batch.lengths.to(self.device)
-                )
-            spelled = [self.tokenizer.encode(text) for text in batch.texts]
-            known = [i for i, ids in enumerate(spelled) if UNKNOWN_ID not in ids]
-            if len(known) == len(spelled):
-                loss += float(ctc_loss(log_probs, lengths, spelled))
-            elif known:
-                loss += float(
-                    ctc_loss(log_probs[known], lengths[known], [spelled[i] for i in known])
-                )
-            rows = lengths.tolist()
-            targets += [spelled[i] for i in known if ctc_min_frames(spelled[i]) <= rows[i]]
-            hypotheses += greedy_decode(log_probs, lengths)
-            references += batch.texts
-            ids += batch.ids
+        batches = distributed.share_out(self.valid_batches.plan.num_batches, self._scored)
+        hypotheses = [one for batch in batches for one in batch.hypotheses]
+        references = [one for batch in batches for one in batch.references]
+        ids = [one for batch in batches for one in batch.ids]
+        targets = [one for batch in batches for one in batch.targets]
+        loss = sum((batch.loss for batch in batches), 0.0)
         written = [h.text(self.tokenizer) for h in hypotheses]
         self.result: EvalResult = score(references, written, ids=ids)
         middle = len(ids) // 2
@@ -204,6 +206,29 @@ class FinetuneWork:
             metrics["unknown/characters"] = self.unknown.share
             metrics["unknown/utterances"] = len(self.unknown.ids) / self.unknown.num_utterances
         return self.result.cer, metrics
+
+    def _scored(self, index: int) -> "_BatchScores":
+        """A batch of the validation."""
+        batch = self.valid_batches[index]
+        with autocast(self.device, self.config.precision):
+            log_probs, lengths = self.model(
+                batch.distorted.to(self.device), batch.lengths.to(self.device)
+            )
+        spelled = [self.tokenizer.encode(text) for text in batch.texts]
+        known = [i for i, ids in enumerate(spelled) if UNKNOWN_ID not in ids]
+        loss = 0.0
+        if len(known) == len(spelled):
+            loss = float(ctc_loss(log_probs, lengths, spelled))
+        elif known:
+            loss = float(ctc_loss(log_probs[known], lengths[known], [spelled[i] for i in known]))
+        rows = lengths.tolist()
+        return _BatchScores(
+            greedy_decode(log_probs, lengths),
+            batch.texts,
+            batch.ids,
+            [spelled[i] for i in known if ctc_min_frames(spelled[i]) <= rows[i]],
+            loss,
+        )
 
     @property
     def higher_is_better(self) -> frozenset[str]:

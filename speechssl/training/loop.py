@@ -83,13 +83,17 @@ def train(
         InterruptedRunError: on SIGINT, after saving; PreemptedRunError on SIGTERM and SIGUSR1.
     """
     progress = begin(run, work, optimizer, fresh, resume)
-    accumulate = -(-progress.micro_batches // distributed.world())
-    dataset = dataset.accumulating(accumulate)
+    sharers = progress.processes = distributed.sharers()
+    own = -(-progress.micro_batches * sharers // distributed.world())  # of an update
+    dataset = dataset.accumulating(own)
+    if sharers > 1:
+        dataset = dataset.shared(distributed.rank(), sharers)
+    accumulate = dataset.plan.accumulate
     device = next(work.modules.parameters()).device
     clock = Clock(progress.elapsed_s, started, loop.budget_clock)
     budget = Budget(loop.budget_minutes, loop.max_steps, loop.num_validations, clock)
     if not progress.step:
-        progress.max_steps = distributed.all_reduce_min(budget.first_plan(update_s), device)
+        progress.max_steps = distributed.agree_on_steps(budget.first_plan(update_s), device)
     metrics: dict[str, float] = {}
     window = Window(progress.windows)
     with (
@@ -100,7 +104,7 @@ def train(
                 dataset,
                 progress.step * accumulate,
                 loop.max_steps * accumulate,
-                num_workers=loop.num_workers,
+                num_workers=loop.num_workers // sharers,
             )
         ) as fetched,
         stop_signals() as stop,
@@ -111,7 +115,7 @@ def train(
             ended = progress.step >= progress.max_steps
             doing = "The run has ended at" if ended else "Going on from"
             log.say(f"{doing} step {progress.step} of {progress.max_steps}.")
-            if accumulate != loop.accumulate:
+            if own != loop.accumulate:
                 log.say(
                     f"An update was {progress.micro_batches} micro-batches, and there are now "
                     f"{distributed.world()} processes: each takes {accumulate} of them."
@@ -144,14 +148,14 @@ def train(
             if distributed.world() > 1:
                 scalars["data/imbalance"] = dataset.plan.imbalance(step)
             progress.step += 1
-            samples = sum(b.num_samples for b in micro_batches) * distributed.world()
+            samples = _num_samples(micro_batches)
             audio_s = samples / dataset.waves.sample_rate
             progress.audio_s += audio_s
             window.add(
                 scalars, audio_s, waiting, sum(_padding(b) for b in micro_batches) / accumulate
             )
             planned = budget.plan(progress.step, progress.max_steps)
-            progress.max_steps = distributed.all_reduce_min(planned, device)
+            progress.max_steps = distributed.agree_on_steps(planned, device)
             stopping = distributed.all_reduce_max(stop.asked, device)
             writer.check()
             if logs:
@@ -241,6 +245,14 @@ def _due(progress: Progress, loop: LoopConfig) -> bool:
 def _stale(progress: Progress, loop: LoopConfig) -> bool:
     apart = max(progress.max_steps / loop.num_validations, 1)  # updates from one to the next
     return progress.step - progress.best_step >= loop.patience * apart
+
+
+def _num_samples(batches: Sequence[Batch]) -> int:
+    """Of an update, in all processes: those of `torchrun` have about equally many."""
+    own = sum(batch.num_samples for batch in batches)
+    if distributed.sharers() > 1:
+        return int(distributed.all_reduce_sum(torch.tensor(own)))
+    return own * distributed.world()
 
 
 def _padding(batch: Batch) -> float:

@@ -79,13 +79,13 @@ class Settings(Protocol):
 
 def announce_run(
     work: Work, dataset: PlannedBatches, config: Settings, device: torch.device
-) -> float:
+) -> Plan:
     """Measure a run that is about to start (:func:`plan_run`) and say on stderr what it will
-    cost; every process calls this, the first one speaks. The seconds of an update."""
+    cost; every process calls this, the first one speaks."""
     plan = plan_run(work, dataset, config.loop, config.batch_s, device)
     if distributed.rank() == 0:
         print(describe(plan, config.loop, datetime.now()), file=sys.stderr, flush=True)
-    return plan.update_s
+    return plan
 
 
 def plan_run(
@@ -240,12 +240,20 @@ def _tried(work: Work) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
+def untrained_step(work: Work, batches: Sequence[Batch], *, average: bool = False) -> None:
+    """Forward and backward of an update, without a trace; with `average` what several processes
+    add to it."""
+    with _tried(work):
+        work.backward(_LAST - 1, _LAST, batches)
+        if average:
+            distributed.average_gradients(work.modules)
+
+
 def _seconds(work: Work, batches: Sequence[Batch], device: torch.device) -> float:
     """Mean seconds of a micro-batch, forward and backward."""
     begun = finished_s(device)
     for batch in batches:
-        with _tried(work):
-            work.backward(_LAST - 1, _LAST, [batch])
+        untrained_step(work, [batch])
     spent = (finished_s(device) - begun) / len(batches)
     return max(distributed.gather(spent))
 

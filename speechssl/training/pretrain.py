@@ -43,8 +43,10 @@ from speechssl.training.faults import open_waves
 from speechssl.training.inputs import pretraining_inputs
 from speechssl.training.loop import LoopConfig, Outcome
 from speechssl.training.optim import OptimConfig, Part
+from speechssl.training.parts import why_whole
 from speechssl.training.precision import Step, with_precision
 from speechssl.training.pretrain_work import PretrainWork as PretrainWork
+from speechssl.training.processes import Processes, Sharing
 from speechssl.training.resume import has_state
 from speechssl.training.run import session, train_run
 from speechssl.training.start import as_begun, starting_point
@@ -208,6 +210,7 @@ def pretrain(
     announce: bool = False,
     profile: bool = False,
     given: Collection[str] = (),
+    processes: Processes = 1,
 ) -> Outcome:
     """Run it: `run/best` and `run/model` are model folders afterwards.
 
@@ -225,6 +228,8 @@ def pretrain(
         profile: say also where the time of a step goes, and write a trace to `run/profile`.
         given: dotted names of the settings that were asked for; those of them that no task uses are
             named on stderr.
+        processes: how many processes of this machine share the updates; ``auto``: as many as make
+            them fastest. The numbers are the same up to rounding.
 
     Raises ValueError where another run lies in `run`, where the weights of `init` do not fit the
     config, where `mix_temperature` has nothing to mix, and where `announce` finds that the run does
@@ -244,7 +249,8 @@ def pretrain(
             lambda: pretraining_inputs(train_set, valid_set, init, tokenizer)
         )
         fresh = starting_point(run, config.loop, to_json(config), inputs, resume=resume)
-        check_tasks(config, model, tokenizer)
+        sharing = Sharing(processes, why_whole(config, check_tasks(config, model, tokenizer)))
+        sharing.check(config)
         if not valid_set:
             train_set, valid_set = hold_out_valid(train_set, config.loop.seed)
         rate, share = config.model.sample_rate, config.loop.max_fault_share
@@ -275,6 +281,7 @@ def pretrain(
             resume=resume,
             announce=announce and begins,
             profile=profile,
+            sharing=sharing,
         )
 
 

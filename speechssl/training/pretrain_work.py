@@ -34,7 +34,9 @@ from speechssl.training.built_tasks import build_modules, build_tasks, fit_tasks
 from speechssl.training.diagnosis import frame_health
 from speechssl.training.heads import kept_heads, take_heads, with_recogniser
 from speechssl.training.kept_features import KeptFeatures
+from speechssl.training.parts import drawn_as_whole, summed
 from speechssl.training.units import OfflineUnits, describe_units
+from speechssl.training.validation import BatchScores, accumulate, add_up
 
 if TYPE_CHECKING:
     from speechssl.training.pretrain import PretrainConfig
@@ -187,6 +189,7 @@ class PretrainWork:
         if self.ema is not None and step:
             self.ema.update(self.model, self.config.ema.decay(step, max_steps))
         self.tasks.before_update(step, max_steps, self.model)
+        batches = [batch for batch in batches if batch.ids]  # a part may have no utterance
         inputs = [self.inputs(batch) for batch in batches]
         counts = self._count(inputs)
         logged: dict[str, Tensor] = {}
@@ -195,11 +198,12 @@ class PretrainWork:
             if x is inputs[0] and self.balance.is_due(step):
                 self.balance.follow(self._task_gradients(batch, counts))
             torch.manual_seed(torch_seed(self.config.loop.seed, "dropout", batch.index))
-            result = self.losses(x)
+            with drawn_as_whole(batch, self.model):
+                result = self.losses(x)
             loss = combine(self.balance.balanced(result.terms), counts)
             (loss * distributed.world()).backward()  # the mean over processes follows
-            _accumulate(logged, {"loss/total": loss, **_shares(result.terms, counts)}, 1.0)
-            _accumulate(logged, result.metrics, 1 / len(batches))
+            accumulate(logged, {"loss/total": loss, **_shares(result.terms, counts)}, 1.0)
+            accumulate(logged, result.metrics, 1 / len(batches))
             x.release()
         if any(view.mask == "run" for view in self.tasks.needs.views):
             logged["mask/share"] = torch.tensor(counts[_MASKED] / max(counts[_FRAMES], 1))
@@ -214,35 +218,21 @@ class PretrainWork:
     def validate(self, step: int) -> tuple[float, dict[str, float]]:  # noqa: ARG002
         """Losses on the validation set, always under the same masks, and how healthy the model
         is."""
-        sums: dict[str, tuple[float, float, float]] = {}
-        tasks: dict[str, str] = {}
-        extra: dict[str, Tensor] = {}
-        tallies: dict[str, Tensor] = {}
-        gathered: dict[str, list[Tensor]] = {}
-        plan = self.valid_batches.plan
-        for index in range(plan.num_batches):
-            x = self.inputs(self.valid_batches[index], valid=True)
-            result = self.losses(x)
-            counts = self._count([x], reduce=False)
-            for name, term in result.terms.items():
-                total, count, _ = sums.get(name, (0.0, 0.0, 0.0))
-                sums[name] = (total + float(term.total), count + counts[term.count], term.weight)
-                tasks[name] = term.task
-            _accumulate(extra, result.metrics, 1 / plan.num_batches)
-            for name, tally in result.tallies.items():
-                tallies[name] = tallies[name] + tally if name in tallies else tally
-            for name, values in result.gathered.items():
-                gathered.setdefault(name, []).append(values)
-        self._tallies = tallies
-        means = {name: total / max(count, 1) for name, (total, count, _) in sums.items()}
-        parts = {name: means[name] * weight for name, (_, _, weight) in sums.items()}
-        return comparable_loss(parts, tasks, self.config.tasks), {
-            "loss": sum(parts.values()),
-            **means,
-            **{name: float(value) for name, value in extra.items()},
-            **self.tasks.summarize(tallies | {n: torch.cat(v) for n, v in gathered.items()}),
-            **self.health(plan.num_batches // 2),
+        num = self.valid_batches.plan.num_batches
+        found = add_up(distributed.share_out(num, self._scored))
+        self._tallies = found.tallies
+        return comparable_loss(found.weighted, found.tasks, self.config.tasks), {
+            "loss": sum(found.weighted.values()),
+            **found.means,
+            **found.metrics,
+            **self.tasks.summarize(found.tallies | found.gathered),
+            **self.health(num // 2),
         }
+
+    def _scored(self, index: int) -> BatchScores:
+        """A batch of the validation."""
+        x = self.inputs(self.valid_batches[index], valid=True)
+        return BatchScores.of(self.losses(x), self._count([x], reduce=False))
 
     def health(self, index: int) -> dict[str, float]:
         """Of the frames of a validation batch, and what the tasks measure on it when it is
@@ -322,6 +312,8 @@ class PretrainWork:
             frames = {_MASKED: int(x.mask().sum()), _FRAMES: int(x.frames.sum())}
             for name, count in (self.tasks.counts(x) | frames).items():
                 totals[name] = totals.get(name, 0) + count
+        if reduce and distributed.sharers() > 1:  # some may have no utterance, and no names
+            return summed(distributed.gather(totals))
         counts = torch.tensor(list(totals.values()), dtype=torch.float64)
         if reduce and distributed.world() > 1:
             counts = distributed.all_reduce_sum(counts.to(self.device))
@@ -346,9 +338,3 @@ def comparable_loss(
 def _shares(terms: dict[str, LossTerm], counts: dict[str, float]) -> dict[str, Tensor]:
     """Each addend over its count, unweighted: what the curves show."""
     return {f"loss/{name}": t.total.detach() / max(counts[t.count], 1) for name, t in terms.items()}
-
-
-def _accumulate(into: dict[str, Tensor], values: dict[str, Tensor], scale: float) -> None:
-    for name, value in values.items():
-        part = value.detach().float() * scale
-        into[name] = into[name] + part if name in into else part

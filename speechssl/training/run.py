@@ -12,15 +12,20 @@ from speechssl import distributed
 from speechssl.data.dataset import PlannedBatches
 from speechssl.device import Precision, keep_freed_memory, pick_device
 from speechssl.training.interrupts import preemptible
-from speechssl.training.loop import Outcome, train
+from speechssl.training.job import Job
+from speechssl.training.loop import Outcome
 from speechssl.training.loop_config import LoopConfig
 from speechssl.training.optim import OptimConfig, Part, build_optimizer
 from speechssl.training.parallel import shard
 from speechssl.training.planner import announce_run
+from speechssl.training.processes import Sharing, train_shared
 from speechssl.training.profile import profile_steps
 from speechssl.training.runfolder import run_lock
 from speechssl.training.states import Progress
 from speechssl.training.work import Work
+
+ALONE = Sharing()
+"""One process."""
 
 
 class RunConfig(Protocol):
@@ -68,6 +73,7 @@ def train_run(
     resume: bool,
     announce: bool = False,
     profile: bool = False,
+    sharing: Sharing = ALONE,
 ) -> Outcome:
     """Shard the weights, build the optimizer, say what the run will cost, and train it.
 
@@ -82,24 +88,18 @@ def train_run(
         resume: go on from its newest state.
         announce: measure the run, and say on stderr what it will cost.
         profile: say also where the time of a step goes, and write a trace to `run/profile`.
+        sharing: how many processes share the updates, of which this is the first.
     """
     shard(work.modules, config.loop.parallel)
     optimizer = build_optimizer(config.optim, parts())
     device = next(work.modules.parameters()).device
-    update_s = announce_run(work, dataset, config, device) if announce else None
+    plan = announce_run(work, dataset, config, device) if announce else None
     if profile:
         spent = profile_steps(work, optimizer, dataset, config.loop, config.optim, run / "profile")
         if distributed.rank() == 0:
             print(spent.table(), file=sys.stderr, flush=True)
-    return train(
-        run,
-        work,
-        optimizer,
-        dataset,
-        fresh=fresh,
-        loop=config.loop,
-        optim=config.optim,
-        started=started,
-        resume=resume,
-        update_s=update_s,
+    update_s = plan.update_s if plan else None
+    job = Job(
+        run, work, optimizer, dataset, fresh, config.loop, config.optim, resume, started, update_s
     )
+    return train_shared(job, config, sharing, plan)

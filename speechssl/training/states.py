@@ -53,6 +53,8 @@ class Progress:
     max_steps: int = 0
     micro_batches: int = 0
     """Of an update, in all processes together; 0: not known."""
+    processes: int = 0
+    """Of a command, that shared the updates; 0: not known, 1: there was one."""
     elapsed_s: float = 0.0
     audio_s: float = 0.0
     best_score: float | None = None

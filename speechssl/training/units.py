@@ -56,6 +56,8 @@ class OfflineUnits:
         self._tasks, self._model, self._waves = tasks, model, waves
         self._folder, self._device = folder, device
         self._names: tuple[str, ...] = ()
+        self._path: Path | None = None
+        """Of the file; None: there is none, and units are computed for each batch."""
         self._units: np.ndarray | None = None
         self._offsets = np.zeros(1, np.int64)
         self._of_batch: tuple[Batch | None, dict[str, Tensor]] = (None, {})
@@ -65,7 +67,7 @@ class OfflineUnits:
         """(B, T) int64 on the device, 0 in the padding: the units `name` of a micro-batch."""
         if not self._is_open:
             self._open()
-        if self._units is None:
+        if self._path is None:
             return (self._computed(x) if self._folder is None else self._of_whole(x))[name]
         found = send(self._looked_up(name, x), self._device)
         if altered := altered_rows(x):
@@ -109,8 +111,7 @@ class OfflineUnits:
 
     def _looked_up(self, name: str, x: Inputs) -> Tensor:
         """(B, T) of the utterances as they were recorded; 0 in rows that are altered."""
-        assert self._units is not None
-        column = self._names.index(name)
+        table, column = self._mapped(), self._names.index(name)
         batch: Batch = x.batch  # type: ignore[assignment]
         found = torch.zeros(len(batch.items), x.num_frames, dtype=torch.long)  # (B, T)
         places = zip(batch.items, batch.starts, x.frames.tolist(), strict=True)
@@ -119,7 +120,7 @@ class OfflineUnits:
             if row in altered:
                 continue
             first = int(self._offsets[item]) + start // self._model.config.hop_samples
-            units = self._units[first : first + num, column]
+            units = table[first : first + num, column]
             found[row, : len(units)] = torch.from_numpy(units.astype(np.int64))
         return found
 
@@ -148,8 +149,22 @@ class OfflineUnits:
                 stacklevel=2,
             )
             return
-        units = np.memmap(path, "<u2", "r") if size else np.zeros(0, np.uint16)
-        self._units = np.asarray(units).reshape(-1, len(self._names))  # (sum of T, G)
+        self._path = path
+
+    def _mapped(self) -> np.ndarray:
+        """(sum of T, G) uint16, the whole file."""
+        if self._units is None:
+            assert self._path is not None
+            has_any = self._path.stat().st_size > 0
+            units = np.memmap(self._path, "<u2", "r") if has_any else np.zeros(0, np.uint16)
+            self._units = np.asarray(units).reshape(-1, len(self._names))
+        return self._units
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: the file is there then, and not a part of what it gets."""
+        if not self._is_open:
+            self._open()
+        return {**self.__dict__, "_units": None, "_of_batch": (None, {})}
 
     def _facts(self, size: int) -> dict[str, Any]:
         """What is written beside the file."""

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from speechssl import distributed
+from speechssl.training.parts import summed
 
 
 class Window:
@@ -50,8 +51,12 @@ class Window:
         means = {name: value / self._steps for name, value in self._sums.items()}
         losses = sorted(name for name in means if name.startswith("loss/"))
         # Each process logged its own frames' share of the loss.
-        shared = distributed.all_reduce_sum(torch.tensor([means[n] for n in losses]).to(device))
-        means |= dict(zip(losses, shared.tolist(), strict=True))
+        if distributed.sharers() > 1:  # some may have had no utterance
+            parts = distributed.gather({name: means[name] for name in losses})
+            means |= summed(parts)
+        else:
+            shared = distributed.all_reduce_sum(torch.tensor([means[n] for n in losses]).to(device))
+            means |= dict(zip(losses, shared.tolist(), strict=True))
         means["speed/audio_s_per_s"] = self._audio_s / spent
         means["speed/wait_share"] = self._wait_s / spent
         means["speed/padding_share"] = self._padding / self._steps

@@ -1,9 +1,10 @@
+import itertools
 import time
 
 import numpy as np
 import pytest
 
-from speechssl.data.batching import BatchPlan, MixedPlan
+from speechssl.data.batching import BatchPlan, MixedPlan, SharedPlan, cut_evenly
 
 LENGTHS = np.random.default_rng(0).uniform(0.5, 12, 500)
 
@@ -196,3 +197,78 @@ def test_a_mix_that_cannot_be():
         mixed(2)
     with pytest.raises(ValueError, match=r"No corpus of a mix may be empty.*\[3, 0\]"):
         MixedPlan(np.ones(3), [3, 0], temperature=1, batch_s=1, seed=0)
+
+
+# --- processes that share the micro-batches of one ------------------------------------------------
+
+
+def plan_of_two_corpora(**changes) -> MixedPlan:
+    given = {"temperature": 0.5, "batch_s": 30.0, "seed": 1, **changes}
+    return MixedPlan(LENGTHS, [100, 400], **given)
+
+
+@pytest.mark.parametrize("world", [2, 3, 4, 8])
+@pytest.mark.parametrize("accumulate", [1, 2, 3, 4])
+@pytest.mark.parametrize("make", [plan, plan_of_two_corpora])
+def test_processes_share_the_updates_of_one(make, accumulate, world):
+    """Whatever their number, an update is the same utterances in the same micro-batches."""
+    whole = make(accumulate=accumulate)
+    shared = [SharedPlan(whole, rank, world) for rank in range(world)]
+    for update in (0, 3, 2 * whole.num_batches // accumulate):
+        wanted = {}
+        for turn in range(accumulate):
+            planned = whole.at(update * accumulate + turn)
+            wanted[planned.number] = planned.members.tolist()
+        found = {number: {} for number in wanted}
+        for own in shared:
+            for turn in range(own.accumulate):
+                planned = own.at(update * own.accumulate + turn)
+                assert planned.members.tolist() == wanted[planned.number]
+                rows = range(len(planned.members)) if planned.rows is None else planned.rows
+                taken = {row: planned.members[row] for row in rows}
+                assert not taken.keys() & found[planned.number].keys()
+                found[planned.number] |= taken
+        assert {n: [rows[i] for i in sorted(rows)] for n, rows in found.items()} == wanted
+
+
+def test_whole_micro_batches_are_shared_out_where_they_can_be():
+    for accumulate, world, each, cuts in ((4, 2, 2, False), (2, 2, 1, False), (6, 4, 3, True)):
+        own = SharedPlan(plan(accumulate=accumulate), 1, world)
+        assert (own.accumulate, own.cuts) == (each, cuts)
+
+
+def best_cut(lengths, parts):
+    """The shortest longest part of all ways to deal out utterances."""
+    best = float("inf")
+    for dealt in itertools.product(range(parts), repeat=len(lengths)):
+        own = [
+            [n for n, part in zip(lengths, dealt, strict=True) if part == k] for k in range(parts)
+        ]
+        best = min(best, max(len(one) * max(one, default=0) for one in own))
+    return best
+
+
+@pytest.mark.parametrize("num", [1, 2, 5, 7])
+@pytest.mark.parametrize("parts", [2, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_parts_take_about_as_long_as_each_other(seed, parts, num):
+    lengths = np.random.default_rng(seed).uniform(3, 5, num)
+    cut = cut_evenly(lengths, parts)
+    assert sorted(sum(cut, ())) == list(range(num))
+    assert len(cut) == parts
+    assert cut[0]
+    longest = max(len(rows) * max(lengths[list(rows)], default=0) for rows in cut)
+    assert longest == pytest.approx(best_cut(lengths, parts), rel=1e-5)
+
+
+def test_of_equal_utterances_parts_differ_by_one_at_most():
+    for num, sizes in ((9, [5, 4]), (8, [4, 4]), (2, [1, 1]), (1, [1, 0])):
+        assert [len(rows) for rows in cut_evenly(np.full(num, 3.0), 2)] == sizes
+
+
+def test_the_imbalance_of_parts_is_that_of_their_padded_seconds():
+    lengths = np.full(7, 2.0)
+    whole = BatchPlan(lengths, batch_s=6.0, seed=0)  # 3, 3 and 1 utterances
+    found = {round(SharedPlan(whole, 0, 2).imbalance(update), 6) for update in range(3)}
+    assert found == {round(4 / 3 - 1, 6), 1.0}
+    assert SharedPlan(plan(), 0, 1).imbalance(0) == 0

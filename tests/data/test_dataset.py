@@ -197,3 +197,41 @@ def test_step_a_million_of_a_million_utterances_is_fetched_at_once(tmp_path, mon
     assert batch.index // 64 == 1_000_000
     assert batch.ids == tuple(str(i) for i in read)
     assert len(read) < 100
+
+
+def test_a_part_is_its_rows_of_the_whole_micro_batch(waves):
+    whole = dataset(waves, max_crop_s=0.4, distortion=full())
+    parts = [whole.shared(rank, 2) for rank in range(2)]
+    for index in range(4):
+        batch, own = whole[index], [part[index] for part in parts]
+        rows = sum((one.cut.rows for one in own), ())
+        assert sorted(rows) == list(range(len(batch.ids)))
+        assert sum((one.ids for one in own), ()) == tuple(batch.ids[row] for row in rows)
+        assert sum((one.starts for one in own), ()) == tuple(batch.starts[row] for row in rows)
+        for one in own:
+            assert one.index == batch.index
+            assert torch.equal(one.cut.lengths, batch.lengths)
+            rows = list(one.cut.rows)
+            assert torch.equal(one.lengths, batch.lengths[rows])
+            longest = int(one.lengths.max()) if rows else 0
+            assert one.distorted.shape == (len(rows), longest)
+            assert torch.equal(one.distorted, batch.distorted[rows, :longest])
+            assert torch.equal(one.clean, batch.clean[rows, :longest])
+    assert whole[0].cut is None
+
+
+def test_a_part_without_an_utterance_is_empty(waves):
+    part = dataset(waves).shared(11, 12)[0]
+    assert part.ids == ()
+    assert part.num_samples == 0
+    assert part.cut.rows == ()
+
+
+def test_what_cannot_be_read_is_reported_by_the_process_that_has_it(waves):
+    waves.cache.faults[3] = "gone"
+    whole = dataset(waves)
+    index = next(i for i in range(whole.plan.num_batches) if 3 in whole.plan.batch(i))
+    reported = [whole.shared(rank, 2)[index].faults for rank in range(2)]
+    assert sorted(reported, key=len) == [(), whole[index].faults]
+    ids = [whole.shared(rank, 2)[index].ids for rank in range(2)]
+    assert sorted(sum(ids, ())) == sorted(whole[index].ids)

@@ -2,11 +2,14 @@
 
 import shutil
 import sys
+from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from speechssl.data.manifest import read_manifest
 from speechssl.experiment import demo, folder, jobs, stale
+from speechssl.experiment.plan import Budget
 from speechssl.training import runfolder
 from tests.experiment.job import Job, bytes_in, is_taken, taken
 
@@ -169,3 +172,34 @@ def test_demo_refuses_other_minutes_in_its_own_words(job, monkeypatch):
     with pytest.raises(ValueError, match=r"the result of another --minutes, or .*another --out\.$"):
         demo(out, 4.0)
     assert bytes_in(out) == before
+
+
+@pytest.mark.parametrize(("asked", "half"), [("auto", "auto"), (1, 1), (2, 1), (5, 2), (8, 4)])
+def test_pretraining_has_all_processes_and_each_fine_tuning_half(asked, half, job, monkeypatch):
+    """The model from scratch learns beside the fine-tuning, not beside the pretraining."""
+    seen = []
+
+    def noted(name):
+        return lambda *_, processes, **__: seen.append((name, processes))
+
+    @contextmanager
+    def beside(command, _):
+        seen.append(("from scratch", command[command.index("--processes") + 1]))
+        yield
+
+    monkeypatch.setattr(jobs.pretraining, "pretrain", noted("pretrain"))
+    monkeypatch.setattr(jobs.finetuning, "finetune", noted("finetune"))
+    monkeypatch.setattr(jobs, "_at_the_same_time", beside)
+    data = job.out / "data"
+    jobs.compare_with_scratch(
+        unlabeled=read_manifest(data / "train.jsonl"),
+        labeled=data / "train.jsonl",
+        valid=data / "dev.jsonl",
+        test=read_manifest(data / "test.jsonl"),
+        out=job.out,
+        size="tiny",
+        budget=Budget.of(5.0),
+        title="",
+        processes=asked,
+    )
+    assert seen == [("pretrain", asked), ("from scratch", str(half)), ("finetune", half)]

@@ -6,13 +6,13 @@ row, from which a compiled loop (:mod:`.dropout_loops`) makes the numbers, and m
 the backward. Where numba does not load, PyTorch's form takes over.
 """
 
+from collections.abc import Sequence
 from types import ModuleType
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from speechssl.model.dropout import Dropout
+from speechssl.model.dropout import Dropout, draw_rows, drop_plainly
 from speechssl.model.fast import loops
 
 _STEPS = 1 << 16
@@ -35,7 +35,7 @@ def dropout(values: Tensor, p: float, training: bool) -> Tensor:
     if not training or p == 0:
         return values
     if compiled_loops(values, p) is None:
-        return F.dropout(values, p)
+        return drop_plainly(values, p)
     dropped: Tensor = _Dropout.apply(values, draw_keys(values.shape[:-1]), p)
     return dropped
 
@@ -73,9 +73,15 @@ def _drop(values: Tensor, keys: Tensor, p: float) -> Tensor:
 
 
 def draw_keys(shape: torch.Size) -> Tensor:
-    """Random uint32 on the CPU, one for each row that is to have its own numbers."""
+    """Random uint32 on the CPU, one for each row that is to have its own numbers; of the frames
+    (B, ..., T) of a part of a micro-batch those that the whole has there."""
     lowest = torch.iinfo(torch.int32).min
-    return torch.empty(shape, dtype=torch.int32).random_(lowest, None).view(torch.uint32)
+
+    def draw(shape: Sequence[int]) -> Tensor:
+        return torch.empty(tuple(shape), dtype=torch.int32).random_(lowest, None)
+
+    drawn = draw(shape) if len(shape) < 2 else draw_rows(shape, len(shape) - 1, draw)
+    return drawn.view(torch.uint32)
 
 
 def odds(p: float) -> tuple[int, float]:
