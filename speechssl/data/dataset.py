@@ -274,8 +274,8 @@ class PlannedBatches(Dataset[Batch]):
 
     def _pad(self, waves: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
         """(B, S), zero behind each end, and (B,) lengths."""
-        longest = max(map(len, waves))
-        least = 0 if self.grid is None else self.grid.fitting(longest, len(waves))
+        longest = max(map(len, waves), default=0)
+        least = self.grid.fitting(longest, len(waves)) if self.grid and waves else 0
         return shapes.pad_waves(waves, least)
 
     def accumulating(self, accumulate: int) -> "PlannedBatches":
