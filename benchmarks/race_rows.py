@@ -44,8 +44,9 @@ def rows_of(compared: dict[str, Any], conditions: str) -> list[dict[str, Any]]:
             "seeds": row["seeds"],
             "cer": _rounded(row["cer"]),
             "wer": _rounded(row["wer"]),
-            "pretraining_updates": entry["pretraining_updates"],
         }
+        if entry["pretraining_updates"]:
+            one["pretraining_updates"] = entry["pretraining_updates"]
         if against and against["change"] is not None:
             spans = {"value": "change", "low": "change_high", "high": "change_low"}
             one["reduced"] = {k: -100.0 * against[name] for k, name in spans.items()}

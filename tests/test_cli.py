@@ -165,7 +165,12 @@ def test_demo_and_run_are_passed_on(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "speechssl.experiment", fake)
     assert run("demo", "--out", tmp_path, "--minutes", "2") == 0
     assert run("run", "f", "--transcripts", "t.tsv", "--out", "o", "--size", "small") == 0
-    assert calls == [(tmp_path, 2.0), (Path("f"), Path("t.tsv"), Path("o"), 60.0, "small")]
+    assert run("demo", "--out", tmp_path, "--minutes", "3", "--processes", "1") == 0
+    assert calls == [
+        (tmp_path, 2.0, "auto"),
+        (Path("f"), Path("t.tsv"), Path("o"), 60.0, "small", "auto"),
+        (tmp_path, 3.0, 1),
+    ]
 
 
 # ---- transcribe ---------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ SIGNALS = {"SIGINT", "SIGTERM", "SIG_IGN", "SIG_DFL"}
 EXCEPTIONS = {
     ("speechssl/audio/mpg123.py", "os.register_at_fork"): "where there is one",
     ("speechssl/model/fast/loops.py", "os.register_at_fork"): "where there is one",
+    ("speechssl/training/team.py", "os.register_at_fork"): "where there is one",
     ("speechssl/compare/plan.py", "os.sched_getaffinity"): "where there is one",
     ("speechssl/workers/process.py", "signal.pthread_sigmask"): "where there is one",
     ("speechssl/workers/process.py", "signal.SIG_BLOCK"): "for that",

@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from torch.distributed.distributed_c10d import PrefixStore
 
+from speechssl.system import own_group
 from speechssl.training import worker
 from speechssl.training.job import Job, Order, open_store
 from speechssl.training.pack import pack
@@ -59,7 +60,7 @@ class _Member:
             stdout=subprocess.PIPE,
             stderr=self._log,
             env=_environment(threads),
-            **_own_group(),
+            **own_group(),
         )
         _open_pipes.add(self._pipe.fileno())
         self._threads = [
@@ -125,13 +126,6 @@ def _environment(threads: int) -> dict[str, str]:
     """Of a further process: the same modules as here, and no variables of `torchrun`."""
     path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)}
-
-
-def _own_group() -> dict[str, Any]:
-    """So that Ctrl-C in the terminal reaches the first process alone."""
-    if sys.platform == "win32":
-        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-    return {"process_group": 0}
 
 
 def _close_pipes() -> None:

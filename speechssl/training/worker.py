@@ -15,18 +15,17 @@ import threading
 import traceback
 from typing import Any, NoReturn, TextIO
 
+from speechssl.system import preemption_signals
+
 READY, FAILED = "ready", "failed"
 """What it tells the first process, a JSON object a line, on its standard output."""
-
-_NOT_OURS = ("SIGINT", "SIGTERM", "SIGUSR1")
 
 
 def main() -> NoReturn:
     """Read where this process stands and what it is to do, do it, and end."""
-    for name in _NOT_OURS:
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    tell = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    for number in (signal.SIGINT, *preemption_signals()):  # the first process gets them
+        signal.signal(number, signal.SIG_IGN)
+    tell = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
     os.dup2(2, 1)  # whatever a library prints is no message
     source = sys.stdin.buffer
     place = json.loads(source.readline() or b"null")

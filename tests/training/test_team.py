@@ -20,7 +20,7 @@ def worker() -> subprocess.Popen:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=team._environment(1),
-        **team._own_group(),
+        **team.own_group(),
     )
 
 
