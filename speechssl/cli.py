@@ -48,6 +48,11 @@ millisecond. The library's own 14 ms are taken from whatever else runs on the co
 operation: beside a second run of two threads on two cores a step took 35 times its time
 (docs/log)."""
 
+PRIMITIVES = "20000"
+"""How many products, each compiled for its shape, oneDNN keeps. Its own 1024 are those of a dozen
+batches of different length: in bfloat16 most products of `tiny` were compiled anew at each step,
+which took a quarter to a third of it (docs/log)."""
+
 EXTRAS = {
     "espeakng_loader": "demo",
     "huggingface_hub": "hf",
@@ -66,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is 0 done, 1 failed, 2 bad input, 130 interrupted."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", PRIMITIVES)
     utf8_streams()
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv

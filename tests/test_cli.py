@@ -692,3 +692,13 @@ def test_what_is_missing_of_a_recording_is_told_as_a_line(tiny_models, record, t
             f"{line} and are used."
         ]
     assert np.load(tmp_path / "out/cut.npy").shape[0] == 25
+
+
+def test_products_compiled_by_onednn_are_kept_unless_a_person_says_otherwise(monkeypatch):
+    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    monkeypatch.setenv(name, "7")
+    assert run("doctor") == 0
+    assert os.environ[name] == "7"
+    monkeypatch.delenv(name)
+    assert run("doctor") == 0
+    assert os.environ[name] == cli.PRIMITIVES
