@@ -18,14 +18,12 @@ def main() -> None:
     parser.add_argument("compared", type=Path, metavar="compare.json")
     parser.add_argument("--conditions", required=True, help="key in the file's conditions")
     parser.add_argument("--into", type=Path, required=True)
-    parser.add_argument("--where", nargs="*", default=[], metavar="FIELD=TEXT", help="more fields")
     args = parser.parse_args()
     compared = json.loads(args.compared.read_text(encoding="utf-8"))
     subject = json.loads(args.into.read_text(encoding="utf-8"))
     if args.conditions not in subject["conditions"]:
         raise SystemExit(f"{args.into} does not say what conditions {args.conditions!r} are.")
-    fields = dict(pair.split("=", 1) for pair in args.where)
-    rows = [{**fields, **row} for row in rows_of(compared, args.conditions)]
+    rows = rows_of(compared, args.conditions)
     kept = [row for row in subject["rows"] if row["conditions"] != args.conditions]
     subject["rows"] = kept + rows
     args.into.write_text(json.dumps(subject, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -4,11 +4,13 @@ The places are those of the package platformdirs, and an environment variable of
 comes before them. What lies there may be deleted at any time.
 """
 
+import json
 import os
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 VARIABLE = "SPEECHSSL_CACHE"
 """Environment variable that names another folder."""
@@ -57,3 +59,12 @@ def cache_subfolder(name: str) -> Path | None:
     """A folder in the cache folder, made; None where there can be none: do without the cache."""
     folder = cache_folder()
     return writable(folder and folder / name)
+
+
+def kept_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; an empty one where there is none, or it is damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

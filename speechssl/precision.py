@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from speechssl import __version__
-from speechssl.caches import cache_folder
+from speechssl.caches import cache_folder, kept_object
 from speechssl.device import finished_s, has_bf16_units, machine_name
 from speechssl.files import writing
 
@@ -223,7 +223,7 @@ def kept_choices(device: torch.device) -> Iterator[tuple[str, Choice]]:
     folder = _folder()
     here = surroundings(device)
     for path in sorted(folder.glob("*.json")) if folder else []:
-        key = _json(path).get("key")
+        key = kept_object(path).get("key")
         if not isinstance(key, dict) or any(key.get(n) != value for n, value in here.items()):
             continue
         if (kept := _read(path, key.get("precisions", ()))) is not None:
@@ -241,21 +241,12 @@ def _place(key: Mapping[str, Any]) -> Path | None:
     return folder and folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 
 
-def _json(path: Path) -> dict[str, Any]:
-    """What a file holds; nothing where it cannot be read or is damaged."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _read(path: Path | None, precisions: Sequence[str]) -> Choice | None:
     """The choice in a file; None where there is none that can be used."""
     if path is None:
         return None
     try:
-        data = dict(_json(path)["choice"])
+        data = dict(kept_object(path)["choice"])
         timing = dict(data.pop("timing"))
         timing["seconds"] = {str(n): float(t) for n, t in timing["seconds"].items()}
         timing["from_s"] = tuple(map(float, timing["from_s"]))

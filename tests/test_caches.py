@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from speechssl.caches import cache_folder, cache_subfolder, writable
+from speechssl.caches import cache_folder, cache_subfolder, kept_object, writable
 
 HOME = Path.home()
 
@@ -93,3 +93,17 @@ def test_a_subfolder_is_made_and_none_is_where_none_can_be(tmp_path, monkeypatch
 
 def test_the_default_is_of_this_process():
     assert cache_folder() == cache_folder(platform=sys.platform)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "7", "[" * 100_000, None])
+def test_a_damaged_file_holds_nothing(tmp_path, text):
+    path = tmp_path / "kept.json"
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    assert kept_object(path) == {}
+
+
+def test_what_a_file_holds(tmp_path):
+    path = tmp_path / "kept.json"
+    path.write_text('{"a": {"b": 1}}', encoding="utf-8")
+    assert kept_object(path) == {"a": {"b": 1}}

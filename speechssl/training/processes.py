@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import torch
 
-from speechssl import __version__
-from speechssl.caches import cache_folder
+from speechssl.caches import cache_folder, kept_object
 from speechssl.config.json import to_json
 from speechssl.data.batching import SharedPlan
 from speechssl.device import pick_device
 from speechssl.files import writing
+from speechssl.precision import surroundings
 from speechssl.training.job import Job, Order, Speeds
 from speechssl.training.loop import LoopConfig, Outcome
 from speechssl.training.states import newest_progress
@@ -303,13 +303,7 @@ class Choices:
             file.write(json.dumps(self._all() | {self._key: choice.__dict__}, indent=1) + "\n")
 
     def _all(self) -> dict[str, Any]:
-        if self._path is None:
-            return {}
-        try:
-            found = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        return {} if self._path is None else kept_object(self._path)
 
 
 def _cache_file() -> Path | None:
@@ -326,8 +320,7 @@ def _key(job: Job, config: Settings) -> str:
     assert not isinstance(plan, SharedPlan)
     rows = np.mean([len(plan.batch(i)) for i in range(min(plan.num_batches, 20))])
     about = (
-        (platform.node(), platform.machine(), platform.processor(), torch.get_num_threads()),
-        (__version__, torch.__version__, platform.python_version()),
+        (platform.node(), platform.python_version(), surroundings(torch.device("cpu"))),
         (settings, loop["accumulate"], loop["num_workers"], round(float(np.log2(rows)))),
     )
     return blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=12).hexdigest()
