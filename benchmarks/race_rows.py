@@ -35,9 +35,10 @@ def rows_of(compared: dict[str, Any], conditions: str) -> list[dict[str, Any]]:
     found = []
     for row in compared["rows"]:
         entry, against = entries[row["entry"]], row["cer_against_scratch"]
+        marked = entry["causal"] and not row["entry"].endswith("causal")
         one = {
             "conditions": conditions,
-            "entry": row["entry"] + (" (causal)" if entry["causal"] else ""),
+            "entry": row["entry"] + (" (causal)" if marked else ""),
             "labels": row["labels"],
             "seeds": row["seeds"],
             "cer": _rounded(row["cer"]),
