@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-MAX_LINES = 150
+MAX_TABLE_LINES = 150
 HEAD = """# Results
 
 Rendered by `python benchmarks/render_results.py` from [results/](results/README.md), where each
@@ -51,6 +51,11 @@ def load(folder: Path) -> list[dict[str, Any]]:
     for subject, path in zip(found, sorted(folder.glob("*.json")), strict=True):
         subject["file"] = path.name
     return sorted((s for s in found if "tables" in s), key=lambda subject: int(subject["order"]))
+
+
+def num_table_lines(text: str) -> int:
+    """Lines of tables in a Markdown text, heads and rules too."""
+    return sum(line.startswith("|") for line in text.splitlines())
 
 
 def machines(folder: Path) -> dict[str, str]:
@@ -152,9 +157,12 @@ def main(argv: list[str] | None = None) -> int:
         "RESULTS.md": render(ROOT / "results"),
         "README.md": with_summary(readme, render_summary(ROOT / "results")),
     }
-    if (num := len(wanted["RESULTS.md"].splitlines())) > MAX_LINES:
-        print(f"RESULTS.md would have {num} lines, {MAX_LINES} are allowed: show fewer rows.",
-              file=sys.stderr)  # fmt: skip
+    if (num := num_table_lines(wanted["RESULTS.md"])) > MAX_TABLE_LINES:
+        print(
+            f"RESULTS.md would have {num} lines of tables, {MAX_TABLE_LINES} are allowed: show "
+            "fewer rows.",
+            file=sys.stderr,
+        )
         return 1
     differing = [n for n, t in wanted.items() if (ROOT / n).read_text(encoding="utf-8") != t]
     if check and differing:

@@ -177,8 +177,9 @@ def starved(curves: Curves) -> Finding | None:
     return Finding(
         "starved of data",
         (f"The training waits for data in {100 * waiting:.0f} % of its time.",),
-        f"Raise --loop.num_workers (now {workers}), put the run on a quicker disk with room for "
-        "its cache, or leave out slow distortions (reverb, codecs).",
+        f"Raise --loop.num_workers (now {'chosen' if workers is None else workers}), put the run "
+        "on a quicker disk with room for its cache, or leave out slow distortions (reverb, "
+        "codecs).",
     )
 
 

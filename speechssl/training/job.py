@@ -21,6 +21,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from speechssl import distributed
 from speechssl.data.dataset import PlannedBatches
+from speechssl.training.loaders import num_loaders
 from speechssl.training.loop import LoopConfig, Outcome, Work, train
 from speechssl.training.optim import OptimConfig
 from speechssl.training.planner import untrained_step
@@ -172,7 +173,8 @@ class Job:
         with distributed.alone():
             untrained_step(self.work, batches)
         computed = time.perf_counter()
-        beside = threads if self.loop.num_workers else 1
+        loaders = num_loaders(self.loop, _CPU)
+        beside = threads if loaders else 1
         samples = sum(batch.num_samples for batch in batches)
         return computed - made + (made - begun) / beside, samples
 

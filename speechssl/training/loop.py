@@ -26,6 +26,7 @@ from speechssl.training.faults import FaultTally
 from speechssl.training.interrupts import PREEMPTED, stop_signals
 from speechssl.training.interrupts import InterruptedRunError as InterruptedRunError
 from speechssl.training.interrupts import PreemptedRunError as PreemptedRunError
+from speechssl.training.loaders import num_loaders
 from speechssl.training.loop_config import LoopConfig as LoopConfig
 from speechssl.training.optim import OptimConfig, lr_at, set_lr
 from speechssl.training.resume import StateWriter
@@ -104,7 +105,7 @@ def train(
                 dataset,
                 progress.step * accumulate,
                 loop.max_steps * accumulate,
-                num_workers=loop.num_workers // sharers,
+                num_workers=num_loaders(loop, device, sharers),
             )
         ) as fetched,
         stop_signals() as stop,

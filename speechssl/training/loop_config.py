@@ -49,8 +49,8 @@ class LoopConfig:
     tasks whose targets do not move with the model (where there is none, the newest is the best)."""
     patience: Whole = 0
     """Validations without a better score after which the run ends; 0: never."""
-    num_workers: Annotated[Whole, AtMost(_MOST_WORKERS)] = 1
-    """Loader processes."""
+    num_workers: Annotated[Whole, AtMost(_MOST_WORKERS)] | None = None
+    """Loader processes; where not given, one, or none where the training takes every processor."""
     parallel: Parallel = "ddp"
     """What several processes hold: ``ddp`` each a whole model, ``fsdp`` each a part of it, its
     gradients and its optimizer (less memory, more traffic)."""

@@ -15,6 +15,7 @@ from speechssl.data.dataset import PlannedBatches, load_batches
 from speechssl.device import finished_s
 from speechssl.files import writing
 from speechssl.pretext.task import PretextTask
+from speechssl.training.loaders import num_loaders
 from speechssl.training.loop import LoopConfig, Work
 from speechssl.training.optim import OptimConfig, set_lr
 
@@ -91,7 +92,7 @@ def profile_steps(
         return sum(batch.num_samples for batch in batches)
 
     batches = load_batches(
-        dataset, 0, (_WARM + _STEPS) * loop.accumulate, num_workers=loop.num_workers
+        dataset, 0, (_WARM + _STEPS) * loop.accumulate, num_workers=num_loaders(loop, device)
     )
     with closing(batches) as fetched, ExitStack() as hooks:
         named = _named_parts(work)
