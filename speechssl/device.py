@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import os
 import platform
 import re
 import sys
@@ -16,6 +15,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from speechssl import torchrun
 from speechssl.system import free_memory, total_memory
 
 Precision = Literal["auto", "bf16", "fp32"]
@@ -39,8 +39,8 @@ def pick_device(name: str = "auto") -> torch.device:
         raise ValueError(f"device is {name!r}, and torch finds no GPU here: give --device cpu.")
     device = torch.device(name)
     if device.type == "cuda" and device.index is None:
-        number = os.environ.get("LOCAL_RANK")
-        own = torch.cuda.current_device() if number is None else int(number)
+        number = torchrun.number_on_this_machine()
+        own = torch.cuda.current_device() if number is None else number
         device = torch.device("cuda", own)
     return device
 

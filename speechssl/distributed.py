@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
+from speechssl import torchrun
+
 Value = TypeVar("Value")
 
 _LONGEST_WAIT = timedelta(days=1)
@@ -238,7 +240,7 @@ def barrier() -> None:
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
     """Join the other processes that `torchrun` started, and leave them cleanly; else nothing."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+    if dist.is_initialized() or torchrun.num_processes() == 1:
         yield
         return
     backend = "gloo"

@@ -5,7 +5,7 @@
     second    pretext, data, decoding, interop, scoring
     first     model, checkpoint, precision
     ground    audio, text, rng, config, shapes, distributed, runlog, device, files, spelling,
-              workers, system
+              workers, system, torchrun
 
 A room may import itself and every lower floor, never its neighbours on the same floor.
 """
@@ -30,6 +30,7 @@ FLOORS = {
     "files": 0,
     "spelling": 0,
     "system": 0,
+    "torchrun": 0,
     "shapes": 0,
     "distributed": 0,
     "runlog": 0,
@@ -53,6 +54,8 @@ ALLOWED = {
     ("compiled", "caches"): "compiled loops are kept in the cache folder",
     ("files", "system"): "files are moved, and read at a place, in the system's way",
     ("device", "system"): "which knows how much memory there is",
+    ("device", "torchrun"): "which knows the number of a process on its machine",
+    ("distributed", "torchrun"): "and how many there are",
     ("audio", "system"): "and how bytes at a place are read",
     ("text", "files"): "a tokenizer is written whole or not at all",
     ("shards", "files"): "and so is the index of a tar file",

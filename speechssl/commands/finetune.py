@@ -1,8 +1,8 @@
 """``speechssl finetune``."""
 
 import argparse
-import os
 
+from speechssl import torchrun
 from speechssl.commands.exits import EXIT_DONE
 from speechssl.commands.parser import Parser
 from speechssl.commands.training import (
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         announce=True,
         processes=args.processes,
     )
-    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+    if not torchrun.is_first():  # of several processes the first one speaks
         return EXIT_DONE
     best = args.out / "best"
     scores = load_model(best).meta["valid"]

@@ -1,8 +1,8 @@
 """``speechssl pretrain``."""
 
 import argparse
-import os
 
+from speechssl import torchrun
 from speechssl.commands.exits import EXIT_DONE
 from speechssl.commands.overview import task_names
 from speechssl.commands.parser import Parser
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         profile=args.profile,
         given=[name for name, _ in asked],
     )
-    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+    if not torchrun.is_first():  # of several processes the first one speaks
         return EXIT_DONE
     print(f"Done: {outcome.steps} updates in {outcome.elapsed_s / 60:.1f} min.")
     print(f"Best model: {args.out / 'best'} (update {outcome.best_step}).")

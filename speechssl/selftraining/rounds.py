@@ -8,7 +8,6 @@ writes what it makes, so that a command that was stopped goes on: the labels bat
 
 import copy
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from speechssl import torchrun
 from speechssl.checkpoint import Checkpoint, load_model, save_model, sweep
 from speechssl.config.json import differences, to_json
 from speechssl.data.manifest import Utterance, write_manifest
@@ -93,7 +93,7 @@ def selftrain(
     Raises ValueError for a model without a CTC head, sets that overlap or are of no use, and where
     another run lies in `run`; InterruptedRunError on SIGINT in the updates, after saving.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if torchrun.num_processes() > 1:
         raise ValueError("selftrain runs in one process: start it without torchrun.")
     _, tokenizer = model.require_ctc()
     config = resolved(config, init or model)

@@ -5,7 +5,6 @@ The latter is counted on the longest utterance alone and grows in proportion to 
 utterances do not see each other; so a plan that does not fit is refused before it is tried.
 """
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from speechssl import distributed
+from speechssl import distributed, torchrun
 from speechssl.data.batching import BatchPlan
 from speechssl.data.dataset import Batch, PlannedBatches
 from speechssl.device import UNKNOWN, Memory, finished_s, memory
@@ -110,7 +109,7 @@ def plan_run(
     learned = sum(distributed.part(p).numel() for p in parameters if p.requires_grad)
     free = memory(device)
     if device.type == "cpu":
-        free = Memory(free.free // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), free.total)
+        free = Memory(free.free // torchrun.num_on_this_machine(), free.total)
     free = Memory(min(distributed.gather(free.free)), free.total)
     longest = _longest(dataset)
     tried_s = longest.num_samples / dataset.waves.sample_rate

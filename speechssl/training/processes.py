@@ -8,7 +8,6 @@ updates, once for a machine, a model and its data, and kept in the user's cache 
 import contextlib
 import json
 import math
-import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import torch
 
+from speechssl import torchrun
 from speechssl.caches import cache_folder, kept_object
 from speechssl.config.json import to_json
 from speechssl.data.batching import SharedPlan
@@ -92,9 +92,9 @@ class Sharing:
 
 def _not_ours(config: Settings) -> str:
     """Why the processes of a run are not this command's to start; '' where they are."""
-    if os.environ.get("WORLD_SIZE", "1") != "1":
+    if (num := torchrun.num_processes()) > 1:
         return (
-            f"this is one of {os.environ['WORLD_SIZE']} processes that torchrun has started "
+            f"this is one of {num} processes that torchrun has started "
             "(WORLD_SIZE). Leave --processes out, or start the command without torchrun."
         )
     if (device := pick_device(config.device)).type != "cpu":

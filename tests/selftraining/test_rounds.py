@@ -276,6 +276,8 @@ def test_a_student_has_dropout_and_the_form_of_its_start(teacher, config):
 
 
 def test_several_processes_are_refused(toy, teacher, short, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in [("WORLD_SIZE", "2"), ("RANK", "0"), ("MASTER_PORT", "29500")]:
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
     with pytest.raises(ValueError, match="one process"):
         run_it(short, teacher, toy, tmp_path)

@@ -58,7 +58,9 @@ def test_help_loads_no_torch():
 
 
 def test_under_torchrun_a_number_is_refused_and_auto_is_one(pretrain_config, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "4")
+    for name, value in [("WORLD_SIZE", "4"), ("RANK", "1"), ("MASTER_PORT", "29500")]:
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
     with pytest.raises(ValueError, match="--processes 2: this is one of 4 processes that torchrun"):
         Sharing(2).check(pretrain_config)
     Sharing("auto").check(pretrain_config)
