@@ -39,7 +39,7 @@ def test_a_changed_number_is_found(
 def test_too_many_lines_are_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(render_results, "MAX_LINES", 20)
+    monkeypatch.setattr(render_results, "MAX_TABLE_LINES", 20)
     assert render_results.main(["--check"]) == 1
     assert "20 are allowed" in capsys.readouterr().err
 
