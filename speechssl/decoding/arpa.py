@@ -35,6 +35,7 @@ from speechssl.decoding.ngram import (
     UNKNOWN_WORD,
     Ngram,
     NgramLM,
+    NgramTable,
     Unit,
 )
 from speechssl.files import replacing
@@ -88,21 +89,20 @@ class _LineError(ValueError):
     """Why a line cannot be read."""
 
 
-def write_arpa(lm: NgramLM, path: Path) -> None:
+def write_arpa(lm: NgramLM | NgramTable, path: Path) -> None:
     """Gzip where the name ends in .gz."""
-    sizes = Counter(map(len, lm.entries))
+    sizes = lm.sizes()
     opener: Any = gzip.open if path.name.endswith(".gz") else open
     with replacing(path) as part, opener(part, "wt", encoding="utf-8", newline="\n") as file:
         # What stands before the data is a comment; KenLM wants the sign.
         file.write(f"{_UNIT}{lm.unit}\n\n\\data\\\n")
-        file.writelines(f"ngram {n}={sizes[n]}\n" for n in range(1, lm.order + 1))
+        file.writelines(f"ngram {n}={num}\n" for n, num in enumerate(sizes, start=1))
         for n in range(1, lm.order + 1):
             file.write(f"\n\\{n}-grams:\n")
-            for gram, (log_prob, weight) in lm.entries.items():
-                if len(gram) == n:
-                    behind = f"\t{weight / LN10:.7g}" if n < lm.order else ""
-                    prob = max(log_prob / LN10, NEVER)
-                    file.write(f"{prob:.7g}\t{' '.join(gram)}{behind}\n")
+            for gram, log_prob, weight in lm.rows(n):
+                behind = f"\t{weight / LN10:.7g}" if n < lm.order else ""
+                prob = max(log_prob / LN10, NEVER)
+                file.write(f"{prob:.7g}\t{' '.join(gram)}{behind}\n")
         file.write("\n\\end\\\n")
 
 

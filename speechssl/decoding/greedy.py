@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Alternative:
+    """Another text that a beam search has found."""
+
+    text: str
+    score: float
+    """Its log-probability by the sound (nats), and what language models and hotwords add."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hypothesis:
     """The result of decoding one utterance.
 
@@ -33,6 +42,11 @@ class Hypothesis:
     num_frames: int
     num_blank_frames: int
     confidence: float
+    posteriors: tuple[float, ...] = ()
+    """Of a beam search, for each word the share in [0, 1] that texts with this word, at this time,
+    have of all in the beam; not calibrated."""
+    alternatives: tuple[Alternative, ...] = ()
+    """Of a beam search that was asked for them (n-best), the best first."""
 
     @property
     def ids(self) -> list[int]:
