@@ -41,6 +41,20 @@ def holds(nodes: Nodes, texts: Texts, node: int, wanted: int, begin: int, end: i
 
 
 @compiled
+def word_of(nodes: Nodes, texts: Texts, path: Array) -> int:
+    """The letters of the last word in a path of nodes as a number, from the last to the first."""
+    number = 0
+    for node in path[::-1]:
+        symbol = nodes.symbol[node]
+        for k in range(texts.first[symbol + 1] - 1, texts.first[symbol] - 1, -1):
+            if texts.letters[k] != texts.mark:
+                number = add_letter(number, texts.letters[k])
+            elif number:  # a symbol of several letters may hold a space
+                return number
+    return number
+
+
+@compiled
 def shares(
     nodes: Nodes,
     path: Array,
@@ -55,12 +69,7 @@ def shares(
     found = np.ones(len(words))
     for w in range(len(words)):
         begin, end = nodes.frame[path[words[w, 0]]], nodes.frame[path[words[w, 1] - 1]]
-        wanted = 0
-        for place in range(words[w, 1] - 1, words[w, 0] - 1, -1):
-            symbol = nodes.symbol[path[place]]
-            for k in range(texts.first[symbol + 1] - 1, texts.first[symbol] - 1, -1):
-                if texts.letters[k] != texts.mark:
-                    wanted = add_letter(wanted, texts.letters[k])
+        wanted = word_of(nodes, texts, path[words[w, 0] : words[w, 1]])
         t = min(end + look_ahead, len(seen) - 1)
         top, of_word, of_all = seen_scores[t].max(), 0.0, 0.0
         for k in range(seen.shape[1]):

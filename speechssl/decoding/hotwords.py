@@ -61,9 +61,10 @@ def read_hotwords(path: Path) -> tuple[dict[str, float], list[str]]:
         raise ValueError(f"{path} holds no hotword: write a word or phrase on each line.")
     notes = []
     if twice:
+        twice = list(dict.fromkeys(twice))
         notes.append(
-            f"{path}: {_some(list(dict.fromkeys(twice)))} {'is' if len(twice) == 1 else 'are'} "
-            "given more than once, and counted once."
+            f"{path}: {_some(twice)} {'is' if len(twice) == 1 else 'are'} given more than once, "
+            "and counted once."
         )
     return _checked(found), notes
 
