@@ -136,6 +136,15 @@ class BeamDecoder:
         other._guide = self._guiding.guide(other._hotwords)
         return other
 
+    @property
+    def tunable(self) -> list[tuple[str, str]]:
+        """The settings of each language model: its weight and its bonus."""
+        models = self._guiding.has_chars, self._guiding.has_words
+        if self._one_model or not any(models):
+            return [("lm_weight", "bonus")] if any(models) else []
+        pairs = [("lm_weight", "bonus"), ("word_weight", "word_bonus")]
+        return [pair for pair, there in zip(pairs, models, strict=True) if there]
+
     def rescaled(self, config: BeamConfig) -> "BeamDecoder":
         """The same with other weights, bonuses and width; the language models are shared."""
         other = object.__new__(BeamDecoder)
@@ -178,7 +187,7 @@ class BeamDecoder:
                 "The language model has no token for the space: where words end is decided by "
                 "the sound alone."
             )
-        self._one_model = words is lm
+        self._one_model = words is lm and lm is not None
         return chars, words
 
     def _word_scale(self, config: BeamConfig) -> tuple[float, float]:

@@ -9,7 +9,7 @@ Shapes: B batch, T frames, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,9 +60,13 @@ class Hypothesis:
         self, tokenizer: Tokenizer, *, hop_s: float, duration_s: float, offset_s: float = 0.0
     ) -> list[Word]:
         """The words with times in seconds of the source; see :func:`.align.word_times`."""
-        return word_times(
+        words = word_times(
             self.tokens, tokenizer, hop_s=hop_s, duration_s=duration_s, offset_s=offset_s
         )
+        if not self.posteriors:
+            return words
+        pairs = zip(words, self.posteriors, strict=True)
+        return [replace(word, posterior=posterior) for word, posterior in pairs]
 
 
 def greedy_decode(log_probs: Tensor, lengths: Tensor) -> list[Hypothesis]:

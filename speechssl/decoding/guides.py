@@ -51,6 +51,16 @@ class Guiding:
         self._symbols = self._of_symbols(char_ids, chars is not None and chars.has_space)
         self._spelling = self._of_words({})
 
+    @property
+    def has_chars(self) -> bool:
+        """Whether there is a model of characters."""
+        return self._chars.used
+
+    @property
+    def has_words(self) -> bool:
+        """Whether there is a model of words."""
+        return self._words.used
+
     def scaled(self, char_scale: tuple[float, float], word_scale: tuple[float, float]) -> "Guiding":
         """The same models with other weights and bonuses."""
         other = object.__new__(Guiding)

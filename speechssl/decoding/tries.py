@@ -104,7 +104,18 @@ class FlatLM(NamedTuple):
 
 
 def flatten(lm: NgramLM, *, scale: float, bonus: float) -> tuple[FlatLM, dict[str, int]]:
-    """The same probabilities in flat arrays, and the number of each token."""
+    """The same probabilities in flat arrays, made once for each model; and the number of each of
+    its tokens."""
+    if _KEPT not in lm.__dict__:
+        lm.__dict__[_KEPT] = _flatten(lm)
+    flat, ids = lm.__dict__[_KEPT]
+    return flat._replace(scale=scale, bonus=bonus), ids
+
+
+_KEPT = "_flat"
+
+
+def _flatten(lm: NgramLM) -> tuple[FlatLM, dict[str, int]]:
     from speechssl.decoding.beam_scores import link
 
     vocabulary = sorted({token for gram in lm.entries for token in gram})
@@ -141,8 +152,8 @@ def flatten(lm: NgramLM, *, scale: float, bonus: float) -> tuple[FlatLM, dict[st
         end,
         unknown,
         best,
-        scale,
-        bonus,
+        1.0,
+        0.0,
         True,
     ), {token: ids[token] for token in known}
 
