@@ -56,7 +56,7 @@ def choose_decoder(
         tuned, notes = read_tuned(checkpoint, Path(lm), word_lm and Path(word_lm))
         given |= tuned
     width = beam if beam is not None else max(BeamConfig.width, num_best or 1)
-    config = BeamConfig(width=width, num_best=num_best or 1)
+    config = BeamConfig(width=width, num_best=1 if num_best is None else num_best)
     config = replace(config, **given)  # type: ignore[arg-type]
     phrases, more = _phrases(hotwords)
     decoder = BeamDecoder(
