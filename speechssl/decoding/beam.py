@@ -29,7 +29,7 @@ from speechssl.decoding.posteriors import word_posteriors
 from speechssl.text import BLANK_ID, WORD_MARK, Tokenizer, lower_case
 
 _MOST = 10_000
-_LOOK_AHEAD = 12
+_LOOK_AHEAD = 25
 """Frames after the last of a word, at which the beam is asked whether it holds the word."""
 _KEPT = 64
 """Prefixes of each frame that are asked at most."""
