@@ -7,8 +7,9 @@ The model's log-probabilities are made once and kept in ``--rows``; each way dec
 on one thread, with language models of ``--text``: characters (6-gram) at a beam of 16, a 4-gram of
 characters at a beam of 100, and a 4-gram of words with no others allowed at a beam of 100.
 flashlight-text (through torchaudio) reads the same ARPA files; its weights are those of ours in its
-own units, with no bonus for characters, which it lacks. A search is judged by the score that the best text has (all its paths, and the language
-model), which it seeks to be great, and by its WER. Its threshold is torchaudio's own (50).
+own units, with no bonus for characters, which it lacks, and its threshold is torchaudio's own (50).
+A search is judged by the score that the best text has (all its paths, and the language model),
+which it seeks to be great, and by its WER.
 
 The JSON's `ratio` is the plain form's time over ours at a beam of 16 with the 6-gram; `rows` hold
 all, with the speed in times real time.
@@ -173,7 +174,10 @@ def flashlight(
 
     symbols = ["<blank>", "<unk>", *tokenizer.spellings[2:]]
     mark = tokenizer.spellings[2]
-    lexicon = None
+    lexicon = numbers = None
+    if case.unit == "char":  # without a list, torchaudio gives the tokens other numbers than the LM
+        numbers = path.with_suffix(".tokens")
+        numbers.write_text("\n".join(symbols) + "\n", encoding="utf-8")
     if case.unit == "word":
         words = [g[0] for g in lm.entries if len(g) == 1 and not g[0].startswith("<")]
         spelled = {w: f"{w}\t{' '.join(w)} {mark}\n" for w in words if set(w) <= set(symbols)}
@@ -183,6 +187,7 @@ def flashlight(
         lexicon=None if lexicon is None else str(lexicon),
         tokens=symbols,
         lm=str(path),
+        lm_dict=None if numbers is None else str(numbers),
         beam_size=case.width,
         lm_weight=config.lm_weight * math.log(10),
         word_score=config.bonus,
@@ -195,7 +200,11 @@ def flashlight(
 
     def decode(rows: np.ndarray) -> list[int]:
         found = decoder(torch.from_numpy(rows)[None])[0]
-        return found[0].tokens.tolist() if found else []
+        ids: list[int] = found[0].tokens.tolist() if found else []
+        for end in (0, -1):  # it puts a space at both ends
+            if ids and ids[end] == 2:
+                ids.pop(end)
+        return ids
 
     return decode
 

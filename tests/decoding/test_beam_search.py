@@ -7,10 +7,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from speechssl.decoding.beam import BeamConfig, BeamDecoder
 from speechssl.decoding.hotwords import spell
-from speechssl.decoding.lm import NgramLM, train_lm
+from speechssl.decoding.lm import END, NgramLM, tokens, train_lm, write_arpa
 from speechssl.text import (
     BLANK,
     UNKNOWN,
@@ -219,6 +220,72 @@ def test_models_that_do_not_go_together():
 def test_impossible_settings_are_named(fields, message):
     with pytest.raises(ValueError, match=message):
         BeamConfig(**fields)
+
+
+# --- against flashlight-text
+
+
+def objective(log_probs: np.ndarray, ids, lm: NgramLM, config: BeamConfig) -> float:
+    """All paths of a text, and what the language model says of it."""
+    sound = -float(
+        F.ctc_loss(
+            torch.from_numpy(log_probs)[:, None],
+            torch.tensor([list(ids)], dtype=torch.long),
+            torch.tensor([len(log_probs)]),
+            torch.tensor([len(ids)]),
+            reduction="sum",
+        )
+    )
+    before, total = lm.start, sound
+    text = TOKENIZERS["letters"].decode(ids)
+    for token in tokens(text, lm.unit) if text else []:
+        total += config.lm_weight * lm.log_prob(before, token) + config.bonus
+        before = lm.after(before, token)
+    return total + config.lm_weight * lm.log_prob(before, END)
+
+
+@pytest.mark.extras
+@pytest.mark.parametrize("unit", ["char", "word"])
+def test_texts_score_as_high_as_those_of_flashlight(unit, tmp_path):
+    """On the same ARPA file and, for words, with the same vocabulary; equal beams."""
+    pytest.importorskip("flashlight.lib.text")
+    from torchaudio.models.decoder import ctc_decoder
+
+    tokenizer, lm = TOKENIZERS["letters"], LMS[unit, 4]
+    config = BeamConfig(
+        16, lm_weight=0.8, bonus=0.5 if unit == "word" else 0.0, known_words=unit == "word"
+    )
+    symbols = ["<blank>", "<unk>", "▁", "a", "b"]
+    write_arpa(lm, tmp_path / "lm.arpa")
+    (tmp_path / "symbols").write_text("\n".join(symbols) + "\n", encoding="utf-8")
+    words = sorted({word for text in TEXTS for word in text.split()})
+    lexicon = "".join(f"{word}\t{' '.join(word)} ▁\n" for word in words)
+    (tmp_path / "lexicon").write_text(lexicon, encoding="utf-8")
+    theirs = ctc_decoder(
+        lexicon=str(tmp_path / "lexicon") if unit == "word" else None,
+        tokens=symbols,
+        lm=str(tmp_path / "lm.arpa"),
+        lm_dict=None if unit == "word" else str(tmp_path / "symbols"),
+        beam_size=16,
+        lm_weight=config.lm_weight * np.log(10),
+        word_score=config.bonus,
+        log_add=True,
+        blank_token="<blank>",
+        sil_token="▁",
+        unk_word="<unk>",
+    )
+    ours = BeamDecoder(tokenizer, config, lm)
+    gains = []
+    for seed in range(20):
+        log_probs = rows(seed, tokenizer, frames=40)
+        log_probs[:, 1] = -30.0
+        ids = theirs(torch.from_numpy(log_probs)[None])[0][0].tokens.tolist()
+        ids = ids[ids[0] == 2 :]  # it puts a space at both ends
+        ids = ids[:-1] if ids and ids[-1] == 2 else ids
+        mine = objective(log_probs, ours.search(log_probs), lm, config)
+        gains.append(mine - objective(log_probs, ids, lm, config))
+    assert np.mean(gains) > -0.01
+    assert np.mean(np.array(gains) > -0.05) > 0.8
 
 
 # --- how sure it is of each word

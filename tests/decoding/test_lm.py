@@ -111,6 +111,7 @@ def test_pruning_leaves_out_what_is_rare():
         assert len(gram) == 1 or (gram[:-1] in kept and gram[1:] in kept)
 
 
+@pytest.mark.extras
 @pytest.mark.parametrize("unit", ["char", "word"])
 @pytest.mark.parametrize(("order", "prune"), [(2, ()), (4, (0, 0, 1)), (6, ())])
 def test_perplexity_is_that_of_kenlm(unit, order, prune, tmp_path):
