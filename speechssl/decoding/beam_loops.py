@@ -60,11 +60,30 @@ def new_nodes(num: int) -> Nodes:
 
 
 @compiled
+def put(into: Array, values: Array) -> None:
+    """Copy `values` to the beginning of `into`. (A slice on the left takes seconds to compile.)"""
+    for i in range(len(values)):
+        into[i] = values[i]
+
+
+@compiled
+def put_rows(into: Array, values: Array) -> None:
+    """The same for rows."""
+    for i in range(len(values)):
+        put(into[i], values[i])
+
+
+@compiled
 def more_nodes(old: Nodes, num: int) -> Nodes:
-    new, k = new_nodes(num), len(old.symbol)
-    new.symbol[:k], new.parent[:k], new.child[:k] = old.symbol, old.parent, old.child
-    new.sibling[:k], new.frame[:k], new.score[:k] = old.sibling, old.frame, old.score
-    new.lent[:k], new.state[:k] = old.lent, old.state
+    new = new_nodes(num)
+    put(new.symbol, old.symbol)
+    put(new.parent, old.parent)
+    put(new.child, old.child)
+    put(new.sibling, old.sibling)
+    put(new.frame, old.frame)
+    put(new.score, old.score)
+    put(new.lent, old.lent)
+    put_rows(new.state, old.state)
     return new
 
 
@@ -84,10 +103,15 @@ def new_slots(num: int) -> Slots:
 
 @compiled
 def more_slots(old: Slots, num: int) -> Slots:
-    new, k = new_slots(num), len(old.node)
-    new.node[:k], new.beam[:k], new.symbol[:k] = old.node, old.beam, old.symbol
-    new.by_blank[:k], new.by_symbol[:k] = old.by_blank, old.by_symbol
-    new.score[:k], new.lent[:k], new.state[:k] = old.score, old.lent, old.state
+    new = new_slots(num)
+    put(new.node, old.node)
+    put(new.beam, old.beam)
+    put(new.symbol, old.symbol)
+    put(new.by_blank, old.by_blank)
+    put(new.by_symbol, old.by_symbol)
+    put(new.score, old.score)
+    put(new.lent, old.lent)
+    put_rows(new.state, old.state)
     return new
 
 
@@ -227,7 +251,7 @@ def settle(
     nodes.symbol[num], nodes.parent[num], nodes.frame[num] = symbol, parent, frame
     nodes.sibling[num], nodes.child[parent] = nodes.child[parent], num
     nodes.score[num], nodes.lent[num] = slots.score[i], slots.lent[i]
-    nodes.state[num] = slots.state[i]
+    put(nodes.state[num], slots.state[i])
     return num, num + 1
 
 
@@ -243,7 +267,8 @@ def search(
     """
     num_frames = len(rows)
     nodes = new_nodes(4 * width + 1024)
-    nodes.symbol[0], nodes.state[0] = 0, start
+    nodes.symbol[0] = 0
+    put(nodes.state[0], start)
     num_nodes = 1
     place = np.full(len(nodes.symbol), -1, np.int32)
     slots = new_slots(4 * width + 4 * rows.shape[1] + 64)

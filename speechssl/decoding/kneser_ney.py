@@ -163,7 +163,7 @@ def _discounts(counts: np.ndarray) -> tuple[float, float, float, float]:
     found = [n - (n + 1) * share * of[n + 1] / of[n] for n in (1, 2, 3)]
     if not all(0 < each < n for n, each in enumerate(found, start=1)):
         return FALLBACK
-    return 0.0, *found  # type: ignore[return-value]
+    return 0.0, found[0], found[1], found[2]
 
 
 def _discounted(level: _Level, kept: np.ndarray, num_before: int) -> tuple[np.ndarray, np.ndarray]:
