@@ -9,6 +9,7 @@ The import is quick: torch is loaded by the first function that needs it.
 """
 
 import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,18 +54,25 @@ def transcribe(
     *,
     beam: int | None = None,
     lm: "str | Path | None" = None,
+    word_lm: "str | Path | None" = None,
+    hotwords: "str | Path | Mapping[str, float] | Iterable[str] | None" = None,
+    num_best: int | None = None,
 ) -> "Transcript":
     """What is said in a file, or in a wave (S,) float32 at the model's sample rate; of any length.
 
-    Greedily, or by beam search with so many prefixes, with a language model (an ARPA file).
+    Greedily, or by beam search with so many prefixes, with language models (ARPA files; the second
+    one is of words), with hotwords (a file, or words and phrases, perhaps with weights), and with
+    the `num_best` best texts of each stretch of speech as the transcript's `alternatives`.
 
     Raises ValueError where the model was only pretrained or the file cannot be read, and
     FileNotFoundError where there is none.
     """
-    from speechssl.inference.transcribe import choose_decoder
+    from speechssl.inference.decoders import choose_decoder
     from speechssl.inference.transcribe import transcribe as transcribe_one
 
-    decode = choose_decoder(model, beam=beam, lm=lm)
+    decode = choose_decoder(
+        model, beam=beam, lm=lm, word_lm=word_lm, hotwords=hotwords, num_best=num_best
+    )
     for note in getattr(decode, "notes", ()):
         warnings.warn(note, stacklevel=2)
     return transcribe_one(model, source, decode=decode)

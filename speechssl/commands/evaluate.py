@@ -5,7 +5,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from speechssl.commands.decoding import add_decoding, decoder_of, describe_decoding
+from speechssl.commands.decoding import add_decoding, add_tuning, decoder_of, describe_decoding
 from speechssl.commands.exits import EXIT_DONE
 from speechssl.commands.options import MODEL, add_file_processes, add_precision
 from speechssl.files import output_file
@@ -35,6 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--worst", type=int, default=5, metavar="N", help="utterances to show (default %(default)s)"
     )
     add_decoding(parser)
+    add_tuning(parser)
     add_precision(parser, auto=True)
     add_file_processes(parser)
 

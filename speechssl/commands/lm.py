@@ -6,7 +6,7 @@ from pathlib import Path
 from speechssl.commands.exits import EXIT_DONE
 from speechssl.files import output_file
 
-SUMMARY = "An n-gram language model of text (interpolated Kneser-Ney), as an ARPA file."
+SUMMARY = "An n-gram language model of text (modified Kneser-Ney), as an ARPA file."
 EXAMPLE = "speechssl lm data/train.jsonl --order 6 --out lm.arpa"
 
 
@@ -27,6 +27,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--order", type=int, metavar="N", help="longest n-gram (default: 6 characters, 3 words)"
+    )
+    parser.add_argument(
+        "--prune",
+        type=int,
+        nargs="+",
+        default=[],
+        metavar="N",
+        help="leave out what comes up N times at most: of 1-grams (0: all are kept), 2-grams, ..., "
+        "the last for all longer ones, as 0 0 1; the probabilities still sum to one",
     )
     parser.add_argument(
         "--normalize",
@@ -52,7 +61,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from speechssl.data.manifest import read_manifest, read_texts
-    from speechssl.decoding.lm import train_lm, write_arpa
+    from speechssl.decoding.lm import estimate, write_arpa
     from speechssl.text import normalize
 
     if args.label_minutes is None:
@@ -65,10 +74,10 @@ def run(args: argparse.Namespace) -> int:
         lines = [utterance.text or "" for utterance in chosen]
     texts = [normalize(line, args.normalize) for line in lines]
     order = args.order if args.order is not None else {"char": 6, "word": 3}[args.unit]
-    lm = train_lm(texts, order=order, unit=args.unit)
+    lm = estimate(texts, order=order, unit=args.unit, prune=args.prune)
     write_arpa(lm, args.out)
     print(
-        f"{args.out}: {len(lm.entries):,} n-grams of up to {order} {args.unit}s, from "
+        f"{args.out}: {sum(lm.sizes()):,} n-grams of up to {order} {args.unit}s, from "
         f"{sum(map(bool, texts)):,} sentences."
     )
     return EXIT_DONE

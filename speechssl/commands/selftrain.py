@@ -175,8 +175,9 @@ def _init(name: str | None, model: "Checkpoint") -> "Checkpoint | None":
 
 
 def _decoding_key(args: argparse.Namespace) -> str:
-    """How the labels are decoded, the content of the language model included."""
+    """How the labels are decoded, the content of language models and hotwords included."""
     key = describe_decoding(args)
-    if args.lm is not None and args.lm.is_file():
-        key = key.replace(str(args.lm), hashlib.sha256(args.lm.read_bytes()).hexdigest()[:16])
+    for path in (args.lm, args.word_lm, args.hotwords):
+        if path is not None and path.is_file():
+            key = key.replace(str(path), hashlib.sha256(path.read_bytes()).hexdigest()[:16])
     return key

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speechssl.commands.decoding import add_decoding, decoder_of
+from speechssl.commands.decoding import add_decoding, add_tuning, decoder_of
 from speechssl.commands.exits import exit_code_of, tell
 from speechssl.commands.options import FORMATS, MODEL, add_file_processes, add_precision, is_renamed
 from speechssl.files import output_folder
@@ -37,6 +37,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--batch-s", type=float, default=60.0, metavar="S", help="seconds in a batch (default 60)"
     )
     add_decoding(parser)
+    add_tuning(parser)
+    parser.add_argument(
+        "--n-best",
+        type=int,
+        metavar="N",
+        help="the N best texts of each stretch of speech, in json",
+    )
     add_precision(parser, auto=True)
     add_file_processes(parser)
 
@@ -52,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
             f"{len(clips)} recordings cannot be in one {args.format}: give --out DIR, which gets a "
             "file for each."
         )
+    if args.n_best is not None and args.format != "json":
+        raise ValueError("--n-best gives several texts, which only --format json holds.")
     checkpoint = open_model(args.model)
     results = transcribe_files(
         checkpoint,

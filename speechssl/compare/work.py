@@ -28,7 +28,8 @@ from speechssl.decoding.beam import BeamDecoder
 from speechssl.decoding.greedy import greedy_decode
 from speechssl.decoding.lm import train_lm
 from speechssl.inference.batching import Unreadable
-from speechssl.inference.transcribe import Decoder, transcribe_all
+from speechssl.inference.decoders import Decoder
+from speechssl.inference.transcribe import transcribe_all
 from speechssl.interop.sources import open_model
 from speechssl.model.config import ModelConfig
 from speechssl.model.speech_model import SpeechModel

@@ -56,6 +56,8 @@ class Word:
     a word that was cut."""
     parts: tuple["Word", ...] = field(default=(), compare=False, repr=False)
     """Its tokens, whose texts joined are its text: where a word that is too long can be cut."""
+    posterior: float | None = None
+    """Of a beam search: see :class:`speechssl.decoding.greedy.Hypothesis`."""
 
 
 def align(log_probs: np.ndarray, ids: Sequence[int]) -> Alignment:

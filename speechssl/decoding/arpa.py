@@ -35,6 +35,7 @@ from speechssl.decoding.ngram import (
     UNKNOWN_WORD,
     Ngram,
     NgramLM,
+    NgramTable,
     Unit,
 )
 from speechssl.files import replacing
@@ -88,21 +89,20 @@ class _LineError(ValueError):
     """Why a line cannot be read."""
 
 
-def write_arpa(lm: NgramLM, path: Path) -> None:
+def write_arpa(lm: NgramLM | NgramTable, path: Path) -> None:
     """Gzip where the name ends in .gz."""
-    sizes = Counter(map(len, lm.entries))
+    sizes = lm.sizes()
     opener: Any = gzip.open if path.name.endswith(".gz") else open
     with replacing(path) as part, opener(part, "wt", encoding="utf-8", newline="\n") as file:
         # What stands before the data is a comment; KenLM wants the sign.
         file.write(f"{_UNIT}{lm.unit}\n\n\\data\\\n")
-        file.writelines(f"ngram {n}={sizes[n]}\n" for n in range(1, lm.order + 1))
+        file.writelines(f"ngram {n}={num}\n" for n, num in enumerate(sizes, start=1))
         for n in range(1, lm.order + 1):
             file.write(f"\n\\{n}-grams:\n")
-            for gram, (log_prob, weight) in lm.entries.items():
-                if len(gram) == n:
-                    behind = f"\t{weight / LN10:.7g}" if n < lm.order else ""
-                    prob = max(log_prob / LN10, NEVER)
-                    file.write(f"{prob:.7g}\t{' '.join(gram)}{behind}\n")
+            for gram, log_prob, weight in lm.rows(n):
+                behind = f"\t{weight / LN10:.7g}" if n < lm.order else ""
+                prob = max(log_prob / LN10, NEVER)
+                file.write(f"{prob:.7g}\t{' '.join(gram)}{behind}\n")
         file.write("\n\\end\\\n")
 
 
@@ -233,6 +233,8 @@ def _unpacked(file: io.BufferedReader) -> Iterator[Iterable[bytes]]:
         for magic, what in _FORMATS:
             if head[: len(magic)].lower() == magic.lower():
                 raise _LineError(what)
+        if opener and any(head.startswith(magic) for magic, _ in _COMPRESSED):
+            raise _LineError("it is compressed more than once: unpack it")
         if b"\x00" in head and b"\\data\\" not in head:
             raise _LineError("it is a binary file, or text in UTF-16")
         yield plain
@@ -247,8 +249,8 @@ def _entry(line: str, size: int) -> tuple[Ngram, tuple[float, float]]:
         fields, gram = _loose_fields(line, fields, size)
         num = len(fields)
     try:
-        log_prob = float(fields[0])
-        weight = float(fields[2] or 0.0) if num == 3 else 0.0
+        log_prob = _number(fields[0])
+        weight = _number(fields[2] or "0") if num == 3 else 0.0
     except ValueError:
         raise _LineError(f"{_shown(line)} has no number where one belongs") from None
     if not log_prob <= 0:
@@ -258,6 +260,13 @@ def _entry(line: str, size: int) -> tuple[Ngram, tuple[float, float]]:
     if log_prob < NEVER or weight < NEVER:  # also -inf
         log_prob, weight = max(log_prob, NEVER), max(weight, NEVER)
     return tuple(gram), (log_prob * LN10, weight * LN10)
+
+
+def _number(text: str) -> float:
+    """ValueError also for what Python alone takes for a number: ``1_0``, other scripts' digits."""
+    if "_" in text or not text.isascii():
+        raise ValueError
+    return float(text)
 
 
 def _loose_fields(line: str, fields: list[str], size: int) -> tuple[list[str], list[str]]:
@@ -311,6 +320,12 @@ def _adopt(
             entries = {tuple(renamed.get(t, t) for t in g): v for g, v in entries.items()}
     elif unit == "char" and (long := [g[0] for g in entries if len(g) == 1 and _is_long(g[0])]):
         raise ValueError(f"it says that it counts characters, and has the token {long[0]!r}")
+    if lost := [gram for gram in entries if any((token,) not in entries for token in gram)]:
+        token = next(token for token in lost[0] if (token,) not in entries)
+        notes.append(
+            f"{name}: {len(lost)} n-grams are not used, as they hold tokens without a 1-gram, such "
+            f"as {token!r}."
+        )
     if (END,) not in entries:
         entries[(END,)] = (0.0, 0.0)
     unknown = entries.get((UNKNOWN_WORD,), (-math.inf, 0.0))

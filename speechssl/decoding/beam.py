@@ -1,30 +1,38 @@
-"""CTC prefix beam search, with an n-gram language model (Hannun et al. 2014, arXiv:1408.2873,
-algorithm 1).
+"""CTC prefix beam search, with n-gram language models and hotwords (Hannun et al. 2014,
+arXiv:1408.2873, algorithm 1).
 
 Greedy decoding takes the best path; here the paths that spell the same text are summed, and a
 language model says which texts are probable. It scores a prefix at each new character, or at the
-end of each word, as the model counts.
+end of each word, as the model counts; one of each kind may be used together.
+
+The search is compiled (:mod:`.beam_loops`); ``tests/decoding/plain_beam.py`` is the same search in
+a page of Python, to which it is compared.
 
 Shapes: B batch, T frames, V vocabulary.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, NamedTuple
 from unicodedata import normalize
 
 import numpy as np
 from torch import Tensor
 
+from speechssl.decoding import hotwords as hot
 from speechssl.decoding.align import align, mean_confidence
-from speechssl.decoding.greedy import Hypothesis, check_rows
-from speechssl.decoding.ngram import END, Ngram, NgramLM
+from speechssl.decoding.greedy import Alternative, Hypothesis, check_rows
+from speechssl.decoding.guides import Guiding
+from speechssl.decoding.ngram import NgramLM
+from speechssl.decoding.posteriors import word_posteriors
 from speechssl.text import BLANK_ID, WORD_MARK, Tokenizer, lower_case
 
 _MOST = 10_000
-_LEAST_LOG_PROB = -7.0
-"""Symbols that are less probable than this in a frame (natural logarithm) do not begin there."""
+_LOOK_AHEAD = 25
+"""Frames after the last of a word, at which the beam is asked whether it holds the word."""
+_KEPT = 64
+"""Prefixes of each frame that are asked at most."""
 
 
 @dataclass(frozen=True)
@@ -37,109 +45,244 @@ class BeamConfig:
     """Factor on the log-probabilities of the language model."""
     bonus: float = 1.0
     """Added for each of the language model's tokens in a text, or it would prefer short ones."""
+    word_weight: float = 0.5
+    """As `lm_weight`, of a second language model, of words."""
+    word_bonus: float = 1.0
+    """As `bonus`, of the second language model."""
+    known_words: bool = False
+    """Only words of the language model of words, and those of hotwords, may come."""
+    num_best: int = 1
+    """Texts of each stretch of speech, the best first (n-best)."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.width <= _MOST:
             raise ValueError(f"beam must be between 1 and {_MOST}, got {self.width}.")
-        if not (math.isfinite(self.lm_weight) and self.lm_weight >= 0):
-            raise ValueError(f"lm_weight must not be negative, got {self.lm_weight}.")
-        if not math.isfinite(self.bonus):
-            raise ValueError(f"bonus must be a number, got {self.bonus}.")
+        for name in ("lm_weight", "word_weight"):
+            weight = getattr(self, name)
+            if not (math.isfinite(weight) and weight >= 0):
+                raise ValueError(f"{name} must not be negative, got {weight}.")
+        for name in ("bonus", "word_bonus"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} must be a number, got {getattr(self, name)}.")
+        if not 1 <= self.num_best <= self.width:
+            raise ValueError(
+                f"{self.num_best} best texts need a beam of as many prefixes or more: it has "
+                f"{self.width}."
+            )
+
+
+class Candidate(NamedTuple):
+    """One of the texts that a search ends with."""
+
+    ids: tuple[int, ...]
+    """Without blanks."""
+    score: float
+    """`sound` and what language models and hotwords add."""
+    sound: float
+    """Log-probability (nats) of the paths that spell it, as far as the beam kept them."""
 
 
 class BeamDecoder:
-    """Decodes for one tokenizer, perhaps with a language model."""
+    """Decodes for one tokenizer, perhaps with language models and hotwords.
+
+    It holds nothing that changes: several threads may use one.
+    """
 
     def __init__(
-        self, tokenizer: Tokenizer, config: BeamConfig = BeamConfig(), lm: NgramLM | None = None
+        self,
+        tokenizer: Tokenizer,
+        config: BeamConfig = BeamConfig(),
+        lm: NgramLM | None = None,
+        *,
+        word_lm: NgramLM | None = None,
+        hotwords: Mapping[str, float] | Iterable[str] | None = None,
     ) -> None:
-        """Raises ValueError for a language model that does not fit the tokenizer: of another
-        alphabet, case or Unicode form, or of words where the tokenizer has no space."""
+        """
+        Args:
+            tokenizer: of the model whose log-probabilities are decoded.
+            config: how to search.
+            lm: of characters or words.
+            word_lm: a second one, of words, beside one of characters.
+            hotwords: words or phrases, perhaps with weights (:mod:`.hotwords`).
+
+        Raises ValueError for a language model that does not fit the tokenizer: of another
+        alphabet, case or Unicode form, or of words where the tokenizer has no space; for two of
+        one kind; and where no hotword can be spelled.
+        """
         self.config = config
         self.notes: list[str] = []
-        """What a person should know of how the language model is used: sentences."""
+        """What a person should know of how language models and hotwords are used: sentences."""
+        self._tokenizer = tokenizer
         self._texts = tokenizer.spellings
-        self._scorer: _Scorer = _NoScorer()
-        if lm is None:
-            return
-        _check_letters(lm, self._texts)
-        has_space = any(WORD_MARK in text for text in self._texts)
-        self.notes += lm.notes
-        if lm.unit == "char":
-            self._scorer = _CharScorer(lm, config)
-            if has_space and not lm.has_space:
-                self.notes.append(
-                    "The language model has no token for the space: where words end is decided by "
-                    "the sound alone."
-                )
-        elif has_space:
-            self._scorer = _WordScorer(lm, config)
-        else:
+        self._has_space = any(WORD_MARK in text for text in self._texts)
+        chars, words = self._sorted_models(lm, word_lm)
+        self._hotwords = self._phrases(hotwords)
+        self._guiding = Guiding(
+            self._texts,
+            chars,
+            words,
+            char_scale=(config.lm_weight, config.bonus),
+            word_scale=self._word_scale(config),
+            known_words=config.known_words,
+        )
+        self._guide = self._guiding.guide(self._hotwords)
+
+    def with_hotwords(self, hotwords: Mapping[str, float] | Iterable[str] | None) -> "BeamDecoder":
+        """The same with other hotwords; the language models are shared, and `notes` are those of
+        the hotwords."""
+        other = object.__new__(BeamDecoder)
+        other.__dict__.update(self.__dict__, notes=[])
+        other._hotwords = other._phrases(hotwords)
+        other._guide = self._guiding.guide(other._hotwords)
+        return other
+
+    @property
+    def tunable(self) -> list[tuple[str, str]]:
+        """The settings of each language model: its weight and its bonus."""
+        models = self._guiding.has_chars, self._guiding.has_words
+        if self._one_model or not any(models):
+            return [("lm_weight", "bonus")] if any(models) else []
+        pairs = [("lm_weight", "bonus"), ("word_weight", "word_bonus")]
+        return [pair for pair, there in zip(pairs, models, strict=True) if there]
+
+    def rescaled(self, config: BeamConfig) -> "BeamDecoder":
+        """The same with other weights, bonuses and width; the language models are shared."""
+        other = object.__new__(BeamDecoder)
+        other.__dict__.update(self.__dict__, config=config)
+        scales = (config.lm_weight, config.bonus), self._word_scale(config)
+        other._guiding = self._guiding.scaled(*scales)
+        other._guide = other._guiding.guide(self._hotwords)
+        return other
+
+    def _sorted_models(
+        self, lm: NgramLM | None, word_lm: NgramLM | None
+    ) -> tuple[NgramLM | None, NgramLM | None]:
+        """The model of characters and that of words."""
+        for each in (lm, word_lm):
+            if each is not None:
+                _check_letters(each, self._texts)
+                self.notes += each.notes
+        if word_lm is not None and word_lm.unit != "word":
+            raise ValueError(
+                "The second language model is of words, and the given one counts characters: give "
+                "that as the first."
+            )
+        if lm is not None and word_lm is not None and lm.unit == "word":
+            raise ValueError(
+                "Both language models count words: give one of characters and one of words."
+            )
+        words = word_lm if word_lm is not None or lm is None or lm.unit == "char" else lm
+        chars = lm if lm is not None and lm.unit == "char" else None
+        if words is not None and not self._has_space:
             raise ValueError(
                 "The language model counts words, and the model emits no spaces, so that no word "
                 "would ever end: make one of characters (speechssl lm --unit char)."
             )
+        if self.config.known_words and words is None:
+            raise ValueError(
+                "known_words keeps to the words of a language model: give one that counts words."
+            )
+        if chars is not None and self._has_space and not chars.has_space:
+            self.notes.append(
+                "The language model has no token for the space: where words end is decided by "
+                "the sound alone."
+            )
+        self._one_model = words is lm and lm is not None
+        return chars, words
+
+    def _word_scale(self, config: BeamConfig) -> tuple[float, float]:
+        """Weight and bonus of the model of words, where it is the only one those of `lm`."""
+        if self._one_model:
+            return config.lm_weight, config.bonus
+        return config.word_weight, config.word_bonus
+
+    def _phrases(self, hotwords: Mapping[str, float] | Iterable[str] | None) -> dict[str, float]:
+        """As they are spelled."""
+        if hotwords is None:
+            return {}
+        spelled, without = hot.spell(self._tokenizer, hot.as_hotwords(hotwords))
+        if without:
+            note = hot.unspelled_note(self._tokenizer, without)
+            if not spelled:
+                raise ValueError(note)
+            self.notes.append(note)
+        return spelled
 
     def __call__(self, log_probs: Tensor, lengths: Tensor) -> list[Hypothesis]:
         """(B, T, V) float log-probabilities on any device, (B,) int frames -> B hypotheses.
 
-        Each holds the frames of the best path that spells its text. Raises ValueError as
-        :func:`.greedy.greedy_decode` does.
+        Each holds the frames of the best path that spells its text, by the sound alone: so are its
+        confidences. Raises ValueError as :func:`.greedy.greedy_decode` does.
         """
         counts = check_rows(log_probs, lengths)
         rows = log_probs.detach().float().cpu().numpy()
-        return [self._decode(rows[b, :n]) for b, n in enumerate(counts)]
+        return [self.decode(rows[b, :n]) for b, n in enumerate(counts)]
 
-    def _decode(self, rows: np.ndarray) -> Hypothesis:
-        """(T, V) float32."""
-        if np.isnan(rows).any():
-            raise ValueError(
-                "log_probs holds NaN: the model's output is broken, so no text is best."
-            )
-        ids = self.search(rows)
+    def decode(self, rows: np.ndarray) -> Hypothesis:
+        """(T, V) float32 log-probabilities of one utterance."""
+        found = self._search(rows, keep=min(self.config.width, _KEPT))
+        candidates = self._candidates(found, self.config.num_best)
+        ids = list(candidates[0].ids)
         tokens = align(rows, ids).tokens if ids else ()
         num_blank = len(rows) - sum(token.end_frame - token.start_frame for token in tokens)
         silence = float(np.exp(rows[:, BLANK_ID].mean())) if len(rows) else 0.0
         return Hypothesis(
-            tokens, len(rows), num_blank, mean_confidence(tokens) if tokens else silence
+            tokens,
+            len(rows),
+            num_blank,
+            mean_confidence(tokens) if tokens else silence,
+            word_posteriors(found, ids, self._tokenizer, self._guide[0].texts, _LOOK_AHEAD),
+            self._alternatives(candidates) if self.config.num_best > 1 else (),
         )
 
     def search(self, rows: np.ndarray) -> list[int]:
         """(T, V) log-probabilities -> the ids of the best text, without blanks."""
-        beam: dict[_Prefix, tuple[float, float]] = {_root(self._scorer): (0.0, -math.inf)}
-        for row in rows:
-            begun = np.flatnonzero(row > _LEAST_LOG_PROB)
-            symbols = [(int(i), float(row[i])) for i in begun if i != BLANK_ID]
-            blank = float(row[BLANK_ID])
-            grown: dict[_Prefix, list[float]] = {}
-            for prefix, (by_blank, by_symbol) in beam.items():
-                total = _log_add(by_blank, by_symbol)
-                stays = grown.setdefault(prefix, [-math.inf, -math.inf])
-                stays[0] = _log_add(stays[0], total + blank)
-                if prefix.symbol != BLANK_ID:
-                    stays[1] = _log_add(stays[1], by_symbol + float(row[prefix.symbol]))
-                for symbol, log_prob in symbols:
-                    # The same symbol twice needs a blank between.
-                    so_far = by_blank if symbol == prefix.symbol else total
-                    if so_far > -math.inf:
-                        longer = grown.setdefault(
-                            self._child(prefix, symbol), [-math.inf, -math.inf]
-                        )
-                        longer[1] = _log_add(longer[1], so_far + log_prob)
-            best = sorted(grown, key=lambda p: -(_log_add(*grown[p]) + p.score))
-            beam = {p: (grown[p][0], grown[p][1]) for p in best[: self.config.width]}
-        ends = self._scorer.end
-        found = max(beam, key=lambda p: _log_add(*beam[p]) + p.score + ends(p.state))
-        return found.ids()
+        return list(self.n_best(rows, 1)[0].ids)
 
-    def _child(self, prefix: "_Prefix", symbol: int) -> "_Prefix":
-        """The prefix and one more symbol: always the same object, which is scored once."""
-        child = prefix.children.get(symbol)
-        if child is None:
-            state, score = self._scorer.extend(prefix.state, self._texts[symbol])
-            child = _Prefix(symbol, prefix, state, prefix.score + score)
-            prefix.children[symbol] = child
-        return child
+    def n_best(self, rows: np.ndarray, num: int) -> list[Candidate]:
+        """(T, V) log-probabilities -> up to `num` texts, the best first, each at least once: two
+        that differ in symbols only (two spaces in a row) are two here."""
+        return self._candidates(self._search(rows, keep=0), num)
+
+    def _search(self, rows: np.ndarray, keep: int) -> Any:
+        from speechssl.decoding.beam_loops import search
+
+        if rows.ndim != 2 or rows.shape[1] != len(self._texts):
+            raise ValueError(
+                f"log_probs must be (frames, {len(self._texts)} symbols), and has shape "
+                f"{rows.shape}."
+            )
+        if np.isnan(rows).any():
+            raise ValueError(
+                "log_probs holds NaN: the model's output is broken, so no text is best."
+            )
+        rows = np.ascontiguousarray(rows, np.float32)
+        guide, most, start = self._guide
+        return search(rows, self.config.width, guide, most, start, keep)
+
+    def _candidates(self, found: Any, num: int) -> list[Candidate]:
+        nodes, beam, scores, sounds = found[:4]
+        return [
+            Candidate(tuple(_ids(nodes, int(node))), float(score), float(sound))
+            for node, score, sound in zip(beam[:num], scores, sounds, strict=False)
+        ]
+
+    def _alternatives(self, candidates: Sequence[Candidate]) -> tuple[Alternative, ...]:
+        """Each text once."""
+        found: dict[str, Alternative] = {}
+        for each in candidates:
+            text = self._tokenizer.decode(each.ids)
+            found.setdefault(text, Alternative(text, each.score))
+        return tuple(found.values())
+
+
+def _ids(nodes: Any, node: int) -> list[int]:
+    """Of a text's symbols, the first one first."""
+    found = []
+    while node > 0:
+        found.append(int(nodes.symbol[node]))
+        node = int(nodes.parent[node])
+    return found[::-1]
 
 
 def _check_letters(lm: NgramLM, texts: Sequence[str]) -> None:
@@ -162,110 +305,3 @@ def _check_letters(lm: NgramLM, texts: Sequence[str]) -> None:
             f"The language model counts letters and their marks apart (Unicode NFD): it does not "
             f"know {' '.join(apart[:5])} as one character; make it of text in NFC."
         )
-
-
-class _Prefix:
-    """A text that has been begun, as a node of the tree of all of them."""
-
-    __slots__ = ("children", "parent", "score", "state", "symbol")
-
-    def __init__(
-        self, symbol: int, parent: "_Prefix | None", state: "_State", score: float
-    ) -> None:
-        self.symbol, self.parent = symbol, parent
-        self.state, self.score = state, score
-        self.children: dict[int, _Prefix] = {}
-
-    def ids(self) -> list[int]:
-        """Of its symbols, the first one first."""
-        found = []
-        node: _Prefix | None = self
-        while node is not None and node.parent is not None:
-            found.append(node.symbol)
-            node = node.parent
-        return found[::-1]
-
-
-def _root(scorer: "_Scorer") -> _Prefix:
-    return _Prefix(BLANK_ID, None, scorer.start, 0.0)
-
-
-def _log_add(a: float, b: float) -> float:
-    high, low = (a, b) if a > b else (b, a)
-    return high if low == -math.inf else high + math.log1p(math.exp(low - high))
-
-
-_State = tuple[Ngram, str]
-"""What a language model's next token follows, and the letters of a word that has not ended."""
-
-
-class _Scorer(Protocol):
-    """What a language model adds to the log-probability of a prefix."""
-
-    start: _State
-
-    def extend(self, state: _State, text: str) -> tuple[_State, float]:
-        """The state and the addend of a prefix that goes on with `text`."""
-
-    def end(self, state: _State) -> float:
-        """The addend of a text that ends here."""
-
-
-class _NoScorer:
-    start: _State = ((), "")
-
-    def extend(self, state: _State, text: str) -> tuple[_State, float]:  # noqa: ARG002
-        return state, 0.0
-
-    def end(self, state: _State) -> float:  # noqa: ARG002
-        return 0.0
-
-
-class _LmScorer:
-    def __init__(self, lm: NgramLM, config: BeamConfig) -> None:
-        self._lm, self._weight, self._bonus = lm, config.lm_weight, config.bonus
-        self.start: _State = (lm.start, "")
-
-    def _token(self, before: Ngram, token: str) -> tuple[Ngram, float]:
-        score = self._weight * self._lm.log_prob(before, token) + self._bonus
-        return self._lm.after(before, token), score
-
-
-class _CharScorer(_LmScorer):
-    def __init__(self, lm: NgramLM, config: BeamConfig) -> None:
-        super().__init__(lm, config)
-        self._has_space = lm.has_space
-
-    def extend(self, state: _State, text: str) -> tuple[_State, float]:
-        before, last = state
-        total = 0.0
-        for char in text:
-            if char == WORD_MARK and (last in ("", WORD_MARK) or not self._has_space):
-                continue  # before the first word, behind another space, or unknown: free
-            before, score = self._token(before, char)
-            total, last = total + score, char
-        return (before, last), total
-
-    def end(self, state: _State) -> float:
-        return self._weight * self._lm.log_prob(state[0], END)
-
-
-class _WordScorer(_LmScorer):
-    def extend(self, state: _State, text: str) -> tuple[_State, float]:
-        before, word = state
-        first, *others = text.split(WORD_MARK)
-        word += first
-        total = 0.0
-        for other in others:
-            if word:
-                before, score = self._token(before, word)
-                total += score
-            word = other
-        return (before, word), total
-
-    def end(self, state: _State) -> float:
-        before, word = state
-        total = 0.0
-        if word:
-            before, total = self._token(before, word)
-        return total + self._weight * self._lm.log_prob(before, END)

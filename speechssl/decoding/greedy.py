@@ -9,7 +9,7 @@ Shapes: B batch, T frames, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,15 @@ from speechssl.text import BLANK_ID, Tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """Another text that a beam search has found."""
+
+    text: str
+    score: float
+    """Its log-probability by the sound (nats), and what language models and hotwords add."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,11 @@ class Hypothesis:
     num_frames: int
     num_blank_frames: int
     confidence: float
+    posteriors: tuple[float, ...] = ()
+    """Of a beam search, for each word the share in [0, 1] that texts with this word, at this time,
+    have of all in the beam; not calibrated."""
+    alternatives: tuple[Alternative, ...] = ()
+    """Of a beam search that was asked for them (n-best), the best first."""
 
     @property
     def ids(self) -> list[int]:
@@ -46,9 +60,13 @@ class Hypothesis:
         self, tokenizer: Tokenizer, *, hop_s: float, duration_s: float, offset_s: float = 0.0
     ) -> list[Word]:
         """The words with times in seconds of the source; see :func:`.align.word_times`."""
-        return word_times(
+        words = word_times(
             self.tokens, tokenizer, hop_s=hop_s, duration_s=duration_s, offset_s=offset_s
         )
+        if not self.posteriors:
+            return words
+        pairs = zip(words, self.posteriors, strict=True)
+        return [replace(word, posterior=posterior) for word, posterior in pairs]
 
 
 def greedy_decode(log_probs: Tensor, lengths: Tensor) -> list[Hypothesis]:

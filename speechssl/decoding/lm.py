@@ -1,22 +1,16 @@
-"""Training of n-gram language models: interpolated modified Kneser-Ney.
+"""N-gram language models: trained, read and written."""
 
-(Chen and Goodman 1999, "An empirical study of smoothing techniques for language modeling", section
-3; discounts from the counts of counts, equation 26.)
-"""
-
-import math
-from collections import Counter, defaultdict
-from collections.abc import Iterable
-from typing import get_args
+from collections.abc import Iterable, Sequence
 
 from speechssl.decoding.arpa import read_arpa, write_arpa
+from speechssl.decoding.kneser_ney import MOST_ORDER, estimate
 from speechssl.decoding.ngram import (
     BEGIN,
     END,
-    NEVER,
     UNKNOWN_WORD,
     Ngram,
     NgramLM,
+    NgramTable,
     Unit,
     tokens,
 )
@@ -24,91 +18,20 @@ from speechssl.decoding.ngram import (
 __all__ = [
     "BEGIN",
     "END",
+    "MOST_ORDER",
     "UNKNOWN_WORD",
     "Ngram",
     "NgramLM",
+    "NgramTable",
     "Unit",
+    "estimate",
     "read_arpa",
     "tokens",
     "train_lm",
     "write_arpa",
 ]
 
-MOST_ORDER = 16
 
-
-def train_lm(texts: Iterable[str], *, order: int, unit: Unit) -> NgramLM:
-    """Count and smooth. Empty texts count for nothing.
-
-    Raises ValueError for an order outside [1, 16], an unknown unit, or where there is no text.
-    """
-    if not 1 <= order <= MOST_ORDER:
-        raise ValueError(f"order must be between 1 and {MOST_ORDER}, got {order}.")
-    if unit not in get_args(Unit):
-        raise ValueError(f"unit must be one of {', '.join(get_args(Unit))}, got {unit!r}.")
-    counts = _count(texts, order, unit)
-    if not counts[-1] and not counts[0]:
-        raise ValueError("There is no text to train a language model on.")
-    probs: list[dict[Ngram, float]] = []  # of each order
-    weights: dict[Ngram, float] = {}  # of lower orders behind a context
-    vocabulary = {token for (token,) in counts[0]} | {END, UNKNOWN_WORD}
-    uniform = 1 / len(vocabulary)
-    for number, grams in enumerate(counts):
-        discounts = _discounts(grams)
-        totals: dict[Ngram, int] = defaultdict(int)
-        freed: dict[Ngram, float] = defaultdict(float)
-        for gram, count in grams.items():
-            totals[gram[:-1]] += count
-            freed[gram[:-1]] += discounts[min(count, 3)]
-        level = {}
-        for gram, count in grams.items():
-            before = gram[:-1]
-            lower = probs[-1][gram[1:]] if number else uniform
-            own = count - discounts[min(count, 3)] + freed[before] * lower
-            level[gram] = own / totals[before]
-        if not number:
-            for token in vocabulary - {token for (token,) in grams}:
-                level[(token,)] = freed[()] * uniform / totals[()]
-        weights |= {before: freed[before] / totals[before] for before in totals if before}
-        probs.append(level)
-    if order > 1:
-        probs[0][(BEGIN,)] = 10.0**NEVER  # no text has it, every text follows it
-    entries = {
-        gram: (math.log(prob), math.log(weights[gram]) if weights.get(gram) else 0.0)
-        for level in probs
-        for gram, prob in level.items()
-    }
-    return NgramLM(order, unit, entries)
-
-
-def _count(texts: Iterable[str], order: int, unit: Unit) -> list[Counter[Ngram]]:
-    """For each order from 1 on, how often each n-gram came up; below the highest order, behind how
-    many different tokens it did (Kneser-Ney), unless it begins a sentence."""
-    raw: list[Counter[Ngram]] = [Counter() for _ in range(order)]
-    for text in texts:
-        words = tokens(text, unit)
-        if not any(words):
-            continue
-        sentence = (BEGIN, *words, END) if order > 1 else (*words, END)
-        for size in range(1, order + 1):
-            for start in range(len(sentence) - size + 1):
-                raw[size - 1][sentence[start : start + size]] += 1
-    raw[0].pop((BEGIN,), None)
-    counts = [raw[-1]]
-    for size in range(order - 1, 0, -1):
-        lower: Counter[Ngram] = Counter(gram[1:] for gram in raw[size])
-        lower.update({g: n for g, n in raw[size - 1].items() if g[0] == BEGIN})
-        counts.insert(0, lower)
-    return counts
-
-
-def _discounts(grams: Counter[Ngram]) -> tuple[float, float, float, float]:
-    """What is taken from counts of 0, 1, 2, and 3 or more."""
-    of = Counter(min(count, 5) for count in grams.values())
-    if not all(of[n] for n in (1, 2, 3, 4)):  # too little text to tell
-        return 0.0, 0.5, 1.0, 1.5
-    share = of[1] / (of[1] + 2 * of[2])
-    found = [n - (n + 1) * share * of[n + 1] / of[n] for n in (1, 2, 3)]
-    if not all(0 < each < n for n, each in enumerate(found, start=1)):
-        return 0.0, 0.5, 1.0, 1.5
-    return 0.0, *found  # type: ignore[return-value]
+def train_lm(texts: Iterable[str], *, order: int, unit: Unit, prune: Sequence[int] = ()) -> NgramLM:
+    """As :func:`speechssl.decoding.kneser_ney.estimate`, in a dict."""
+    return estimate(texts, order=order, unit=unit, prune=prune).to_lm()

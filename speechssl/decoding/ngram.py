@@ -7,9 +7,12 @@ characters serve where there is little text.
 """
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
 
 from speechssl.text import SPACE, WORD_MARK, normalize
 
@@ -63,6 +66,17 @@ class NgramLM:
             token = UNKNOWN_WORD
         return (*before, token)[-(self.order - 1) :] if self.order > 1 else ()
 
+    def sizes(self) -> list[int]:
+        """How many n-grams there are of each length from 1 on."""
+        found = Counter(map(len, self.entries))
+        return [found[size] for size in range(1, self.order + 1)]
+
+    def rows(self, size: int) -> Iterator[tuple[Ngram, float, float]]:
+        """The n-grams of so many tokens, each with its log-probability and weight."""
+        for gram, (log_prob, weight) in self.entries.items():
+            if len(gram) == size:
+                yield gram, log_prob, weight
+
     def letters(self) -> set[str]:
         """Those of all its words."""
         words = (gram[0] for gram in self.entries if len(gram) == 1)
@@ -78,6 +92,40 @@ class NgramLM:
                 before = self.after(before, token)
                 num += 1
         return math.exp(total / max(num, 1))
+
+
+@dataclass(frozen=True)
+class NgramTable:
+    """An n-gram model in arrays, for each length k from 1 on those of its N_k n-grams."""
+
+    order: int
+    unit: Unit
+    vocabulary: list[str]
+    grams: list[np.ndarray]
+    """(N_k, k) int32, places in the vocabulary."""
+    log_probs: list[np.ndarray]
+    """(N_k,) float64, natural logarithms."""
+    weights: list[np.ndarray]
+    """(N_k,) float64 of lower orders behind each, natural logarithms."""
+
+    def sizes(self) -> list[int]:
+        """How many n-grams there are of each length from 1 on."""
+        return list(map(len, self.grams))
+
+    def rows(self, size: int) -> Iterator[tuple[Ngram, float, float]]:
+        """The n-grams of so many tokens, each with its log-probability and weight."""
+        names = self.vocabulary
+        numbers = self.log_probs[size - 1].tolist(), self.weights[size - 1].tolist()
+        for gram, log_prob, weight in zip(self.grams[size - 1].tolist(), *numbers, strict=True):
+            yield tuple([names[i] for i in gram]), log_prob, weight
+
+    def to_lm(self) -> NgramLM:
+        entries = {
+            gram: (log_prob, weight)
+            for size in range(1, len(self.grams) + 1)
+            for gram, log_prob, weight in self.rows(size)
+        }
+        return NgramLM(self.order, self.unit, entries)
 
 
 def tokens(text: str, unit: Unit) -> list[str]:

@@ -16,8 +16,9 @@ from speechssl.data.unknown import find_unknown
 from speechssl.decoding.greedy import greedy_decode
 from speechssl.files import writing
 from speechssl.inference.batching import BATCH_S, InferencePrecision, Unreadable
+from speechssl.inference.decoders import Decoder
 from speechssl.inference.recordings import Clip
-from speechssl.inference.transcribe import Decoder, transcribe_all, transcribe_files
+from speechssl.inference.transcribe import transcribe_all, transcribe_files
 from speechssl.scoring.wer import EvalResult, format_alignment, score
 from speechssl.spelling import is_blank, name_key
 from speechssl.text import normalize

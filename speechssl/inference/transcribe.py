@@ -7,12 +7,12 @@ with (see `batching`).
 Shapes: B batch, S samples, T rows of log-probabilities, V vocabulary.
 """
 
-import functools
 import math
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,9 +21,7 @@ from torch import Tensor
 from speechssl.audio import AudioWarning
 from speechssl.checkpoint import Checkpoint
 from speechssl.decoding.align import Word
-from speechssl.decoding.beam import BeamConfig, BeamDecoder
 from speechssl.decoding.greedy import Hypothesis, greedy_decode
-from speechssl.decoding.lm import NgramLM, read_arpa
 from speechssl.device import keep_freed_memory, pick_device
 from speechssl.inference.batching import (
     BATCH_S,
@@ -36,17 +34,15 @@ from speechssl.inference.batching import (
     runs_alone,
     windows,
 )
+from speechssl.inference.decoders import Decoder
 from speechssl.inference.groups import GroupWork, for_each_clip
 from speechssl.inference.precision import fitting_precision
 from speechssl.inference.recordings import MAX_CHUNK_S, Chunk, Clip, as_clip
-from speechssl.inference.transcript import Transcript, mean_confidence, to_segments
+from speechssl.inference.transcript import Alternatives, Transcript, mean_confidence, to_segments
 from speechssl.model.config import ModelConfig
 from speechssl.model.fast.accelerate import accelerate, in_8_bits
 from speechssl.model.speech_model import CTCModel
 from speechssl.workers import Processes
-
-Decoder = Callable[[Tensor, Tensor], list[Hypothesis]]
-"""Log-probabilities (B, T, V) and lengths (B,) to what was said."""
 
 
 def transcribe(
@@ -86,7 +82,8 @@ def transcribe_all(
     Args:
         checkpoint: a fine-tuned model; it is moved to the GPU where there is one.
         clips: the recordings; one that cannot be read gives an :class:`Unreadable`.
-        decode: greedily, or what :func:`choose_decoder` made for this model.
+        decode: greedily, or what
+            :func:`speechssl.inference.decoders.choose_decoder` made for this model.
         precision: of the matrix products, ``fp32``, ``bf16``, ``int8`` (on a CPU), or ``auto``:
             what is fastest for a model of 20 M parameters or more on a CPU, else float32
             (:func:`speechssl.inference.precision.fitting_precision`).
@@ -125,6 +122,7 @@ class Transcriber:
         rate = config.sample_rate
         words: list[Word] = []
         confidences: list[float] = []
+        others: list[Alternatives] = []
         for window in windows(
             clips,
             rate,
@@ -133,7 +131,9 @@ class Transcriber:
             max_chunk_s=self.max_chunk_s,
         ):
             given = [event for event in window if isinstance(event, Chunk)]
-            hypotheses = iter(_infer(model, given, self.decode, self.precision, self.batch_s))
+            hypotheses = iter(
+                infer_chunks(model, given, self.decode, self.precision, self.batch_s, _SILENCE)
+            )
             for event in window:
                 if isinstance(event, Chunk):
                     hypothesis = next(hypotheses)
@@ -142,15 +142,21 @@ class Transcriber:
                         self.tokenizer, hop_s=model.hop_s, duration_s=end_s, offset_s=start_s
                     )
                     confidences.append(hypothesis.confidence)
+                    if hypothesis.alternatives:
+                        others.append(Alternatives(start_s, end_s, hypothesis.alternatives))
                     continue
-                yield _transcript(event, words, confidences, config)
-                words, confidences = [], []
+                yield _transcript(event, words, confidences, others, config)
+                words, confidences, others = [], [], []
 
 
 def _transcript(
-    event: End | Unreadable, words: list[Word], confidences: list[float], config: ModelConfig
+    event: End | Unreadable,
+    words: list[Word],
+    confidences: list[float],
+    others: list[Alternatives],
+    config: ModelConfig,
 ) -> Transcript | Unreadable:
-    """Of a clip that has ended; `confidences` are those of its chunks."""
+    """Of a clip that has ended; `confidences` and `others` are those of its chunks."""
     if isinstance(event, Unreadable):
         return event
     return Transcript(
@@ -160,6 +166,7 @@ def _transcript(
         mean_confidence([w.confidence for w in words] or confidences),
         event.narrow_band,
         (*event.notes, *_level_note(event, config)),
+        tuple(others),
     )
 
 
@@ -222,45 +229,6 @@ def _level_note(end: End, config: ModelConfig) -> list[str]:
     ]
 
 
-def choose_decoder(
-    checkpoint: Checkpoint,
-    *,
-    beam: int | None = None,
-    lm: str | Path | None = None,
-    lm_weight: float | None = None,
-    bonus: float | None = None,
-) -> Decoder:
-    """Greedy, or a beam search where `beam` (prefixes to follow) or `lm` (an ARPA file) is given;
-    the rest is of :class:`speechssl.decoding.beam.BeamConfig`.
-
-    Raises ValueError for settings out of range or without what they are for, and for a damaged
-    file; FileNotFoundError where there is none.
-    """
-    options = {"width": beam, "lm_weight": lm_weight, "bonus": bonus}
-    given = {name: value for name, value in options.items() if value is not None}
-    if lm is None and {"lm_weight", "bonus"} & given.keys():
-        raise ValueError("lm_weight and bonus are of a language model: give one with lm.")
-    if beam is None and lm is None:
-        return greedy_decode
-    _, tokenizer = checkpoint.require_ctc()
-    config = BeamConfig(**given)  # type: ignore[arg-type]
-    return BeamDecoder(tokenizer, config, None if lm is None else _language_model(Path(lm)))
-
-
-def _language_model(path: Path) -> NgramLM:
-    """Read once for many recordings, and again when the file changes."""
-    try:
-        status = path.stat()
-    except OSError:
-        return read_arpa(path)  # which says what is wrong
-    return _read_once(path.absolute(), status.st_mtime_ns, status.st_size)
-
-
-@functools.lru_cache(maxsize=2)
-def _read_once(path: Path, _mtime_ns: int, _size: int) -> NgramLM:
-    return read_arpa(path)
-
-
 def choose_precision(model: CTCModel, precision: InferencePrecision) -> InferencePrecision:
     """`precision`, or what ``auto`` is for this model on its device."""
     return fitting_precision(model) if precision == "auto" else precision
@@ -278,15 +246,20 @@ def log_probs(
     return rows[:, : int(num_rows.max())], num_rows
 
 
-def _infer(
+_SILENCE = Hypothesis((), 0, 0, 1.0)
+_Result = TypeVar("_Result")
+
+
+def infer_chunks(
     model: CTCModel,
     chunks: Sequence[Chunk],
-    decode: Decoder,
+    decode: Callable[[Tensor, Tensor], list[_Result]],
     precision: InferencePrecision,
     batch_s: float,
-) -> list[Hypothesis]:
-    """A hypothesis for each chunk; digital silence says nothing and is not given to the model."""
-    silence = Hypothesis((), 0, 0, 1.0)
+    silence: _Result,
+) -> list[_Result]:
+    """What `decode` makes of each chunk's log-probabilities (B, T, V) and rows (B,); `silence` for
+    digital silence, which says nothing and is not given to the model."""
     hypotheses = [silence] * len(chunks)
     loud = [i for i, chunk in enumerate(chunks) if chunk.wave.any()]
     if not loud:

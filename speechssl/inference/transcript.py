@@ -7,12 +7,13 @@ of speech. A word that is longer than a subtitle is cut at its silences and betw
 import unicodedata
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 
 import numpy as np
 
 from speechssl.decoding.align import Word
+from speechssl.decoding.greedy import Alternative
 from speechssl.text import columns_of
 
 MAX_SEGMENT_S = 7.0
@@ -51,6 +52,15 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Alternatives:
+    """What else a stretch of a recording may say (n-best), the best text first."""
+
+    start_s: float
+    end_s: float
+    texts: tuple[Alternative, ...]
+
+
+@dataclass(frozen=True)
 class Transcript:
     """The text of one recording. Times are seconds of the recording."""
 
@@ -66,6 +76,8 @@ class Transcript:
     notes: tuple[str, ...] = ()
     """What is missing of the recording, was changed, or makes errors likely: sentences that name
     it."""
+    alternatives: tuple[Alternatives, ...] = ()
+    """Of each stretch that was decoded at once, where a beam search was asked for them."""
 
     @property
     def text(self) -> str:
@@ -118,7 +130,7 @@ def _cut(word: Word) -> list[Word]:
             todo += [(middle, end), (start, middle)]
         else:
             joined = bool(found) or word.joined
-            found.append(_piece(parts[start:end], joined))
+            found.append(replace(_piece(parts[start:end], joined), posterior=word.posterior))
     return found
 
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from speechssl.inference.transcript import Segment, Transcript
+from speechssl.decoding.align import Word
+from speechssl.inference.transcript import Alternatives, Segment, Transcript
 
 
 def to_txt(transcript: Transcript) -> str:
@@ -16,13 +17,15 @@ def to_txt(transcript: Transcript) -> str:
 
 def to_json(transcript: Transcript) -> str:
     """Everything, as one object on one line."""
-    data = {
+    data: dict[str, Any] = {
         "audio": transcript.audio,
         "duration_s": round(transcript.duration_s, 6),
         "text": transcript.text,
         "confidence": round(transcript.confidence, 4),
         "segments": [_segment(segment) for segment in transcript.segments],
     }
+    if transcript.alternatives:
+        data["alternatives"] = [_alternatives(each) for each in transcript.alternatives]
     return json.dumps(data, ensure_ascii=False) + "\n"
 
 
@@ -32,15 +35,25 @@ def _segment(segment: Segment) -> dict[str, Any]:
         "end_s": _ms(segment.end_s) / 1000,
         "text": segment.text,
         "confidence": round(segment.confidence, 4),
-        "words": [
-            {
-                "word": word.text,
-                "start_s": _ms(word.start_s) / 1000,
-                "end_s": _ms(word.end_s) / 1000,
-                "confidence": round(word.confidence, 4),
-            }
-            for word in segment.words
-        ],
+        "words": [_word(word) for word in segment.words],
+    }
+
+
+def _word(word: Word) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "word": word.text,
+        "start_s": _ms(word.start_s) / 1000,
+        "end_s": _ms(word.end_s) / 1000,
+        "confidence": round(word.confidence, 4),
+    }
+    return found if word.posterior is None else found | {"posterior": round(word.posterior, 4)}
+
+
+def _alternatives(stretch: Alternatives) -> dict[str, Any]:
+    return {
+        "start_s": _ms(stretch.start_s) / 1000,
+        "end_s": _ms(stretch.end_s) / 1000,
+        "texts": [{"text": t.text, "score": round(t.score, 4)} for t in stretch.texts],
     }
 
 

@@ -20,7 +20,8 @@ from speechssl.data.batching import BatchPlan
 from speechssl.data.manifest import Utterance
 from speechssl.device import pick_device
 from speechssl.inference.batching import BATCH_S
-from speechssl.inference.transcribe import Decoder, log_probs
+from speechssl.inference.decoders import Decoder
+from speechssl.inference.transcribe import log_probs
 from speechssl.model.fast.accelerate import accelerate
 from speechssl.selftraining.gate import LONGEST_S, Label
 

@@ -22,8 +22,8 @@ from speechssl.config.json import differences, to_json
 from speechssl.data.manifest import Utterance, write_manifest
 from speechssl.decoding.greedy import greedy_decode
 from speechssl.files import writing
+from speechssl.inference.decoders import Decoder
 from speechssl.inference.evaluate import infer
-from speechssl.inference.transcribe import Decoder
 from speechssl.scoring.wer import EvalResult, character_errors, score
 from speechssl.selftraining.config import SelfTrainConfig
 from speechssl.selftraining.gate import UNSURE, Gated, Label, Range, gate

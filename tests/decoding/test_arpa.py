@@ -216,6 +216,31 @@ def test_lines_that_end_in_cr_lf_and_fields_without_a_weight(read):
     assert read(text).entries["wa",] == pytest.approx((-0.5 * LN10, 0))
 
 
+def test_weights_of_back_off_that_are_missing_are_one(read):
+    """SRILM leaves them out where nothing follows; some tools everywhere."""
+    text = arpa(WORDS | {"<unk>": -3}, "-0.1\twa adí\n")
+    lm = read(text.replace("\t-0.3", ""))
+    assert lm.log_prob(("adí",), "wa") == pytest.approx(-0.5 * LN10)
+    assert lm.notes == ()
+    tokenizer = CharTokenizer.train(["wa adí"])
+    assert BeamDecoder(tokenizer, lm=lm).notes == []
+
+
+def test_n_grams_of_tokens_without_a_1_gram_are_named(read):
+    lm = read(arpa(WORDS | {"<unk>": -3}, "-0.1\twa qua\n-0.2\tqua adí\n-0.3\twa adí\n"))
+    assert lm.notes == (
+        "lm.arpa: 2 n-grams are not used, as they hold tokens without a 1-gram, such as 'qua'.",
+    )
+    assert lm.log_prob(("wa",), "adí") == pytest.approx(-0.3 * LN10)
+    assert lm.log_prob(("wa",), "qua") == pytest.approx(-3.3 * LN10)  # as any unknown word
+
+
+@pytest.mark.parametrize("number", ["-inf", "-1e999", "-250"])
+def test_what_never_comes_costs_a_bounded_amount(read, number):
+    lm = read(arpa(WORDS | {"<unk>": -3, "ko": number}))
+    assert lm.log_prob((), "ko") == pytest.approx(-99 * LN10)
+
+
 def test_a_nul_may_be_a_token(tmp_path):
     write_arpa(train_lm(["a\0b"], order=2, unit="char"), tmp_path / "lm.arpa")
     assert ("\0",) in read_arpa(tmp_path / "lm.arpa").entries
@@ -281,6 +306,22 @@ def test_compression_is_known_by_the_content(read, pack, name):
             "line 11 .* nor the head of a",
         ),
         ("\\data\\\nngram 1=0\n\\1-grams:\n\\end\\\n", "promises no n-gram"),
+        (gzip.compress(gzip.compress(arpa(WORDS).encode())), "compressed more than once: unpack"),
+        (bz2.compress(lzma.compress(arpa(WORDS).encode())), "compressed more than once: unpack"),
+        (arpa(WORDS).replace("=4", "=-4"), "line 2 .*'ngram 1=-4' is neither"),
+        (arpa(WORDS).replace("=4", "=9" * 20), "line 2 .*'ngram 1=9.* is neither"),
+        (
+            arpa(WORDS, "-1\twa wa\n").replace("ngram 2=1", "ngram 2=7"),
+            "promises 7 2-grams and holds 1",
+        ),
+        (arpa(WORDS).replace("-2.0", "-2_0"), "line 8 .* has no number"),
+        (arpa(WORDS).replace("-2.0", "-٢.٠"), "line 8 .* has no number"),
+        (arpa(WORDS).replace("-2.0", "inf"), "line 8 .* probability is 0 at most, and here inf"),
+        (
+            arpa(WORDS).replace("-0.3\n\n", "nan\n\n"),
+            "line 8 .* weight is 99 at most, and here nan",
+        ),
+        (arpa(WORDS, "-1\twa wa\n")[:-10], "line 12 .* is not a log10 probability, 2 tokens"),
     ],
 )
 def test_other_files_are_named_as_what_they_are(read, content, message):

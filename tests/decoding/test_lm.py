@@ -1,18 +1,22 @@
 """N-gram models: probabilities that sum to one, and the formula."""
 
 import math
-from collections import Counter
 
+import numpy as np
 import pytest
 
+from speechssl.decoding.kneser_ney import _discounts
 from speechssl.decoding.lm import (
     BEGIN,
     END,
     UNKNOWN_WORD,
-    _discounts,
+    estimate,
+    read_arpa,
     tokens,
     train_lm,
+    write_arpa,
 )
+from tests.decoding import plain_kneser_ney
 
 TEXTS = [
     "wa adí obεngέ bεngε",
@@ -25,10 +29,24 @@ TEXTS = [
 ]
 
 
+MORE = [
+    *TEXTS,
+    "ngá wa adí ngá",
+    "wa wa wa adí",
+    "bo adí bo ngá wa",
+    "a",
+    "wa adí",
+    "ngá ngá wa adí",
+]
+
+
 @pytest.mark.parametrize("unit", ["char", "word"])
-@pytest.mark.parametrize("order", [1, 2, 3, 5])
-def test_what_follows_sums_to_one(unit, order):
-    lm = train_lm(TEXTS, order=order, unit=unit)
+@pytest.mark.parametrize(
+    ("order", "prune"),
+    [(1, ()), (2, ()), (3, ()), (5, ()), (2, (0, 1)), (3, (0, 1)), (5, (0, 0, 1, 2)), (3, (0, 99))],
+)
+def test_what_follows_sums_to_one(unit, order, prune):
+    lm = train_lm(MORE, order=order, unit=unit, prune=prune)
     vocabulary = [g[0] for g in lm.entries if len(g) == 1 and g[0] != BEGIN]
     assert {END, UNKNOWN_WORD} <= set(vocabulary)
     contexts = [lm.start, (vocabulary[0],), ("never", "seen"), tuple(vocabulary[:4])]
@@ -62,9 +80,52 @@ def test_discounts_come_from_the_counts_of_counts():
     counts = [1] * once + [2] * twice + [3] * thrice + [4] * more + [9]
     y = once / (once + 2 * twice)
     expected = (0, 1 - 2 * y * twice / once, 2 - 3 * y * thrice / twice, 3 - 4 * y * more / thrice)
-    found = _discounts(Counter({(str(i),): n for i, n in enumerate(counts)}))
-    assert found == pytest.approx(expected)
-    assert _discounts(Counter({("a",): 1, ("b",): 2})) == (0.0, 0.5, 1.0, 1.5)  # too few
+    assert _discounts(np.array(counts)) == pytest.approx(expected)
+    assert _discounts(np.array([1, 2])) == (0.0, 0.5, 1.0, 1.5)  # too few
+
+
+@pytest.mark.parametrize("unit", ["char", "word"])
+@pytest.mark.parametrize(
+    ("order", "prune"),
+    [(1, ()), (2, ()), (3, (0, 0, 1)), (4, (0, 1)), (6, ()), (6, (0, 0, 0, 1, 1, 2)), (9, (0, 2))],
+)
+def test_the_estimates_are_those_of_lmplz(unit, order, prune):
+    """Enough text for discounts of its own at some orders, too little at others."""
+    texts = MORE * 2 + [text[::-1] for text in MORE] + [text[3:] for text in MORE]
+    found = train_lm(texts, order=order, unit=unit, prune=prune).entries
+    wanted = plain_kneser_ney.train_lm(texts, order=order, unit=unit, prune=prune).entries
+    assert found.keys() == wanted.keys()
+    for gram, numbers in wanted.items():
+        assert found[gram] == pytest.approx(numbers, abs=1e-9), gram
+
+
+def test_pruning_leaves_out_what_is_rare():
+    whole, cut = (estimate(MORE, order=3, unit="word", prune=p) for p in ((), (0, 1, 1)))
+    assert cut.sizes()[0] == whole.sizes()[0]
+    assert 0 < cut.sizes()[1] < whole.sizes()[1]
+    assert 0 < cut.sizes()[2] < whole.sizes()[2]
+    kept = cut.to_lm().entries
+    assert ("wa", "adí") in kept
+    assert ("bána", "bo") not in kept
+    for gram in kept:  # whatever is kept, its beginning and its end are
+        assert len(gram) == 1 or (gram[:-1] in kept and gram[1:] in kept)
+
+
+@pytest.mark.extras
+@pytest.mark.parametrize("unit", ["char", "word"])
+@pytest.mark.parametrize(("order", "prune"), [(2, ()), (4, (0, 0, 1)), (6, ())])
+def test_perplexity_is_that_of_kenlm(unit, order, prune, tmp_path):
+    kenlm = pytest.importorskip("kenlm")
+    path = tmp_path / "lm.arpa"
+    write_arpa(estimate(MORE, order=order, unit=unit, prune=prune), path)
+    config = kenlm.Config()
+    config.show_progress = False
+    theirs = kenlm.Model(str(path), config)
+    texts = ["wa adí", "ngá bo zzz", "bεngε wa ngá ngá", "q"]
+    rows = [tokens(text, unit) for text in texts]
+    log10 = sum(theirs.score(" ".join(row)) for row in rows)
+    expected = 10 ** (-log10 / sum(len(row) + 1 for row in rows))
+    assert read_arpa(path).perplexity(texts) == pytest.approx(expected, rel=1e-5)
 
 
 def test_seen_text_is_more_probable_and_longer_context_helps():
@@ -84,6 +145,16 @@ def test_impossible_settings_are_named():
         train_lm(TEXTS, order=0, unit="char")
     with pytest.raises(ValueError, match="unit must be one of char, word, got 'phone'"):
         train_lm(TEXTS, order=2, unit="phone")  # type: ignore[arg-type]
+    for prune, message in (
+        ((1,), "begin with 0"),
+        ((0, 2, 1), "not decrease"),
+        ((0, -1), "whole numbers from 0"),
+        ((0, 0.5), "whole numbers from 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train_lm(TEXTS, order=3, unit="word", prune=prune)
+    with pytest.raises(ValueError, match=r"Text 2 has <s> or </s> as a word"):
+        train_lm(["wa", "<s> wa </s>"], order=2, unit="word")
     for nothing in ([], [" ", ""]):
         with pytest.raises(ValueError, match="no text"):
             train_lm(nothing, order=2, unit="word")

@@ -17,10 +17,10 @@ from speechssl.decoding.align import Word, align
 from speechssl.decoding.greedy import greedy_decode
 from speechssl.decoding.lm import read_arpa, train_lm, write_arpa
 from speechssl.inference.batching import runs_alone
+from speechssl.inference.decoders import choose_decoder
 from speechssl.inference.recordings import Clip, as_clip
 from speechssl.inference.transcribe import (
     Unreadable,
-    choose_decoder,
     log_probs,
     transcribe,
     transcribe_all,
@@ -265,7 +265,7 @@ def test_a_language_model_is_read_once_until_it_changes(tiny_models, tmp_path, m
         read.append(asked)
         return read_arpa(asked)
 
-    monkeypatch.setattr("speechssl.inference.transcribe.read_arpa", counting)
+    monkeypatch.setattr("speechssl.inference.decoders.read_arpa", counting)
     for texts, reads in ((["abc"], 1), (["abc", "def abc"], 2)):
         write_arpa(train_lm(texts, order=2, unit="char"), path)
         for _ in range(2):

@@ -12,7 +12,7 @@ import torch
 from speechssl.data.manifest import Utterance
 from speechssl.decoding.greedy import greedy_decode
 from speechssl.decoding.lm import train_lm, write_arpa
-from speechssl.inference.transcribe import choose_decoder
+from speechssl.inference.decoders import choose_decoder
 from speechssl.selftraining import labelling
 from speechssl.selftraining.gate import Label
 from speechssl.selftraining.labelling import confidences, label_pool, pairs_with_text
