@@ -42,6 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from speechssl.inference.confidence import calibration_of, why_not_calibrated
     from speechssl.inference.recordings import find_clips
     from speechssl.inference.transcribe import transcribe_files
     from speechssl.interop.sources import open_model
@@ -53,11 +54,14 @@ def run(args: argparse.Namespace) -> int:
             "file for each."
         )
     checkpoint = open_model(args.model)
+    decode = decoder_of(checkpoint, args)
+    if args.format in ("json", "tsv") and calibration_of(checkpoint, decode) is None:
+        tell(why_not_calibrated(checkpoint))
     results = transcribe_files(
         checkpoint,
         clips,
         source=args.model,
-        decode=decoder_of(checkpoint, args),
+        decode=decode,
         precision=args.precision,
         batch_s=args.batch_s,
         processes=args.processes,

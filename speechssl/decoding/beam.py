@@ -56,6 +56,7 @@ class BeamDecoder:
         """Raises ValueError for a language model that does not fit the tokenizer: of another
         alphabet, case or Unicode form, or of words where the tokenizer has no space."""
         self.config = config
+        self.uses_lm = lm is not None
         self.notes: list[str] = []
         """What a person should know of how the language model is used: sentences."""
         self._texts = tokenizer.spellings

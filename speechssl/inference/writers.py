@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from speechssl.decoding.align import Word
 from speechssl.inference.transcript import Segment, Transcript
 
 
@@ -15,7 +16,8 @@ def to_txt(transcript: Transcript) -> str:
 
 
 def to_json(transcript: Transcript) -> str:
-    """Everything, as one object on one line."""
+    """Everything, as one object on one line. Of a calibrated model ``calibrated`` is true, and each
+    word has CTC's own confidence too."""
     data = {
         "audio": transcript.audio,
         "duration_s": round(transcript.duration_s, 6),
@@ -23,6 +25,8 @@ def to_json(transcript: Transcript) -> str:
         "confidence": round(transcript.confidence, 4),
         "segments": [_segment(segment) for segment in transcript.segments],
     }
+    if transcript.calibrated:
+        data["calibrated"] = True
     return json.dumps(data, ensure_ascii=False) + "\n"
 
 
@@ -32,16 +36,20 @@ def _segment(segment: Segment) -> dict[str, Any]:
         "end_s": _ms(segment.end_s) / 1000,
         "text": segment.text,
         "confidence": round(segment.confidence, 4),
-        "words": [
-            {
-                "word": word.text,
-                "start_s": _ms(word.start_s) / 1000,
-                "end_s": _ms(word.end_s) / 1000,
-                "confidence": round(word.confidence, 4),
-            }
-            for word in segment.words
-        ],
+        "words": [_word(word) for word in segment.words],
     }
+
+
+def _word(word: Word) -> dict[str, Any]:
+    data = {
+        "word": word.text,
+        "start_s": _ms(word.start_s) / 1000,
+        "end_s": _ms(word.end_s) / 1000,
+        "confidence": round(word.confidence, 4),
+    }
+    if word.raw_confidence is not None:
+        data["raw_confidence"] = round(word.raw_confidence, 4)
+    return data
 
 
 def to_srt(transcript: Transcript) -> str:
