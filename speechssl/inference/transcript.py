@@ -108,7 +108,7 @@ def _cut(word: Word) -> list[Word]:
     parts = word.parts
     if len(parts) < 2 or not _is_long(parts):
         return [word]
-    places = _places(parts)
+    places = break_places(parts)
     pauses = [k for k in places if parts[k].start_s - parts[k - 1].end_s >= PAUSE_S]
     bounds = [0, *pauses, len(parts)]
     todo = list(pairwise(bounds))[::-1]
@@ -146,7 +146,7 @@ def _piece(parts: Sequence[Word], joined: bool, word: Word) -> Word:
     )
 
 
-def _places(parts: Sequence[Word]) -> list[int]:
+def break_places(parts: Sequence[Word]) -> list[int]:
     """The parts before which the word may be cut: not within what a person sees as one letter."""
     places, before = [], ""
     for k, part in enumerate(parts):

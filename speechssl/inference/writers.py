@@ -3,10 +3,11 @@
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from speechssl.decoding.align import Word
+from speechssl.inference.subtitles import Cue, to_cues
 from speechssl.inference.transcript import Segment, Transcript
 
 
@@ -53,18 +54,32 @@ def _word(word: Word) -> dict[str, Any]:
 
 
 def to_srt(transcript: Transcript) -> str:
-    """SubRip: numbered cues, times with a comma."""
-    return "".join(
-        f"{number}\n{_clock(s.start_s, ',')} --> {_clock(s.end_s, ',')}\n{s.text}\n\n"
-        for number, s in enumerate(transcript.segments, 1)
-    )
+    """SubRip, with the usual subtitles."""
+    return srt_of(to_cues(transcript))
 
 
 def to_vtt(transcript: Transcript) -> str:
-    """WebVTT."""
+    """WebVTT, with the usual subtitles."""
+    return vtt_of(to_cues(transcript))
+
+
+def srt_of(cues: Sequence[Cue]) -> str:
+    """SubRip: numbered cues, times with a comma."""
+    return "".join(
+        f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n"
+        + "\n".join(cue.lines)
+        + "\n\n"
+        for number, cue in enumerate(cues, 1)
+    )
+
+
+def vtt_of(cues: Sequence[Cue]) -> str:
+    """WebVTT; ``&``, ``<`` and ``>`` are escaped."""
     return "WEBVTT\n\n" + "".join(
-        f"{_clock(s.start_s, '.')} --> {_clock(s.end_s, '.')}\n{_escape(s.text)}\n\n"
-        for s in transcript.segments
+        f"{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n"
+        + _escape("\n".join(cue.lines))
+        + "\n\n"
+        for cue in cues
     )
 
 
@@ -85,6 +100,8 @@ WRITERS: dict[str, Callable[[Transcript], str]] = {
     "vtt": to_vtt,
     "tsv": to_tsv,
 }
+CUE_WRITERS: dict[str, Callable[[Sequence[Cue]], str]] = {"srt": srt_of, "vtt": vtt_of}
+"""Of those that are subtitles: from the cues that :func:`to_cues` makes by other rules."""
 
 
 def _ms(seconds: float) -> int:
@@ -92,9 +109,9 @@ def _ms(seconds: float) -> int:
     return math.floor(seconds * 1000 + 1e-3)
 
 
-def _clock(seconds: float, point: str) -> str:
+def _clock(time_ms: int, point: str) -> str:
     """``01:02:03,004``."""
-    minutes, ms = divmod(_ms(seconds), 60_000)
+    minutes, ms = divmod(time_ms, 60_000)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:02}:{minutes:02}:{ms // 1000:02}{point}{ms % 1000:03}"
 

@@ -31,8 +31,8 @@ _PICTURES = frozenset("\u00a9\u00ae\u203c\u2049\u2122\u2139\u3030\u303d")
 
 def graphemes(text: str) -> list[str]:
     """The clusters of `text`, which joined are `text`."""
-    if text.isascii():
-        return list(text.replace("\r\n", "\n")) if "\r\n" in text else list(text)
+    if text.isascii() and "\r" not in text:
+        return list(text)
     found: list[str] = []
     for char in text:
         if found and _continues(found[-1], char):
