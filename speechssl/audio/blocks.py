@@ -12,7 +12,15 @@ import soundfile
 from speechssl.audio import opening
 from speechssl.audio.containers import Source, flac
 from speechssl.audio.info import AudioError, AudioInfo
-from speechssl.audio.opening import Decoder, Opened, State, Stretch, missing, open_recording
+from speechssl.audio.opening import (
+    AnyDecoder,
+    Decoder,
+    Opened,
+    State,
+    Stretch,
+    missing,
+    open_recording,
+)
 from speechssl.audio.resample import resampled
 
 LOUDEST = float(1 << 31)
@@ -254,12 +262,12 @@ _Found = tuple[np.ndarray, str, int]
 """A block, why no more decode (empty: they do), and samples of the block that are silence in the
 place of such that do not decode."""
 
-_Again = Callable[[int], tuple[Decoder, int] | None]
+_Again = Callable[[int], tuple[AnyDecoder, int] | None]
 """From a sample on that does not decode to a decoder of what follows, and where that begins."""
 
 
 def _direct(
-    decoder: Decoder, first: int, wanted: int, channels: int, again: _Again
+    decoder: AnyDecoder, first: int, wanted: int, channels: int, again: _Again
 ) -> Iterator[_Found]:
     """Blocks of `wanted` samples from `first` on, as far as they decode."""
     most = max(opening.BLOCK_SAMPLES // decoder.channels, 1)
@@ -288,10 +296,10 @@ def _direct(
 
 
 def _behind_damage(
-    opened: Opened, stretch: Stretch, damaged: Decoder, sample: int
-) -> tuple[Decoder, int] | None:
+    opened: Opened, stretch: Stretch, damaged: AnyDecoder, sample: int
+) -> tuple[AnyDecoder, int] | None:
     """:data:`_Again`; other coders find the next packet or frame themselves."""
-    if damaged.container != "FLAC":
+    if not isinstance(damaged, Decoder) or damaged.container != "FLAC":
         return None
     with Source(opened.place) as source:
         found = flac.resume(source, stretch.part, sample)
@@ -301,7 +309,7 @@ def _behind_damage(
 
 
 def _converted(
-    decoder: Decoder, stretch: Stretch, first: int, wanted: int, info: AudioInfo, again: _Again
+    decoder: AnyDecoder, stretch: Stretch, first: int, wanted: int, info: AudioInfo, again: _Again
 ) -> Iterator[_Found]:
     """:func:`_direct` for a stretch at another rate, as mono in all channels."""
     reasons: list[str] = []
