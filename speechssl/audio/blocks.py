@@ -87,6 +87,21 @@ class Blocks(Iterator[np.ndarray]):
         for block in self:
             yield self.mix(block)
 
+    def channel(self, number: int) -> Iterator[np.ndarray]:
+        """One channel of the blocks, counted from 0, as (S,) float32; AudioError where there are
+        fewer."""
+        if not 0 <= number < self.info.channels:
+            raise AudioError(
+                f"{self._opened.name} has {self.info.channels} channels, and no channel "
+                f"{number + 1}."
+            )
+        for block in self:
+            yield np.ascontiguousarray(block[:, number])
+
+    def close(self) -> None:
+        """Close the file before all blocks are read."""
+        self._opened.decoder.close()
+
     def mix(self, block: np.ndarray) -> np.ndarray:
         """:func:`mix`, with a note where channels cancel."""
         if self.has_cancelled and len(block) < MIN_MIXED:

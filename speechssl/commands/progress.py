@@ -41,7 +41,7 @@ class Progress:
             self._bar = tqdm(
                 total=sum(self._sizes),
                 file=self._out,
-                desc=self._count(),
+                desc=f"{self._count()}: ",
                 bar_format="{desc}{percentage:3.0f} %|{bar:30}| {elapsed}, {remaining} left",
             )
 

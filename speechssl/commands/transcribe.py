@@ -44,6 +44,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "hand since is kept",
     )
     parser.add_argument(
+        "--channels",
+        choices=("mix", "first", "split"),
+        default="mix",
+        help="of a recording: mixed (default), the first one, or a transcript for each, on one "
+        "clock, as of a call with a person on each channel",
+    )
+    parser.add_argument(
         "--batch-s", type=float, default=60.0, metavar="S", help="seconds in a batch (default 60)"
     )
     add_decoding(parser)
@@ -62,7 +69,9 @@ def run(args: argparse.Namespace) -> int:
     subtitles = subtitle_config(args)
     if args.skip_existing and not args.out:
         raise ValueError("--skip-existing needs --out DIR, where the transcripts lie.")
-    clips = find_clips(args.audio, sys.stdin.buffer.read() if "-" in args.audio else b"")
+    found = find_clips(args.audio, sys.stdin.buffer.read() if "-" in args.audio else b"")
+    jobs = [job for clip in _jobs(found, args.out, args.format) for job in _channels(clip, args)]
+    clips = [job.clip for job in jobs]
     if len(clips) > 1 and args.format in SUBTITLES and not args.out:
         raise ValueError(
             f"{len(clips)} recordings cannot be in one {args.format}: give --out DIR, which gets a "
@@ -72,7 +81,6 @@ def run(args: argparse.Namespace) -> int:
     decode = decoder_of(checkpoint, args)
     if args.format in ("json", "tsv") and calibration_of(checkpoint, decode) is None:
         tell(why_not_calibrated(checkpoint))
-    jobs = _jobs(clips, args.out, args.format)
     record: DoneRecord | None = None
     if args.skip_existing or (args.out and (args.out / RECORD).exists()):
         record = DoneRecord(args.out, checkpoint, _what_matters(args, subtitles))
@@ -107,7 +115,30 @@ def _jobs(clips: "Sequence[Clip]", out: Path | None, suffix: str) -> list[Job]:
     if out is None:
         return [Job(clip, None) for clip in clips]
     names = output_names(clips)
-    return [Job(clip, out / f"{name}.{suffix}") for clip, name in zip(clips, names, strict=True)]
+    return [
+        Job(clip, out / f"{name}.{suffix}", name) for clip, name in zip(clips, names, strict=True)
+    ]
+
+
+def _channels(job: Job, args: argparse.Namespace) -> list[Job]:
+    """The job, or one for each channel, whose files end in ``.channel-1.txt`` and so on."""
+    from dataclasses import replace
+
+    from speechssl.inference.recordings import split_channels
+
+    if args.channels == "mix":
+        return [job]
+    if args.channels == "first":
+        return [replace(job, clip=replace(job.clip, channel=0))]
+    found = []
+    for clip in split_channels(job.clip):
+        target = job.target
+        if target is not None and clip.channel is not None:
+            target = target.with_name(
+                f"{job.name_in_folder}.channel-{clip.channel + 1}.{args.format}"
+            )
+        found.append(replace(job, clip=clip, target=target))
+    return found
 
 
 def _what_matters(args: argparse.Namespace, subtitles: "SubtitleConfig") -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import errno
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,8 +29,15 @@ class Job:
     clip: "Clip"
     target: Path | None
     """None: to standard output."""
+    name: str = ""
+    """Of the target without its ending: the recording's, or what tells it from another."""
     work: str = ""
     """What :class:`speechssl.inference.done.DoneRecord` calls it."""
+
+    @property
+    def name_in_folder(self) -> str:
+        """`name` without the folders before it."""
+        return self.name.rsplit("/", 1)[-1]
 
 
 class Written:
@@ -66,6 +73,10 @@ class Written:
             self._narrow.append(result.audio)
         for note in result.notes:
             self._say(note)
+        if job.clip.channel is not None:
+            speaker = f"channel {job.clip.channel + 1}"
+            audio = result.audio if self._form == "json" else f"{result.audio} ({speaker})"
+            result = replace(result, speaker=speaker, audio=audio)
         text = self._text(result)
         if job.target is None:
             self._print(result.audio, text)
@@ -120,7 +131,7 @@ class Written:
             return
         if self._record is not None:
             self._record.add(target, job.work or self._record.work_of(job.clip))
-        if is_renamed(target.stem, job.clip.name):
+        if is_renamed(job.name, job.clip.name):
             print(f"{target}: {job.clip.name}")
 
     def _print(self, audio: str, text: str) -> None:

@@ -56,7 +56,8 @@ class DoneRecord:
             audio = digest_of(clip.source) if isinstance(clip.source, bytes | Path) else ""
         except OSError:
             return ""
-        text = json.dumps({**self._how, "audio": audio}, sort_keys=True)
+        what = {**self._how, "audio": audio, "channel": clip.channel}
+        text = json.dumps(what, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest() if audio else ""
 
     def state(self, output: Path, work: str) -> State:

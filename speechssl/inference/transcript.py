@@ -69,6 +69,8 @@ class Transcript:
     it."""
     calibrated: bool = False
     """Whether the confidence of a word is the probability that it is right."""
+    speaker: str = ""
+    """Whose it is, where a transcript is of one channel."""
 
     @property
     def text(self) -> str:

@@ -26,6 +26,8 @@ def to_json(transcript: Transcript) -> str:
         "confidence": round(transcript.confidence, 4),
         "segments": [_segment(segment) for segment in transcript.segments],
     }
+    if transcript.speaker:
+        data["speaker"] = transcript.speaker
     if transcript.calibrated:
         data["calibrated"] = True
     return json.dumps(data, ensure_ascii=False) + "\n"

@@ -324,6 +324,92 @@ def test_two_recordings_of_one_name_can_be_told_apart(model, record, tmp_path, c
     assert sorted(line.split(": ")[1] for line in said) == sorted(paths)
 
 
+# ---- channels ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def call(tmp_path) -> Path:
+    """Two people who speak in turns, each on a channel; and what each says alone."""
+    generator = np.random.default_rng(3)
+    left, right = generator.uniform(-0.4, 0.4, (2, 3 * 16000)).astype(np.float32)
+    left[24000:], right[:24000] = 0, 0
+    audio.write(tmp_path / "call.wav", np.stack([left, right], axis=1), 16000)
+    audio.write(tmp_path / "left.wav", left, 16000)
+    audio.write(tmp_path / "right.wav", right, 16000)
+    return tmp_path / "call.wav"
+
+
+def test_each_channel_has_its_transcript_on_one_clock(call, model, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ["transcribe", str(model), str(call), "--format", "json"]
+    assert main([*arguments, "--channels", "split", "--out", str(out)]) == 0
+    assert capsys.readouterr().out == ""  # nothing is renamed
+    for number, name in ((1, "left"), (2, "right")):
+        found = json.loads((out / f"call.channel-{number}.json").read_text())
+        assert (
+            main(["transcribe", str(model), str(tmp_path / f"{name}.wav"), "--format", "json"]) == 0
+        )
+        alone = json.loads(capsys.readouterr().out)
+        assert found.pop("speaker") == f"channel {number}"
+        assert found.pop("audio") == str(call)
+        alone.pop("audio")
+        assert found == alone
+    assert len(list(out.iterdir())) == 2
+
+
+def test_the_first_channel_or_the_mix(call, model, tmp_path, capsys):
+    said = {}
+    for name, given in (
+        ("first", ["--channels", "first"]),
+        ("mix", ["--channels", "mix"]),
+        ("default", []),
+    ):
+        assert main(["transcribe", str(model), str(call), *given]) == 0
+        said[name] = capsys.readouterr().out
+    assert main(["transcribe", str(model), str(tmp_path / "left.wav")]) == 0
+    assert said["first"] == capsys.readouterr().out
+    assert said["mix"] == said["default"] != said["first"]
+
+
+def test_on_standard_output_it_is_said_which_channel(call, model, record, capsys):
+    path = record("mono.wav", 0.4)
+    arguments = ["transcribe", str(model), str(call), str(path), "--channels", "split"]
+    assert main(arguments) == 0
+    names = [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()]
+    assert names == [f"{call} (channel 1)", f"{call} (channel 2)", str(path)]
+    assert main([*arguments[:3], "--channels", "split", "--format", "srt"]) == 2
+    assert "2 recordings cannot be in one srt" in capsys.readouterr().err
+
+
+def test_what_cannot_be_split_is_said_once(model, record, tmp_path, capsys):
+    bad, good = tmp_path / "bad.wav", record("a.wav", 0.4, channels=2)
+    bad.write_text("I am not sound.")
+    arguments = ["transcribe", str(model), str(bad), str(good), "--channels", "split"]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err.count("cannot be opened as sound") == 1
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def test_channels_from_standard_input(call, model, monkeypatch, capsys):
+    import io
+    import sys
+    import types
+
+    stdin = types.SimpleNamespace(buffer=io.BytesIO(call.read_bytes()))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    assert main(["transcribe", str(model), "-", "--channels", "split", "--format", "tsv"]) == 0
+    names = {line.split("\t")[0] for line in capsys.readouterr().out.splitlines()[1:]}
+    assert names == {"- (channel 1)", "- (channel 2)"}
+
+
+def test_each_channel_is_work_of_its_own(call, again, source):
+    shutil.copy(call, source / "call.wav")
+    made = ["0.txt", "1.txt", "2.txt", "call.channel-1.txt", "call.channel-2.txt"]
+    assert again("--channels", "split")[0] == made
+    assert again("--channels", "split")[0] == []
+    assert again()[0] == ["call.txt"]
+
+
 # ---- subtitles ----------------------------------------------------------------------------------
 
 
