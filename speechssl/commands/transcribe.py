@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         tell(why_not_calibrated(checkpoint))
     record: DoneRecord | None = None
     if args.skip_existing or (args.out and (args.out / RECORD).exists()):
-        record = DoneRecord(args.out, checkpoint, _what_matters(args, subtitles))
+        record = DoneRecord(args.out, checkpoint, _what_matters(args, decode, subtitles))
     if record and args.skip_existing:
         jobs = _to_do(jobs, record)
         if not jobs:
@@ -141,18 +141,33 @@ def _channels(job: Job, args: argparse.Namespace) -> list[Job]:
     return found
 
 
-def _what_matters(args: argparse.Namespace, subtitles: "SubtitleConfig") -> dict[str, Any]:
-    """The options that a transcript depends on; files as digests of their content."""
+_CHANGES_NOTHING = frozenset(
+    ("model", "audio", "out", "skip_existing", "batch_s", "processes", "channels", "debug")
+)
+"""Options on which no transcript depends, or whose effect is known otherwise: the model and the
+channel are digested themselves, subtitles only where they are written."""
+
+
+def _what_matters(
+    args: argparse.Namespace, decode: object, subtitles: "SubtitleConfig"
+) -> dict[str, Any]:
+    """The options that a transcript may depend on; files as digests of their content."""
     from dataclasses import asdict
 
     from speechssl.inference.done import digest_of
 
-    names = ("format", "beam", "lm_weight", "bonus", "precision")
-    options = {name: getattr(args, name) for name in names}
-    if args.lm is not None:
-        options["lm"] = digest_of(args.lm)
+    options: dict[str, Any] = {}
+    for name, value in vars(args).items():
+        if name in _CHANGES_NOTHING or name.startswith("subtitle_"):
+            continue
+        if not isinstance(value, str | int | float | list | Path | None):
+            continue  # what the command line is made of
+        is_file = isinstance(value, Path) and value.is_file()
+        options[name] = digest_of(value) if is_file else str(value)
     if args.format in SUBTITLES:
         options["subtitles"] = asdict(subtitles)
+    if (config := getattr(decode, "config", None)) is not None:  # what was tuned for the model, too
+        options["decoder"] = asdict(config)
     return options
 
 
