@@ -30,7 +30,9 @@ class Progress:
         """`bar` False: no bar on a terminal, since it shows the results."""
         self._sizes = [max(size, 1) for size in sizes]
         self._out, self._clock = out or sys.stderr, clock
-        self._begun = self._told = clock()
+        self._told = clock()
+        self._has_told = False
+        self._first: tuple[float, int] | None = None  # when the first result came, and its size
         self._done = self._num = 0
         self._bar: Any = None
         terminal = self._out.isatty()
@@ -64,12 +66,15 @@ class Progress:
             self._bar.update(size)
             return
         now = self._clock()
-        first = self._told == self._begun
-        if self._silent or now - self._told < (FIRST_S if first else EVERY_S):
+        if self._first is None:  # until then the model was made ready
+            self._first = now, size
+            return
+        if self._silent or now - self._told < (EVERY_S if self._has_told else FIRST_S):
             return
         if self._num < len(self._sizes):
-            self._told = now
-            left = (now - self._begun) * (sum(self._sizes) - self._done) / self._done
+            self._told, self._has_told = now, True
+            begun, before = self._first
+            left = (now - begun) * (sum(self._sizes) - self._done) / (self._done - before)
             self.tell(f"{self._count()}, about {_duration(left)} left.")
 
     def tell(self, sentence: str) -> None:

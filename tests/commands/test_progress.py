@@ -44,6 +44,11 @@ def test_time_left_is_of_what_is_left_and_not_of_its_number():
     assert line == "speechssl: 2 of 3 recordings, about 33 min left."
 
 
+def test_the_start_of_the_model_is_not_the_speed():
+    lines = run([10] * 100, [100.0] + [1.0] * 99, io.StringIO()).splitlines()
+    assert lines[0] == "speechssl: 2 of 100 recordings, about 2 min left."
+
+
 @pytest.mark.parametrize(
     ("sizes", "seconds"), [([5], [500.0]), ([5, 5], [1.0, 1.0]), ([0, 0], [29.0, 200.0]), ([], [])]
 )
