@@ -109,6 +109,15 @@ def save_model(
     return folder
 
 
+def add_to_meta(folder: Path, name: str, value: Any) -> None:
+    """Set one field of a model folder's meta.json; a reader finds the old file or the new one.
+
+    Raises FileNotFoundError or ValueError where the file is missing or damaged.
+    """
+    path = folder / "meta.json"
+    _write_json(path, {**_read_json(path), name: value})
+
+
 def check_only_a_model(folder: Path) -> None:
     """ValueError where a folder holds more than a model that :func:`save_model` wrote (a run, a
     model of others, somebody's files), which to replace would be to lose it."""

@@ -1,7 +1,8 @@
 """Sound: probe, read (crop, mono, resample), write, list, cut where it is quiet.
 
 Shapes: S samples, C channels. A wave is float32 in [-1, 1]. Everything soundfile opens is read: WAV
-of any width, FLAC, Ogg Vorbis and Opus, MP3, AIFF, AU, CAF, W64. Decoding streams in blocks, so a
+of any width, FLAC, Ogg Vorbis and Opus, MP3, AIFF, AU, CAF, W64; with the extra ``media`` also
+what :mod:`speechssl.audio.media` lists. Decoding streams in blocks, so a
 ten-hour recording costs no more memory than the part that was asked for.
 """
 

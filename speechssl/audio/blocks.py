@@ -12,7 +12,15 @@ import soundfile
 from speechssl.audio import opening
 from speechssl.audio.containers import Source, flac
 from speechssl.audio.info import AudioError, AudioInfo
-from speechssl.audio.opening import Decoder, Opened, State, Stretch, missing, open_recording
+from speechssl.audio.opening import (
+    AnyDecoder,
+    Decoder,
+    Opened,
+    State,
+    Stretch,
+    missing,
+    open_recording,
+)
 from speechssl.audio.resample import resampled
 
 LOUDEST = float(1 << 31)
@@ -78,6 +86,21 @@ class Blocks(Iterator[np.ndarray]):
         """The blocks as (S,) float32, mixed by :meth:`mix`."""
         for block in self:
             yield self.mix(block)
+
+    def channel(self, number: int) -> Iterator[np.ndarray]:
+        """One channel of the blocks, counted from 0, as (S,) float32; AudioError where there are
+        fewer."""
+        if not 0 <= number < self.info.channels:
+            raise AudioError(
+                f"{self._opened.name} has {self.info.channels} channels, and no channel "
+                f"{number + 1}."
+            )
+        for block in self:
+            yield np.ascontiguousarray(block[:, number])
+
+    def close(self) -> None:
+        """Close the file before all blocks are read."""
+        self._opened.decoder.close()
 
     def mix(self, block: np.ndarray) -> np.ndarray:
         """:func:`mix`, with a note where channels cancel."""
@@ -254,12 +277,12 @@ _Found = tuple[np.ndarray, str, int]
 """A block, why no more decode (empty: they do), and samples of the block that are silence in the
 place of such that do not decode."""
 
-_Again = Callable[[int], tuple[Decoder, int] | None]
+_Again = Callable[[int], tuple[AnyDecoder, int] | None]
 """From a sample on that does not decode to a decoder of what follows, and where that begins."""
 
 
 def _direct(
-    decoder: Decoder, first: int, wanted: int, channels: int, again: _Again
+    decoder: AnyDecoder, first: int, wanted: int, channels: int, again: _Again
 ) -> Iterator[_Found]:
     """Blocks of `wanted` samples from `first` on, as far as they decode."""
     most = max(opening.BLOCK_SAMPLES // decoder.channels, 1)
@@ -288,10 +311,10 @@ def _direct(
 
 
 def _behind_damage(
-    opened: Opened, stretch: Stretch, damaged: Decoder, sample: int
-) -> tuple[Decoder, int] | None:
+    opened: Opened, stretch: Stretch, damaged: AnyDecoder, sample: int
+) -> tuple[AnyDecoder, int] | None:
     """:data:`_Again`; other coders find the next packet or frame themselves."""
-    if damaged.container != "FLAC":
+    if not isinstance(damaged, Decoder) or damaged.container != "FLAC":
         return None
     with Source(opened.place) as source:
         found = flac.resume(source, stretch.part, sample)
@@ -301,7 +324,7 @@ def _behind_damage(
 
 
 def _converted(
-    decoder: Decoder, stretch: Stretch, first: int, wanted: int, info: AudioInfo, again: _Again
+    decoder: AnyDecoder, stretch: Stretch, first: int, wanted: int, info: AudioInfo, again: _Again
 ) -> Iterator[_Found]:
     """:func:`_direct` for a stretch at another rate, as mono in all channels."""
     reasons: list[str] = []

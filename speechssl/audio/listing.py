@@ -7,7 +7,7 @@ from pathlib import Path
 # fmt: off
 SUFFIXES = frozenset((
     ".wav", ".wave", ".bwf", ".rf64", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2",
-    ".mpga", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".voc",
+    ".mpga", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".voc", ".gsm",
 ))
 """What soundfile opens."""
 
@@ -15,9 +15,10 @@ FOREIGN_SUFFIXES = frozenset((
     ".m4a", ".m4b", ".m4r", ".mp4", ".m4v", ".mov", ".mkv", ".mka", ".webm", ".weba", ".ogv",
     ".avi", ".wma", ".wmv", ".asf", ".aac", ".adts", ".ac3", ".eac3", ".amr", ".awb", ".3gp",
     ".3g2", ".ape", ".wv", ".tta", ".mpc", ".dsf", ".dff", ".spx", ".sph", ".shn", ".dss", ".ds2",
-    ".qcp", ".ra", ".rm", ".aax", ".mpa", ".mts", ".raw", ".pcm",
+    ".qcp", ".ra", ".rm", ".aax", ".mpa", ".mts", ".raw", ".pcm", ".g722",
 ))
-"""Sound that soundfile may not open: listed too, so that it is named and not overlooked."""
+"""Sound that soundfile may not open: listed too, read through PyAV where that is installed, else
+named and not overlooked."""
 # fmt: on
 
 

@@ -4,7 +4,7 @@ import os
 import re
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 
 from speechssl import shards
-from speechssl.audio import mpg123
+from speechssl.audio import media, mpg123
 from speechssl.audio.containers import Part, PartFile, Source, find_parts
 from speechssl.audio.info import AudioError, AudioInfo
 from speechssl.audio.sniff import NEEDED, name_content
@@ -110,6 +110,9 @@ class Decoder(soundfile.SoundFile):  # type: ignore[misc]
             self._bytes.close()
 
 
+AnyDecoder = Decoder | media.MediaDecoder
+
+
 def _all_of(source: Source) -> Part:
     return Part(((0, source.size),))
 
@@ -149,7 +152,7 @@ class Opened:
     """For messages."""
     info: AudioInfo
     stretches: tuple[Stretch, ...]
-    decoder: Decoder
+    decoder: AnyDecoder
     """Of the first stretch, at its start."""
     state: State | None
     """Of the file, or None for bytes in memory."""
@@ -185,7 +188,11 @@ def open_recording(place: Place, name: str) -> Opened:
     if not stretches and decoder.frames >= NO_LENGTH:
         decoder.close()
         part = Part(count=True)
-        content = _measure(place, name, [part]) if state is None else _counted_once(name, state)
+        stated_s = decoder.stated_s if isinstance(decoder, media.MediaDecoder) else None
+        if state is None:
+            content = _measure(place, name, [replace(part, stated_s=stated_s)])
+        else:
+            content = _counted_once(name, state, stated_s)
         stretches = content.stretches
         decoder = _decoder(place, part, name)
     if not stretches:
@@ -241,17 +248,24 @@ _OF_WINDOWS = re.compile(r"(?:^|/)([A-Za-z]:[\\/].*|\\\\[^\\/]+[\\/].*)$")
 """A drive or a network share, at the start or behind the folder of a manifest."""
 
 
-def _decoder(place: Place, part: Part, name: str) -> Decoder:
+def _decoder(place: Place, part: Part, name: str) -> AnyDecoder:
     try:
         return Decoder(place, part)
     except (soundfile.SoundFileError, TypeError) as error:
         with Source(place) as source:
             content = name_content(source.at(0, NEEDED))
         why = f"it is {content.name}" if content else _opening_reason(error)
-        advice = (
-            "; wav, flac, ogg, opus and mp3 are read, anything else can be converted with "
-            "`ffmpeg -i IN OUT.flac`"
-        )
+        read = "wav, flac, ogg, opus and mp3 are read"
+        suffix = os.path.splitext(name)[1].lower()
+        if content.is_sound if content else suffix in media.WITHOUT_HEADER:
+            if media.is_installed():
+                try:
+                    return media.MediaDecoder(place, suffix)
+                except media.MediaError as failed:
+                    why += f", and {failed}"
+            else:
+                read = "`pip install 'speechssl[media]'` reads it"
+        advice = f"; {read}, anything else can be converted with `ffmpeg -i IN OUT.flac`"
         advice = advice if content is None or content.is_sound else ""
         if content is None and name.lower().endswith((".raw", ".pcm")):
             why = "samples without a header, which would tell their rate and coding"
@@ -272,8 +286,9 @@ def _content_once(name: str, state: State) -> _Content:
 
 
 @lru_cache(maxsize=1 << 10)
-def _counted_once(name: str, _state: State) -> _Content:
-    return _measure(_loaded(Path(name), name)[0], name, [Part(count=True)])
+def _counted_once(name: str, _state: State, stated_s: float | None) -> _Content:
+    part = Part(count=True, stated_s=stated_s)
+    return _measure(_loaded(Path(name), name)[0], name, [part])
 
 
 def _content(given: Place | str, name: str, size: int | None = None) -> _Content:
@@ -332,7 +347,7 @@ def missing(name: str, there_s: float, stated_s: float) -> str:
     )
 
 
-def count_samples(decoder: Decoder) -> tuple[int, str]:
+def count_samples(decoder: AnyDecoder) -> tuple[int, str]:
     """The samples of a part that decode, and why no more do (empty: it is the end)."""
     most, count = max(BLOCK_SAMPLES // decoder.channels, 1), 0
     while True:

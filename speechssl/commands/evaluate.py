@@ -34,6 +34,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--worst", type=int, default=5, metavar="N", help="utterances to show (default %(default)s)"
     )
+    parser.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="learn from these words what the model's confidence is worth with this decoding, and "
+        "write it into the model folder: a word's confidence is then the probability that it is "
+        "right; take a validation set, not the one that is reported on",
+    )
     add_decoding(parser)
     add_tuning(parser)
     add_precision(parser, auto=True)
@@ -42,6 +49,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from speechssl.data.manifest import read_manifest
+    from speechssl.inference.confidence import calibrate, check_can_keep
     from speechssl.inference.evaluate import describe, infer, write_result
     from speechssl.interop.sources import open_model
     from speechssl.text import NORMALIZERS
@@ -51,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--normalize must be one of {names}, got {args.normalize!r}.")
     utterances = [u for path in args.manifests for u in read_manifest(path)]
     checkpoint = open_model(args.model)
+    if args.calibrate:
+        check_can_keep(checkpoint)
     decode = decoder_of(checkpoint, args)
     evaluation = infer(
         checkpoint,
@@ -68,4 +78,8 @@ def run(args: argparse.Namespace) -> int:
         manifests = [str(path) for path in args.manifests]
         write_result(args.out, results[-1], evaluation, manifests, describe_decoding(args))
     print(describe(evaluation, results, args.worst))
+    if args.calibrate:
+        words = evaluation.judged_words(args.normalize)
+        calibration = calibrate(checkpoint, words, decode, describe_decoding(args))
+        print(f"\nCalibrated for {calibration.decoding}: {calibration.quality.sentence()}.")
     return EXIT_DONE

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechssl.commands.decoding import add_decoding, add_tuning, decoder_of
-from speechssl.commands.exits import exit_code_of, tell
-from speechssl.commands.options import FORMATS, MODEL, add_file_processes, add_precision, is_renamed
+from speechssl.commands.exits import EXIT_DONE, tell
+from speechssl.commands.options import FORMATS, MODEL, add_file_processes, add_precision
+from speechssl.commands.progress import Progress
+from speechssl.commands.subtitles import SUBTITLES, add_subtitles, subtitle_config
+from speechssl.commands.transcripts import Job, Written
 from speechssl.files import output_folder
 
 if TYPE_CHECKING:
-    from speechssl.inference.batching import Unreadable
+    from speechssl.inference.done import DoneRecord
     from speechssl.inference.recordings import Clip
-    from speechssl.inference.transcript import Transcript
+    from speechssl.inference.subtitles import SubtitleConfig
 
 SUMMARY = "Text for recordings of any length: files, folders, or - for standard input."
 EXAMPLE = "speechssl transcribe runs/finetune interview.mp3 --format srt --out subtitles"
@@ -34,6 +37,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for a file for each recording (default: all to standard output)",
     )
     parser.add_argument(
+        "--skip-existing",
+        action="store_true",
+        help="leave out recordings whose transcript lies in --out already, made of the same "
+        "recording, model and options; what was made of others is made again, what was changed by "
+        "hand since is kept",
+    )
+    parser.add_argument(
+        "--channels",
+        choices=("mix", "first", "split"),
+        default="mix",
+        help="of a recording: mixed (default), the first one, or a transcript for each, on one "
+        "clock, as of a call with a person on each channel",
+    )
+    parser.add_argument(
         "--batch-s", type=float, default=60.0, metavar="S", help="seconds in a batch (default 60)"
     )
     add_decoding(parser)
@@ -46,15 +63,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_precision(parser, auto=True)
     add_file_processes(parser)
+    add_subtitles(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    from speechssl.inference.confidence import calibration_of, why_not_calibrated
+    from speechssl.inference.done import RECORD, DoneRecord
     from speechssl.inference.recordings import find_clips
     from speechssl.inference.transcribe import transcribe_files
     from speechssl.interop.sources import open_model
 
-    clips = find_clips(args.audio, sys.stdin.buffer.read() if "-" in args.audio else b"")
-    if len(clips) > 1 and args.format in ("srt", "vtt") and not args.out:
+    subtitles = subtitle_config(args)
+    if args.skip_existing and not args.out:
+        raise ValueError("--skip-existing needs --out DIR, where the transcripts lie.")
+    found = find_clips(args.audio, sys.stdin.buffer.read() if "-" in args.audio else b"")
+    jobs = [job for clip in _jobs(found, args.out, args.format) for job in _channels(clip, args)]
+    clips = [job.clip for job in jobs]
+    if len(clips) > 1 and args.format in SUBTITLES and not args.out:
         raise ValueError(
             f"{len(clips)} recordings cannot be in one {args.format}: give --out DIR, which gets a "
             "file for each."
@@ -62,77 +87,138 @@ def run(args: argparse.Namespace) -> int:
     if args.n_best is not None and args.format != "json":
         raise ValueError("--n-best gives several texts, which only --format json holds.")
     checkpoint = open_model(args.model)
+    decode = decoder_of(checkpoint, args)
+    if args.format in ("json", "tsv") and calibration_of(checkpoint, decode) is None:
+        tell(why_not_calibrated(checkpoint))
+    record: DoneRecord | None = None
+    if args.skip_existing or (args.out and (args.out / RECORD).exists()):
+        record = DoneRecord(args.out, checkpoint, _what_matters(args, decode, subtitles))
+    if record and args.skip_existing:
+        jobs = _to_do(jobs, record)
+        if not jobs:
+            return EXIT_DONE
+    progress = Progress(
+        [_size(job.clip) for job in jobs], bar=bool(args.out) or not sys.stdout.isatty()
+    )
+    written = Written(args.format, subtitles, progress.tell, record, many=len(clips) > 1)
     results = transcribe_files(
         checkpoint,
-        clips,
+        [job.clip for job in jobs],
         source=args.model,
-        decode=decoder_of(checkpoint, args),
+        decode=decode,
         precision=args.precision,
         batch_s=args.batch_s,
         processes=args.processes,
-        say=tell,
+        say=progress.tell,
     )
     with closing(results):
-        failed, narrow = _write(args, clips, results)
-    if narrow:
-        tell(
-            f"{len(narrow)} of {len(clips)} recordings (the first: {narrow[0]}) carry nothing "
-            "above 4 kHz, as over a telephone; a model that learned from wider recordings makes "
-            "more errors on them."
-        )
-    return exit_code_of(failed, len(clips))
+        for job, result in zip(jobs, progress.over(results), strict=True):
+            written.add(job, result)
+    return written.end(len(clips))
 
 
-def _write(
-    args: argparse.Namespace, clips: "Sequence[Clip]", results: "Iterable[Transcript | Unreadable]"
-) -> tuple[int, list[str]]:
-    """Write each result as it comes -> how many cannot be read, and which are of narrow band."""
-    from speechssl.files import writing
-    from speechssl.inference.batching import Unreadable
-    from speechssl.inference.writers import WRITERS
-
-    failed = header = 0
-    narrow: list[str] = []
-    for target, result in zip(
-        _targets(clips, args.out, args.format), _bar(results, clips), strict=True
-    ):
-        if isinstance(result, Unreadable):
-            failed += 1
-            tell(str(result))
-            continue
-        if result.narrow_band:
-            narrow.append(result.audio)
-        for note in result.notes:
-            tell(note)
-        text = WRITERS[args.format](result)
-        if target is not None:
-            with writing(target) as file:
-                file.write(text)
-            if is_renamed(target.stem, result.audio):
-                print(f"{target}: {result.audio}")
-            continue
-        if args.format == "txt" and len(clips) > 1:
-            text = f"{result.audio}\t{text}"
-        if args.format == "tsv":
-            text, header = text.split("\n", 1)[1] if header else text, 1
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    return failed, narrow
-
-
-def _targets(clips: "Sequence[Clip]", out: Path | None, suffix: str) -> list[Path | None]:
-    """A file for each clip's result; None for stdout."""
+def _jobs(clips: "Sequence[Clip]", out: Path | None, suffix: str) -> list[Job]:
+    """Each clip with the file for its result; None for stdout."""
     from speechssl.inference.recordings import output_names
 
     if out is None:
-        return [None] * len(clips)
-    return [out / f"{name}.{suffix}" for name in output_names(clips)]
+        return [Job(clip, None) for clip in clips]
+    names = output_names(clips)
+    return [
+        Job(clip, out / f"{name}.{suffix}", name) for clip, name in zip(clips, names, strict=True)
+    ]
 
 
-def _bar(results: Iterable[Any], clips: "Sequence[Clip]") -> Iterable[Any]:
-    """`results` with a progress bar, where there is someone to see it."""
-    from tqdm import tqdm
+def _channels(job: Job, args: argparse.Namespace) -> list[Job]:
+    """The job, or one for each channel, whose files end in ``.channel-1.txt`` and so on."""
+    from dataclasses import replace
 
-    hidden = len(clips) == 1 or not sys.stderr.isatty() or sys.stdout.isatty()
-    bar: Iterable[Any] = tqdm(results, total=len(clips), unit="rec", disable=hidden)
-    return bar
+    from speechssl.inference.recordings import split_channels
+
+    if args.channels == "mix":
+        return [job]
+    if args.channels == "first":
+        return [replace(job, clip=replace(job.clip, channel=0))]
+    found = []
+    for clip in split_channels(job.clip):
+        target = job.target
+        if target is not None and clip.channel is not None:
+            target = target.with_name(
+                f"{job.name_in_folder}.channel-{clip.channel + 1}.{args.format}"
+            )
+        found.append(replace(job, clip=clip, target=target))
+    return found
+
+
+_CHANGES_NOTHING = frozenset(
+    ("model", "audio", "out", "skip_existing", "batch_s", "processes", "channels", "debug")
+)
+"""Options on which no transcript depends, or whose effect is known otherwise: the model and the
+channel are digested themselves, subtitles only where they are written."""
+
+
+def _what_matters(
+    args: argparse.Namespace, decode: object, subtitles: "SubtitleConfig"
+) -> dict[str, Any]:
+    """The options that a transcript may depend on; files as digests of their content."""
+    from dataclasses import asdict
+
+    from speechssl.inference.done import digest_of
+
+    options: dict[str, Any] = {}
+    for name, value in vars(args).items():
+        if name in _CHANGES_NOTHING or name.startswith("subtitle_"):
+            continue
+        if not isinstance(value, str | int | float | list | Path | None):
+            continue  # what the command line is made of
+        is_file = isinstance(value, Path) and value.is_file()
+        options[name] = digest_of(value) if is_file else str(value)
+    if args.format in SUBTITLES:
+        options["subtitles"] = asdict(subtitles)
+    if (config := getattr(decode, "config", None)) is not None:  # what was tuned for the model, too
+        options["decoder"] = asdict(config)
+    return options
+
+
+def _to_do(jobs: Iterable[Job], record: "DoneRecord") -> list[Job]:
+    """Those whose transcript is not there yet, or was made of something else; says what became of
+    the others."""
+    from dataclasses import replace
+
+    left: list[Job] = []
+    done, edited, unknown, total = 0, [""] * 0, 0, 0
+    for job in jobs:
+        assert job.target is not None
+        total += 1
+        work = record.work_of(job.clip)
+        state = record.state(job.target, work)
+        if state == "done":
+            done += 1
+        elif state == "edited":
+            edited.append(str(job.target))
+        else:
+            unknown += state == "unknown"
+            left.append(replace(job, work=work))
+    if done:
+        tell(f"{done:,} of {total:,} recordings are transcribed already.")
+    if edited:
+        tell(
+            f"{len(edited):,} transcripts were changed by hand since they were made, and are kept "
+            f"(the first: {edited[0]}); remove those that are to be made again."
+        )
+    if unknown:
+        tell(
+            f"Of {unknown:,} transcripts that lie there it is not known what they were made of (it "
+            "was without --skip-existing): they are made again."
+        )
+    return left
+
+
+def _size(clip: "Clip") -> int:
+    """Bytes, by which the time left is estimated."""
+    if isinstance(clip.source, Path):
+        try:
+            return clip.source.stat().st_size
+        except OSError:  # said where it is read
+            return 0
+    return len(clip.source)

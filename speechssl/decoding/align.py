@@ -26,7 +26,7 @@ class TokenSpan:
     """One token on the frames ``[start_frame, end_frame)``.
 
     `confidence` in [0, 1] is the geometric mean of the token's probability over these frames. It
-    ranks tokens and words of one model; it is not calibrated.
+    ranks tokens and words of one model; :mod:`speechssl.scoring.calibration` calibrates words.
     """
 
     id: int
@@ -45,7 +45,11 @@ class Alignment:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One word in seconds of the source; `confidence` is the geometric mean of its tokens'."""
+    """One word in seconds of the source.
+
+    `confidence` in [0, 1] is the geometric mean of its tokens', or where the model is calibrated
+    the probability that the word is right.
+    """
 
     text: str
     start_s: float
@@ -58,6 +62,8 @@ class Word:
     """Its tokens, whose texts joined are its text: where a word that is too long can be cut."""
     posterior: float | None = None
     """Of a beam search: see :class:`speechssl.decoding.greedy.Hypothesis`."""
+    raw_confidence: float | None = None
+    """Where `confidence` is calibrated: CTC's own, the geometric mean of the tokens'."""
 
 
 def align(log_probs: np.ndarray, ids: Sequence[int]) -> Alignment:

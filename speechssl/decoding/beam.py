@@ -110,6 +110,7 @@ class BeamDecoder:
         one kind; and where no hotword can be spelled.
         """
         self.config = config
+        self.uses_lm = lm is not None
         self.notes: list[str] = []
         """What a person should know of how language models and hotwords are used: sentences."""
         self._tokenizer = tokenizer

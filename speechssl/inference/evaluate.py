@@ -16,9 +16,12 @@ from speechssl.data.unknown import find_unknown
 from speechssl.decoding.greedy import greedy_decode
 from speechssl.files import writing
 from speechssl.inference.batching import BATCH_S, InferencePrecision, Unreadable
+from speechssl.inference.confidence import calibration_of, whole_words
 from speechssl.inference.decoders import Decoder
 from speechssl.inference.recordings import Clip
 from speechssl.inference.transcribe import transcribe_all, transcribe_files
+from speechssl.scoring.calibration import Calibration, confidence_json, describe_confidence
+from speechssl.scoring.confidence import JudgedWords, judge
 from speechssl.scoring.wer import EvalResult, format_alignment, score
 from speechssl.spelling import is_blank, name_key
 from speechssl.text import normalize
@@ -36,6 +39,10 @@ class Evaluation:
     """Utterances left out because nobody wrote down what was said: no transcript, or a blank
     one."""
     elapsed_s: float
+    words: tuple[tuple[tuple[str, float], ...], ...] = ()
+    """Of each utterance (text, CTC's own confidence)."""
+    calibration: Calibration | None = None
+    """The model's, for the way in which it decoded."""
 
     @property
     def audio_s(self) -> float:
@@ -59,6 +66,18 @@ class Evaluation:
             [hypothesis for _, hypothesis in kept],
             ids=[u.id for u, _ in kept],
             speakers=[name_key(u.speaker or "") or None for u, _ in kept],
+            normalizer=normalizer,
+        )
+
+    def judged_words(self, normalizer: str = "none") -> JudgedWords:
+        """The words, and whether they are right through a normaliser, of the utterances that
+        :meth:`score` scores."""
+        rows = zip(self.utterances, self.words, strict=False)
+        kept = [(u, words) for u, words in rows if not _is_emptied(u, normalizer)]
+        return judge(
+            [u.text or "" for u, _ in kept],
+            [words for _, words in kept],
+            [name_key(u.speaker or "") or None for u, _ in kept],
             normalizer=normalizer,
         )
 
@@ -126,7 +145,7 @@ def infer(
             processes=processes,
             say=say or warnings.warn,
         )
-    hypotheses = []
+    hypotheses, words = [], []
     with closing(transcribing()) as results:
         for result in results:
             if isinstance(result, Unreadable):
@@ -134,11 +153,14 @@ def infer(
             for note in result.notes:
                 warnings.warn(note, AudioWarning, stacklevel=2)
             hypotheses.append(result.text)
+            words.append(tuple(whole_words(result.words)))
     return Evaluation(
         tuple(chosen),
         tuple(hypotheses),
         len(utterances) - len(chosen),
         time.monotonic() - started,
+        tuple(words),
+        calibration_of(checkpoint, decode),
     )
 
 
@@ -157,6 +179,9 @@ def describe(evaluation: Evaluation, results: Sequence[EvalResult], num_worst: i
         edits = f"{r.substitutions} / {r.deletions} / {r.insertions}"
         lines.append(f"  {_row_name(r):<8}{wer:<24}{cer:<24}{edits}")
     lines += ["", f"Intervals: bootstrap over {_units(first)}."]
+    judged = evaluation.judged_words(results[-1].normalizer)
+    if said := describe_confidence(judged, evaluation.calibration):
+        lines.append(said)
     if evaluation.num_untranscribed:
         lines.append(f"Left out: {evaluation.num_untranscribed} utterances without a transcript.")
     for r in results:
@@ -187,6 +212,9 @@ def write_result(
         elapsed_s=evaluation.elapsed_s,
     )
     data["decoding"] = decoding
+    data["confidence"] = confidence_json(
+        evaluation.judged_words(result.normalizer), evaluation.calibration
+    )
     with writing(path) as file:
         file.write(json.dumps(data, ensure_ascii=False, indent=2) + "\n")
 

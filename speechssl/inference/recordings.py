@@ -7,7 +7,7 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,8 @@ class Clip:
     """None: to the end."""
     folder: Path | None = None
     """The folder it was found in, when a folder was given."""
+    channel: int | None = None
+    """The one to take, from 0; None: all of them, mixed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,22 @@ def find_clips(places: Sequence[str], stdin: bytes = b"") -> list[Clip]:
         else:
             raise FileNotFoundError(f"No such recording or folder: {place}.")
     return clips
+
+
+def split_channels(clip: Clip) -> list[Clip]:
+    """A clip for each channel of a recording; the clip itself where it has only one, or cannot be
+    read, which is said where it is to be."""
+    try:
+        if isinstance(clip.source, bytes):
+            info, blocks = audio.stream_bytes(clip.source, "standard input")
+            blocks.close()
+        else:
+            info = audio.probe(Path(str(clip.source)))
+    except (audio.AudioError, OSError):
+        return [clip]
+    if info.channels == 1:
+        return [clip]
+    return [replace(clip, channel=channel) for channel in range(info.channels)]
 
 
 def output_names(clips: Sequence[Clip], *, beside: str = "") -> list[str]:
@@ -207,7 +225,7 @@ def stream(clip: Clip, sample_rate: int, notes: list[str] | None = None) -> Iter
         info, blocks = audio.stream_bytes(clip.source, "standard input")
     else:
         info, blocks = audio.stream(clip.source, start_s=clip.start_s, duration_s=clip.duration_s)
-    mono = blocks.mono()
+    mono = blocks.mono() if clip.channel is None else blocks.channel(clip.channel)
     if info.sample_rate != sample_rate:
         mono = audio.resampled(mono, info.sample_rate, sample_rate)
     for block in mono:

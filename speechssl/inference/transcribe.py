@@ -10,7 +10,7 @@ Shapes: B batch, S samples, T rows of log-probabilities, V vocabulary.
 import math
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,11 +34,18 @@ from speechssl.inference.batching import (
     runs_alone,
     windows,
 )
+from speechssl.inference.confidence import calibrated, calibration_of
 from speechssl.inference.decoders import Decoder
 from speechssl.inference.groups import GroupWork, for_each_clip
 from speechssl.inference.precision import fitting_precision
 from speechssl.inference.recordings import MAX_CHUNK_S, Chunk, Clip, as_clip
-from speechssl.inference.transcript import Alternatives, Transcript, mean_confidence, to_segments
+from speechssl.inference.transcript import (
+    Alternatives,
+    Transcript,
+    mean_confidence,
+    to_segments,
+    words_confidence,
+)
 from speechssl.model.config import ModelConfig
 from speechssl.model.fast.accelerate import accelerate, in_8_bits
 from speechssl.model.speech_model import CTCModel
@@ -113,7 +120,7 @@ class Transcriber:
         accelerate(model.to(pick_device()).eval())
         self.precision = choose_precision(model, precision)
         self.model = in_8_bits(model) if self.precision == "int8" else model
-        self.decode = decode
+        self.decode, self.calibration = decode, calibration_of(checkpoint, decode)
         self.batch_s, self.max_chunk_s = batch_s, max_chunk_s
 
     def __call__(self, clips: Iterable[Clip]) -> Iterator[Transcript | Unreadable]:
@@ -138,14 +145,18 @@ class Transcriber:
                 if isinstance(event, Chunk):
                     hypothesis = next(hypotheses)
                     start_s, end_s = event.start / rate, event.end / rate
-                    words += hypothesis.words(
+                    said = hypothesis.words(
                         self.tokenizer, hop_s=model.hop_s, duration_s=end_s, offset_s=start_s
                     )
+                    words += calibrated(said, self.calibration)
                     confidences.append(hypothesis.confidence)
                     if hypothesis.alternatives:
                         others.append(Alternatives(start_s, end_s, hypothesis.alternatives))
                     continue
-                yield _transcript(event, words, confidences, others, config)
+                result = _transcript(event, words, confidences, others, config)
+                if self.calibration and isinstance(result, Transcript):
+                    result = replace(result, calibrated=True)
+                yield result
                 words, confidences, others = [], [], []
 
 
@@ -163,7 +174,7 @@ def _transcript(
         event.name,
         event.num_samples / config.sample_rate,
         to_segments(words),
-        mean_confidence([w.confidence for w in words] or confidences),
+        words_confidence(words) if words else mean_confidence(confidences),
         event.narrow_band,
         (*event.notes, *_level_note(event, config)),
         tuple(others),

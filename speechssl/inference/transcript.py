@@ -48,7 +48,7 @@ class Segment:
 
     @property
     def confidence(self) -> float:
-        return mean_confidence([word.confidence for word in self.words])
+        return words_confidence(self.words)
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,9 @@ class Transcript:
     duration_s: float
     segments: tuple[Segment, ...]
     confidence: float
-    """In [0, 1]: the geometric mean over the words; where there is none, how sure the model is of
-    that. It ranks recordings and words of one model; it is not calibrated."""
+    """In [0, 1]: of a calibrated model the share of the words that is probably right, of others the
+    geometric mean over the words. Where there is no word: how sure the model is of that, which is
+    never calibrated."""
     narrow_band: bool = False
     """The recording has nothing above 4 kHz, as over a telephone, and the model's rate is above."""
     notes: tuple[str, ...] = ()
@@ -78,6 +79,10 @@ class Transcript:
     it."""
     alternatives: tuple[Alternatives, ...] = ()
     """Of each stretch that was decoded at once, where a beam search was asked for them."""
+    calibrated: bool = False
+    """Whether the confidence of a word is the probability that it is right."""
+    speaker: str = ""
+    """Whose it is, where a transcript is of one channel."""
 
     @property
     def text(self) -> str:
@@ -117,7 +122,7 @@ def _cut(word: Word) -> list[Word]:
     parts = word.parts
     if len(parts) < 2 or not _is_long(parts):
         return [word]
-    places = _places(parts)
+    places = break_places(parts)
     pauses = [k for k in places if parts[k].start_s - parts[k - 1].end_s >= PAUSE_S]
     bounds = [0, *pauses, len(parts)]
     todo = list(pairwise(bounds))[::-1]
@@ -130,7 +135,7 @@ def _cut(word: Word) -> list[Word]:
             todo += [(middle, end), (start, middle)]
         else:
             joined = bool(found) or word.joined
-            found.append(replace(_piece(parts[start:end], joined), posterior=word.posterior))
+            found.append(_piece(parts[start:end], joined, word))
     return found
 
 
@@ -140,18 +145,23 @@ def _is_long(parts: Sequence[Word]) -> bool:
     return columns_of("".join(part.text for part in parts)) > MAX_WORD_COLUMNS
 
 
-def _piece(parts: Sequence[Word], joined: bool) -> Word:
+def _piece(parts: Sequence[Word], joined: bool, word: Word) -> Word:
+    """Some parts of a word; a calibrated confidence is that of the whole word."""
+    own = mean_confidence([part.confidence for part in parts])
+    is_raw = word.raw_confidence is None
     return Word(
         text="".join(part.text for part in parts),
         start_s=parts[0].start_s,
         end_s=parts[-1].end_s,
-        confidence=mean_confidence([part.confidence for part in parts]),
+        confidence=own if is_raw else word.confidence,
         joined=joined,
         parts=tuple(parts),
+        posterior=word.posterior,
+        raw_confidence=None if is_raw else own,
     )
 
 
-def _places(parts: Sequence[Word]) -> list[int]:
+def break_places(parts: Sequence[Word]) -> list[int]:
     """The parts before which the word may be cut: not within what a person sees as one letter."""
     places, before = [], ""
     for k, part in enumerate(parts):
@@ -192,6 +202,15 @@ def _best_place(parts: Sequence[Word], places: Sequence[int], start: int, end: i
     if not central:
         return min(places, key=lambda k: (distance_s(k), abs(2 * k - start - end)))
     return min(central, key=lambda k: (-silence_s(k), distance_s(k), abs(2 * k - start - end)))
+
+
+def words_confidence(words: Sequence[Word]) -> float:
+    """Of at least one word: the mean of calibrated confidences, which is the share of them that is
+    probably right; else the geometric mean."""
+    values = [word.confidence for word in words]
+    if all(word.raw_confidence is not None for word in words):
+        return float(np.mean(values))
+    return mean_confidence(values)
 
 
 def mean_confidence(values: Sequence[float]) -> float:

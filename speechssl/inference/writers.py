@@ -3,10 +3,11 @@
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from speechssl.decoding.align import Word
+from speechssl.inference.subtitles import Cue, to_cues
 from speechssl.inference.transcript import Alternatives, Segment, Transcript
 
 
@@ -16,7 +17,8 @@ def to_txt(transcript: Transcript) -> str:
 
 
 def to_json(transcript: Transcript) -> str:
-    """Everything, as one object on one line."""
+    """Everything, as one object on one line. Of a calibrated model ``calibrated`` is true, and each
+    word has CTC's own confidence too."""
     data: dict[str, Any] = {
         "audio": transcript.audio,
         "duration_s": round(transcript.duration_s, 6),
@@ -26,6 +28,10 @@ def to_json(transcript: Transcript) -> str:
     }
     if transcript.alternatives:
         data["alternatives"] = [_alternatives(each) for each in transcript.alternatives]
+    if transcript.speaker:
+        data["speaker"] = transcript.speaker
+    if transcript.calibrated:
+        data["calibrated"] = True
     return json.dumps(data, ensure_ascii=False) + "\n"
 
 
@@ -39,16 +45,6 @@ def _segment(segment: Segment) -> dict[str, Any]:
     }
 
 
-def _word(word: Word) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "word": word.text,
-        "start_s": _ms(word.start_s) / 1000,
-        "end_s": _ms(word.end_s) / 1000,
-        "confidence": round(word.confidence, 4),
-    }
-    return found if word.posterior is None else found | {"posterior": round(word.posterior, 4)}
-
-
 def _alternatives(stretch: Alternatives) -> dict[str, Any]:
     return {
         "start_s": _ms(stretch.start_s) / 1000,
@@ -57,19 +53,47 @@ def _alternatives(stretch: Alternatives) -> dict[str, Any]:
     }
 
 
+def _word(word: Word) -> dict[str, Any]:
+    data = {
+        "word": word.text,
+        "start_s": _ms(word.start_s) / 1000,
+        "end_s": _ms(word.end_s) / 1000,
+        "confidence": round(word.confidence, 4),
+    }
+    if word.raw_confidence is not None:
+        data["raw_confidence"] = round(word.raw_confidence, 4)
+    if word.posterior is not None:
+        data["posterior"] = round(word.posterior, 4)
+    return data
+
+
 def to_srt(transcript: Transcript) -> str:
-    """SubRip: numbered cues, times with a comma."""
-    return "".join(
-        f"{number}\n{_clock(s.start_s, ',')} --> {_clock(s.end_s, ',')}\n{s.text}\n\n"
-        for number, s in enumerate(transcript.segments, 1)
-    )
+    """SubRip, with the usual subtitles."""
+    return srt_of(to_cues(transcript))
 
 
 def to_vtt(transcript: Transcript) -> str:
-    """WebVTT."""
+    """WebVTT, with the usual subtitles."""
+    return vtt_of(to_cues(transcript))
+
+
+def srt_of(cues: Sequence[Cue]) -> str:
+    """SubRip: numbered cues, times with a comma."""
+    return "".join(
+        f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n"
+        + "\n".join(cue.lines)
+        + "\n\n"
+        for number, cue in enumerate(cues, 1)
+    )
+
+
+def vtt_of(cues: Sequence[Cue]) -> str:
+    """WebVTT; ``&``, ``<`` and ``>`` are escaped."""
     return "WEBVTT\n\n" + "".join(
-        f"{_clock(s.start_s, '.')} --> {_clock(s.end_s, '.')}\n{_escape(s.text)}\n\n"
-        for s in transcript.segments
+        f"{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n"
+        + _escape("\n".join(cue.lines))
+        + "\n\n"
+        for cue in cues
     )
 
 
@@ -90,6 +114,8 @@ WRITERS: dict[str, Callable[[Transcript], str]] = {
     "vtt": to_vtt,
     "tsv": to_tsv,
 }
+CUE_WRITERS: dict[str, Callable[[Sequence[Cue]], str]] = {"srt": srt_of, "vtt": vtt_of}
+"""Of those that are subtitles: from the cues that :func:`to_cues` makes by other rules."""
 
 
 def _ms(seconds: float) -> int:
@@ -97,9 +123,9 @@ def _ms(seconds: float) -> int:
     return math.floor(seconds * 1000 + 1e-3)
 
 
-def _clock(seconds: float, point: str) -> str:
+def _clock(time_ms: int, point: str) -> str:
     """``01:02:03,004``."""
-    minutes, ms = divmod(_ms(seconds), 60_000)
+    minutes, ms = divmod(time_ms, 60_000)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:02}:{minutes:02}:{ms // 1000:02}{point}{ms % 1000:03}"
 

@@ -141,7 +141,31 @@ def _scores(meta: Mapping[str, Any]) -> str:
         f"\nGreedy decoding, {meta.get('valid_utterances', '?')} utterances of the validation set, "
         "on which the best model was chosen: expect a little more on other speech."
     )
+    rows += [f"\n{line}" for line in _confidence(meta)]
     return "\n".join(rows)
+
+
+def _confidence(meta: Mapping[str, Any]) -> Iterator[str]:
+    """How good the confidence in words is, by way of decoding; nothing where it was not measured or
+    is damaged."""
+    stored = meta.get("calibration")
+    for kind, name in (("greedy", "greedy"), ("lm", "with a language model")):
+        try:
+            quality = stored[kind]["quality"]  # type: ignore[index]
+            line = (
+                f"Confidence of words, {name} decoding: expected calibration error "
+                f"{quality['error_after']:.3f} ({quality['error_before']:.3f} before calibration), "
+                f"{quality['num_bins']} bins, {quality['num_words']} words of the validation set, "
+                "each half by a map fitted on the other"
+            )
+            if (found := quality["found_after"]) is not None:
+                line += (
+                    f"; the least confident 20 % of the words hold {100 * found:.1f} % of the "
+                    "wrong ones"
+                )
+            yield line + "."
+        except (KeyError, TypeError, ValueError):
+            continue
 
 
 def _limits(checkpoint: Checkpoint, kind: str) -> Iterator[str]:

@@ -12,7 +12,11 @@ from speechssl.report.charts import colour_class
 from speechssl.report.codes import codes_section
 from speechssl.report.curves import curves_section
 from speechssl.report.pretexts import pretexts_section
-from speechssl.report.recognition import utterances_section, validation_table
+from speechssl.report.recognition import (
+    confidence_table,
+    utterances_section,
+    validation_table,
+)
 from speechssl.report.results import Score, score_table, table_section
 from speechssl.report.runs import Run, read_runs
 from speechssl.report.settings import differences_section, runs_section
@@ -62,7 +66,11 @@ def build_page(
 ) -> str:
     """The whole page: the same data give the same bytes."""
     colour_of = _colours(runs)
-    results = [score_table(scores) if scores else None, validation_table(runs)]
+    results = [
+        score_table(scores) if scores else None,
+        validation_table(runs),
+        confidence_table(runs),
+    ]
     tabled = "".join(table_section(table, colour_of) for table in results if table)
     sections = {
         "results": f'<div id="results">{tabled}</div>' if tabled else "",

@@ -3,6 +3,7 @@
 Shapes: S samples, T rows of log-probabilities, V vocabulary.
 """
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from speechssl.report.results import Rate, Table
 from speechssl.report.runs import Run
 from speechssl.report.sound import player
 from speechssl.report.transcripts import mark_differences
+from speechssl.scoring.calibration import GREEDY, WITH_LM, stored_calibration
 from speechssl.scoring.wer import EvalResult, UtteranceResult, score
 from speechssl.text import SPACE, Tokenizer
 from speechssl.training.runfolder import HYPOTHESES
@@ -56,6 +58,30 @@ def validation_table(runs: Sequence[Run]) -> Table | None:
         "publish are those of a test set. Lines over the bars are 95 % intervals."
     )
     return Table("Validation", heads, tuple(rows), note)
+
+
+def confidence_table(runs: Sequence[Run]) -> Table | None:
+    """How good the fine-tuned runs' confidence in words is; None where it was not measured."""
+    rows: list[tuple[str | Rate, ...]] = []
+    for run in runs:
+        for kind, name in ((GREEDY, "greedy"), (WITH_LM, "language model")):
+            with contextlib.suppress(ValueError):
+                if calibration := stored_calibration(run.meta, kind):
+                    quality = calibration.quality
+                    found, most = quality.found_after, quality.most_found
+                    shares = f"{100 * found:.1f} % of {100 * most:.1f} %" if found and most else ""
+                    errors = (f"{quality.error_before:.3f}", f"{quality.error_after:.3f}")
+                    rows.append((run.name, name, *errors, shares, f"{quality.num_words:,}"))
+    if not rows:
+        return None
+    heads = ("model", "decoding", "error before", "error after", "wrong words found", "words")
+    note = (
+        "Expected calibration error of the confidence in words, in ten bins, before and after "
+        "calibration; measured on halves of the validation set, each by a map fitted on the other. "
+        "Wrong words found: the share of the wrong words that is among the least confident 20 % of "
+        "all words, and the most that any order of the words could give."
+    )
+    return Table("Confidence", heads, tuple(rows), note)
 
 
 def read_result(run: Run) -> EvalResult | None:

@@ -1,9 +1,9 @@
-"""A reference over a hypothesis, word under word."""
+"""A reference over a hypothesis, word under word; and which words of the hypothesis are right."""
 
 from collections.abc import Iterator, Sequence
 
 from speechssl.scoring.edits import Edit, align_texts
-from speechssl.text import columns_of
+from speechssl.text import columns_of, normalize
 
 
 def format_alignment(reference: str, hypothesis: str, *, width: int = 100) -> str:
@@ -54,3 +54,29 @@ def _rows(block: Sequence[tuple[str, ...]]) -> Iterator[str]:
         row = label + " ".join(column[i] for column in block)
         if i < 2 or row.strip():
             yield row.rstrip()
+
+
+def right_words(
+    reference: str, words: Sequence[str], normalizer: str = "none"
+) -> tuple[list[bool | None], int]:
+    """Whether each word of a hypothesis equals the word of the reference that it is aligned with,
+    in the alignment that the word error rate counts; and how many words of the reference are
+    missing.
+
+    Both are compared through the normaliser. A word that it makes several words of is right where
+    all of them are; one of which it leaves nothing is None.
+    """
+    pieces = [normalize(word, normalizer).split() for word in words]
+    owners = [number for number, piece in enumerate(pieces) for _ in piece]
+    hypothesis = " ".join(part for piece in pieces for part in piece)
+    (edits,) = align_texts([normalize(reference, normalizer)], [hypothesis], "words")
+    wrong: set[int] = set()
+    num_missing = 0
+    for kind, ref_start, ref_end, hyp_start, hyp_end in edits:
+        if kind == "delete":
+            num_missing += ref_end - ref_start
+        elif kind != "equal":
+            wrong |= {owners[place] for place in range(hyp_start, hyp_end)}
+    return [
+        number not in wrong if piece else None for number, piece in enumerate(pieces)
+    ], num_missing

@@ -51,6 +51,7 @@ from speechssl.training.adapt import choose_learning as choose_learning
 from speechssl.training.adapt import fitting_dropout as fitting_dropout
 from speechssl.training.adapt import learning_parts as learning_parts
 from speechssl.training.averaged import AveragedWork
+from speechssl.training.calibrate import calibrate_best
 from speechssl.training.faults import open_waves
 from speechssl.training.finetune_work import FinetuneWork as FinetuneWork
 from speechssl.training.inputs import finetuning_inputs
@@ -189,7 +190,8 @@ def finetune(
     announce: bool = False,
     processes: Processes = 1,
 ) -> Outcome:
-    """Run it: `run/best` is the model with the lowest validation CER afterwards.
+    """Run it: `run/best` is the model with the lowest validation CER afterwards, its confidence
+    calibrated on the validation set.
 
     Args:
         config: the run.
@@ -237,7 +239,7 @@ def finetune(
         work = _work_class(config)(config, model, tokenizer, valid_waves, device, init is not None)
         work.notes = _notes(config, init, labels, origin)
         decay = 1.0 if init is None or config.learns != "all" else config.layer_lr_decay
-        return train_run(
+        outcome = train_run(
             run,
             config,
             work,
@@ -249,6 +251,10 @@ def finetune(
             announce=announce and begins,
             sharing=sharing,
         )
+        if distributed.rank() == 0:
+            calibrate_best(run / "best", valid_waves, texts, device)
+        distributed.barrier()
+        return outcome
 
 
 def _why_whole(config: FinetuneConfig) -> str:

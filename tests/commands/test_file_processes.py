@@ -12,6 +12,7 @@ import torch
 from speechssl import audio
 from speechssl.checkpoint import Checkpoint, load_model, save_model
 from speechssl.cli import main
+from speechssl.commands import progress
 from speechssl.data.manifest import Utterance, write_manifest
 from speechssl.inference import groups
 from speechssl.inference.transcribe import transcribe
@@ -19,6 +20,12 @@ from speechssl.text import CharTokenizer
 from speechssl.workers import sharing
 
 pytestmark = pytest.mark.filterwarnings("always::speechssl.audio.AudioWarning")
+
+
+@pytest.fixture(autouse=True)
+def _no_progress(monkeypatch):
+    """Which depends on how busy the machine is."""
+    monkeypatch.setattr(progress, "FIRST_S", float("inf"))
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ def test_the_json(checkpoint, utterances, tmp_path):
     assert set(data) == {
         *("manifest", "normalizer", "num_utterances", "num_words", "wer", "wer_low", "wer_high"),
         *("cer", "cer_low", "cer_high", "substitutions", "deletions", "insertions", "audio_s"),
-        *("elapsed_s", "utterances", "decoding"),
+        *("elapsed_s", "utterances", "decoding", "confidence"),
     }
     assert data["manifest"] == "test.jsonl"
     assert data["normalizer"] == "lower"

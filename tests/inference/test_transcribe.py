@@ -243,11 +243,11 @@ def test_json(spoken):
 
 def test_subtitles(spoken):
     assert WRITERS["srt"](spoken) == (
-        "1\n00:00:00,500 --> 00:00:01,500\none <two>\n\n2\n00:00:02,100 --> 01:01:01,001\nthree\n\n"
+        "1\n00:00:00,500 --> 00:00:01,500\none <two>\n\n2\n00:00:02,100 --> 00:00:09,100\nthree\n\n"
     )
     assert WRITERS["vtt"](spoken) == (
         "WEBVTT\n\n00:00:00.500 --> 00:00:01.500\none &lt;two&gt;\n\n"
-        "00:00:02.100 --> 01:01:01.001\nthree\n\n"
+        "00:00:02.100 --> 00:00:09.100\nthree\n\n"  # a word of an hour is shown for 7 s
     )
 
 

@@ -123,3 +123,35 @@ def test_a_licence_that_would_end_the_front_matter_is_refused(tiny_models, tmp_p
     assert main([*given, "--license", "MIT\n---"]) == 2
     assert "is no licence (SPDX" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+CONFIDENCE = {
+    "quality": {
+        "error_before": 0.529,
+        "error_after": 0.0164,
+        "num_bins": 10,
+        "num_words": 2880,
+        "found_after": 0.218,
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("calibration", "lines"),
+    [
+        ({"greedy": CONFIDENCE, "lm": CONFIDENCE}, 2),
+        ({"greedy": CONFIDENCE}, 1),
+        ({"note": "few words"}, 0),
+        (None, 0),
+        ({"greedy": {"quality": {"error_before": "x"}}, "lm": CONFIDENCE}, 1),  # damaged
+        ([], 0),
+    ],
+)
+def test_how_good_the_confidence_is(calibration, lines, ctc):
+    card = model_card(
+        replace(ctc, meta={**FINETUNED, "calibration": calibration}), "hf", None, CardFields()
+    )
+    assert card.count("Confidence of words, ") == lines
+    if lines:
+        assert "expected calibration error 0.016 (0.529 before calibration), 10 bins" in card
+        assert "the least confident 20 % of the words hold 21.8 % of the wrong ones." in card
