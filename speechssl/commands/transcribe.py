@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from speechssl.inference.transcript import Transcript
 
 SUMMARY = "Text for recordings of any length: files, folders, or - for standard input."
+ONE_EACH = ("srt", "vtt", "textgrid")
+"""Formats whose files hold one recording."""
 EXAMPLE = "speechssl transcribe runs/finetune interview.mp3 --format srt --out subtitles"
 
 
@@ -47,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from speechssl.interop.sources import open_model
 
     clips = find_clips(args.audio, sys.stdin.buffer.read() if "-" in args.audio else b"")
-    if len(clips) > 1 and args.format in ("srt", "vtt") and not args.out:
+    if len(clips) > 1 and args.format in ONE_EACH and not args.out:
         raise ValueError(
             f"{len(clips)} recordings cannot be in one {args.format}: give --out DIR, which gets a "
             "file for each."
