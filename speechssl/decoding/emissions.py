@@ -32,6 +32,9 @@ class GapCosts:
     """For each way from the text into a gap."""
 
 
+DEFAULT_COSTS = GapCosts()
+
+
 class Emissions:
     """What each frame costs, collected over the windows of a recording.
 
@@ -39,7 +42,7 @@ class Emissions:
     11 MB.
     """
 
-    def __init__(self, ids: Iterable[int], extra: float = GapCosts.extra) -> None:
+    def __init__(self, ids: Iterable[int], extra: float = DEFAULT_COSTS.extra) -> None:
         """`ids` that the text has; `extra` is that of :class:`GapCosts`."""
         self.ids = sorted(set(ids) - {BLANK_ID, UNKNOWN_ID})
         self._extra = round(extra * UNIT)

@@ -30,9 +30,7 @@ from typing import Any
 import numpy as np
 
 from speechssl.decoding.align import TokenSpan
-from speechssl.decoding.emissions import FILLER, UNIT, Emissions, GapCosts
-
-DEFAULT_COSTS = GapCosts()
+from speechssl.decoding.emissions import DEFAULT_COSTS, FILLER, UNIT, Emissions, GapCosts
 
 MOST_CELLS = 1 << 24
 """Bytes of a table of ways."""

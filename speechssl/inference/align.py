@@ -37,6 +37,9 @@ from speechssl.inference.transcript import Transcript, join_words, to_segments
 from speechssl.inference.transcript import mean_confidence as mean_of_words
 from speechssl.model.fast.accelerate import accelerate, in_8_bits
 
+MIN_SYMBOLS = 3
+"""Where the model emits fewer symbols beside the text, that is no speech: a breath or a cough."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unaligned:
@@ -55,12 +58,19 @@ class Unaligned:
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """Speech that is not in the text, between the two words around it."""
+    """Where the model emits what is not in the text, from its first to its last symbol."""
 
     start_s: float
     end_s: float
     before_word: int
     """Number of the word behind it."""
+    num_symbols: int
+    """How many, at least one."""
+
+    @property
+    def is_speech(self) -> bool:
+        """Whether it is more than a breath or a cough."""
+        return self.num_symbols >= MIN_SYMBOLS
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,12 @@ class AlignedText:
     """Each of the known words; None where it is unaligned."""
     known: KnownText
     unaligned: tuple[Unaligned, ...]
-    extra: tuple[Extra, ...]
+    away: tuple[Extra, ...]
+
+    @property
+    def extra(self) -> tuple[Extra, ...]:
+        """The speech that is not in the text."""
+        return tuple(each for each in self.away if each.is_speech)
 
     @property
     def num_aligned(self) -> int:
@@ -224,19 +239,16 @@ def to_aligned(path: WordPath, frames: Frames, known: KnownText, sample_rate: in
         end.narrow_band,
         end.notes,
     )
-    extra = tuple(
-        Extra(*frames.span_s(gap.start_frame, gap.end_frame, duration_s), gap.word)
+    away = tuple(
+        Extra(*frames.span_s(gap.start_frame, gap.end_frame, duration_s), gap.word, gap.num_symbols)
         for gap in path.gaps
-        if gap.num_symbols >= MIN_SYMBOLS
+        if gap.num_symbols
     )
-    return AlignedText(transcript, words, known, _unaligned(words, known, duration_s), extra)
+    return AlignedText(transcript, words, known, _unaligned(words, known, duration_s), away)
 
 
 LEAST_SHARE = 1 / 3
 """Of a text of another recording in the same language a quarter was aligned (docs/alignment.md)."""
-
-MIN_SYMBOLS = 3
-"""Speech in which the model emits fewer symbols is not named as extra: a breath or a cough."""
 
 
 def _word(known: KnownWord, tokens: Sequence[TokenSpan], frames: Frames, duration_s: float) -> Word:
