@@ -88,15 +88,17 @@ class Lattice:
         separator: Sequence[int],
         columns: dict[int, int],
         costs: GapCosts | None,
+        joined: Sequence[bool] = (),
     ) -> "Lattice":
-        """Of the ids of words, with the ids of `separator` between them; without gaps where
-        `costs` is None. Raises ValueError for a word without ids or an id without a column."""
+        """Of the ids of words, with the ids of `separator` before each that is not `joined`;
+        without gaps where `costs` is None. Raises ValueError for a word without ids or an id
+        without a column."""
         from speechssl.decoding.lattice_loops import FAR
 
         ids: list[int] = []
         after, before = [0], [-1]
         for number, word in enumerate(words):
-            ids += [*(separator if number else ()), *word]
+            ids += [*_before(number, separator, joined), *word]
             after[number] = len(ids) - len(word)
             after.append(len(ids))
             before.append(len(ids) - 1)
@@ -319,14 +321,16 @@ def align_words(
     words: Sequence[Sequence[int]],
     separator: Sequence[int] = (),
     costs: GapCosts | None = DEFAULT_COSTS,
+    joined: Sequence[bool] = (),
 ) -> WordPath:
     """The cheapest way of `words`, each of at least one id, with `separator` (the space, where it
-    is a symbol) between them. Memory grows with T and N, and not with their product.
+    is a symbol) before each but those that are `joined` to the word before. Memory grows with T and
+    N, and not with their product.
 
     `costs` None: without gaps, so that all words are there and nothing else. Errors are those of
     :meth:`Lattice.of` and :func:`best_path`.
     """
-    lattice = Lattice.of(words, separator, emissions.columns, costs)
+    lattice = Lattice.of(words, separator, emissions.columns, costs, joined)
     emission = emissions.costs()
     path, cost = best_path(emission, lattice)
     spans, away = _runs(path, lattice.num_tokens)
@@ -336,7 +340,7 @@ def align_words(
     found: list[tuple[TokenSpan, ...] | None] = []
     token = 0
     for number, word in enumerate(words):
-        token += len(separator) if number else 0
+        token += len(_before(number, separator, joined))
         if token not in spans:
             found.append(None)
         else:
@@ -349,6 +353,11 @@ def align_words(
             )
         token += len(word)
     return WordPath(tuple(found), gaps, len(begun), cost / UNIT)
+
+
+def _before(number: int, separator: Sequence[int], joined: Sequence[bool]) -> Sequence[int]:
+    """The ids between a word and the one before it."""
+    return () if number == 0 or (joined and joined[number]) else separator
 
 
 def _runs(path: np.ndarray, num_tokens: int) -> tuple[dict[int, tuple[int, int]], list[list[int]]]:

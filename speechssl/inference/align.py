@@ -154,7 +154,11 @@ class Aligner:
             clip, {i for word in known.words for i in word.ids} | {*known.separator}
         )
         path = align_words(
-            frames.emissions, [word.ids for word in known.words], known.separator, self.costs
+            frames.emissions,
+            [word.ids for word in known.words],
+            known.separator,
+            self.costs,
+            [word.joined for word in known.words],
         )
         return to_aligned(path, frames, known, self.model.speech.config.sample_rate)
 

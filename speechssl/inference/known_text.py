@@ -15,7 +15,7 @@ from pathlib import Path
 from speechssl.data.layouts.plain_text import decode
 from speechssl.inference.transcript import is_bound
 from speechssl.spelling import is_blank
-from speechssl.text import SPACE, Tokenizer, normalize
+from speechssl.text import SPACE, WORD_MARK, Tokenizer, normalize
 
 LONG_WORD = 24
 """A word of more letters is of a script without spaces: its letters are aligned one by one."""
@@ -115,15 +115,22 @@ def _is_spoken(character: str) -> bool:
 
 def _without_punctuation(form: str, tokenizer: Tokenizer) -> str:
     """Without what is no letter and the model lacks; an apostrophe joins, all else parts."""
+    if not tokenizer.unknown_characters("'"):
+        form = form.translate(_APOSTROPHES)
     lacking = {c for c in tokenizer.unknown_characters(form) if not _is_spoken(c)}
-    made = (("" if c in "'’ʼ" else " ") if c in lacking else c for c in form)
+    spaced = any(WORD_MARK in spelling for spelling in tokenizer.spellings)
+    between = SPACE if spaced else ""
+    made = (("" if c in "'’ʼ" else between) if c in lacking else c for c in form)
     return normalize("".join(made), "none")
+
+
+_APOSTROPHES = str.maketrans(dict.fromkeys("’‘ʼ", "'"))
 
 
 def _units(text: str, spelled: str, line: int, tokenizer: Tokenizer) -> list[KnownWord]:
     """The word; or the letters of a long one, where they are spelled one by one."""
     whole = [KnownWord(text, line, tuple(tokenizer.encode(spelled)))]
-    if len(spelled) <= LONG_WORD or SPACE in spelled:
+    if len(spelled) <= LONG_WORD:
         return whole
     units: list[KnownWord] = []
     ahead = ""
@@ -137,8 +144,8 @@ def _units(text: str, spelled: str, line: int, tokenizer: Tokenizer) -> list[Kno
             units[-1] = replace(units[-1], text=units[-1].text + letter)
         else:
             ahead += letter
-    same = tuple(i for unit in units for i in unit.ids) == whole[0].ids
-    return units if same else whole
+    joined = [i for unit in units for i in unit.ids]
+    return units if joined == tokenizer.encode(spelled.replace(SPACE, "")) else whole
 
 
 def _letters(text: str) -> list[str]:

@@ -241,6 +241,14 @@ def test_a_separator_is_of_no_word() -> None:
     assert [len(word) for word in without.words] == [len(word) for word in with_space.words]
 
 
+def test_joined_words_have_no_separator() -> None:
+    text, joined = [[2, 3, 4], [5, 6], [3, 2, 5]], [False, True, False]
+    sound = spoken([[2, 3, 4, 5, 6], [3, 2, 5]])
+    path = align_words(emissions_of(peaky(sound), text, [7]), text, [7], COSTS, joined)
+    assert starts(path) == [1, 7, 13]
+    assert path.cost == 0
+
+
 # --- what is collected of a recording
 
 

@@ -58,7 +58,7 @@ def test_digits_are_wildcards() -> None:
         (["… — !"], "There is nothing to align: the text holds no letter or digit"),
         ([], "There is nothing to align"),
         (["\u200b", " "], "There is nothing to align"),
-        (["Привет, как дела?"], "12 of 12 letters of the text are not in the model's alphabet"),
+        (["Привет, как дела?"], "13 of 13 letters of the text are not in the model's alphabet"),
         (["你好 世界 abc"], "4 of 7 letters"),
     ],
 )
@@ -67,15 +67,16 @@ def test_text_that_is_none_for_this_model(lines, message) -> None:
         known_text(lines, PLAIN)
 
 
-def test_a_long_word_is_aligned_letter_by_letter() -> None:
-    chinese = CharTokenizer(["<blank>", "⁇", *"我们今天去学校看书明"])
+@pytest.mark.parametrize("space", ["", " "])
+def test_a_long_word_is_aligned_letter_by_letter(space) -> None:
+    chinese = CharTokenizer(["<blank>", "⁇", *space, *"我们今天去学校看书明"])
     text = "我们今天，去学校看书" * 4 + "。"
     known = known_text([text], chinese)
     assert "".join(word.text for word in known.words) == text
     assert [word.joined for word in known.words] == [False] + [True] * 35
     assert known.words[3].text == "天，"
     assert all(len(word.ids) == 1 for word in known.words)
-    assert known.separator == ()
+    assert known.separator == ((2,) if space else ())
 
 
 def test_marks_stay_with_their_letters() -> None:
