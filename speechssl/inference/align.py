@@ -153,14 +153,18 @@ class Aligner:
         frames = self.frames(
             clip, {i for word in known.words for i in word.ids} | {*known.separator}
         )
-        path = align_words(
+        path = self.path(frames, known)
+        return to_aligned(path, frames, known, self.model.speech.config.sample_rate)
+
+    def path(self, frames: Frames, known: KnownText) -> WordPath:
+        """The best way of a text through the frames of a recording."""
+        return align_words(
             frames.emissions,
             [word.ids for word in known.words],
             known.separator,
             self.costs,
             [word.joined for word in known.words],
         )
-        return to_aligned(path, frames, known, self.model.speech.config.sample_rate)
 
     def frames(self, clip: Clip, ids: set[int]) -> Frames:
         """What each frame of a recording costs, of the symbols `ids`."""
@@ -251,8 +255,9 @@ def to_aligned(path: WordPath, frames: Frames, known: KnownText, sample_rate: in
     return AlignedText(transcript, words, known, _unaligned(words, known, duration_s), away)
 
 
-LEAST_SHARE = 1 / 3
-"""Of a text of another recording in the same language a quarter was aligned (docs/alignment.md)."""
+LEAST_SHARE = 0.4
+"""Of a text of another recording in the same language up to 0.36 belonged together, of the right
+one more than 0.9 (docs/log)."""
 
 
 def _word(known: KnownWord, tokens: Sequence[TokenSpan], frames: Frames, duration_s: float) -> Word:
