@@ -11,6 +11,7 @@ from speechssl.files import output_folder
 
 if TYPE_CHECKING:
     from speechssl.inference.align import AlignedText
+    from speechssl.inference.recordings import Clip
 
 SUMMARY = (
     "Times of a known text in its recording, of any length; words that were not said, and speech "
@@ -45,19 +46,28 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from speechssl.files import check_writable, writing
-    from speechssl.inference.align import Aligner
-    from speechssl.inference.aligned_writers import ALIGNED_WRITERS
-    from speechssl.inference.known_text import known_text, read_known_text
-    from speechssl.inference.recordings import find_clips, output_names
-    from speechssl.interop.sources import open_model
+    from speechssl.files import check_writable
+    from speechssl.inference.known_text import read_known_text
+    from speechssl.inference.recordings import find_clips
+    from speechssl.inference.standard_input import standard_input
 
     if Path(args.audio).is_dir():
         raise ValueError(f"{args.audio} is a folder: give one recording, whose text TEXT is.")
     if args.out is not None:
         check_writable(args.out)
     lines = read_known_text(args.text)
-    clips = find_clips([args.audio], sys.stdin.buffer.read() if args.audio == "-" else b"")
+    with standard_input(sys.stdin.buffer if args.audio == "-" else None) as stdin:
+        return _align(args, find_clips([args.audio], stdin), lines)
+
+
+def _align(args: argparse.Namespace, clips: "list[Clip]", lines: list[str]) -> int:
+    from speechssl.files import writing
+    from speechssl.inference.align import Aligner
+    from speechssl.inference.aligned_writers import ALIGNED_WRITERS
+    from speechssl.inference.known_text import known_text
+    from speechssl.inference.recordings import output_names
+    from speechssl.interop.sources import open_model
+
     aligner = Aligner(open_model(args.model), precision=args.precision)
     known = known_text(lines, aligner.tokenizer, str(args.text))
     if known.unknown:

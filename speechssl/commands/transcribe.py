@@ -45,10 +45,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from speechssl.inference.recordings import find_clips
+    from speechssl.inference.standard_input import standard_input
+
+    with standard_input(sys.stdin.buffer if "-" in args.audio else None) as stdin:
+        return _transcribe(args, find_clips(args.audio, stdin))
+
+
+def _transcribe(args: argparse.Namespace, clips: "list[Clip]") -> int:
     from speechssl.inference.transcribe import transcribe_files
     from speechssl.interop.sources import open_model
 
-    clips = find_clips(args.audio, sys.stdin.buffer.read() if "-" in args.audio else b"")
     if len(clips) > 1 and args.format in ONE_EACH and not args.out:
         raise ValueError(
             f"{len(clips)} recordings cannot be in one {args.format}: give --out DIR, which gets a "
