@@ -381,7 +381,9 @@ def _runs(path: np.ndarray, num_tokens: int) -> tuple[dict[int, tuple[int, int]]
 def _gap(word: int, start: int, end: int, begun: np.ndarray) -> Gap:
     """`begun` (M,): the frames in which symbols begin."""
     inside = begun[slice(*np.searchsorted(begun, (start, end)))].tolist()
-    return Gap(word, *((inside[0], inside[-1] + 1) if inside else (start, end)), len(inside))
+    if inside:
+        start, end = inside[0], inside[-1] + 1
+    return Gap(word, start, end, len(inside))
 
 
 def _span(

@@ -17,13 +17,27 @@ import numpy as np
 
 from speechssl.compiled import njit
 
+Values = np.ndarray
+States = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Of blanks, tokens and gaps."""
+
 FAR = 1 << 29
 STAY, BLANK, LEAP, GAP = 0, 1, 2, 3
 SKIP = 255
 
 
 @njit
-def forward(emission, column, leap, after, before, skip, enter, state, origin):
+def forward(
+    emission: Values,
+    column: Values,
+    leap: Values,
+    after: Values,
+    before: Values,
+    skip: Values,
+    enter: np.int32,
+    state: States,
+    origin: States,
+) -> tuple[States, States]:
     """The cheapest way to each state, and where it began: a frame for each row of `emission`.
 
     Args:
@@ -88,13 +102,15 @@ def forward(emission, column, leap, after, before, skip, enter, state, origin):
 
 
 @njit
-def _gather(cost, row, column):
+def _gather(cost: Values, row: Values, column: Values) -> None:
     for i in range(len(cost)):
         cost[i] = row[column[i]]
 
 
 @njit
-def _tokens(new, stay, blank, before, leap, cost):
+def _tokens(
+    new: Values, stay: Values, blank: Values, before: Values, leap: Values, cost: Values
+) -> None:
     far = np.int32(FAR)
     for i in range(len(new)):
         least = stay[i]
@@ -106,7 +122,7 @@ def _tokens(new, stay, blank, before, leap, cost):
 
 
 @njit
-def _token_origins(new, costs, leap, origins):
+def _token_origins(new: Values, costs: States, leap: Values, origins: States) -> None:
     stay, blank, before = costs
     stay_from, blank_from, before_from = origins
     for i in range(len(new)):
@@ -119,7 +135,7 @@ def _token_origins(new, costs, leap, origins):
 
 
 @njit
-def _blanks(new, blank, token, cost):
+def _blanks(new: Values, blank: Values, token: Values, cost: np.int32) -> None:
     far = np.int32(FAR)
     for i in range(len(new)):
         stay, other = blank[i], token[i]
@@ -128,14 +144,25 @@ def _blanks(new, blank, token, cost):
 
 
 @njit
-def _blank_origins(new, blank, token, blank_from, token_from):
+def _blank_origins(
+    new: Values, blank: Values, token: Values, blank_from: Values, token_from: Values
+) -> None:
     for i in range(len(new)):
         stay, way = blank_from[i], token_from[i]
         new[i] = way if token[i] < blank[i] else stay
 
 
 @njit
-def table(emission, column, leap, after, before, skip, enter, state):
+def table(
+    emission: Values,
+    column: Values,
+    leap: Values,
+    after: Values,
+    before: Values,
+    skip: Values,
+    enter: np.int32,
+    state: States,
+) -> tuple[States, States]:
     """As :func:`forward`, with the way to each state at each frame in place of origins.
 
     Returns state after the last frame, and uint8 ways: blanks (T, N + 1) STAY or BLANK (from the

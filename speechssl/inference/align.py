@@ -30,11 +30,15 @@ from speechssl.inference.batching import (
     windows,
 )
 from speechssl.inference.known_text import KnownText, KnownWord
-from speechssl.inference.recordings import MAX_CHUNK_S, Chunk, Clip
+from speechssl.inference.recordings import Chunk, Clip
 from speechssl.inference.transcribe import choose_precision, log_probs
 from speechssl.inference.transcript import Transcript, join_words, to_segments
 from speechssl.inference.transcript import mean_confidence as mean_of_words
 from speechssl.model.fast.accelerate import accelerate, in_8_bits
+
+WINDOW_S = 20.0
+"""Longest stretch that is one input, and seconds in a batch. Most of the memory is the network's:
+less than for transcription, and hardly slower."""
 
 MIN_SYMBOLS = 3
 """Where the model emits fewer symbols beside the text, that is no speech: a breath or a cough."""
@@ -133,12 +137,11 @@ class Aligner:
         *,
         costs: GapCosts | None = None,
         precision: InferencePrecision = "auto",
-        batch_s: float = MAX_CHUNK_S,
-        max_chunk_s: float = MAX_CHUNK_S,
+        batch_s: float = WINDOW_S,
+        max_chunk_s: float = WINDOW_S,
     ) -> None:
         """ValueError for a model that was not fine-tuned; `precision` and the rest are those of
-        :func:`speechssl.inference.transcribe.transcribe_all`. Batches are half as long: most of the
-        memory is the network's, and they are hardly slower."""
+        :func:`speechssl.inference.transcribe.transcribe_all`."""
         model, self.tokenizer = checkpoint.require_ctc()
         keep_freed_memory()
         accelerate(model.to(pick_device()).eval())

@@ -6,10 +6,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from benchmarks import alignment
 from speechssl import audio
 from speechssl.cli import main
 from speechssl.data.layouts import Recording
-from speechssl.data.manifest import read_manifest
+from speechssl.data.manifest import Utterance, read_manifest
 from speechssl.inference.align import Aligner
 from speechssl.inference.cut import Cut, cut_aligned
 from speechssl.inference.cut_recordings import cut_recordings
@@ -238,3 +239,40 @@ def test_settings_that_make_no_sense(corpus, capsys, options, message):
     err = capsys.readouterr().err
     assert message in err
     assert len(err.splitlines()) == 1
+
+
+# --- the benchmark
+
+
+def test_the_benchmark_judges_what_is_right(aligner, tmp_path):
+    said = "abide hexagon juniper quartz vivid monk elbow cinder waltz fjord"
+    words = said.split(" ")
+    texts = [f"{a} {b} {c}" for a, b, c in zip(words, words[3:], words[6:], strict=False)]
+    texts += [f"{b} {a} {c}" for a, b, c in zip(words, words[4:], words[7:], strict=False)]
+    utterances = []
+    for number, text in enumerate(texts):
+        path = tmp_path / f"{number}.wav"
+        audio.write(path, say(text), 16000)
+        utterances.append(
+            Utterance(str(number), path, 0.0, audio.probe(path).duration_s, 16000, text=text)
+        )
+    joined = alignment.join(aligner, utterances, 1000.0)
+    assert joined.texts == texts
+    assert joined.words[0][0][0] == pytest.approx(0.52)
+    assert joined.words[1][0][0] == pytest.approx(joined.bounds[0][1] + 0.52)
+    frames = aligner.frames(as_clip(joined.wave), set(range(2, 29)))
+    others = ["nobody said this", "nor was that read"]
+    for kind in alignment.TEXTS[:4]:
+        lines = alignment.changed(joined.texts, others, kind, 0)
+        assert ([n for n, _ in lines] == [*range(7)]) == (kind == "as it is")
+        row = alignment.judge(aligner, joined, frames, lines)
+        right = ("aligned", "within_100_ms", "within_200_ms", "in_their_utterance")
+        assert [row[name] for name in right] == [1.0] * 4
+        assert row["label_wer"] == 0
+        assert row["utterances"] == row["words"] / 3
+        if row["inserted_words"]:
+            assert row["inserted_unaligned"] == 1
+        if row["deleted_s"]:
+            assert row["deleted_named"] > 0.8
+    wrong = alignment.changed(joined.texts, others, "of others", 0)
+    assert "The text is not that of" in alignment.judge(aligner, joined, frames, wrong)["refused"]
