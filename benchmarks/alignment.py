@@ -106,9 +106,8 @@ def judge(aligner: Aligner, joined: Joined, frames: Any, lines: list[Line]) -> d
     began = time.process_time()
     path = aligner.path(frames, known)
     elapsed_s = time.process_time() - began
-    rate = aligner.model.speech.config.sample_rate
     try:
-        found = to_aligned(path, frames, known, rate)
+        found = to_aligned(path, frames, known, aligner.model.speech.config)
     except ValueError as error:
         return {"refused": str(error), "path_s": round(elapsed_s, 2)}
     near100 = near200 = inside = own = timed = inserted = skipped = 0

@@ -92,6 +92,11 @@ def _align(args: argparse.Namespace, clips: "list[Clip]", lines: list[str]) -> i
 def _notes(aligned: "AlignedText", form: str) -> list[str]:
     """What of the text and of the recording is not in the other."""
     notes = []
+    if aligned.transcript.narrow_band:
+        notes.append(
+            f"{aligned.transcript.audio} carries nothing above 4 kHz, as over a telephone; a model "
+            "that learned from wider recordings makes more errors on it."
+        )
     if runs := aligned.unaligned:
         first = runs[0].text if len(runs[0].text) <= 60 else f"{runs[0].text[:57]}..."
         where = " and are not in the output (json, tsv and textgrid name them)"

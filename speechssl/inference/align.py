@@ -10,7 +10,7 @@ Shapes: S samples, T frames, V vocabulary.
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 
 import numpy as np
@@ -31,9 +31,10 @@ from speechssl.inference.batching import (
 )
 from speechssl.inference.known_text import KnownText, KnownWord
 from speechssl.inference.recordings import Chunk, Clip
-from speechssl.inference.transcribe import choose_precision, log_probs
+from speechssl.inference.transcribe import choose_precision, level_note, log_probs
 from speechssl.inference.transcript import Transcript, join_words, to_segments
 from speechssl.inference.transcript import mean_confidence as mean_of_words
+from speechssl.model.config import ModelConfig
 from speechssl.model.fast.accelerate import accelerate, in_8_bits
 
 WINDOW_S = 20.0
@@ -157,7 +158,7 @@ class Aligner:
             clip, {i for word in known.words for i in word.ids} | {*known.separator}
         )
         path = self.path(frames, known)
-        return to_aligned(path, frames, known, self.model.speech.config.sample_rate)
+        return to_aligned(path, frames, known, self.model.speech.config)
 
     def path(self, frames: Frames, known: KnownText) -> WordPath:
         """The best way of a text through the frames of a recording."""
@@ -220,22 +221,24 @@ class Aligner:
         return found
 
 
-def to_aligned(path: WordPath, frames: Frames, known: KnownText, sample_rate: int) -> AlignedText:
+def to_aligned(
+    path: WordPath, frames: Frames, known: KnownText, config: ModelConfig
+) -> AlignedText:
     """The best way of a text, in seconds of the recording.
 
-    Raises ValueError where less than :data:`LEAST_SHARE` of the text and of the speech belong
-    together: then one is not of the other.
+    Raises ValueError where too little of both belongs together (:data:`LEAST_OF_TEXT`).
     """
     assert frames.end is not None
     end = frames.end
-    duration_s = end.num_samples / sample_rate
+    duration_s = end.num_samples / config.sample_rate
     words = tuple(
         None if tokens is None else _word(word, tokens, frames, duration_s)
         for word, tokens in zip(known.words, path.words, strict=True)
     )
     num_aligned = sum(word is not None for word in words)
     covered = 1 - sum(gap.num_symbols for gap in path.gaps) / max(path.num_symbols, 1)
-    if not num_aligned or max(num_aligned / len(words), covered) < LEAST_SHARE:
+    share = num_aligned / len(words)
+    if not num_aligned or (share < LEAST_OF_TEXT and covered < LEAST_OF_SPEECH):
         raise ValueError(
             f"The text is not that of {end.name}: {num_aligned} of its {len(words)} words and "
             f"{covered:.0%} of the speech fit together. It may be of another recording or in "
@@ -248,7 +251,7 @@ def to_aligned(path: WordPath, frames: Frames, known: KnownText, sample_rate: in
         tuple(segment for line in _lines(words, known) for segment in to_segments(line)),
         mean_of_words([word.confidence for word in said]),
         end.narrow_band,
-        end.notes,
+        (*end.notes, *level_note(end, config)),
     )
     away = tuple(
         Extra(*frames.span_s(gap.start_frame, gap.end_frame, duration_s), gap.word, gap.num_symbols)
@@ -258,9 +261,9 @@ def to_aligned(path: WordPath, frames: Frames, known: KnownText, sample_rate: in
     return AlignedText(transcript, words, known, _unaligned(words, known, duration_s), away)
 
 
-LEAST_SHARE = 0.4
-"""Of a text of another recording in the same language up to 0.36 belonged together, of the right
-one more than 0.9 (docs/log)."""
+LEAST_OF_TEXT, LEAST_OF_SPEECH = 0.5, 0.4
+"""Where less of the words and of the speech belong together, the text is not that of the recording.
+Of other texts up to 0.37 and 0.34 did by chance, of the right one more than 0.9 (docs/log)."""
 
 
 def _word(known: KnownWord, tokens: Sequence[TokenSpan], frames: Frames, duration_s: float) -> Word:
@@ -271,26 +274,31 @@ def _word(known: KnownWord, tokens: Sequence[TokenSpan], frames: Frames, duratio
 
 def _lines(words: Sequence[Word | None], known: KnownText) -> list[list[Word]]:
     """The aligned words of each line; what was cut into letters is a word again."""
-    lines: dict[int, list[Word]] = {}
-    behind_unaligned = False
+    lines: dict[int, list[list[Word]]] = {}
+    before: Word | None = None
     for word, own in zip(words, known.words, strict=True):
-        if word is None:
-            behind_unaligned = True
-            continue
-        line = lines.setdefault(own.line, [])
-        if own.joined and line and not behind_unaligned:
-            parts = (*(line[-1].parts or (line[-1],)), word)
-            line[-1] = replace(
-                line[-1],
-                text=line[-1].text + word.text,
-                end_s=word.end_s,
-                confidence=mean_of_words([part.confidence for part in parts]),
-                parts=parts,
-            )
-        else:
-            line.append(word)
-        behind_unaligned = False
-    return list(lines.values())
+        if word is not None:
+            line = lines.setdefault(own.line, [])
+            if own.joined and before is not None:
+                line[-1].append(word)
+            else:
+                line.append([word])
+        before = word
+    return [[_whole(letters) for letters in line] for line in lines.values()]
+
+
+def _whole(letters: Sequence[Word]) -> Word:
+    """The word of its letters."""
+    if len(letters) == 1:
+        return letters[0]
+    return Word(
+        "".join(letter.text for letter in letters),
+        letters[0].start_s,
+        letters[-1].end_s,
+        mean_of_words([letter.confidence for letter in letters]),
+        letters[0].joined,
+        tuple(letters),
+    )
 
 
 def _unaligned(
