@@ -27,6 +27,7 @@ COMMANDS = (
     "evaluate",
     "check",
     "transcribe",
+    "align",
     "lm",
     "extract",
     "find",

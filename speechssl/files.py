@@ -80,3 +80,13 @@ def output_file(text: str) -> Path:
         raise ArgumentTypeError(f"{path} is a folder: give the name of a file")
     output_folder(str(path.absolute().parent))
     return path
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder, and raise OSError where no file can be put into it: before the work of hours,
+    not behind it."""
+    import tempfile
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 SIZES = ("tiny", "tiny-conv", "tiny-wav2vec", "small", "base", "large", "wav2vec")
 MODEL = "a model or run folder, a folder of transformers, a hub id, a fairseq .pt, torchaudio:NAME"
 MOST_PROCESSES = 256
-FORMATS = ("txt", "json", "srt", "vtt", "tsv")
+FORMATS = ("txt", "json", "srt", "vtt", "tsv", "ctm", "textgrid")
 
 
 def is_renamed(name: str, recording: str) -> bool:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from speechssl.inference.subtitles import SubtitleConfig
 
 SUMMARY = "Text for recordings of any length: files, folders, or - for standard input."
+ONE_EACH = (*SUBTITLES, "textgrid")
+"""Formats whose files hold one recording."""
 EXAMPLE = "speechssl transcribe runs/finetune interview.mp3 --format srt --out subtitles"
 
 
@@ -67,19 +69,25 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from speechssl.inference.recordings import find_clips
+    from speechssl.inference.standard_input import standard_input
+
+    with standard_input(sys.stdin.buffer if "-" in args.audio else None) as stdin:
+        return _transcribe(args, find_clips(args.audio, stdin))
+
+
+def _transcribe(args: argparse.Namespace, found: "list[Clip]") -> int:
     from speechssl.inference.confidence import calibration_of, why_not_calibrated
     from speechssl.inference.done import RECORD, DoneRecord
-    from speechssl.inference.recordings import find_clips
     from speechssl.inference.transcribe import transcribe_files
     from speechssl.interop.sources import open_model
 
     subtitles = subtitle_config(args)
     if args.skip_existing and not args.out:
         raise ValueError("--skip-existing needs --out DIR, where the transcripts lie.")
-    found = find_clips(args.audio, sys.stdin.buffer.read() if "-" in args.audio else b"")
     jobs = [job for clip in _jobs(found, args.out, args.format) for job in _channels(clip, args)]
     clips = [job.clip for job in jobs]
-    if len(clips) > 1 and args.format in SUBTITLES and not args.out:
+    if len(clips) > 1 and args.format in ONE_EACH and not args.out:
         raise ValueError(
             f"{len(clips)} recordings cannot be in one {args.format}: give --out DIR, which gets a "
             "file for each."

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from speechssl import audio
+from speechssl.inference.standard_input import NAME
 from speechssl.system import file_name
 
 MAX_CHUNK_S = 30.0
@@ -32,8 +33,8 @@ class Clip:
     name: str
     """As the person gave it: what messages and results show."""
     source: Path | bytes | np.ndarray
-    """A file, a whole file in memory (standard input), or a wave at the model's rate in one of the
-    forms of :func:`speechssl.audio.as_wave`."""
+    """A file, a whole file in memory (short standard input), or a wave at the model's rate in one
+    of the forms of :func:`speechssl.audio.as_wave`."""
     start_s: float = 0.0
     duration_s: float | None = None
     """None: to the end."""
@@ -72,8 +73,9 @@ def as_clip(source: str | Path | np.ndarray) -> Clip:
     return Clip("wave", source)
 
 
-def find_clips(places: Sequence[str], stdin: bytes = b"") -> list[Clip]:
-    """Files, and the recordings of folders, in the order given; ``-`` stands for `stdin`.
+def find_clips(places: Sequence[str], stdin: bytes | Path = b"") -> list[Clip]:
+    """Files, and the recordings of folders, in the order given; ``-`` stands for `stdin`
+    (:func:`speechssl.inference.standard_input.standard_input`).
 
     Raises FileNotFoundError for what does not exist, and ValueError for a folder without
     recordings, before any of them is opened.
@@ -150,7 +152,7 @@ def _as_one(name: str) -> str:
 
 def _parts(clip: Clip) -> tuple[tuple[str, ...], int]:
     """Where a clip lies, and how many of the last parts of that are its name."""
-    if not isinstance(clip.source, Path):
+    if not isinstance(clip.source, Path) or clip.name == "-":
         return ("stdin",), 1
     path = tuple(os.path.abspath(clip.source).split(os.sep)[1:])
     return path, len(clip.source.relative_to(clip.folder).parts) if clip.folder else 1
@@ -221,13 +223,25 @@ def stream(clip: Clip, sample_rate: int, notes: list[str] | None = None) -> Iter
         notes += said
         yield wave
         return
-    if isinstance(clip.source, bytes):
-        info, blocks = audio.stream_bytes(clip.source, "standard input")
-    else:
-        info, blocks = audio.stream(clip.source, start_s=clip.start_s, duration_s=clip.duration_s)
-    mono = blocks.mono() if clip.channel is None else blocks.channel(clip.channel)
-    if info.sample_rate != sample_rate:
-        mono = audio.resampled(mono, info.sample_rate, sample_rate)
-    for block in mono:
-        yield np.clip(block, -1.0, 1.0)
-    notes += blocks.notes
+    try:
+        if isinstance(clip.source, bytes):
+            info, blocks = audio.stream_bytes(clip.source, NAME)
+        else:
+            info, blocks = audio.stream(
+                clip.source, start_s=clip.start_s, duration_s=clip.duration_s
+            )
+        mono = blocks.mono() if clip.channel is None else blocks.channel(clip.channel)
+        if info.sample_rate != sample_rate:
+            mono = audio.resampled(mono, info.sample_rate, sample_rate)
+        for block in mono:
+            yield np.clip(block, -1.0, 1.0)
+    except audio.AudioError as error:
+        raise audio.AudioError(_named(str(error), clip)) from error
+    notes += [_named(note, clip) for note in blocks.notes]
+
+
+def _named(sentence: str, clip: Clip) -> str:
+    """A sentence about a recording, which for standard input does not name a temporary file."""
+    if clip.name != "-" or not isinstance(clip.source, Path):
+        return sentence
+    return sentence.replace(str(clip.source), NAME)

@@ -176,7 +176,7 @@ def _transcript(
         to_segments(words),
         words_confidence(words) if words else mean_confidence(confidences),
         event.narrow_band,
-        (*event.notes, *_level_note(event, config)),
+        (*event.notes, *level_note(event, config)),
         tuple(others),
     )
 
@@ -230,7 +230,7 @@ QUIET_DBFS = -50.0
 some 20 dB, and a peak is usually above -20 dBFS."""
 
 
-def _level_note(end: End, config: ModelConfig) -> list[str]:
+def level_note(end: End, config: ModelConfig) -> list[str]:
     """That the recording is too quiet for a model that takes waves as they are."""
     if config.normalize_wave or not 0 < end.peak < 10 ** (QUIET_DBFS / 20):
         return []

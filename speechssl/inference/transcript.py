@@ -7,7 +7,7 @@ of speech. A word that is longer than a subtitle is cut at its silences and betw
 import unicodedata
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, pairwise
 
 import numpy as np
@@ -165,13 +165,13 @@ def break_places(parts: Sequence[Word]) -> list[int]:
     """The parts before which the word may be cut: not within what a person sees as one letter."""
     places, before = [], ""
     for k, part in enumerate(parts):
-        if part.text and before and not _is_bound(before, part.text[0]):
+        if part.text and before and not is_bound(before, part.text[0]):
             places.append(k)
         before = part.text[-1:] or before
     return places
 
 
-def _is_bound(before: str, after: str) -> bool:
+def is_bound(before: str, after: str) -> bool:
     """Whether two characters belong together: letter and mark, what a virama or a joiner holds
     together, a Thai or Lao vowel and its consonant, Japanese letters that begin no line."""
     marks = unicodedata.category(after)[0] == "M" or unicodedata.combining(before) == 9

@@ -1,9 +1,11 @@
-"""A transcript as txt, json, srt, vtt or tsv; times are cut, not rounded, to milliseconds."""
+"""A transcript as txt, json, srt, vtt, tsv, ctm or textgrid; times are cut, not rounded, to
+milliseconds."""
 
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from speechssl.decoding.align import Word
@@ -19,6 +21,11 @@ def to_txt(transcript: Transcript) -> str:
 def to_json(transcript: Transcript) -> str:
     """Everything, as one object on one line. Of a calibrated model ``calibrated`` is true, and each
     word has CTC's own confidence too."""
+    return json.dumps(to_dict(transcript), ensure_ascii=False) + "\n"
+
+
+def to_dict(transcript: Transcript) -> dict[str, Any]:
+    """What :func:`to_json` writes."""
     data: dict[str, Any] = {
         "audio": transcript.audio,
         "duration_s": round(transcript.duration_s, 6),
@@ -32,13 +39,13 @@ def to_json(transcript: Transcript) -> str:
         data["speaker"] = transcript.speaker
     if transcript.calibrated:
         data["calibrated"] = True
-    return json.dumps(data, ensure_ascii=False) + "\n"
+    return data
 
 
 def _segment(segment: Segment) -> dict[str, Any]:
     return {
-        "start_s": _ms(segment.start_s) / 1000,
-        "end_s": _ms(segment.end_s) / 1000,
+        "start_s": ms(segment.start_s) / 1000,
+        "end_s": ms(segment.end_s) / 1000,
         "text": segment.text,
         "confidence": round(segment.confidence, 4),
         "words": [_word(word) for word in segment.words],
@@ -47,8 +54,8 @@ def _segment(segment: Segment) -> dict[str, Any]:
 
 def _alternatives(stretch: Alternatives) -> dict[str, Any]:
     return {
-        "start_s": _ms(stretch.start_s) / 1000,
-        "end_s": _ms(stretch.end_s) / 1000,
+        "start_s": ms(stretch.start_s) / 1000,
+        "end_s": ms(stretch.end_s) / 1000,
         "texts": [{"text": t.text, "score": round(t.score, 4)} for t in stretch.texts],
     }
 
@@ -56,8 +63,8 @@ def _alternatives(stretch: Alternatives) -> dict[str, Any]:
 def _word(word: Word) -> dict[str, Any]:
     data = {
         "word": word.text,
-        "start_s": _ms(word.start_s) / 1000,
-        "end_s": _ms(word.end_s) / 1000,
+        "start_s": ms(word.start_s) / 1000,
+        "end_s": ms(word.end_s) / 1000,
         "confidence": round(word.confidence, 4),
     }
     if word.raw_confidence is not None:
@@ -102,9 +109,78 @@ def to_tsv(transcript: Transcript) -> str:
     name = re.sub(r"[\t\r\n]", " ", transcript.audio)
     lines = ["audio\tstart_s\tend_s\tconfidence\ttext\n"]
     for s in transcript.segments:
-        times = f"{_ms(s.start_s) / 1000:.3f}\t{_ms(s.end_s) / 1000:.3f}"
+        times = f"{ms(s.start_s) / 1000:.3f}\t{ms(s.end_s) / 1000:.3f}"
         lines.append(f"{name}\t{times}\t{s.confidence:.4f}\t{s.text}\n")
     return "".join(lines)
+
+
+def to_ctm(transcript: Transcript) -> str:
+    """CTM of NIST: a word a line, as recording, channel, start, duration, word and confidence. The
+    recording is its file name without suffix; spaces in it or in a word become underscores."""
+    name = _one_field(Path(transcript.audio).stem)
+    return "".join(
+        f"{name} 1 {ms(w.start_s) / 1000:.3f} {(ms(w.end_s) - ms(w.start_s)) / 1000:.3f} "
+        f"{_one_field(w.text)} {w.confidence:.4f}\n"
+        for w in transcript.words
+    )
+
+
+def _one_field(text: str) -> str:
+    return re.sub(r"\s+", "_", text) or "-"
+
+
+Label = tuple[float, float, str]
+"""Start and end in seconds, and a text."""
+
+
+def to_textgrid(
+    transcript: Transcript, further: Mapping[str, Sequence[Label]] | None = None
+) -> str:
+    """TextGrid of Praat: a tier of phrases and one of words, and those `further` ones."""
+    tiers = {
+        "phrases": [(s.start_s, s.end_s, s.text) for s in transcript.segments],
+        "words": [(w.start_s, w.end_s, w.text) for w in transcript.words],
+        **(further or {}),
+    }
+    end_ms = max([1, *(ms(t) for t in (transcript.duration_s, *_ends(tiers.values())))])
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', ""]
+    lines += ["xmin = 0", f"xmax = {end_ms / 1000}", "tiers? <exists>", f"size = {len(tiers)}"]
+    lines.append("item []:")
+    for number, (name, labels) in enumerate(tiers.items(), 1):
+        intervals = _intervals(labels, end_ms)
+        lines += [f"    item [{number}]:", '        class = "IntervalTier"']
+        lines += [f'        name = "{name}"', "        xmin = 0", f"        xmax = {end_ms / 1000}"]
+        lines.append(f"        intervals: size = {len(intervals)}")
+        for place, (start, end, text) in enumerate(intervals, 1):
+            quoted = text.replace('"', '""')
+            lines += [f"        intervals [{place}]:", f"            xmin = {start / 1000}"]
+            lines += [f"            xmax = {end / 1000}", f'            text = "{quoted}"']
+    return "\n".join(lines) + "\n"
+
+
+def _ends(tiers: Iterable[Sequence[Label]]) -> list[float]:
+    return [end for labels in tiers for _, end, _ in labels]
+
+
+def _intervals(labels: Sequence[Label], end_ms: int) -> list[tuple[int, int, str]]:
+    """Intervals in milliseconds that fill a tier without a gap; a label without a duration joins
+    the one before it, or lasts a millisecond."""
+    made: list[tuple[int, int, str]] = []
+    here = 0
+    for start_s, end_s, text in labels:
+        start, end = max(ms(start_s), here), min(ms(end_s), end_ms)
+        if end <= start and made and made[-1][2]:
+            made[-1] = (*made[-1][:2], f"{made[-1][2]} {text}")
+            continue
+        start = min(start, end_ms - 1)
+        end = max(end, start + 1)
+        if start > here:
+            made.append((here, start, ""))
+        made.append((start, end, text))
+        here = end
+    if here < end_ms:
+        made.append((here, end_ms, ""))
+    return made
 
 
 WRITERS: dict[str, Callable[[Transcript], str]] = {
@@ -113,21 +189,23 @@ WRITERS: dict[str, Callable[[Transcript], str]] = {
     "srt": to_srt,
     "vtt": to_vtt,
     "tsv": to_tsv,
+    "ctm": to_ctm,
+    "textgrid": to_textgrid,
 }
 CUE_WRITERS: dict[str, Callable[[Sequence[Cue]], str]] = {"srt": srt_of, "vtt": vtt_of}
 """Of those that are subtitles: from the cues that :func:`to_cues` makes by other rules."""
 
 
-def _ms(seconds: float) -> int:
+def ms(seconds: float) -> int:
     """Whole milliseconds, downwards (a thousandth of one is rounding noise)."""
     return math.floor(seconds * 1000 + 1e-3)
 
 
 def _clock(time_ms: int, point: str) -> str:
     """``01:02:03,004``."""
-    minutes, ms = divmod(time_ms, 60_000)
+    minutes, rest = divmod(time_ms, 60_000)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours:02}:{minutes:02}:{ms // 1000:02}{point}{ms % 1000:03}"
+    return f"{hours:02}:{minutes:02}:{rest // 1000:02}{point}{rest % 1000:03}"
 
 
 def _escape(text: str) -> str:

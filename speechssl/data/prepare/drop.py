@@ -49,7 +49,7 @@ def reason_to_drop(record: Recording, seen: Inspection, config: PrepareConfig) -
     if text is not None and seen.duration_s > config.max_labeled_duration_s:
         return (
             f"too long: {seen.duration_s:.1f} s with a transcript, at most "
-            f"{config.max_labeled_duration_s} s"
+            f"{config.max_labeled_duration_s} s; --align MODEL cuts it"
         )
     if text is not None and ctc_frames_needed(text) > ctc_frames(seen.duration_s):
         return (

@@ -27,6 +27,7 @@ def prepare(
     *,
     earlier: Mapping[Split, Sequence[Utterance]] | None = None,
     unused: Sequence[Unused] = (),
+    left_out: Sequence[Dropped] = (),
     progress: bool | None = None,
     num_threads: int | None = None,
     processes: Processes = 1,
@@ -36,19 +37,20 @@ def prepare(
 
     `earlier` are the splits of before, from which models have learned: what was held out stays held
     out and what was trained on is trained on, so that only new recordings are split anew.
-    `unused`, of the source, goes into the summary. `progress` None shows a bar when stderr is a
+    `unused`, of the source, goes into the summary, and `left_out`, what was dropped before, into
+    ``dropped.jsonl``. `progress` None shows a bar when stderr is a
     terminal. `num_threads`, `processes` and `say` are those of :func:`inspect_all`.
     Raises ValueError when there is no recording, or when none can be used; ``dropped.jsonl`` is
     written in the latter case as well.
     """
     config = config or PrepareConfig()
     records, blank = _without_blank_texts(recordings)
-    if not records:
+    if not records and not left_out:
         raise ValueError("There are no recordings in the source.")
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     usable: list[tuple[Recording, Inspection]] = []
-    dropped: list[Dropped] = []
+    dropped = list(left_out)
     inspections = inspect_all(records, out, config, progress, num_threads, processes, say)
     for record, seen in zip(records, inspections, strict=True):
         reason = reason_to_drop(record, seen, config)
