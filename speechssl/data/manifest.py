@@ -3,8 +3,8 @@
 ``{"id": "abiayi_102", "audio": "rel/or/abs/path.wav", "start_s": 0.0, "duration_s": 2.95,
 "sample_rate": 16000, "speaker": "abiayi", "text": "wó twεrε ya poo"}``. Paths are relative to the
 folder of the manifest and have forward slashes on every system; `text` and `speaker` may be
-missing, and so may `phones`, the transcript as phones with spaces between them (``"t w ɛ"``), and
-`weight`: how much the transcript counts in a CTC loss (1.0). Further fields are not looked at.
+missing, and so may `phones`, the transcript in IPA, and `weight`: how much the transcript counts in
+a CTC loss (1.0). Further fields are not looked at.
 """
 
 import json
@@ -44,7 +44,7 @@ class Utterance:
     """Of the transcript in a CTC loss, above 0: less than 1 where it is less certain, as one that a
     model made. Scores do not look at it."""
     phones: str | None = None
-    """What was said as phones, with spaces between them. None, or blank: it is not known."""
+    """What was said, in IPA. None, or blank: it is not known."""
 
     @property
     def is_labeled(self) -> bool:
