@@ -2,10 +2,11 @@
 
     python recipes/seed/pack_rehearsal.py data/*.jsonl --out speechssl/seed/rehearsal --minutes 45
 
-Each line of a manifest must say `language`, `source` and `licence` beside the usual fields. Only
-clips whose licence is among --licences are taken; what is left out is counted by its licence. The
-choice is a function of the manifests and the seed: the minutes are shared among languages by their
-hours to the power of --temperature, and within a language speakers take turns.
+Each line of a manifest must say `language` and `source` beside the usual fields, and `licence`, or
+the summary.json beside the manifest says it of each source. Only clips are taken whose licence asks
+for nothing or for the authors' names; what is left out is counted by its licence. The choice is a
+function of the manifests and the seed: the minutes are shared among languages by their hours to the
+power of --temperature, and within a language speakers take turns.
 """
 
 import argparse
@@ -51,6 +52,9 @@ class Clip:
     language: str
     source: str
     licence: str
+    terms: str = ""
+    """What the licence asks for, in the words of `data_prep/open_speech`: free, notice or alike;
+    '': not said."""
 
     @property
     def speaker(self) -> str:
@@ -65,29 +69,44 @@ def read_clips(paths: Iterable[Path]) -> list[Clip]:
     """
     clips = []
     for path in paths:
+        sources = _sources(path.with_name("summary.json"))
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if not line.strip():
                     continue
                 where = f"{path}, line {number}"
                 utterance = parse_line(line, where, str(path.parent.resolve()))
-                if utterance.is_labeled:
-                    clips.append(Clip(utterance, *_facts(json.loads(line), where)))
+                if not utterance.is_labeled:
+                    continue
+                fields = json.loads(line)
+                own = sources.get(str(fields.get("source")), {})
+                clips.append(Clip(utterance, *_facts({**own, **fields}, where)))
     return clips
 
 
+def _sources(path: Path) -> dict[str, dict[str, Any]]:
+    """Licence and terms of each source, from the summary beside a manifest; none where it has
+    none."""
+    try:
+        sources = json.loads(path.read_text(encoding="utf-8"))["sources"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    names = ("licence", "terms")
+    return {k: {n: v[n] for n in names if n in v} for k, v in dict(sources).items()}
+
+
 def _facts(fields: dict[str, Any], where: str) -> list[str]:
-    """Language, source and licence of a line."""
+    """Language, source, licence and terms of a line."""
     found = []
     for names in (("language",), ("source",), ("licence", "license")):
         value = next((fields[name] for name in names if fields.get(name)), None)
         if not isinstance(value, str):
             raise ValueError(
-                f"{where}: {names[0]} must say in a string what it is; it is stated of every clip "
-                "in the pack."
+                f"{where}: {names[0]} must say in a string what it is (or the summary.json beside "
+                "the manifest); it is stated of every clip in the pack."
             )
         found.append(value)
-    return found
+    return [*found, str(fields.get("terms") or "")]
 
 
 def is_allowed(licence: str, allowed: Sequence[str]) -> bool:
@@ -103,6 +122,11 @@ def is_allowed(licence: str, allowed: Sequence[str]) -> bool:
         if own[: len(one)] == one and all(part.replace(".", "").isdigit() for part in rest):
             return True
     return False
+
+
+def may_be_packed(clip: Clip, terms: Sequence[str], licences: Sequence[str]) -> bool:
+    """Whether a clip's licence lets it be handed on inside a package of another one."""
+    return clip.terms in terms if clip.terms else is_allowed(clip.licence, licences)
 
 
 def choose(
@@ -273,13 +297,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--temperature", type=float, default=0.3, help="default %(default)s")
     parser.add_argument("--shortest", type=float, default=1.0, metavar="S", help="seconds")
     parser.add_argument("--longest", type=float, default=12.0, metavar="S", help="seconds")
-    parser.add_argument("--licences", nargs="+", default=LICENCES, metavar="NAME")
+    parser.add_argument(
+        "--terms", nargs="+", default=("free", "notice"), help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--licences", nargs="+", default=LICENCES, metavar="NAME", help="where no terms are said"
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     try:
         clips = read_clips(args.manifests)
-        allowed = [clip for clip in clips if is_allowed(clip.licence, args.licences)]
-        left = Counter(c.licence for c in clips if not is_allowed(c.licence, args.licences))
+        allowed = [clip for clip in clips if may_be_packed(clip, args.terms, args.licences)]
+        left = Counter(clip.licence for clip in clips) - Counter(c.licence for c in allowed)
         for licence, num in left.most_common():
             print(f"Left out: {num} clips under {licence}.", file=sys.stderr)
         chosen = choose(

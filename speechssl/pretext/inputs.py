@@ -83,7 +83,7 @@ class WaveBatch(Protocol):
         ...
 
     @property
-    def phones(self) -> tuple[str, ...]:
+    def ipa(self) -> tuple[str, ...]:
         """Transcripts as phones; '' where there is none, empty where there are none at all."""
         ...
 
@@ -271,9 +271,9 @@ class Inputs:
         return self.batch.texts
 
     @property
-    def phones(self) -> tuple[str, ...]:
+    def ipa(self) -> tuple[str, ...]:
         """(B,) transcripts as phones; '' where they are not known, or the utterance was cropped."""
-        return self.batch.phones or ("",) * len(self.batch.lengths)
+        return self.batch.ipa or ("",) * len(self.batch.lengths)
 
     @property
     def weights(self) -> tuple[float, ...]:

@@ -10,7 +10,7 @@ mixed by ``mix_temperature``, and an utterance without text adds nothing here.
 
 Adapted: UniSpeech writes phonemes of many languages with one head; here the symbols are the
 characters of the transcripts, with one head over all corpora or one for each (``alphabets``), whose
-characters may mean different sounds. ``phones`` is the same loss on a manifest's phones, with a
+characters may mean different sounds. ``phones`` is the same loss on a manifest's `ipa`, with a
 head and an alphabet of its own, so that both can be learned at once, each at the layers that it
 names. The codes that UniSpeech puts in the place of some frames below its CTC layer are left out:
 they tie that layer to a learned codebook, which only the task contrastive has. Nothing is
@@ -126,7 +126,7 @@ class CTCConfig(TaskConfig):
 
 @dataclass(frozen=True)
 class PhonesConfig(CTCConfig):
-    """As ctc, of the manifest's `phones`."""
+    """As ctc, of the manifest's `ipa`."""
 
     name: ClassVar[str] = "phones"
     uses_text: ClassVar[bool] = False
@@ -170,7 +170,7 @@ class CTCTask(PretextTask):
         return {"symbols": list(self.tokenizer.symbols)}
 
     def _texts(self, x: Inputs) -> tuple[str, ...]:
-        return x.phones if self.config.uses_phones else x.texts
+        return x.ipa if self.config.uses_phones else x.texts
 
     def _head_of(self, corpus: int) -> int:
         if len(self.heads) == 1:

@@ -95,11 +95,11 @@ def _trained_on_text(tasks: TaskConfigs, train_set: Sequence[Utterance]) -> Toke
 
 def _trained_on_phones(tasks: TaskConfigs, train_set: Sequence[Utterance]) -> Tokenizer:
     """The phones of the training transcripts."""
-    phones = [u.phones for u in train_set if u.phones and not is_blank(u.phones)]
+    phones = [u.ipa for u in train_set if u.ipa and not is_blank(u.ipa)]
     if not phones:
         names = ", ".join(task.name for task in tasks if task.uses_phones)
         raise ValueError(
             f"{names} learns from transcripts as phones, and --train has none: give a manifest "
-            'whose lines have "phones", or leave it out of --tasks.'
+            'whose lines have "ipa", or leave it out of --tasks.'
         )
     return PhoneTokenizer.train(phones)

@@ -33,8 +33,8 @@ def pretraining_inputs(
     }
     if phones is not None:
         found |= {
-            "training phones": _of_texts([u.phones or "" for u in train_set]),
-            "validation phones": _of_texts([u.phones or "" for u in valid_set]),
+            "training phones": _of_texts([u.ipa or "" for u in train_set]),
+            "validation phones": _of_texts([u.ipa or "" for u in valid_set]),
             "alphabet of phones": _of_texts(phones.symbols),
         }
     if tokenizer is None:

@@ -41,7 +41,7 @@ def clips_of(folder, language, num, speakers=2, licence="CC0", first=0):
         own = Utterance(
             f"{language}-{index}", path, 0.0, 1.2, 16000, f"s{index % speakers}", f"word {index}"
         )
-        made.append(Clip(replace(own, phones="w ɜː d"), language, f"source-{language}", licence))
+        made.append(Clip(replace(own, ipa="w ɜː d"), language, f"source-{language}", licence))
     return made
 
 
@@ -74,7 +74,7 @@ def test_a_pack_is_a_corpus(pack):
     assert rehearsal.open_rehearsal("pack", pack) == utterances
     assert sorted({u.audio.name for u in utterances}) == ["de.opus", "sw.opus"]
     assert len(utterances) == 7
-    assert all(u.is_labeled and u.phones == "w ɜː d" and u.speaker for u in utterances)
+    assert all(u.is_labeled and u.ipa == "w ɜː d" and u.speaker for u in utterances)
     numbers = {"sw": 0, "de": 4}
     for utterance in utterances:
         wave = audio.read(

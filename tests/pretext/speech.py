@@ -66,7 +66,7 @@ class GivenInputs(Inputs):
         distorted = wave if distorted is None else distorted
         texts = tuple(TEXTS.get(length, "") for length in lengths.tolist())
         phones = tuple(PHONES.get(length, "") for length in lengths.tolist())
-        batch = Batch(0, ("",), texts, distorted, wave, lengths, distorted2=again, phones=phones)
+        batch = Batch(0, ("",), texts, distorted, wave, lengths, distorted2=again, ipa=phones)
         units = None if task is None else lambda name, x: task.offline_units(x)[name]
         needs = None if task is None else task.needs
         uses_ema = needs is not None and any(view.network == "ema" for view in needs.views)

@@ -56,7 +56,7 @@ def tone_utterances(folder: Path, num: int, seed: int, num_letters: int = 5) -> 
         path = folder / f"{seed}-{index}.wav"
         audio.write(path, wave.astype(np.float32), 16000)
         own = Utterance(f"{seed}-{index}", path, 0.0, len(wave) / 16000, 16000, None, word)
-        made.append(replace(own, phones=" ".join(word)))
+        made.append(replace(own, ipa=" ".join(word)))
     return made
 
 

@@ -28,8 +28,8 @@ UNITS = MaskedUnitsConfig(num_units=9, target_dim=8)
 @pytest.fixture(scope="module")
 def corpora(tones):
     """Own speech without transcripts, one corpus with both kinds, one with characters alone."""
-    own = [replace(u, text=None, phones=None) for u in tones[0][:20]]
-    return [own, tones[0][20:40], [replace(u, phones=None) for u in tones[0][40:50]]]
+    own = [replace(u, text=None, ipa=None) for u in tones[0][:20]]
+    return [own, tones[0][20:40], [replace(u, ipa=None) for u in tones[0][40:50]]]
 
 
 def short(config, *tasks, steps=4, **more):
@@ -218,7 +218,7 @@ def test_other_symbols_in_the_same_run(taught, corpora, pretrain_config, tones, 
         ((CTCDistillationConfig(),), "none", "give --init a model with a CTC head"),
         ((CTCDistillationConfig(),), "headless", "it has no CTC head: name one that was taught"),
         ((CTCDistillationConfig(upsample=2),), "taught", "upsample must be 1"),
-        ((PhonesConfig(),), "none", 'phones, and --train has none: .*lines have "phones"'),
+        ((PhonesConfig(),), "none", 'phones, and --train has none: .*lines have "ipa"'),
     ],
 )
 def test_tasks_without_what_they_need(
