@@ -1,17 +1,17 @@
 """How good a model is for a language that it has not learned: decides what is kept of a long run.
 
-    python benchmarks/seed_probe.py runs/seed/pretrain --train held/train.jsonl --dev held/dev.jsonl \
-        --log probe.jsonl
+    python benchmarks/seed_probe.py RUN --train held/train.jsonl --dev held/dev.jsonl --log FILE
 
 Prints one JSON line, and appends it to the log:
 
-- `probe`: for each held-out language the error rate of a linear CTC layer on the best of the model's
-  frozen layers, learned from some minutes of labels: of phones where both manifests have `ipa`, else of
-  characters. `score` is the mean over languages.
-- `cer`: of the model's own CTC head, where it has one, without any label of the language. Both sides are
-  compared without case, marks and the letters that ASCII lacks, since the head writes a romanisation.
-- `improved`: the score is the best of the log so far. `flat`: over the last fifth of the updates (`--at`)
-  the best score fell by less than 1 %.
+- `probe`: for each held-out language the error rate of a linear CTC layer on the best of the
+  model's frozen layers, learned from some minutes of labels: of phones where both manifests have
+  `ipa`, else of characters. `score` is the mean over languages.
+- `cer`: of the model's own CTC head, where it has one, without any label of the language. Both
+  sides are compared without case, marks and letters that ASCII lacks, since the head writes a
+  romanisation.
+- `improved`: the score is the best of the log so far. `flat`: over the last fifth of the updates
+  (`--at`) the best score fell by less than 1 %.
 """
 
 import argparse
