@@ -55,7 +55,7 @@ def part(manifest: Path, out: Path, field: str) -> dict[str, float]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; exit code 2 where what was given is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("manifest", type=Path, metavar="MANIFEST")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--field", default="language", help="default %(default)s")

@@ -288,7 +288,7 @@ def licences_page(clips: Sequence[Clip]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; exit code 2 where what was given is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("manifests", nargs="+", type=Path, metavar="MANIFEST")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--minutes", type=float, default=45.0, help="default %(default)s")
@@ -330,7 +330,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     languages = len({clip.language for clip in chosen})
     minutes = sum(clip.utterance.duration_s for clip in chosen) / 60
-    print(f"{len(chosen)} clips, {minutes:.1f} min, {languages} languages, {num / 1e6:.2f} MB.")
+    many = f"{languages} language{'s' if languages > 1 else ''}"
+    print(f"{len(chosen)} clips, {minutes:.1f} min, {many}, {num / 1e6:.2f} MB.")
     return 0
 
 

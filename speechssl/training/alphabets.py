@@ -54,8 +54,8 @@ class Alphabets:
                     f"{names} keeps what the model of --init transcribes, and it has no CTC head: "
                     f"name one that was taught to transcribe, or leave {names} out of --tasks."
                 ) from error
-            recogniser = Recogniser.frozen(model, tokenizer)
-            accelerate(recogniser.model)
+            frozen = Recogniser.frozen(model, tokenizer).model
+            recogniser = Recogniser(tokenizer, None if frozen is None else accelerate(frozen))
         return cls(text, phones, recogniser)
 
     def save(self, run: Path) -> None:

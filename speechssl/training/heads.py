@@ -75,6 +75,8 @@ def take_heads(tasks: Tasks, init: Checkpoint, tokenizer: Tokenizer | None) -> s
     if tokenizer is not None and init.tokenizer is not None:
         if tokenizer.symbols == init.tokenizer.symbols:
             for name, module in tasks.for_use.items():
+                if tasks.by_name[name].alphabet is not None:
+                    continue  # symbol by symbol, below
                 its, own = init.heads_of(name), module.state_dict()
                 if {n: v.shape for n, v in its.items()} == {n: v.shape for n, v in own.items()}:
                     module.load_state_dict(its)

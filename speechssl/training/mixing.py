@@ -1,6 +1,7 @@
 """Several corpora in one pretraining: what is mixed, and how often each is sampled."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ from speechssl.data.index import Corpora, corpus_sizes, durations_s
 from speechssl.data.manifest import Utterance
 from speechssl.data.mix import corpus_shares
 from speechssl.data.rehearsal import open_rehearsal
+from speechssl.rng import rng
 
 if TYPE_CHECKING:
     from speechssl.training.pretrain import PretrainConfig
@@ -16,14 +18,26 @@ if TYPE_CHECKING:
 NO_REHEARSAL = "none"
 
 
-def with_rehearsal(config: "PretrainConfig", train_set: Sequence[Utterance]) -> Sequence[Utterance]:
-    """The training set, and where the run rehearses the speech of that as its last corpus; errors
-    as in :func:`open_rehearsal`."""
+def with_rehearsal(
+    config: "PretrainConfig", train_set: Sequence[Utterance], valid_set: Sequence[Utterance]
+) -> tuple[Sequence[Utterance], Sequence[Utterance]]:
+    """``(training, validation)``: the sets as they are, and where the run rehearses, its speech as
+    the last corpus of both; errors as in :func:`open_rehearsal`.
+
+    A part of the rehearsal is held out for the validation, which shows what is forgotten. Where own
+    speech is trained on without transcripts, those of its validation are not looked at: they may be
+    in letters that only they have. An empty validation set stays so.
+    """
     if config.rehearsal == NO_REHEARSAL:
-        return train_set
+        return train_set, valid_set
     rehearsal = open_rehearsal(config.rehearsal)
     own = train_set.parts() if isinstance(train_set, Corpora) else [train_set]
-    return Corpora([*own, rehearsal])
+    if not valid_set:
+        return Corpora([*own, rehearsal]), valid_set
+    if not any(u.is_labeled for u in train_set):
+        valid_set = [replace(u, text=None, ipa=None) for u in valid_set]
+    rest, held = hold_out_valid(rehearsal, config.loop.seed)
+    return Corpora([*own, rest]), Corpora([valid_set, held])
 
 
 def is_mixed(config: "PretrainConfig") -> bool:
@@ -58,3 +72,17 @@ def check_mix(config: "PretrainConfig", train_set: Sequence[Utterance]) -> None:
     ends = np.cumsum(sizes)[:-1]
     seconds = np.array([part.sum() for part in np.split(durations_s(train_set), ends)])
     corpus_shares(seconds, config.mix_temperature, config.mix_shares, share_of_rehearsal(config))
+
+
+def hold_out_valid(
+    utterances: Sequence[Utterance], seed: int
+) -> tuple[Sequence[Utterance], Sequence[Utterance]]:
+    """``(rest, held out)``: a fiftieth, at least one, at most 200; a lone utterance is in both."""
+    num = min(max(len(utterances) // 50, 1), 200)
+    if len(utterances) == 1:
+        return utterances, utterances
+    held = rng(seed, "hold-out").permutation(len(utterances))[:num]
+    keep = np.ones(len(utterances), bool)
+    keep[held] = False
+    whole = utterances if isinstance(utterances, Corpora) else Corpora([utterances])
+    return whole.choose(keep), whole.choose(~keep)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 
 from speechssl import distributed
@@ -19,7 +18,7 @@ from speechssl.config.bounds import Positive, Share, Whole, check_fields
 from speechssl.config.json import differences, to_json
 from speechssl.data.distortion import DistortionConfig
 from speechssl.data.distortion import light as light_distortion
-from speechssl.data.index import Corpora, corpus_sizes, durations_s
+from speechssl.data.index import corpus_sizes, durations_s
 from speechssl.data.length_grid import GridUse
 from speechssl.data.manifest import Utterance
 from speechssl.data.voice import VoiceConfig
@@ -35,7 +34,7 @@ from speechssl.pretext.signal import write_signals
 from speechssl.pretext.task import MaskConfig, TaskConfig
 from speechssl.pretext.tasks import TaskConfigs
 from speechssl.pretext.wav2vec import Wav2VecConfig
-from speechssl.rng import rng, torch_seed
+from speechssl.rng import torch_seed
 from speechssl.training.alphabets import Alphabets
 from speechssl.training.balance import BalanceRule
 from speechssl.training.built_tasks import check_tasks
@@ -43,6 +42,7 @@ from speechssl.training.faults import open_waves
 from speechssl.training.inputs import pretraining_inputs
 from speechssl.training.loop import LoopConfig, Outcome
 from speechssl.training.mixing import NO_REHEARSAL, check_mix, with_rehearsal
+from speechssl.training.mixing import hold_out_valid as hold_out_valid
 from speechssl.training.optim import OptimConfig, Part
 from speechssl.training.parts import why_whole
 from speechssl.training.precision import Step, with_precision
@@ -250,7 +250,7 @@ def pretrain(
     with session(config, run) as device:
         begins = not (resume and has_state(run))
         config = as_begun(config, run, resume=resume)
-        train_set = with_rehearsal(config, train_set)
+        train_set, valid_set = with_rehearsal(config, train_set, valid_set)
         _check_mix_and_profile(config, train_set, run, begins=begins, profile=profile)
         torch.manual_seed(torch_seed(config.loop.seed, "weights"))
         model = build_model(config, init)
@@ -367,17 +367,3 @@ def going_on(config: PretrainConfig, init: Checkpoint) -> PretrainConfig:
     learned = {name: value for name, value in known.items() if name in names}
     learned.setdefault("gumbel_start", own.gumbel_end)
     return replace(config, tasks=config.tasks.having(replace(own, **learned)))
-
-
-def hold_out_valid(
-    utterances: Sequence[Utterance], seed: int
-) -> tuple[Sequence[Utterance], Sequence[Utterance]]:
-    """``(rest, held out)``: a fiftieth, at least one, at most 200; a lone utterance is in both."""
-    num = min(max(len(utterances) // 50, 1), 200)
-    if len(utterances) == 1:
-        return utterances, utterances
-    held = rng(seed, "hold-out").permutation(len(utterances))[:num]
-    keep = np.ones(len(utterances), bool)
-    keep[held] = False
-    whole = utterances if isinstance(utterances, Corpora) else Corpora([utterances])
-    return whole.choose(keep), whole.choose(~keep)

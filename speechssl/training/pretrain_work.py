@@ -161,8 +161,12 @@ class PretrainWork:
             "accumulate": config.loop.accumulate if shuffle else 1,
         }
         if shuffle and len(sizes) > 1 and is_mixed(config):
-            mix = {"shares": config.mix_shares, "rehearsal": share_of_rehearsal(config)}
-            return MixedPlan(lengths_s, sizes, temperature=config.mix_temperature, **mix, **shared)
+            mix: dict[str, Any] = {
+                "temperature": config.mix_temperature,
+                "shares": config.mix_shares,
+                "rehearsal": share_of_rehearsal(config),
+            }
+            return MixedPlan(lengths_s, sizes, **mix, **shared)
         return BatchPlan(lengths_s, shuffle=shuffle, **shared)
 
     def inputs(self, batch: Batch, *, valid: bool = False, keep_hidden: bool = False) -> Inputs:

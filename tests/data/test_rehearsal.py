@@ -115,7 +115,7 @@ def test_what_has_no_such_licence_is_named(pack, tmp_path, capsys):
     assert main([str(manifest), "--out", str(tmp_path / "p"), "--minutes", "1"]) == 0
     captured = capsys.readouterr()
     assert "Left out: 2 clips under CC BY-NC 4.0." in captured.err
-    assert "3 clips, 0.1 min, 1 languages" in captured.out
+    assert "3 clips, 0.1 min, 1 language, " in captured.out
 
 
 @pytest.mark.parametrize(

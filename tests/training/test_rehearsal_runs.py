@@ -144,9 +144,21 @@ def test_a_rehearsal_is_the_last_corpus(corpora, tones, pretrain_config, tmp_pat
     pretrain(config, corpora[0], tmp_path / "run", valid_set=tones[1])
     kept = load_model(tmp_path / "run")
     assert kept.meta["corpora"] == 2
-    assert kept.meta["train_utterances"] == 40
+    assert kept.meta["train_utterances"] == 39  # one of the rehearsal is held out
+    assert kept.meta["valid_utterances"] == len(tones[1]) + 1
     lines = [m for m in read_metrics(tmp_path / "run") if "loss/total" in m]
     assert sum(m["loss/ctc"] > 0 for m in lines) == len(lines) / 2
+
+
+def test_transcripts_of_own_validation_are_not_scored(corpora, tones, pretrain_config, tmp_path):
+    """They may be in other letters: what is rehearsed is validated on its own held-out part."""
+    write_manifest(tmp_path / "rehearsed.jsonl", corpora[1])
+    config = short(pretrain_config, CTCConfig(), rehearsal=str(tmp_path / "rehearsed.jsonl"))
+    other = [replace(u, text="zyx") for u in tones[1]]
+    pretrain(config, corpora[0], tmp_path / "run", valid_set=other)
+    (valid,) = [m for m in read_metrics(tmp_path / "run") if "valid/loss" in m]
+    assert valid["valid/ctc/left_out"] == 0
+    assert valid["valid/ctc/cer"] > 0
 
 
 # --- a frozen teacher -----------------------------------------------------------------------------
