@@ -15,9 +15,11 @@ from speechssl.pretext.ctc_distillation import (
 from speechssl.pretext.task import Resources, View, combine
 from speechssl.pretext.teacher import Recogniser
 from tests.pretext.speech import (
+    MODELS,
     TOKENIZER,
     GivenInputs,
     a_model,
+    a_model_of,
     a_recogniser,
     gradient,
     waves,
@@ -131,6 +133,15 @@ def test_the_head_begins_as_the_teachers_and_learns_without_it():
     combine(task(x).terms, task.counts(x)).backward()
     assert all(g.abs().sum() > 0 for n, g in gradient(model, task).items() if "head" in n)
     assert all(p.grad is None for p in teacher.model.parameters())
+
+
+def test_a_student_of_another_width_begins_with_a_fresh_head():
+    model = a_model_of(
+        replace(MODELS["filterbank"], context=replace(MODELS["filterbank"].context, dim=12))
+    )
+    task = CTCDistillationTask(ALL, model, a_recogniser("filterbank")).eval()
+    assert task.head.linear.weight.shape == (TOKENIZER.vocab_size, 12)
+    assert float(task(inputs(model, task)).terms["ctc_distillation"].total.detach()) > 0
 
 
 def test_the_teacher_of_a_run_is_a_copy():
