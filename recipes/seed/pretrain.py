@@ -33,6 +33,7 @@ def tiny() -> PretrainConfig:
         ),
         mix_temperature=0.5,
         voice=VoiceConfig(speed_p=0.3, pitch_p=0.2),
+        keep_heads=True,
         loop=replace(config.loop, budget_minutes=480.0, select_by="ctc/cer"),
     )
 

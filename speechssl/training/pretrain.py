@@ -112,6 +112,9 @@ class PretrainConfig:
     keep_features: bool = True
     """Compute what tasks ask of the recordings (log-mel, cepstra, pitch) once, of whole utterances,
     beside the decoded sound, and crop it. False, or without `cache`: of the crops of each batch."""
+    keep_heads: bool = False
+    """Write the heads of all tasks into the model folder, so that a run with --init goes on with
+    them; False: only those that are of use otherwise."""
     optim: OptimConfig = OptimConfig(lr=1e-3)
     loop: LoopConfig = LoopConfig()
     precision: Precision = "auto"

@@ -286,7 +286,7 @@ class PretrainWork:
         """Write the encoder and context, and the heads that are a part of the published form; other
         heads stay in the checkpoints."""
         weights = distributed.whole_state(self.model)
-        heads = kept_heads(self.tasks, self.config.tasks)
+        heads = kept_heads(self.tasks, self.config.tasks, whole=self.config.keep_heads)
         model, weights, alphabet = with_recogniser(self.tasks, self.tokenizer, self.model, weights)
         if distributed.rank() > 0:
             return

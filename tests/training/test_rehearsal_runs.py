@@ -100,6 +100,29 @@ def test_pretraining_goes_on_with_both_heads(taught, corpora, tones, pretrain_co
     torch.testing.assert_close(after.model.head.linear.weight, init.model.head.linear.weight)
 
 
+def test_all_heads_go_on_where_they_are_kept(
+    corpora, tones, pretrain_config, tmp_path, capsys, taught
+):
+    """Centroids and codebooks too; without `keep_heads` they begin anew."""
+    assert not load_model(taught).heads_of("masked_units")
+    tasks = (replace(UNITS, layers=(1, -1)), PhonesConfig())
+    config = short(pretrain_config, *tasks, steps=2, keep_heads=True)
+    pretrain(config, Corpora(corpora), tmp_path / "run", valid_set=tones[1])
+    init = load_model(tmp_path / "run" / "model")
+    trained = newest_weights(tmp_path / "run")
+    own = init.heads_of("masked_units")
+    assert len(own) > 4
+    assert all(torch.equal(trained[f"masked_units.{n}"], v) for n, v in own.items())
+    config = replace(config, model=init.speech.config, optim=replace(config.optim, lr=1e-12))
+    loop = replace(config.loop, max_steps=1, seed=3)  # other first heads and centroids
+    config = replace(config, loop=loop)
+    pretrain(config, Corpora(corpora), tmp_path / "on", valid_set=tones[1], init=init)
+    assert "the heads of masked_units, 8 of 8 symbols of the phones" in capsys.readouterr().err
+    after = load_model(tmp_path / "on" / "model").heads_of("masked_units")
+    for name, value in own.items():
+        torch.testing.assert_close(after[name], value)
+
+
 def test_a_head_below_the_top_is_kept_too(tones, pretrain_config, tmp_path, capsys):
     config = short(pretrain_config, CTCConfig(layers=(1,)), steps=2)
     pretrain(config, tones[0][:20], tmp_path / "run", valid_set=tones[1])
