@@ -15,9 +15,10 @@ from speechssl.interop.sources import open_model
 from speechssl.model.config import ModelConfig
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.tasks import TaskConfigs, task_class
-from speechssl.text import CharTokenizer
+from speechssl.text import CharTokenizer, PhoneTokenizer
 from speechssl.training import finetune as finetuning
 from speechssl.training import pretrain as pretraining
+from speechssl.training.alphabets import Alphabets
 from speechssl.training.built_tasks import build_tasks
 from speechssl.training.inputs import pretraining_inputs
 from speechssl.training.recipe import load_recipe
@@ -108,7 +109,8 @@ def find_entries(config: CompareConfig) -> list[Entry]:
         is_causal = run.model.is_causal and not form.is_causal
         name = f"{SCRATCH}, causal" if is_causal else f"{SCRATCH}, as {entry_name(given)}"
         against = baseline(run.model, config.causal_baseline or not is_causal, name)
-        entries.append(Entry(entry_name(given), run.model, against, run, run.tasks.uses_text))
+        is_labeled = run.tasks.uses_text or run.tasks.uses_phones
+        entries.append(Entry(entry_name(given), run.model, against, run, is_labeled))
     for source in config.models:
         checkpoint = open_model(source)
         own, name = checkpoint.speech.config, _model_name(source)
@@ -130,6 +132,11 @@ def pretraining_of(
     names = [part.strip() for part in given.split("+")]
     defaults = pretraining.task_defaults(compared.size)
     chosen = _own_defaults(config.tasks).chosen(names, defaults)
+    if kept := [task.name for task in chosen if task.uses_recogniser]:
+        raise ValueError(
+            f"--tasks {given}: {kept[0]} keeps what the model of --init transcribes, and what is "
+            "compared is pretrained from fresh weights: leave it out."
+        )
     run = replace(config, tasks=chosen)
     own = [
         (name, value)
@@ -163,9 +170,10 @@ def _is_of_another_task(setting: str, chosen: TaskConfigs) -> bool:
 def must_be_causal(run: pretraining.PretrainConfig) -> bool:
     """Whether a task of a run must not see the future: asked of the tasks, which are built for
     it."""
-    tokenizer = CharTokenizer.train(["a"]) if run.tasks.uses_text else None
+    letters, phones = CharTokenizer.train(["a"]), PhoneTokenizer.train(["a"])
     with torch.random.fork_rng():
-        return build_tasks(run, SpeechModel(causal(run.model)), tokenizer, 1).needs.causal
+        model = SpeechModel(causal(run.model))
+        return build_tasks(run, model, Alphabets(letters, phones), 1).needs.causal
 
 
 def causal(model: ModelConfig) -> ModelConfig:

@@ -61,11 +61,20 @@ def _pretrain(out: Path, job: Job, corpus: Corpus) -> None:
     train = [list(part) for part in corpus.train]
     if job.spec["labels"] is not None:  # the transcripts of the label budget, and no others
         shown = {u.id for u in choose_labels(corpus, job.spec["labels"], job.seed)}
-        ids = iter([u.id for u in Corpora(train)])
-        train = [[u if next(ids) in shown else replace(u, text=None) for u in p] for p in train]
+        train = with_labels_of(train, shown)
     config = from_json(PretrainConfig, job.spec["config"])
     outcome = pretrain(config, Corpora(train), folder, valid_set=corpus.dev)
     _finish(folder, outcome)
+
+
+def with_labels_of(train: list[list[Utterance]], shown: set[str]) -> list[list[Utterance]]:
+    """The corpora, with the transcripts of the utterances `shown` (ids as of :class:`Corpora`) and
+    no others, neither as letters nor as phones."""
+    ids = iter([u.id for u in Corpora(train)])
+    return [
+        [u if next(ids) in shown else replace(u, text=None, ipa=None) for u in part]
+        for part in train
+    ]
 
 
 def _finetune(out: Path, job: Job, corpus: Corpus) -> None:

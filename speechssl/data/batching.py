@@ -15,6 +15,7 @@ from typing import Self
 
 import numpy as np
 
+from speechssl.data.mix import corpus_shares, evenly_in_turn
 from speechssl.rng import rng, torch_seed
 
 _BATCHES_PER_BUCKET = 8
@@ -152,7 +153,8 @@ class MixedPlan:
     A batch is of one corpus; corpus c with h_c hours has the share h_c^T / sum(h^T) of the batches
     (arXiv:1911.02116, section 3.1): temperature T 1 is as the hours are, 0 all corpora alike. An
     epoch has as many batches as all corpora together, filled up to whole updates; a corpus that is
-    used up begins anew.
+    used up begins anew. Where shares are given, corpora take turns at even distances, so that each
+    update of several batches has about these shares of them.
     """
 
     def __init__(
@@ -166,10 +168,11 @@ class MixedPlan:
         rank: int = 0,
         world: int = 1,
         accumulate: int = 1,
+        shares: Sequence[float] = (),
+        rehearsal: float | None = None,
     ) -> None:
-        """As :class:`BatchPlan`; `sizes`: utterances of each corpus, one after the other."""
-        if not 0 <= temperature <= 1:
-            raise ValueError(f"The temperature of a mix must be in [0, 1], got {temperature}.")
+        """As :class:`BatchPlan`; `sizes`: utterances of each corpus, one after the other; `shares`
+        and `rehearsal`: as in :func:`corpus_shares`."""
         if sum(sizes) != len(lengths_s) or min(sizes) < 1:
             raise ValueError(
                 f"No corpus of a mix may be empty; they have {list(sizes)} utterances."
@@ -183,9 +186,10 @@ class MixedPlan:
             for c, part in enumerate(parts)
         ]
         self._total = sum(plan.num_batches for plan in self._plans)
-        weights = np.array([part.sum() for part in parts]) ** temperature
-        self.shares = weights / weights.sum()
+        seconds = np.array([part.sum() for part in parts])
+        self.shares = corpus_shares(seconds, temperature, shares, rehearsal)
         """(C,) of the batches."""
+        self._in_turn = bool(len(shares)) or rehearsal is not None
         self._share_out(accumulate)
 
     def accumulating(self, accumulate: int) -> Self:
@@ -246,11 +250,14 @@ class MixedPlan:
         """(batches,) corpus of each, and how many of that corpus come before it in the epoch; those
         of an update side by side."""
         generator = rng(self.seed, "mix", epoch)
-        corpora = generator.permutation(np.repeat(np.arange(len(self._quotas)), self._quotas))
+        if self._in_turn:
+            corpora = evenly_in_turn(self._quotas, generator)
+        else:
+            corpora = generator.permutation(np.repeat(np.arange(len(self._quotas)), self._quotas))
         before = np.empty(len(corpora), np.int64)
         for corpus, quota in enumerate(self._quotas.tolist()):
             before[corpora == corpus] = np.arange(quota)
-        if self._together == 1:
+        if self._together == 1 or self._in_turn:
             return corpora, before
         own = epoch * self._quotas[corpora] + before
         seconds = self._lengths(list(zip(corpora.tolist(), own.tolist(), strict=True)))

@@ -65,6 +65,8 @@ class Batch:
     """(B, S) float32: `clean`, distorted another time; None unless it is asked for."""
     weights: tuple[float, ...] = ()
     """Of the transcripts in a CTC loss; empty where all are 1."""
+    ipa: tuple[str, ...] = ()
+    """As `texts`, the transcripts as phones; empty where none of them is known."""
     altered: tuple[bool, ...] = ()
     """Whether each is played at another speed or pitch than it was recorded at, also in `clean`:
     what was computed of the recording is not what belongs to it."""
@@ -252,6 +254,7 @@ class PlannedBatches(Dataset[Batch]):
         chosen = [self.waves.utterances[i] for i in members]
         whole = [len(w) == len(p) for w, p in zip(clean, played, strict=True)]
         weights = tuple(u.weight for u in chosen)
+        ipa = tuple((u.ipa or "") * is_whole for u, is_whole in zip(chosen, whole, strict=True))
         return Batch(
             index=planned.number,
             ids=tuple(u.id for u in chosen),
@@ -266,6 +269,7 @@ class PlannedBatches(Dataset[Batch]):
             items=tuple(members),
             starts=tuple(starts),
             weights=weights if any(weight != 1 for weight in weights) else (),
+            ipa=ipa if any(ipa) else (),
             cropped=tuple(not is_whole for is_whole in whole),
             altered=tuple(w is not wave for w, (_, wave) in zip(played, read, strict=True)),
             faults=tuple(faults),

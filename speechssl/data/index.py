@@ -140,6 +140,17 @@ class Corpora(Sequence[Utterance]):
         whole = np.concatenate([digests(part) for part in self._parts])
         return whole if self._chosen is None else whole[self._chosen]
 
+    def parts(self) -> list[Sequence[Utterance]]:
+        """The utterances of each corpus, as they were given where all of them are there."""
+        if self._chosen is None:
+            return list(self._parts)
+        starts = np.concatenate([[0], self._ends[:-1]]).tolist()
+        own = np.split(self._chosen, np.searchsorted(self._chosen, self._ends[:-1]))
+        return [
+            Corpora([part], chosen - start)
+            for part, chosen, start in zip(self._parts, own, starts, strict=True)
+        ]
+
     def choose(self, keep: np.ndarray) -> "Corpora":
         """The utterances where `keep` (N,) is True."""
         chosen = np.flatnonzero(keep)

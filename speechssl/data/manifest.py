@@ -3,8 +3,8 @@
 ``{"id": "abiayi_102", "audio": "rel/or/abs/path.wav", "start_s": 0.0, "duration_s": 2.95,
 "sample_rate": 16000, "speaker": "abiayi", "text": "wó twεrε ya poo"}``. Paths are relative to the
 folder of the manifest and have forward slashes on every system; `text` and `speaker` may be
-missing, and so may `weight`: how much the transcript counts in a CTC loss (1.0). Further fields are
-not looked at.
+missing, and so may `ipa`, the transcript as phones, and `weight`: how much the transcript counts in
+a CTC loss (1.0). Further fields are not looked at.
 """
 
 import json
@@ -43,6 +43,8 @@ class Utterance:
     weight: float = 1.0
     """Of the transcript in a CTC loss, above 0: less than 1 where it is less certain, as one that a
     model made. Scores do not look at it."""
+    ipa: str | None = None
+    """What was said as phones, in IPA. None, or blank: it is not known."""
 
     @property
     def is_labeled(self) -> bool:
@@ -147,6 +149,8 @@ def _to_dict(utterance: Utterance, root: str) -> dict[str, Any]:
         fields["speaker"] = utterance.speaker
     if utterance.text is not None:
         fields["text"] = utterance.text
+    if utterance.ipa is not None:
+        fields["ipa"] = utterance.ipa
     if utterance.weight != 1:
         fields["weight"] = utterance.weight
     return fields
@@ -188,7 +192,7 @@ def parse_line(line: bytes, where: str, root: str) -> Utterance:
     sample_rate = fields.get("sample_rate")
     if not isinstance(sample_rate, int) or isinstance(sample_rate, bool) or sample_rate <= 0:
         raise ValueError(f"{where}: sample_rate must be a positive whole number.")
-    audio = _string(fields, "audio", where)
+    audio, ipa = _string(fields, "audio", where), fields.get("ipa")
     return Utterance(
         id=_string(fields, "id", where),
         audio=Path(_place(audio, root)),
@@ -198,6 +202,7 @@ def parse_line(line: bytes, where: str, root: str) -> Utterance:
         speaker=_string(fields, "speaker", where) if fields.get("speaker") is not None else None,
         text=_string(fields, "text", where, empty=True) if fields.get("text") is not None else None,
         weight=_weight(fields["weight"], where) if fields.get("weight") is not None else 1.0,
+        ipa=_string(fields, "ipa", where, empty=True) if ipa is not None else None,
     )
 
 

@@ -82,6 +82,11 @@ class WaveBatch(Protocol):
         """Of the transcripts in a loss; empty where all are 1."""
         ...
 
+    @property
+    def ipa(self) -> tuple[str, ...]:
+        """Transcripts as phones; '' where there is none, empty where there are none at all."""
+        ...
+
 
 class Inputs:
     """One micro-batch: its waves, masks, features, units, and the model's output for its views."""
@@ -264,6 +269,11 @@ class Inputs:
     def texts(self) -> tuple[str, ...]:
         """(B,) transcripts; '' where there is none, or the utterance was cropped."""
         return self.batch.texts
+
+    @property
+    def ipa(self) -> tuple[str, ...]:
+        """(B,) transcripts as phones; '' where they are not known, or the utterance was cropped."""
+        return self.batch.ipa or ("",) * len(self.batch.lengths)
 
     @property
     def weights(self) -> tuple[float, ...]:

@@ -26,6 +26,7 @@ from speechssl.pretext.task import (
     TaskConfig,
     TaskLoss,
 )
+from speechssl.text import Tokenizer
 
 TOP = -1
 
@@ -43,7 +44,8 @@ def build_at_layers(config: TaskConfig, model: SpeechModel, resources: Resources
         raise ValueError(f"{config.name}.layers: {TOP} and {num} are the same layer.")
     if config.layers in ((TOP,), (num,)):
         return config.build(model, resources)
-    return TaskAtLayers({n: config.build(model, resources) for n in _from_the_top(config.layers)})
+    layers = [TOP if n == num else n for n in _from_the_top(config.layers)]
+    return TaskAtLayers({n: config.build(model, resources) for n in layers})
 
 
 def _from_the_top(layers: Iterable[int]) -> list[int]:
@@ -169,7 +171,14 @@ class TaskAtLayers(PretextTask):
 
     @property
     def heads_for_use(self) -> nn.Module | None:
-        return self.main.heads_for_use
+        """A recogniser that is not at the top is no model folder's head, and is kept here."""
+        if self.layers[0] == TOP:
+            return self.main.heads_for_use
+        return self.main.heads_for_use or self.main.recogniser
+
+    @property
+    def alphabet(self) -> Tokenizer | None:
+        return self.main.alphabet
 
     @property
     def recogniser(self) -> CTCHead | None:

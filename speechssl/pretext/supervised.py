@@ -1,4 +1,5 @@
-"""The task ``ctc``: transcripts beside self-supervision, where some utterances have text.
+"""The tasks ``ctc`` and ``phones``: transcripts beside self-supervision, where some utterances have
+them.
 
 One step trains the same encoder on what is said in the utterances that have a transcript, and with
 the run's other tasks on all of them (UniSpeech, arXiv:2101.07597, section 3; JUST,
@@ -9,10 +10,12 @@ mixed by ``mix_temperature``, and an utterance without text adds nothing here.
 
 Adapted: UniSpeech writes phonemes of many languages with one head; here the symbols are the
 characters of the transcripts, with one head over all corpora or one for each (``alphabets``), whose
-characters may mean different sounds. The codes that UniSpeech puts in the place of some frames
-below its CTC layer are left out: they tie that layer to a learned codebook, which only the task
-contrastive has. Nothing is normalised within a micro-batch: the sum over utterances is divided by
-the symbols of the whole update, as in fine-tuning, so that k micro-batches are one large batch.
+characters may mean different sounds. ``phones`` is the same loss on a manifest's `ipa`, with a
+head and an alphabet of its own, so that both can be learned at once, each at the layers that it
+names. The codes that UniSpeech puts in the place of some frames below its CTC layer are left out:
+they tie that layer to a learned codebook, which only the task contrastive has. Nothing is
+normalised within a micro-batch: the sum over utterances is divided by the symbols of the whole
+update, as in fine-tuning, so that k micro-batches are one large batch.
 
 An utterance whose transcript does not fit into its frames, or holds a character that is not in the
 alphabet, has no finite loss or one that cannot be reached; it is left out, and the share of those
@@ -54,14 +57,12 @@ from speechssl.pretext.task import (
 )
 from speechssl.text import UNKNOWN_ID, Tokenizer
 
-NAME = "ctc"
-
 
 @dataclass(frozen=True)
 class CTCConfig(TaskConfig):
     """Which alphabets there are, and what the head is given."""
 
-    name: ClassVar[str] = NAME
+    name: ClassVar[str] = "ctc"
     uses_text: ClassVar[bool] = True
     weight: Weight = 1.0
     """Weight of the task in the loss."""
@@ -76,53 +77,65 @@ class CTCConfig(TaskConfig):
     """Rows of output per frame: 2 where people speak faster than the frames allow."""
 
     def __post_init__(self) -> None:
-        check_fields(self, NAME)
+        check_fields(self, self.name)
 
     @property
     def signals(self) -> tuple[Signal, ...]:
+        name, what = self.name, "phones" if self.uses_phones else "characters"
         return (
             Signal(
-                NAME,
-                "CTC loss",
+                name,
+                "CTC loss of phones" if self.uses_phones else "CTC loss",
                 "Nats per symbol of the transcripts. Dotted: chance, the entropy of the symbols.",
-                training=f"loss/{NAME}",
-                chance=f"{NAME}/chance",
+                training=f"loss/{name}",
+                chance=f"{name}/chance",
                 chance_of="a model that knows when a symbol occurs and how frequent each is, but "
                 "not which one it is",
             ),
             Signal(
-                f"{NAME}/cer",
-                "CER of the task ctc",
+                f"{name}/cer",
+                "phone error rate of the task phones"
+                if self.uses_phones
+                else "CER of the task ctc",
                 "Greedy decoding of the unmasked validation utterances that have text.",
                 "share",
             ),
             Signal(
-                f"{NAME}/left_out",
-                "transcripts left out",
-                "Transcripts that do not fit into their frames or hold unknown characters.",
+                f"{name}/left_out",
+                "phone transcripts left out" if self.uses_phones else "transcripts left out",
+                f"Transcripts that do not fit into their frames or hold unknown {what}.",
                 "share",
                 alarm_from=0.05,
                 finding="transcripts left out of the loss",
-                evidence="{ctc/too_long:%} of the validation transcripts are longer than their "
-                "frames allow, and {ctc/unknown:%} hold characters that the training transcripts "
-                "do not have.",
-                advice="For what is too long raise --ctc.upsample (now {ctc.upsample}), or check "
-                "that transcripts and recordings belong together; for unknown characters write "
-                "all transcripts in one spelling.",
+                evidence=f"{{{name}/too_long:%}} of the validation transcripts are longer than "
+                f"their frames allow, and {{{name}/unknown:%}} hold {what} that the training "
+                "transcripts do not have.",
+                advice=f"For what is too long raise --{name}.upsample (now {{{name}.upsample}}), "
+                "or check that transcripts and recordings belong together; for unknown "
+                f"{what} write all transcripts in one spelling.",
                 in_overview=False,
             ),
         )
 
     def build(self, model: SpeechModel, resources: Resources) -> "CTCTask":
-        assert resources.tokenizer is not None  # it uses text
+        tokenizer = resources.phone_tokenizer if self.uses_phones else resources.tokenizer
+        assert tokenizer is not None  # it uses text, or phones
         num_heads = resources.num_corpora if self.alphabets == "per_corpus" else 1
-        return CTCTask(self, model.config.context.dim, resources.tokenizer, num_heads)
+        return CTCTask(self, model.config.context.dim, tokenizer, num_heads)
+
+
+@dataclass(frozen=True)
+class PhonesConfig(CTCConfig):
+    """As ctc, of the manifest's `ipa`."""
+
+    name: ClassVar[str] = "phones"
+    uses_text: ClassVar[bool] = False
+    uses_phones: ClassVar[bool] = True
 
 
 class CTCTask(PretextTask):
     """The CTC loss of the utterances that have a transcript."""
 
-    name = NAME
     title = "transcripts of a part of the utterances (CTC)"
 
     def __init__(
@@ -130,7 +143,9 @@ class CTCTask(PretextTask):
     ) -> None:
         """`width` of the context; `num_heads`: 1, or the number of corpora."""
         super().__init__()
-        self.config, self.tokenizer = config, tokenizer
+        self.config, self.tokenizer, self.name = config, tokenizer, config.name
+        if config.uses_phones:
+            self.title = "phones of a part of the utterances (CTC)"
         self.view = View(mask="run" if config.mask else None)
         self.needs = Needs(views=(self.view,))
         self.heads: Sequence[CTCHead] = nn.ModuleList(  # type: ignore[assignment]
@@ -138,27 +153,43 @@ class CTCTask(PretextTask):
         )
 
     @property
-    def recogniser(self) -> CTCHead:
-        """The head of all corpora, or of the first."""
-        return self.heads[0]
+    def alphabet(self) -> Tokenizer:
+        return self.tokenizer
+
+    @property
+    def recogniser(self) -> CTCHead | None:
+        """The head of all corpora, or of the first; phones are no transcript."""
+        return None if self.config.uses_phones else self.heads[0]
+
+    @property
+    def heads_for_use(self) -> CTCHead | None:
+        """The same of phones."""
+        return self.heads[0] if self.config.uses_phones else None
+
+    def saved_fields(self) -> dict[str, object]:
+        return {"symbols": list(self.tokenizer.symbols)}
+
+    def _texts(self, x: Inputs) -> tuple[str, ...]:
+        return x.ipa if self.config.uses_phones else x.texts
 
     def _head_of(self, corpus: int) -> int:
         if len(self.heads) == 1:
             return 0
         if corpus >= len(self.heads):
             raise ValueError(
-                f"ctc.alphabets per_corpus has a head for each of the {len(self.heads)} manifests "
-                f"of --train, and an utterance is of manifest {corpus + 1}."
+                f"{self.name}.alphabets per_corpus has a head for each of the {len(self.heads)} "
+                f"manifests of --train, and an utterance is of manifest {corpus + 1}."
             )
         return corpus
 
     def labels(self, x: Inputs) -> Labels:
         """Which transcripts are learned from, on the host."""
         heads = [self._head_of(corpus) for corpus in x.corpora]
-        return sort_labels(x.texts, (x.frames * self.config.upsample).tolist(), heads, x.tokenizer)
+        lengths = (x.frames * self.config.upsample).tolist()
+        return sort_labels(self._texts(x), lengths, heads, self.tokenizer)
 
     def counts(self, x: Inputs) -> dict[str, int]:
-        return {f"{NAME}_symbols": self.labels(x).num_symbols}
+        return {f"{self.name}_symbols": self.labels(x).num_symbols}
 
     def forward(self, x: Inputs) -> TaskLoss:
         labels = self.labels(x)
@@ -182,10 +213,10 @@ class CTCTask(PretextTask):
         metrics = {}
         if labels.num_texts:
             share = (labels.too_long + labels.unknown) / labels.num_texts
-            metrics[f"{NAME}/left_out"] = total.new_tensor(share)
+            metrics[f"{self.name}/left_out"] = total.new_tensor(share)
         gathered = {} if self.training else self._errors(x, context, labels)
-        term = LossTerm(total, f"{NAME}_symbols", self.config.weight)
-        return TaskLoss({NAME: term}, metrics, gathered=gathered)
+        term = LossTerm(total, f"{self.name}_symbols", self.config.weight)
+        return TaskLoss({self.name: term}, metrics, gathered=gathered)
 
     @torch.no_grad()
     def _errors(self, x: Inputs, context: Tensor, labels: Labels) -> dict[str, Tensor]:
@@ -193,7 +224,7 @@ class CTCTask(PretextTask):
         greedy decoding, which are left out, and all symbols that are learned from."""
         lengths = (x.frames * self.config.upsample).tolist()
         counted = []
-        for row, (text, corpus) in enumerate(zip(x.texts, x.corpora, strict=True)):
+        for row, (text, corpus) in enumerate(zip(self._texts(x), x.corpora, strict=True)):
             if not (ids := self.tokenizer.encode(text)):
                 continue
             head = self.heads[self._head_of(corpus)]
@@ -208,27 +239,27 @@ class CTCTask(PretextTask):
             for symbol in ids
         ]
         return {
-            f"{NAME}/errors": torch.tensor(counted, dtype=torch.long).reshape(-1, 2),
-            f"{NAME}/symbols": torch.tensor(symbols, dtype=torch.long).reshape(-1, 2),
-            f"{NAME}/left_out": torch.tensor([[labels.too_long, labels.unknown]]),
+            f"{self.name}/errors": torch.tensor(counted, dtype=torch.long).reshape(-1, 2),
+            f"{self.name}/symbols": torch.tensor(symbols, dtype=torch.long).reshape(-1, 2),
+            f"{self.name}/left_out": torch.tensor([[labels.too_long, labels.unknown]]),
         }
 
     def summarize(self, tallies: dict[str, Tensor]) -> dict[str, float]:
         """CER, chance line and the shares of transcripts that are left out, over a validation."""
-        errors = tallies[f"{NAME}/errors"]  # (N, 2)
+        errors = tallies[f"{self.name}/errors"]  # (N, 2)
         if not len(errors):
             return {}
         length, wrong = errors.sum(0).tolist()
-        too_long, unknown = tallies[f"{NAME}/left_out"].sum(0).tolist()
-        symbols = tallies[f"{NAME}/symbols"]  # (M, 2): head, symbol
+        too_long, unknown = tallies[f"{self.name}/left_out"].sum(0).tolist()
+        symbols = tallies[f"{self.name}/symbols"]  # (M, 2): head, symbol
         of_heads = [
             symbols[symbols[:, 0] == number, 1].tolist() for number in range(len(self.heads))
         ]
         chance = sum(ctc_chance([ids]) * len(ids) for ids in of_heads) / max(len(symbols), 1)
         return {
-            f"{NAME}/cer": wrong / length,
-            f"{NAME}/chance": chance,
-            f"{NAME}/left_out": (too_long + unknown) / len(errors),
-            f"{NAME}/too_long": too_long / len(errors),
-            f"{NAME}/unknown": unknown / len(errors),
+            f"{self.name}/cer": wrong / length,
+            f"{self.name}/chance": chance,
+            f"{self.name}/left_out": (too_long + unknown) / len(errors),
+            f"{self.name}/too_long": too_long / len(errors),
+            f"{self.name}/unknown": unknown / len(errors),
         }

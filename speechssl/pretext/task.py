@@ -23,7 +23,7 @@ from speechssl.pretext.signal import Signal
 if TYPE_CHECKING:
     from speechssl.model.heads import CTCHead
     from speechssl.pretext.inputs import Inputs
-    from speechssl.pretext.teacher import Teacher
+    from speechssl.pretext.teacher import Recogniser, Teacher
     from speechssl.text import Tokenizer
 
 
@@ -123,6 +123,10 @@ class Resources:
     """How slowly a task's own averages follow, as does the model's."""
     tokenizer: "Tokenizer | None" = None
     """Of the transcripts, where a task of the run looks at them."""
+    phone_tokenizer: "Tokenizer | None" = None
+    """Of the transcripts as phones, where a task of the run looks at them."""
+    recogniser: "Recogniser | None" = None
+    """A trained model that transcribes, where a task of the run learns from its outputs."""
     num_corpora: int = 1
     """Manifests that the run is trained on."""
 
@@ -134,6 +138,10 @@ class TaskConfig:
     name: ClassVar[str]
     uses_text: ClassVar[bool] = False
     """Whether the task looks at transcripts: the run then has a tokenizer."""
+    uses_phones: ClassVar[bool] = False
+    """Whether the task looks at transcripts as phones: the run then has a tokenizer of those."""
+    uses_recogniser: ClassVar[bool] = False
+    """Whether the task learns from a model that transcribes: that of --init."""
     has_codes: ClassVar[bool] = False
     """Whether the task has codes that the report counts and explains."""
     moving_targets: ClassVar[bool] = False
@@ -256,6 +264,11 @@ class PretextTask(nn.Module):
     @property
     def recogniser(self) -> "CTCHead | None":
         """The head with which the model folder is one that transcribes."""
+        return None
+
+    @property
+    def alphabet(self) -> "Tokenizer | None":
+        """Of the symbols that its head emits, where it is a CTC head."""
         return None
 
 

@@ -7,12 +7,12 @@ from typing import ClassVar
 from torch import nn
 
 from speechssl.config.names import nearest
-from speechssl.model.heads import CTCHead
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.autoencoder import AutoencoderConfig
 from speechssl.pretext.bootstrap import BootstrapConfig
 from speechssl.pretext.cbow import CBOWConfig
 from speechssl.pretext.contrastive import ContrastiveConfig
+from speechssl.pretext.ctc_distillation import CTCDistillationConfig
 from speechssl.pretext.direct_pred import DirectPredConfig
 from speechssl.pretext.future_frames import FutureFramesConfig
 from speechssl.pretext.future_units import FutureUnitsConfig
@@ -25,11 +25,12 @@ from speechssl.pretext.reverse_context import ReverseContextConfig
 from speechssl.pretext.signal import Signal
 from speechssl.pretext.skip_gram import SkipGramConfig
 from speechssl.pretext.speech_text import SpeechTextConfig
-from speechssl.pretext.supervised import CTCConfig
+from speechssl.pretext.supervised import CTCConfig, PhonesConfig
 from speechssl.pretext.task import Needs, PretextTask, Resources, TaskConfig, TaskLoss, View
 from speechssl.pretext.temporal_coherence import TemporalCoherenceConfig
 from speechssl.pretext.temporal_gap import TemporalGapConfig
 from speechssl.pretext.wav2vec import Wav2VecConfig
+from speechssl.text import Tokenizer
 
 TASKS: dict[str, type[TaskConfig]] = {
     config.name: config
@@ -47,6 +48,8 @@ TASKS: dict[str, type[TaskConfig]] = {
         TemporalCoherenceConfig,
         SpeechTextConfig,
         CTCConfig,
+        PhonesConfig,
+        CTCDistillationConfig,
         Wav2VecConfig,
         ReverseContextConfig,
         BootstrapConfig,
@@ -104,6 +107,16 @@ class TaskConfigs:
     def uses_text(self) -> bool:
         """Whether one of them looks at transcripts."""
         return any(config.uses_text for config in self.configs)
+
+    @property
+    def uses_phones(self) -> bool:
+        """Whether one of them looks at transcripts as phones."""
+        return any(config.uses_phones for config in self.configs)
+
+    @property
+    def uses_recogniser(self) -> bool:
+        """Whether one of them learns from a model that transcribes."""
+        return any(config.uses_recogniser for config in self.configs)
 
     def chosen(
         self, wanted: Sequence[str], defaults: Mapping[str, TaskConfig] | None = None
@@ -192,10 +205,15 @@ class Tasks:
         found = {task.name: task.heads_for_use for task in self}
         return {name: heads for name, heads in found.items() if heads is not None}
 
-    @property
-    def recogniser(self) -> CTCHead | None:
-        """The head that transcribes, of the first task that has one."""
-        return next((t.recogniser for t in self if t.recogniser is not None), None)
+    def transcriber(self, tokenizer: Tokenizer | None) -> PretextTask | None:
+        """The first task with a head that transcribes, in the run's alphabet where it has one."""
+        for task in self:
+            alphabet = task.alphabet
+            if task.recogniser is None or alphabet is None:
+                continue
+            if tokenizer is None or tokenizer.symbols == alphabet.symbols:
+                return task
+        return None
 
     @property
     def uses_ema(self) -> bool:

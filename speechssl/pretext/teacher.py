@@ -1,10 +1,15 @@
-"""A trained model whose layer gives the units of a next round (HuBERT, arXiv:2106.07447)."""
+"""Trained models as teachers: a layer gives the units of a next round (HuBERT, arXiv:2106.07447),
+or a CTC head the symbols to keep."""
+
+import copy
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from speechssl.model.speech_model import SpeechModel
+from speechssl.model.speech_model import CTCModel, SpeechModel
 from speechssl.pretext.features import SpeechFeatures
+from speechssl.text import Tokenizer
 
 
 class Teacher:
@@ -33,15 +38,52 @@ class Teacher:
 
     def check_fits(self, model: SpeechModel) -> None:
         """ValueError where its frames are not those of `model`."""
-        ours, its = model.config, self.model.config
-        if (its.hop_samples, its.sample_rate) != (ours.hop_samples, ours.sample_rate):
-            raise ValueError(
-                f"teacher: its frames are {its.hop_samples} samples of {its.sample_rate} Hz, the "
-                f"model's {ours.hop_samples} of {ours.sample_rate}: take one of the same rates."
-            )
+        _check_frames("teacher", self.model, model)
 
     @torch.no_grad()
     def features(self, speech: SpeechFeatures) -> Tensor:
         """(B, T, D) float32: the layer's output for the clean wave."""
         self.model.to(speech.wave.device)
         return self.model(speech.wave, speech.lengths, keep_hidden=True).hidden[-1].float()
+
+
+@dataclass(frozen=True)
+class Recogniser:
+    """A trained model that transcribes, frozen, or its alphabet alone."""
+
+    tokenizer: Tokenizer
+    model: CTCModel | None = None
+    """None: to show a run, for which the teacher is not needed."""
+
+    @classmethod
+    def frozen(cls, model: CTCModel, tokenizer: Tokenizer) -> "Recogniser":
+        """A copy of a model, in evaluation and without gradients."""
+        return cls(tokenizer, copy.deepcopy(model).eval().requires_grad_(False))
+
+    def check_fits(self, model: SpeechModel, upsample: int) -> None:
+        """ValueError where its rows of output are not those of a head on `model`."""
+        if self.model is None:
+            return
+        _check_frames("ctc_distillation", self.model.speech, model)
+        if self.model.head.upsample != upsample:
+            raise ValueError(
+                f"ctc_distillation.upsample must be {self.model.head.upsample}, the rows that the "
+                f"head of --init emits for each frame, got {upsample}."
+            )
+
+    @torch.no_grad()
+    def log_probs(self, speech: SpeechFeatures) -> Tensor:
+        """(B, T * U, V) float32 of the clean wave."""
+        assert self.model is not None
+        self.model.to(speech.wave.device)
+        found: Tensor = self.model(speech.wave, speech.lengths)[0]
+        return found
+
+
+def _check_frames(what: str, teacher: SpeechModel, model: SpeechModel) -> None:
+    ours, its = model.config, teacher.config
+    if (its.hop_samples, its.sample_rate) != (ours.hop_samples, ours.sample_rate):
+        raise ValueError(
+            f"{what}: its frames are {its.hop_samples} samples of {its.sample_rate} Hz, the "
+            f"model's {ours.hop_samples} of {ours.sample_rate}: take one of the same rates."
+        )

@@ -16,7 +16,8 @@ from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.inputs import Inputs
 from speechssl.pretext.tasks import Tasks
 from speechssl.report.runs import Run
-from speechssl.text import Tokenizer, load_tokenizer
+from speechssl.text import Tokenizer
+from speechssl.training.alphabets import Alphabets
 from speechssl.training.built_tasks import build_modules, build_tasks
 from speechssl.training.pretrain import PretrainConfig
 from speechssl.training.resume import newest_weights
@@ -80,15 +81,15 @@ def open_pretraining(run: Run) -> Pretraining:
     try:
         config = from_json(PretrainConfig, run.config)
         model = SpeechModel(config.model)
-        tokenizer = load_tokenizer(run.folder) if config.tasks.uses_text else None
-        tasks = build_tasks(config, model, tokenizer, run.meta.get("corpora", 1))
+        alphabets = Alphabets.load(run.folder, config.tasks)
+        tasks = build_tasks(config, model, alphabets, run.meta.get("corpora", 1))
         modules, ema = build_modules(tasks, model)
         modules.load_state_dict({n: v for n, v in weights.items() if not n.startswith("balance.")})
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CannotShowError(f"The checkpoint of {run.name} cannot be opened: {reason}") from error
     accelerate(modules.eval())
-    return Pretraining(config, model, tasks, ema, tokenizer)
+    return Pretraining(config, model, tasks, ema, alphabets.text)
 
 
 def open_valid_set(run: Run, sample_rate: int) -> Waves:

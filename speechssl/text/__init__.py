@@ -3,6 +3,7 @@
 from speechssl.text.characters import CharTokenizer, VocabularyTokenizer
 from speechssl.text.columns import columns_of
 from speechssl.text.normalize import NORMALIZERS, lower_case, normalize
+from speechssl.text.phones import PhoneTokenizer
 from speechssl.text.sentencepieces import SentencePieceTokenizer
 from speechssl.text.tokenizer import (
     BLANK,
@@ -31,6 +32,7 @@ __all__ = [
     "UNKNOWN_ID",
     "WORD_MARK",
     "CharTokenizer",
+    "PhoneTokenizer",
     "SentencePieceTokenizer",
     "TokenWord",
     "Tokenizer",

@@ -10,6 +10,7 @@ from typing import Any
 
 from speechssl.text.characters import CharTokenizer, VocabularyTokenizer
 from speechssl.text.normalize import lower_case
+from speechssl.text.phones import PhoneTokenizer
 from speechssl.text.sentencepieces import SentencePieceTokenizer
 from speechssl.text.tokenizer import FORMAT_VERSION, INFO_FILE, MODEL_FILE, Tokenizer
 
@@ -40,8 +41,14 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
         ) from None
     except (ValueError, RecursionError):  # not JSON, or not UTF-8
         raise ValueError(_damaged(path, "it is not JSON")) from None
-    if not isinstance(info, dict) or info.get("type") not in ("char", "vocabulary", "spm"):
-        raise ValueError(_damaged(path, 'its "type" is neither "char", "vocabulary" nor "spm"'))
+    if not isinstance(info, dict) or info.get("type") not in (
+        "char",
+        "phones",
+        "vocabulary",
+        "spm",
+    ):
+        allowed = 'its "type" is neither "char", "phones", "vocabulary" nor "spm"'
+        raise ValueError(_damaged(path, allowed))
     if info.get("version") != FORMAT_VERSION:
         raise ValueError(
             f"{path} has the format version {info.get('version')!r}, and this speechssl reads "
@@ -57,6 +64,8 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
             if not isinstance(uppercase, bool):
                 raise ValueError('its "uppercase" is neither true nor false')
             return VocabularyTokenizer(info.get("symbols"), silent, uppercase=uppercase)  # type: ignore[arg-type]  # checked inside
+        if info["type"] == "phones":
+            return PhoneTokenizer(info.get("symbols"))  # type: ignore[arg-type]  # checked inside
         return CharTokenizer(info.get("symbols"))  # type: ignore[arg-type]  # checked inside
     except ValueError as error:
         raise ValueError(_damaged(path, str(error))) from None

@@ -17,7 +17,7 @@ from speechssl.pretext.task import Resources
 from speechssl.pretext.tasks import Tasks
 from speechssl.pretext.teacher import Teacher
 from speechssl.rng import rng, torch_seed
-from speechssl.text import Tokenizer
+from speechssl.training.alphabets import Alphabets
 from speechssl.training.units import single_inputs
 
 if TYPE_CHECKING:
@@ -28,21 +28,32 @@ _FIT_AUDIO_S = 1800.0
 
 
 def build_tasks(
-    config: "PretrainConfig", model: SpeechModel, tokenizer: Tokenizer | None, num_corpora: int
+    config: "PretrainConfig", model: SpeechModel, alphabets: Alphabets, num_corpora: int
 ) -> Tasks:
     """The tasks of a run, with fresh heads."""
     return Tasks(
-        config.tasks,
-        model,
-        Resources(load_teacher(config), config.ema, tokenizer, num_corpora),
+        config.tasks, model, _resources(config, alphabets, load_teacher(config), num_corpora)
     )
 
 
-def check_tasks(config: "PretrainConfig", model: SpeechModel, tokenizer: Tokenizer | None) -> Tasks:
+def check_tasks(config: "PretrainConfig", model: SpeechModel, alphabets: Alphabets) -> Tasks:
     """The tasks with other heads than those of the run; ValueError where one does not fit the
     model, before any recording is decoded."""
     with torch.random.fork_rng(devices=[]):  # the heads of the run are drawn later
-        return Tasks(config.tasks, model, Resources(None, config.ema, tokenizer))
+        return Tasks(config.tasks, model, _resources(config, alphabets, None, 1))
+
+
+def _resources(
+    config: "PretrainConfig", alphabets: Alphabets, teacher: Teacher | None, num_corpora: int
+) -> Resources:
+    return Resources(
+        teacher,
+        config.ema,
+        alphabets.text,
+        alphabets.phones,
+        alphabets.recogniser,
+        num_corpora,
+    )
 
 
 def build_modules(tasks: Tasks, model: SpeechModel) -> tuple[nn.ModuleDict, EMA | None]:

@@ -22,14 +22,21 @@ def pretraining_inputs(
     valid_set: Sequence[Utterance],
     init: Checkpoint | None,
     tokenizer: Tokenizer | None = None,
+    phones: Tokenizer | None = None,
 ) -> dict[str, str]:
-    """Digests of a pretraining run's inputs, by name; of the transcripts only where there is a
-    tokenizer."""
+    """Digests of a pretraining run's inputs, by name; of the transcripts, and of those as phones,
+    only where there is a tokenizer of them."""
     found = {
         "training recordings": _of_recordings(train_set),
         "validation recordings": _of_recordings(valid_set),
         "initial model": digest_of_model(init),
     }
+    if phones is not None:
+        found |= {
+            "training phones": _of_texts([u.ipa or "" for u in train_set]),
+            "validation phones": _of_texts([u.ipa or "" for u in valid_set]),
+            "alphabet of phones": _of_texts(phones.symbols),
+        }
     if tokenizer is None:
         return found
     return found | {

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 
 from speechssl import distributed
@@ -19,7 +18,7 @@ from speechssl.config.bounds import Positive, Share, Whole, check_fields
 from speechssl.config.json import differences, to_json
 from speechssl.data.distortion import DistortionConfig
 from speechssl.data.distortion import light as light_distortion
-from speechssl.data.index import Corpora, corpus_sizes, durations_s
+from speechssl.data.index import corpus_sizes, durations_s
 from speechssl.data.length_grid import GridUse
 from speechssl.data.manifest import Utterance
 from speechssl.data.voice import VoiceConfig
@@ -35,13 +34,15 @@ from speechssl.pretext.signal import write_signals
 from speechssl.pretext.task import MaskConfig, TaskConfig
 from speechssl.pretext.tasks import TaskConfigs
 from speechssl.pretext.wav2vec import Wav2VecConfig
-from speechssl.rng import rng, torch_seed
-from speechssl.text import CharTokenizer, Tokenizer
+from speechssl.rng import torch_seed
+from speechssl.training.alphabets import Alphabets
 from speechssl.training.balance import BalanceRule
 from speechssl.training.built_tasks import check_tasks
 from speechssl.training.faults import open_waves
 from speechssl.training.inputs import pretraining_inputs
 from speechssl.training.loop import LoopConfig, Outcome
+from speechssl.training.mixing import NO_REHEARSAL, check_mix, with_rehearsal
+from speechssl.training.mixing import hold_out_valid as hold_out_valid
 from speechssl.training.optim import OptimConfig, Part
 from speechssl.training.parts import why_whole
 from speechssl.training.precision import Step, with_precision
@@ -95,12 +96,25 @@ class PretrainConfig:
     """Where several manifests are trained on, each is sampled in proportion to its hours to this
     power: 1 in proportion to the hours, 0 equally often; below 1 small corpora (languages) more
     often."""
+    mix_shares: tuple[Share, ...] = ()
+    """Shares of the micro-batches that are of each manifest of --train, in their order. Manifests
+    without one divide the rest by `mix_temperature`: ``0.5`` gives the first one half and all
+    others together the other half. Manifests then take turns at even distances."""
+    rehearsal: str = NO_REHEARSAL
+    """Transcribed speech of the languages that the model of --init knows, which is learned beside
+    --train so that they are not forgotten: ``pack`` (that of the package), a manifest, or
+    ``none``."""
+    rehearsal_share: Share = 0.5
+    """Share of the micro-batches that are of `rehearsal`."""
     cache: bool = True
     """Decode everything once, into the run's folder. False, for thousands of hours: a recording is
     decoded whenever it is used, and the run begins at once."""
     keep_features: bool = True
     """Compute what tasks ask of the recordings (log-mel, cepstra, pitch) once, of whole utterances,
     beside the decoded sound, and crop it. False, or without `cache`: of the crops of each batch."""
+    keep_heads: bool = False
+    """Write the heads of all tasks into the model folder, so that a run with --init goes on with
+    them; False: only those that are of use otherwise."""
     optim: OptimConfig = OptimConfig(lr=1e-3)
     loop: LoopConfig = LoopConfig()
     precision: Precision = "auto"
@@ -217,7 +231,7 @@ def pretrain(
     Args:
         config: the run.
         train_set: utterances; only tasks that say so look at their transcripts. Where they are
-            :class:`Corpora`, `mix_temperature` says how often each is sampled.
+            :class:`Corpora`, `mix_temperature` and `mix_shares` say how often each is sampled.
         run: folder; a run that lies there is gone on with, unless `resume` is False. It must be
             one of the same config, sets and model to start from.
         valid_set: utterances to validate on; without them a fiftieth of the training ones is held
@@ -232,24 +246,25 @@ def pretrain(
             them fastest. The numbers are the same up to rounding.
 
     Raises ValueError where another run lies in `run`, where the weights of `init` do not fit the
-    config, where `mix_temperature` has nothing to mix, and where `announce` finds that the run does
+    config, where there is nothing to mix, and where `announce` finds that the run does
     not fit in memory.
     """
     started = time.monotonic()
     with session(config, run) as device:
         begins = not (resume and has_state(run))
         config = as_begun(config, run, resume=resume)
+        train_set, valid_set = with_rehearsal(config, train_set, valid_set)
         _check_mix_and_profile(config, train_set, run, begins=begins, profile=profile)
         torch.manual_seed(torch_seed(config.loop.seed, "weights"))
         model = build_model(config, init)
-        tokenizer = _tokenizer(config, train_set)
+        alphabets = Alphabets.choose(config, train_set, init)
         step = _timed_step(config, model, train_set)
         config = with_precision(config, run, device, step, resume=resume, announce=announce)
         inputs = distributed.broadcast(
-            lambda: pretraining_inputs(train_set, valid_set, init, tokenizer)
+            lambda: pretraining_inputs(train_set, valid_set, init, alphabets.text, alphabets.phones)
         )
         fresh = starting_point(run, config.loop, to_json(config), inputs, resume=resume)
-        sharing = Sharing(processes, why_whole(config, check_tasks(config, model, tokenizer)))
+        sharing = Sharing(processes, why_whole(config, check_tasks(config, model, alphabets)))
         sharing.check(config)
         if not valid_set:
             train_set, valid_set = hold_out_valid(train_set, config.loop.seed)
@@ -258,14 +273,13 @@ def pretrain(
             (train_set, valid_set), run, rate, resume, share, config.cache
         )
         waves = (train_waves, valid_waves)
-        work = PretrainWork(config, model, *waves, device, run=run, fit=begins, tokenizer=tokenizer)
+        work = PretrainWork(config, model, *waves, device, run=run, fit=begins, alphabets=alphabets)
         work.notes = _notes(train_set, valid_set)
         if init is not None:
             work.notes |= {"init": init.meta, "heads": work.take_heads(init)}
         if distributed.rank() == 0:
             write_signals(run, config.tasks.signals)
-            if tokenizer is not None:
-                tokenizer.save(run)
+            alphabets.save(run)
             for line in unused_settings(config, work.tasks, given):
                 print(line, file=sys.stderr, flush=True)
             if init is not None and begins:
@@ -308,29 +322,7 @@ def _check_mix_and_profile(
         )
     if not begins:
         return
-    if config.mix_temperature != 1 and len(corpus_sizes(train_set)) == 1:
-        raise ValueError(
-            f"--mix-temperature {config.mix_temperature} mixes several manifests, and --train "
-            "names one: leave it out (where a recipe has it, give --mix-temperature 1, or each "
-            "corpus its own manifest)."
-        )
-
-
-def _tokenizer(config: PretrainConfig, train_set: Sequence[Utterance]) -> Tokenizer | None:
-    """The characters of the training transcripts, where a task looks at them.
-
-    Raises ValueError where there are none.
-    """
-    if not config.tasks.uses_text:
-        return None
-    texts = [u.text for u in train_set if u.text and u.is_labeled]
-    if not texts:
-        names = ", ".join(task.name for task in config.tasks if task.uses_text)
-        raise ValueError(
-            f"{names} learns from transcripts, and --train has none: give a manifest with text, or "
-            "leave it out of --tasks."
-        )
-    return CharTokenizer.train(texts)
+    check_mix(config, train_set)
 
 
 def _notes(train_set: Sequence[Utterance], valid_set: Sequence[Utterance]) -> dict[str, Any]:
@@ -378,17 +370,3 @@ def going_on(config: PretrainConfig, init: Checkpoint) -> PretrainConfig:
     learned = {name: value for name, value in known.items() if name in names}
     learned.setdefault("gumbel_start", own.gumbel_end)
     return replace(config, tasks=config.tasks.having(replace(own, **learned)))
-
-
-def hold_out_valid(
-    utterances: Sequence[Utterance], seed: int
-) -> tuple[Sequence[Utterance], Sequence[Utterance]]:
-    """``(rest, held out)``: a fiftieth, at least one, at most 200; a lone utterance is in both."""
-    num = min(max(len(utterances) // 50, 1), 200)
-    if len(utterances) == 1:
-        return utterances, utterances
-    held = rng(seed, "hold-out").permutation(len(utterances))[:num]
-    keep = np.ones(len(utterances), bool)
-    keep[held] = False
-    whole = utterances if isinstance(utterances, Corpora) else Corpora([utterances])
-    return whole.choose(keep), whole.choose(~keep)

@@ -28,12 +28,13 @@ from speechssl.pretext.inputs import Inputs
 from speechssl.pretext.task import LossTerm, TaskLoss, View, combine
 from speechssl.pretext.tasks import TaskConfigs
 from speechssl.rng import rng, torch_seed
-from speechssl.text import Tokenizer
+from speechssl.training.alphabets import NO_ALPHABETS, Alphabets
 from speechssl.training.balance import Balance, describe_gradients, task_gradients
 from speechssl.training.built_tasks import build_modules, build_tasks, fit_tasks
 from speechssl.training.diagnosis import frame_health
 from speechssl.training.heads import kept_heads, take_heads, with_recogniser
 from speechssl.training.kept_features import KeptFeatures
+from speechssl.training.mixing import is_mixed, share_of_rehearsal
 from speechssl.training.parts import drawn_as_whole, summed
 from speechssl.training.units import OfflineUnits, describe_units
 from speechssl.training.validation import BatchScores, accumulate, add_up
@@ -58,7 +59,7 @@ class PretrainWork:
         *,
         run: Path | None = None,
         fit: bool = True,
-        tokenizer: Tokenizer | None = None,
+        alphabets: Alphabets = NO_ALPHABETS,
     ) -> None:
         """
         Args:
@@ -69,18 +70,18 @@ class PretrainWork:
             run: folder whose cache keeps offline units and features; None: they are computed for
                 each batch.
             fit: estimate the centroids from the training set; False where they are restored.
-            tokenizer: of the transcripts, where a task looks at them.
+            alphabets: of the transcripts, where a task looks at them.
         """
         self.config, self.device = config, device
         self.model = model
         self.notes: dict[str, Any] = {}
         """For the model's meta.json."""
         self._tallies: dict[str, Tensor] = {}
-        self.tokenizer = tokenizer
+        self.tokenizer = alphabets.text
         self._corpus_ends, self._valid_ends = (
             np.cumsum(corpus_sizes(waves.utterances)) for waves in (train_waves, valid_waves)
         )
-        self.tasks = build_tasks(config, model, tokenizer, len(self._corpus_ends))
+        self.tasks = build_tasks(config, model, alphabets, len(self._corpus_ends))
         self.modules, self.ema = build_modules(self.tasks, model)
         self.balance = Balance({c.name: c.weight for c in config.tasks}, config.balance)
         if config.balance != "none":
@@ -159,8 +160,13 @@ class PretrainWork:
             "world": world,
             "accumulate": config.loop.accumulate if shuffle else 1,
         }
-        if shuffle and len(sizes) > 1 and config.mix_temperature != 1:
-            return MixedPlan(lengths_s, sizes, temperature=config.mix_temperature, **shared)
+        if shuffle and len(sizes) > 1 and is_mixed(config):
+            mix: dict[str, Any] = {
+                "temperature": config.mix_temperature,
+                "shares": config.mix_shares,
+                "rehearsal": share_of_rehearsal(config),
+            }
+            return MixedPlan(lengths_s, sizes, **mix, **shared)
         return BatchPlan(lengths_s, shuffle=shuffle, **shared)
 
     def inputs(self, batch: Batch, *, valid: bool = False, keep_hidden: bool = False) -> Inputs:
@@ -280,8 +286,8 @@ class PretrainWork:
         """Write the encoder and context, and the heads that are a part of the published form; other
         heads stay in the checkpoints."""
         weights = distributed.whole_state(self.model)
-        heads = kept_heads(self.tasks, self.config.tasks)
-        model, weights = with_recogniser(self.tasks, self.model, weights)
+        heads = kept_heads(self.tasks, self.config.tasks, whole=self.config.keep_heads)
+        model, weights, alphabet = with_recogniser(self.tasks, self.tokenizer, self.model, weights)
         if distributed.rank() > 0:
             return
         meta = {
@@ -295,10 +301,9 @@ class PretrainWork:
         }
         if units := describe_units(self.tasks, self.model.config):
             meta["units"] = units
-        reads_text = bool(heads.for_use) or model is not self.model
         checkpoint = Checkpoint(
             model,
-            self.tokenizer if reads_text else None,
+            alphabet or (self.tokenizer if heads.for_use else None),
             meta,
             pretraining=heads.published,
             heads=heads.for_use,

@@ -1,6 +1,7 @@
 """Who takes part: sets of tasks, their weights and settings, causal models, models from scratch."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from speechssl.checkpoint import Checkpoint, save_model
 from speechssl.compare.config import CompareConfig, default_steps
 from speechssl.compare.entries import check_settings_are_used, configs, find_entries
+from speechssl.compare.work import with_labels_of
+from speechssl.data.manifest import Utterance
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.task import Needs, PretextTask, TaskConfig
 from speechssl.pretext.tasks import TASKS
@@ -70,6 +73,23 @@ def test_fine_tuning_is_the_same_for_all(monkeypatch):
     _, tuning = configs(asked("masked_units", finetune=("upsample=2", "optim.lr=0.1")))
     assert (tuning.upsample, tuning.optim.lr) == (2, 0.1)
     assert (tuning.loop.patience, tuning.loop.budget_minutes) == (0, None)  # all have their updates
+
+
+def test_phones_are_labels_too():
+    (entry, _) = find_entries(asked("phones"))
+    assert entry.uses_text
+    own = Utterance("a", Path("a.wav"), 0.0, 1.0, 16000, None, "x", ipa="x")
+    train = [[own, replace(own, id="b")], [replace(own, id="a")]]
+    found = with_labels_of(train, {"1/b", "2/a"})
+    assert [[(u.text, u.ipa) for u in part] for part in found] == [
+        [(None, None), ("x", "x")],
+        [("x", "x")],
+    ]
+
+
+def test_a_task_that_keeps_what_a_model_knows_is_refused():
+    with pytest.raises(ValueError, match="ctc_distillation keeps what the model of --init"):
+        find_entries(asked("masked_units", "masked_units+ctc-distillation"))
 
 
 @pytest.mark.usefixtures("blind")

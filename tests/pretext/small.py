@@ -4,6 +4,7 @@ from speechssl.pretext.autoencoder import AutoencoderConfig
 from speechssl.pretext.bootstrap import BootstrapConfig
 from speechssl.pretext.cbow import CBOWConfig
 from speechssl.pretext.contrastive import ContrastiveConfig
+from speechssl.pretext.ctc_distillation import CTCDistillationConfig
 from speechssl.pretext.direct_pred import DirectPredConfig
 from speechssl.pretext.future_frames import FutureFramesConfig
 from speechssl.pretext.future_units import FutureUnitsConfig
@@ -13,7 +14,7 @@ from speechssl.pretext.reconstruction import ReconstructionConfig
 from speechssl.pretext.reverse_context import ReverseContextConfig
 from speechssl.pretext.skip_gram import SkipGramConfig
 from speechssl.pretext.speech_text import SpeechTextConfig
-from speechssl.pretext.supervised import CTCConfig
+from speechssl.pretext.supervised import CTCConfig, PhonesConfig
 from speechssl.pretext.task import TaskConfig
 from speechssl.pretext.temporal_coherence import TemporalCoherenceConfig
 from speechssl.pretext.temporal_gap import TemporalGapConfig
@@ -26,6 +27,8 @@ SMALL: dict[str, TaskConfig] = {
     "masked_units": MaskedUnitsConfig(target_dim=8, num_units=9, features=("mfcc", "prosody")),
     "speech_text": SpeechTextConfig(dim=8, text_dim=8, text_kernel=3),
     "ctc": CTCConfig(),
+    "phones": PhonesConfig(),
+    "ctc_distillation": CTCDistillationConfig(top=4),
     "reconstruction": ReconstructionConfig(features=("logmel", "mfcc", "prosody", "wave")),
     "autoencoder": AutoencoderConfig(bottleneck_dim=8, hidden_dim=12),
     "future_frames": FutureFramesConfig(),

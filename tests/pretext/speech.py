@@ -17,14 +17,15 @@ from speechssl.model.config import (
 )
 from speechssl.model.ema import EMA
 from speechssl.model.fast.accelerate import accelerate
+from speechssl.model.heads import CTCHead
 from speechssl.model.masking import span_mask
-from speechssl.model.speech_model import SpeechModel
+from speechssl.model.speech_model import CTCModel, SpeechModel
 from speechssl.pretext.info_nce import draw_negatives
 from speechssl.pretext.inputs import Inputs
 from speechssl.pretext.task import MaskConfig, PretextTask, Resources, TaskConfig
-from speechssl.pretext.teacher import Teacher
+from speechssl.pretext.teacher import Recogniser, Teacher
 from speechssl.rng import rng
-from speechssl.text import CharTokenizer
+from speechssl.text import CharTokenizer, PhoneTokenizer
 
 CONTEXT = ContextConfig(
     dim=16,
@@ -46,6 +47,8 @@ LENGTHS = (9000, 4000, 7000, 2500)
 TEXTS = {9000: "bad cab", 4000: "", 7000: "face", 2500: "be"}
 """By the length of the wave."""
 TOKENIZER = CharTokenizer.train(TEXTS.values())
+PHONES = {length: " ".join(text.replace(" ", "")) for length, text in TEXTS.items()}
+PHONE_TOKENIZER = PhoneTokenizer.train(PHONES.values())
 
 
 def waves(lengths=LENGTHS) -> tuple[Tensor, Tensor]:
@@ -62,7 +65,8 @@ class GivenInputs(Inputs):
     def __init__(self, model, wave, lengths, *, distorted=None, mask=None, task=None, again=None):
         distorted = wave if distorted is None else distorted
         texts = tuple(TEXTS.get(length, "") for length in lengths.tolist())
-        batch = Batch(0, ("",), texts, distorted, wave, lengths, distorted2=again)
+        phones = tuple(PHONES.get(length, "") for length in lengths.tolist())
+        batch = Batch(0, ("",), texts, distorted, wave, lengths, distorted2=again, ipa=phones)
         units = None if task is None else lambda name, x: task.offline_units(x)[name]
         needs = None if task is None else task.needs
         uses_ema = needs is not None and any(view.network == "ema" for view in needs.views)
@@ -131,7 +135,7 @@ def model_and_task(
     """A small model, causal where the task must not see the future, and a task on it, fitted."""
     model = a_model(kind)
     teacher = None if teacher_layer is None else Teacher(a_model(kind, 7), teacher_layer)
-    resources = Resources(teacher, tokenizer=TOKENIZER)
+    resources = replace(some_resources(kind), teacher=teacher)
     if config.build(model, resources).needs.causal:
         context = replace(MODELS[kind].context, causal=True)
         model = a_model_of(replace(MODELS[kind], context=context, running_norm=True))
@@ -146,6 +150,24 @@ def model_and_task(
     with torch.no_grad():
         task.fit(each, 0)
     return model, task
+
+
+def some_resources(kind: str = "conv") -> Resources:
+    """What any task may be built from: tokenizers, and a recogniser with other weights."""
+    return Resources(
+        tokenizer=TOKENIZER, phone_tokenizer=PHONE_TOKENIZER, recogniser=a_recogniser(kind)
+    )
+
+
+def a_recogniser(kind: str, upsample: int = 1) -> Recogniser:
+    """A small model that transcribes, and is sure of what it emits."""
+    speech = a_model(kind, 5)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        head = CTCHead(CONTEXT.dim, TOKENIZER.vocab_size, upsample)
+        torch.nn.init.normal_(head.linear.weight)
+        torch.nn.init.normal_(head.linear.bias)
+    return Recogniser.frozen(CTCModel(speech, head), TOKENIZER)
 
 
 def run(model, task, wave=None, lengths=None, **given):

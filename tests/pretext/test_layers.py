@@ -9,7 +9,13 @@ from speechssl.pretext.layers import build_at_layers
 from speechssl.pretext.task import Resources, combine
 from speechssl.pretext.tasks import TASKS, TaskConfigs
 from tests.pretext.small import CONTRASTS_THE_BATCH, SMALL
-from tests.pretext.speech import TOKENIZER, GivenInputs, a_model, model_and_task, waves
+from tests.pretext.speech import (
+    GivenInputs,
+    a_model,
+    model_and_task,
+    some_resources,
+    waves,
+)
 
 UNITS = SMALL["masked_units"]
 
@@ -18,7 +24,7 @@ def at_layers(layers, config=UNITS):
     model, alone = model_and_task(config, "filterbank")
     torch.manual_seed(1)
     task = build_at_layers(
-        replace(config, layers=layers), model, Resources(tokenizer=TOKENIZER)
+        replace(config, layers=layers), model, some_resources("filterbank")
     ).eval()
     wave, lengths = waves()
     task.fit(
@@ -69,7 +75,7 @@ def test_a_lower_layer_gives_the_layers_above_no_gradient():
 def test_every_task_can_be_at_a_layer(name):
     config = SMALL[name]
     model, _ = model_and_task(config, "filterbank")
-    task = build_at_layers(replace(config, layers=(1, -1)), model, Resources(tokenizer=TOKENIZER))
+    task = build_at_layers(replace(config, layers=(1, -1)), model, some_resources("filterbank"))
     x = GivenInputs(model, *waves(), task=task)
     terms = task(x).terms
     assert len(terms) % 2 == 0

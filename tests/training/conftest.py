@@ -5,11 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from speechssl import audio
+from speechssl.checkpoint import Checkpoint
 from speechssl.data.manifest import Utterance
 from speechssl.model.config import ContextConfig, FilterbankEncoderConfig, ModelConfig
+from speechssl.model.heads import CTCHead
+from speechssl.model.speech_model import CTCModel, SpeechModel
 from speechssl.rng import rng
+from speechssl.text import CharTokenizer
 from speechssl.training.finetune import FinetuneConfig
 from speechssl.training.loop import LoopConfig
 from speechssl.training.optim import OptimConfig
@@ -50,8 +55,22 @@ def tone_utterances(folder: Path, num: int, seed: int, num_letters: int = 5) -> 
         wave = np.concatenate(pieces) + 0.003 * generator.standard_normal(sum(map(len, pieces)))
         path = folder / f"{seed}-{index}.wav"
         audio.write(path, wave.astype(np.float32), 16000)
-        made.append(Utterance(f"{seed}-{index}", path, 0.0, len(wave) / 16000, 16000, None, word))
+        own = Utterance(f"{seed}-{index}", path, 0.0, len(wave) / 16000, 16000, None, word)
+        made.append(replace(own, ipa=" ".join(word)))
     return made
+
+
+def model_to_start_from(config: PretrainConfig) -> Checkpoint | None:
+    """One that transcribes, for a run that keeps what it knows; None for other runs."""
+    if not config.tasks.uses_recogniser:
+        return None
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        tokenizer = CharTokenizer.train(["abcdef"])
+        head = CTCHead(config.model.context.dim, tokenizer.vocab_size)
+        torch.nn.init.normal_(head.linear.weight)
+        torch.nn.init.zeros_(head.linear.bias)
+        return Checkpoint(CTCModel(SpeechModel(config.model), head), tokenizer)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from speechssl.pretext.tasks import TASKS, TaskConfigs
 from speechssl.runlog import read_metrics
 from speechssl.training.pretrain import PretrainWork, pretrain
 from tests.pretext.small import SMALL
-from tests.training.conftest import tone_utterances
+from tests.training.conftest import model_to_start_from, tone_utterances
 from tests.training.test_many_processes import assert_same, looped, smooth, together
 from tests.training.test_pretrain import steps_only, weights
 
@@ -48,7 +48,8 @@ def needs_causal(name):
 @pytest.mark.parametrize("name", TASKS)
 def test_its_numbers_are_finite_and_named(name, precision, speech, pretrain_config, tmp_path):
     config = replace(of_task(name, pretrain_config), precision=precision)
-    outcome = pretrain(config, speech[0], tmp_path / "run", valid_set=speech[1])
+    init = model_to_start_from(config)
+    outcome = pretrain(config, speech[0], tmp_path / "run", valid_set=speech[1], init=init)
     assert all(math.isfinite(value) for value in outcome.metrics.values())
     logged = read_metrics(tmp_path / "run")
     for signal in config.tasks.signals:
@@ -62,7 +63,8 @@ def test_its_numbers_are_finite_and_named(name, precision, speech, pretrain_conf
 @pytest.mark.parametrize("name", TASKS)
 def test_it_resumes_exactly(name, speech, pretrain_config, tmp_path, monkeypatch):
     config = of_task(name, pretrain_config)
-    pretrain(config, speech[0], tmp_path / "whole", valid_set=speech[1])
+    init = model_to_start_from(config)
+    pretrain(config, speech[0], tmp_path / "whole", valid_set=speech[1], init=init)
     real = PretrainWork.backward
 
     def dies(self, step, max_steps, batches):
@@ -72,9 +74,9 @@ def test_it_resumes_exactly(name, speech, pretrain_config, tmp_path, monkeypatch
 
     monkeypatch.setattr(PretrainWork, "backward", dies)
     with pytest.raises(RuntimeError, match="killed"):
-        pretrain(config, speech[0], tmp_path / "broken", valid_set=speech[1])
+        pretrain(config, speech[0], tmp_path / "broken", valid_set=speech[1], init=init)
     monkeypatch.setattr(PretrainWork, "backward", real)
-    pretrain(config, speech[0], tmp_path / "broken", valid_set=speech[1])
+    pretrain(config, speech[0], tmp_path / "broken", valid_set=speech[1], init=init)
     whole, broken = weights(tmp_path / "whole"), weights(tmp_path / "broken")
     assert whole.keys() == broken.keys()
     assert all(torch.equal(whole[key], broken[key]) for key in whole)
@@ -86,7 +88,7 @@ def test_it_resumes_exactly(name, speech, pretrain_config, tmp_path, monkeypatch
 @pytest.mark.parametrize("name", TASKS)
 def test_two_processes_are_one_with_accumulation(name, speech, pretrain_config, tmp_path):
     config = looped(smooth(of_task(name, pretrain_config)), max_steps=2)
-    one, two = tmp_path / "one", tmp_path / "two"
-    pretrain(looped(config, accumulate=2), speech[0], one, valid_set=speech[1])
-    together(lambda: pretrain(config, speech[0], two, valid_set=speech[1]))
+    one, two, init = tmp_path / "one", tmp_path / "two", model_to_start_from(config)
+    pretrain(looped(config, accumulate=2), speech[0], one, valid_set=speech[1], init=init)
+    together(lambda: pretrain(config, speech[0], two, valid_set=speech[1], init=init))
     assert_same(one, two)

@@ -14,9 +14,11 @@ from speechssl.model.fast.accelerate import plain
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.task import MaskConfig, combine
 from speechssl.pretext.tasks import TASKS, TaskConfigs
-from speechssl.text import CharTokenizer
+from speechssl.pretext.teacher import Recogniser
+from speechssl.text import CharTokenizer, PhoneTokenizer
 from speechssl.training import finetune_work
 from speechssl.training.adapt import build_head
+from speechssl.training.alphabets import Alphabets
 from speechssl.training.finetune import CTCModel, FinetuneWork
 from speechssl.training.job import Job, Order
 from speechssl.training.parts import drawn_as_whole, summed, why_whole
@@ -24,7 +26,7 @@ from speechssl.training.pretrain import PretrainWork, build_model, check_tasks
 from speechssl.training.processes import Sharing
 from speechssl.training.states import Progress
 from tests.pretext.small import CONTRASTS_THE_BATCH, SMALL
-from tests.training.conftest import tone_utterances
+from tests.training.conftest import model_to_start_from, tone_utterances
 
 TOKENIZER = CharTokenizer.train(["abcdef"])
 WHOLE = CONTRASTS_THE_BATCH | {"contrastive", "direct_pred"}
@@ -39,10 +41,16 @@ def waves(tmp_path_factory) -> Waves:
     return Waves.open(spoken, folder / "cache", 16000, False)
 
 
+def alphabets(config) -> Alphabets:
+    init = model_to_start_from(config)
+    recogniser = None if init is None else Recogniser.frozen(*init.require_ctc())
+    return Alphabets(TOKENIZER, PhoneTokenizer.train(["a b c d e f"]), recogniser)
+
+
 def pretraining(config, waves) -> PretrainWork:
     torch.manual_seed(0)
     model = build_model(config, None)
-    return PretrainWork(config, model, waves, waves, CPU, fit=False, tokenizer=TOKENIZER)
+    return PretrainWork(config, model, waves, waves, CPU, fit=False, alphabets=alphabets(config))
 
 
 def dropping(config, p=0.3):
@@ -165,7 +173,7 @@ def test_tasks_that_need_whole_micro_batches_say_so(pretrain_config):
         causal = replace(model, context=replace(model.context, causal=True), running_norm=True)
         speech = SpeechModel(causal)
         own = replace(pretrain_config, model=causal, tasks=TaskConfigs((config,)))
-        reason = why_whole(own, check_tasks(own, speech, TOKENIZER))
+        reason = why_whole(own, check_tasks(own, speech, alphabets(own)))
         assert bool(reason) == (name in WHOLE), name
         assert name in reason or not reason
 
@@ -179,7 +187,7 @@ def test_tasks_that_need_whole_micro_batches_say_so(pretrain_config):
 )
 def test_settings_that_need_whole_micro_batches(changes, said, pretrain_config):
     config = replace(pretrain_config, **changes)
-    reason = why_whole(config, check_tasks(config, SpeechModel(config.model), TOKENIZER))
+    reason = why_whole(config, check_tasks(config, SpeechModel(config.model), alphabets(config)))
     assert said in reason
     with pytest.raises(ValueError, match=f"--processes 2 would cut .*{said}.*accumulate that 2"):
         Sharing(2, reason).check(config)
@@ -189,5 +197,5 @@ def test_settings_that_need_whole_micro_batches(changes, said, pretrain_config):
 def test_dropout_in_segments_is_not_cut(pretrain_config):
     config = replace(pretrain_config, tasks=TaskConfigs((SMALL["cbow"],)))
     for own, is_whole in ((config, False), (dropping(config), True)):
-        tasks = check_tasks(own, SpeechModel(own.model), TOKENIZER)
+        tasks = check_tasks(own, SpeechModel(own.model), alphabets(own))
         assert ("segments of the task cbow" in why_whole(own, tasks)) == is_whole

@@ -22,6 +22,7 @@ from speechssl.training.loop import InterruptedRunError, NonFiniteLossError
 from speechssl.training.pretrain import PretrainConfig, PretrainWork, pretrain
 from tests.pretext.small import SMALL
 from tests.pretext.speech import model_and_task
+from tests.training.conftest import model_to_start_from
 
 
 def weights(run):
@@ -74,7 +75,8 @@ def test_each_task_alone_is_a_configuration(alone, tones, pretrain_config, tmp_p
         loop=replace(pretrain_config.loop, max_steps=2),
         tasks=pretrain_config.tasks.chosen([alone]),
     )
-    outcome = pretrain(config, tones[0], tmp_path / "run", valid_set=tones[1])
+    init = model_to_start_from(config)
+    outcome = pretrain(config, tones[0], tmp_path / "run", valid_set=tones[1], init=init)
     assert math.isfinite(outcome.metrics["loss"])
 
 

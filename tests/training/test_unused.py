@@ -6,6 +6,7 @@ import pytest
 
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.tasks import TaskConfigs
+from speechssl.training.alphabets import NO_ALPHABETS
 from speechssl.training.built_tasks import build_tasks
 from speechssl.training.pretrain import pretrain
 from speechssl.training.unused import unused_settings
@@ -18,7 +19,7 @@ def named(config, names, given):
     if any(name in ("future_frames", "future_units", "wav2vec") for name in names):
         model = replace(model, context=replace(model.context, causal=True), running_norm=True)
     config = replace(config, model=model, tasks=TaskConfigs(tuple(SMALL[name] for name in names)))
-    tasks = build_tasks(config, SpeechModel(model), None, 1)
+    tasks = build_tasks(config, SpeechModel(model), NO_ALPHABETS, 1)
     return unused_settings(config, tasks, given)
 
 
