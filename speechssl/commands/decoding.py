@@ -37,9 +37,20 @@ def decoder_of(checkpoint: "Checkpoint", args: argparse.Namespace) -> "Decoder":
     decoder = choose_decoder(
         checkpoint, beam=args.beam, lm=args.lm, lm_weight=args.lm_weight, bonus=args.bonus
     )
-    for note in getattr(decoder, "notes", ()):
+    for note in (*getattr(decoder, "notes", ()), *_notes_on_script(checkpoint)):
         print(f"speechssl: {note}", file=sys.stderr)
     return decoder
+
+
+def _notes_on_script(checkpoint: "Checkpoint") -> list[str]:
+    """What a seed emits that was not fine-tuned, which is the script of no language."""
+    writes = checkpoint.meta.get("card", {}).get("writes")
+    if not writes:
+        return []
+    return [
+        f"this model emits {writes}, whatever the script of the language; `speechssl finetune "
+        "--init` teaches it yours."
+    ]
 
 
 def describe_decoding(args: argparse.Namespace) -> str:
