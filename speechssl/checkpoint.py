@@ -322,8 +322,10 @@ def fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, those of smaller floats (a seed's bfloat16) as float32."""
     try:
-        return load_file(path)
+        found = load_file(path)
+        return {n: v.float() if v.is_floating_point() else v for n, v in found.items()}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is damaged or not a safetensors file ({error}).") from error
 

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import json
 import os
 import platform
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from speechssl import __version__
+from speechssl import __version__, seed
 from speechssl.device import UNKNOWN, machine_name, memory, pick_device
 from speechssl.precision import kept_choices
 from speechssl.report.runs import read_run
@@ -40,6 +41,8 @@ def describe_machine() -> str:
         missing = [name for name in names if _version(name) is None]
         state = f"missing {', '.join(missing)}: pip install 'speechssl[{extra}]'"
         lines.append(f"  extra {extra:<14}{state if missing else 'installed'}")
+    if seeds := list(_seeds()):
+        lines += ["", "Seeds", *seeds]
     lines += ["", "Machine"]
     lines += [f"  {name:<20}{value}" for name, value in _machine()]
     lines += ["", "Precision, as auto has chosen it here", *_precisions()]
@@ -110,6 +113,20 @@ def _requirements() -> tuple[list[str], dict[str, list[str]]]:
             names.append(name)
     extras.pop("dev", None)
     return required, extras
+
+
+def _seeds() -> Iterator[str]:
+    """A line for each seed of the package."""
+    for size in seed.sizes():
+        name = f"  {seed.name_of(seed.FOLDER / size) or size:<20}"
+        try:
+            meta = json.loads((seed.folder_of(size) / "meta.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            yield f"{name}{error}"
+            continue
+        card = meta["card"]
+        languages = len(card["languages"])
+        yield f"{name}{card['hours']:g} h of {languages} languages, {card['license']}"
 
 
 def _version(package: str) -> str | None:

@@ -3,7 +3,7 @@
     roof      everything not named below: cli, serve, report, ... may import all
     third     training, inference
     second    pretext, data, decoding, interop, scoring
-    first     model, checkpoint, precision
+    first     model, checkpoint, precision, seed
     ground    audio, text, rng, config, shapes, distributed, runlog, device, files, spelling,
               workers, system, torchrun
 
@@ -39,6 +39,7 @@ FLOORS = {
     "precision": 1,
     "model": 1,
     "checkpoint": 1,
+    "seed": 1,
     "pretext": 2,
     "data": 2,
     "decoding": 2,
@@ -59,6 +60,8 @@ ALLOWED = {
     ("audio", "system"): "and how bytes at a place are read",
     ("text", "files"): "a tokenizer is written whole or not at all",
     ("shards", "files"): "and so is the index of a tar file",
+    ("seed", "checkpoint"): "a seed is a model folder",
+    ("seed", "model"): "of a form",
     ("checkpoint", "model"): "a folder that explains itself has to build the model it describes",
 }
 
@@ -185,7 +188,12 @@ def test_the_rule_itself(module, source, is_wrong):
 
 @pytest.mark.parametrize(
     "statement",
-    ["import speechssl", "import speechssl.cli", "from speechssl import text, rng, audio"],
+    [
+        "import speechssl",
+        "import speechssl.cli",
+        "from speechssl import text, rng, audio",
+        "from speechssl import seed",
+    ],
 )
 def test_a_quick_import_loads_no_torch(statement):
     code = f"{statement}; import sys; print([m for m in ('torch', 'librosa') if m in sys.modules])"

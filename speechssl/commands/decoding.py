@@ -84,7 +84,7 @@ def decoder_of(checkpoint: "Checkpoint", args: argparse.Namespace) -> "Decoder":
 
     given = {name: getattr(args, name) for name in _SETTINGS}
     decoder = choose_decoder(checkpoint, **given, num_best=getattr(args, "n_best", None))
-    for note in getattr(decoder, "notes", ()):
+    for note in (*getattr(decoder, "notes", ()), *_notes_on_script(checkpoint)):
         print(f"speechssl: {note}", file=sys.stderr)
     before = [getattr(args, name) for name in WEIGHTS]
     if getattr(args, "tune_lm", None) is not None:
@@ -142,6 +142,17 @@ def _tuned(checkpoint: "Checkpoint", decoder: "Decoder", args: argparse.Namespac
 def _put_weights(args: argparse.Namespace, decoder: "BeamDecoder") -> None:
     for name in (name for pair in decoder.tunable for name in pair):
         setattr(args, name, getattr(decoder.config, name))
+
+
+def _notes_on_script(checkpoint: "Checkpoint") -> list[str]:
+    """What a seed emits that was not fine-tuned, which is the script of no language."""
+    writes = checkpoint.meta.get("card", {}).get("writes")
+    if not writes:
+        return []
+    return [
+        f"this model emits {writes}, whatever the script of the language; `speechssl finetune "
+        "--init` teaches it yours."
+    ]
 
 
 def describe_decoding(args: argparse.Namespace) -> str:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from speechssl.commands.options import add_processes
+from speechssl.commands.options import add_processes, add_start
 from speechssl.files import output_folder
 
 SUMMARY = "The whole job on synthetic speech, no download: pretrain, fine-tune, compare."
@@ -24,6 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="M",
         help="wall time to spend, in minutes (default %(default)g)",
     )
+    add_start(parser)
     add_processes(parser)
 
 
@@ -37,4 +38,4 @@ def run(args: argparse.Namespace) -> int:
         )
     from speechssl.experiment import demo
 
-    return demo(args.out, args.minutes, args.processes)
+    return demo(args.out, args.minutes, args.processes, args.init)

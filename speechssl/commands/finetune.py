@@ -26,7 +26,8 @@ def arguments(parser: Parser) -> None:
         "--init",
         metavar="MODEL|scratch",
         required=True,
-        help="model to start from, or scratch: fresh weights",
+        help="model to start from (seed: the one in this package, where it has one), or scratch: "
+        "fresh weights",
     )
     add_training_options(parser)
     parser.add_argument(
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     if args.valid is None:
         raise ValueError("finetune needs --valid MANIFEST: the best model is chosen on it.")
     init = load_init(args.init)
-    size = choose_size(args, init.speech.config if init else None)
+    size = choose_size(args, init.speech.config if init else None, args.init)
     config = load_recipe(args.recipe, "finetune", size, FinetuneConfig) or preset(size)
     if init is not None:
         config = replace(config, model=init.speech.config)

@@ -8,7 +8,10 @@ if TYPE_CHECKING:
     from speechssl.workers import Processes
 
 SIZES = ("tiny", "tiny-conv", "tiny-wav2vec", "small", "base", "large", "wav2vec")
-MODEL = "a model or run folder, a folder of transformers, a hub id, a fairseq .pt, torchaudio:NAME"
+MODEL = (
+    "a model or run folder, a folder of transformers, a hub id, a fairseq .pt, torchaudio:NAME, or "
+    "seed: the one in this package, where it has one"
+)
 MOST_PROCESSES = 256
 FORMATS = ("txt", "json", "srt", "vtt", "tsv", "ctm", "textgrid")
 
@@ -53,6 +56,16 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
         help="how many processes share the training on the cores of this machine: auto (default) "
         "measures for some seconds whether several are faster than one, and says so; 1 starts no "
         "further one. What is learned is the same, up to rounding",
+    )
+
+
+def add_start(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--init",
+        metavar="MODEL|scratch",
+        help="a model that is compared too, as it is and pretrained on the recordings (default: "
+        "seed where this package has one, else scratch); one of 40 M weights or more is only "
+        "fine-tuned, on a CPU by LoRA; scratch: only fresh weights",
     )
 
 

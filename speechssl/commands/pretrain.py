@@ -22,7 +22,10 @@ EXAMPLE = "speechssl pretrain --train data/train.jsonl --out runs/pretrain --bud
 def arguments(parser: Parser) -> None:
     add_training_options(parser)
     parser.add_argument(
-        "--init", metavar="MODEL", help="model whose weights to start from (default: fresh ones)"
+        "--init",
+        metavar="MODEL",
+        help="model whose weights to start from (default: fresh ones); with seed, the one in this "
+        "package, units of its best layer are predicted too",
     )
     parser.add_argument(
         "--tasks",
@@ -51,17 +54,19 @@ def run(args: argparse.Namespace) -> int:
         preset,
         pretrain,
         task_defaults,
+        with_own_units,
     )
     from speechssl.training.recipe import load_recipe
 
     init = open_model(args.init) if args.init else None
-    size = choose_size(args, init.speech.config if init else None)
+    size = choose_size(args, init.speech.config if init else None, args.init)
     config = load_recipe(args.recipe, "pretrain", size, PretrainConfig) or preset(size)
     if args.tasks:
         config = replace(config, tasks=config.tasks.chosen(args.tasks, task_defaults(size)))
-    if init is not None:
-        config = going_on(config, init)
     asked = pairs(args.overrides)
+    if init is not None:
+        names = [name.replace("-", "_") for name, _ in asked]
+        config = with_own_units(going_on(config, init), args.init, init, names)
     config = override(config, [*loop_settings(args), *asked], args.parser.option_names())
     train_set = Corpora([open_manifest(path) for path in args.train])
     valid_set = open_manifest(args.valid) if args.valid else []

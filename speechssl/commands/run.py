@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from speechssl.commands.options import SIZES, add_processes
+from speechssl.commands.options import SIZES, add_processes, add_start
 from speechssl.files import output_folder
 
 SUMMARY = "The whole job on a folder of recordings, a few of them transcribed in a table."
@@ -36,8 +36,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="wall time of the whole job, in minutes (default %(default)g)",
     )
     parser.add_argument(
-        "--size", choices=SIZES, default="tiny", help="model size (default %(default)s)"
+        "--size", choices=SIZES, help="model size (default: that of the seed, else tiny)"
     )
+    add_start(parser)
     add_processes(parser)
 
 
@@ -45,5 +46,11 @@ def run(args: argparse.Namespace) -> int:
     from speechssl.experiment import run_folder
 
     return run_folder(
-        args.folder, args.transcripts, args.out, args.budget_minutes, args.size, args.processes
+        args.folder,
+        args.transcripts,
+        args.out,
+        args.budget_minutes,
+        args.size,
+        args.processes,
+        args.init,
     )

@@ -150,7 +150,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _init(name: str | None, model: "Checkpoint") -> "Checkpoint | None":
     """What the students start from; says which one is chosen where none is named."""
-    from speechssl.checkpoint import load_model
     from speechssl.interop.sources import open_model
 
     if name == "scratch":
@@ -160,7 +159,7 @@ def _init(name: str | None, model: "Checkpoint") -> "Checkpoint | None":
     folder = model.meta.get("init_folder")
     if isinstance(folder, str):
         try:
-            found = load_model(folder)
+            found = open_model(folder)
             print(f"Students start from {folder}.", file=sys.stderr)
             return found
         except (FileNotFoundError, ValueError) as error:

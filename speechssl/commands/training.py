@@ -63,11 +63,15 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def choose_size(args: argparse.Namespace, model: "ModelConfig | None") -> str:
-    """The size asked for, else that of the model to start from, else tiny.
+def choose_size(
+    args: argparse.Namespace, model: "ModelConfig | None", source: str | None = None
+) -> str:
+    """The size asked for, else that of the model to start from, else tiny; `source` is what a
+    person calls that model.
 
-    Raises ValueError where a size is asked for and the recipe has its own.
+    Raises ValueError where a size is asked for and the recipe or the seed has its own.
     """
+    from speechssl import seed
     from speechssl.model.config import nearest_size
 
     recipe = args.recipe or ""
@@ -76,6 +80,8 @@ def choose_size(args: argparse.Namespace, model: "ModelConfig | None") -> str:
             f"--size {args.size} changes nothing of the recipe {recipe}, which has its own size: "
             "leave one of them out."
         )
+    if args.size and model is not None and source and seed.size_of(source) is not None:
+        seed.check_size(args.size, source, nearest_size(model))
     if args.size or model is None:
         return args.size or "tiny"
     return nearest_size(model)

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,18 +17,19 @@ from speechssl.data.manifest import Utterance, read_manifest
 from speechssl.data.synthetic import make_corpus
 from speechssl.experiment.folder import prepare_splits
 from speechssl.experiment.plan import (
-    PRETRAINING,
-    RUNS,
     SCRATCH,
     TUNED,
     Budget,
+    Run,
     check_plan,
     check_settings,
-    pretraining_config,
-    tuning_config,
+    config_of,
+    runs_of,
+    stages,
 )
 from speechssl.experiment.results import (
     Row,
+    differences,
     in_words,
     plain_table,
     samples,
@@ -36,9 +38,10 @@ from speechssl.experiment.results import (
 )
 from speechssl.experiment.splits import minutes_of, read_splits, say, transcribed
 from speechssl.experiment.stale import make_room
+from speechssl.experiment.start import Start, choose_start
 from speechssl.inference.evaluate import evaluate
+from speechssl.interop.sources import open_model
 from speechssl.report.page import write_report
-from speechssl.scoring.wer import compare
 from speechssl.system import NEW_GROUP, ask_to_end
 from speechssl.training import finetune as finetuning
 from speechssl.training import pretrain as pretraining
@@ -47,17 +50,20 @@ from speechssl.training.resume import has_state
 from speechssl.training.runfolder import run_lock
 
 
-def demo(out: Path, minutes: float, processes: Processes = 1) -> int:
+def demo(out: Path, minutes: float, processes: Processes = 1, init: str | None = None) -> int:
     """The whole job on an embedded corpus: synthetic speech of many voices, few of them
-    transcribed.
+    transcribed; `init` as of :func:`choose_start`.
 
     Raises BusyRunError, with nothing changed, where another command is at work in `out`.
     """
-    budget = Budget.of(minutes)
+    start, size = choose_start(init, None)
+    budget = Budget.of(minutes, start)
     began = time.monotonic()
     with run_lock(out):
-        with _alone_in_runs(out):
-            check_settings(out, "tiny", budget, "--minutes")
+        with _alone_in_runs(out, start):
+            check_settings(out, size, budget, _options("--minutes", start), start)
+            if start is not None:
+                say(start.describe())
             say("Making synthetic speech (espeak-ng, eight accents) ...")
             corpus = make_corpus(
                 out / "corpus",
@@ -71,18 +77,19 @@ def demo(out: Path, minutes: float, processes: Processes = 1) -> int:
             say(f"  made in {time.monotonic() - began:.0f} s, sha256 {corpus.sha256[:16]}")
             unlabeled, test = read_manifest(corpus.unlabeled), read_manifest(corpus.test)
             labeled, valid = read_manifest(corpus.train), read_manifest(corpus.dev)
-            check_plan("tiny", budget, unlabeled, labeled)
-            make_room(out, unlabeled, labeled, valid, test, "tiny", before={})
+            check_plan(size, budget, unlabeled, labeled)
+            make_room(out, unlabeled, labeled, valid, test, size, before={}, start=start)
         return compare_with_scratch(
             unlabeled=unlabeled,
             labeled=corpus.train,
             valid=corpus.dev,
             test=test,
             out=out,
-            size="tiny",
+            size=size,
             budget=budget,
             title="speechssl demo: synthetic speech",
             processes=processes,
+            start=start,
         )
 
 
@@ -91,27 +98,34 @@ def run_folder(
     transcripts: Path,
     out: Path,
     budget_minutes: float,
-    size: str,
+    size: str | None,
     processes: Processes = 1,
+    init: str | None = None,
 ) -> int:
-    """The same on a person's own recordings, of which `transcripts` (TSV or CSV) names a few.
+    """The same on a person's own recordings, of which `transcripts` (TSV or CSV) names a few;
+    `size` and `init` as of :func:`choose_start`.
 
     When more of them are transcribed and the command is given again, what was held out stays so,
     and the models learn anew from all that is transcribed.
 
     Raises BusyRunError, with nothing changed, where another command is at work in `out`.
     """
-    budget = Budget.of(budget_minutes)
+    start, size = choose_start(init, size)
+    budget = Budget.of(budget_minutes, start)
     source = read_transcribed(folder, transcripts)
     labeled, valid = out / "data" / "train.jsonl", out / "data" / "dev.jsonl"
     with run_lock(out):
-        with _alone_in_runs(out):
-            check_settings(out, size, budget, "--budget-minutes or --size")
-            learned = any(has_state(out / name) for name in RUNS)
+        with _alone_in_runs(out, start):
+            options = _options("--budget-minutes or --size", start)
+            check_settings(out, size, budget, options, start)
+            if start is not None:
+                say(start.describe())
+            learned = any(has_state(out / run.name) for run in runs_of(start))
             before = read_splits(out / "data") if learned else {}
             splits = prepare_splits(source, transcripts, out / "data", before, size, budget)
             test = transcribed(splits["test"]) or transcribed(splits["dev"])
-            make_room(out, splits["train"], splits["train"], splits["dev"], test, size, before)
+            train, valid_set = splits["train"], splits["dev"]
+            make_room(out, train, train, valid_set, test, size, before, start)
         return compare_with_scratch(
             unlabeled=splits["train"],
             labeled=labeled,
@@ -122,17 +136,24 @@ def run_folder(
             budget=budget,
             title=f"speechssl: {folder.name}",
             processes=processes,
+            start=start,
         )
 
 
+def _options(own: str, start: Start | None) -> str:
+    """The options of a command on which the runs depend; --init where a start is among them, which
+    may have come with the package since the runs began."""
+    return own if start is None else f"{own.replace(' or', ',')} or --init"
+
+
 @contextmanager
-def _alone_in_runs(out: Path) -> Iterator[None]:
+def _alone_in_runs(out: Path, start: Start | None) -> Iterator[None]:
     """Keep other commands out of the runs that lie in `out`, one of which may have outlived the
     command that started it."""
     with ExitStack() as held:
-        for name in RUNS:
-            if (out / name).is_dir():
-                held.enter_context(run_lock(out / name))
+        for run in runs_of(start):
+            if (out / run.name).is_dir():
+                held.enter_context(run_lock(out / run.name))
         yield
 
 
@@ -147,66 +168,149 @@ def compare_with_scratch(
     budget: Budget,
     title: str,
     processes: Processes = 1,
+    start: Start | None = None,
 ) -> int:
     """Pretrain on `unlabeled`, fine-tune on the manifest `labeled` with and without it, score both
-    on `test`.
+    on `test`; with a start that too, as it is and pretrained.
 
-    The pretraining has all cores, in `processes`; each fine-tuning half of both, at the same time.
+    A pretraining has all cores, in `processes`; of two fine-tunings at the same time each half.
 
     Finished parts are not done again when the command is given again.
     """
-    scratch, tuned = out / SCRATCH, out / TUNED
-    train_set, valid_set = transcribed(read_manifest(labeled)), transcribed(read_manifest(valid))
-    say(f"\nPretraining on {minutes_of(unlabeled):.0f} minutes without transcripts ...")
-    config = pretraining_config(size, budget)
-    pretraining.pretrain(config, unlabeled, out / PRETRAINING, announce=True, processes=processes)
-    half: Processes = "auto" if processes == "auto" else max(processes // 2, 1)
-    with _at_the_same_time(_from_scratch(size, labeled, valid, scratch, budget, half), scratch):
-        say(f"\nFine-tuning on {minutes_of(train_set):.1f} minutes with transcripts ...")
-        tuning, init = tuning_config(size, budget), load_model(out / PRETRAINING)
-        finetuning.finetune(
-            tuning, train_set, valid_set, tuned, init=init, announce=True, processes=half
-        )
+    job = _Job(out, unlabeled, labeled, valid, size, budget, processes, start)
+    for stage in stages(start):
+        job.do(stage)
+    tuned = [run for run in runs_of(start) if not run.pretrains]
+    tuned.sort(key=lambda run: run.name in (TUNED, SCRATCH))  # what begins with the start first
     rows = [
-        Row(name, out / name, evaluate(load_model(out / name), test)) for name in (TUNED, SCRATCH)
+        Row(run.name, out / run.name, evaluate(load_model(out / run.name), test)) for run in tuned
     ]
-    difference = compare(rows[1].result, rows[0].result)
+    pairs = differences(rows, SCRATCH, TUNED)
     shown = samples(rows)
     page = write_report(
-        [out / PRETRAINING, *(row.run for row in rows)],
+        [*(out / run.name for run in runs_of(start) if run.pretrains), *(row.run for row in rows)],
         out / "report.html",
         title=title,
         scores=scores(rows),
         samples=shown,
     )
-    write_results(out / "results.json", rows, difference)
+    write_results(out / "results.json", rows, pairs)
     print(plain_table(rows))
-    print(in_words(difference))
+    for pair in pairs:
+        print(in_words(pair, alone=start is None))
+    width = 13 if start is None else max(len(row.name) for row in rows) + 2
     for sample in shown[:3]:
-        print(f"\n  said:         {sample.reference}")
+        print(f"\n  {'said:':{width}} {sample.reference}")
         for name, written in sample.hypotheses:
-            print(f"  {name + ':':13} {written}")
-    print(f"\nReport: {page}\nTranscriber: {rows[0].run / 'best'}")
+            print(f"  {name + ':':{width}} {written}")
+    best = rows[0].run if start is None else min(rows, key=_validation_cer).run
+    why = "" if start is None else " (fewest errors on the validation set)"
+    print(f"\nReport: {page}\nTranscriber: {best / 'best'}{why}")
     return 0
 
 
-def _from_scratch(
-    size: str, labeled: Path, valid: Path, run: Path, budget: Budget, processes: Processes
-) -> list[str]:
-    """The command that fine-tunes from scratch with the minutes that the pretrained model gets."""
-    command = [sys.executable, "-m", "speechssl.cli", "finetune", "--init", "scratch"]
-    command += ["--size", size, "--train", str(labeled), "--valid", str(valid), "--out", str(run)]
-    return [*command, "--budget-minutes", str(budget.finetune), "--processes", str(processes)]
+def _validation_cer(row: Row) -> float:
+    """Of the model that is kept."""
+    return float(load_model(row.run).meta["valid"]["cer"])
+
+
+@dataclass(frozen=True)
+class _Job:
+    """The runs of an experiment."""
+
+    out: Path
+    unlabeled: Sequence[Utterance]
+    labeled: Path
+    valid: Path
+    size: str
+    budget: Budget
+    processes: Processes
+    start: Start | None
+
+    def do(self, stage: Sequence[Run]) -> None:
+        """The first run in here, the second, if there is one, in a process of its own."""
+        first, *others = stage
+        if first.pretrains:
+            self._pretrain(first)
+            return
+        processes = self.processes
+        if others and processes != "auto":
+            processes = max(processes // 2, 1)
+        with ExitStack() as beside:
+            for run in others:
+                command = self._command(run, processes)
+                beside.enter_context(_at_the_same_time(command, self.out / run.name))
+            self._finetune(first, processes)
+
+    def _pretrain(self, run: Run) -> None:
+        source = f", from {self._called(run)}" if self.start is not None else ""
+        minutes = minutes_of(self.unlabeled)
+        say(f"\nPretraining on {minutes:.0f} minutes without transcripts{source} ...")
+        config = config_of(run, self.size, self.budget, self.start)
+        assert isinstance(config, pretraining.PretrainConfig)
+        pretraining.pretrain(
+            config,
+            self.unlabeled,
+            self.out / run.name,
+            init=self.start.model if run.from_start and self.start is not None else None,
+            announce=True,
+            processes=self.processes,
+        )
+
+    def _finetune(self, run: Run, processes: Processes) -> None:
+        train_set, valid_set = (
+            transcribed(read_manifest(path)) for path in (self.labeled, self.valid)
+        )
+        source = f", from {self._called(run)}" if self.start is not None else ""
+        minutes = minutes_of(train_set)
+        say(f"\nFine-tuning on {minutes:.1f} minutes with transcripts{source} ...")
+        config = config_of(run, self.size, self.budget, self.start)
+        assert isinstance(config, finetuning.FinetuneConfig)
+        init = run.init(self.out, self.start)
+        try:
+            finetuning.finetune(
+                config,
+                train_set,
+                valid_set,
+                self.out / run.name,
+                init=open_model(init),
+                announce=True,
+                processes=processes,
+            )
+        except ValueError as error:
+            if "--batch_s" not in str(error):  # what would fit in memory
+                raise
+            raise ValueError(f"{error} `speechssl finetune --init {init}` takes these.") from error
+
+    def _called(self, run: Run) -> str:
+        """What a run begins with, in words."""
+        return run.after or (
+            self.start.source if run.from_start and self.start else "fresh weights"
+        )
+
+    def _command(self, run: Run, processes: Processes) -> list[str]:
+        """The command that fine-tunes with the minutes that the run beside it gets."""
+        init = run.init(self.out, self.start)
+        command = [sys.executable, "-m", "speechssl.cli", "finetune", "--init", init]
+        if init == "scratch":
+            command += ["--size", self.size]
+        command += ["--train", str(self.labeled), "--valid", str(self.valid)]
+        command += ["--out", str(self.out / run.name)]
+        minutes = str(self.budget.finetune)
+        return [*command, "--budget-minutes", minutes, "--processes", str(processes)]
 
 
 @contextmanager
 def _at_the_same_time(command: Sequence[str], run: Path) -> Iterator[None]:
     """Run a command beside what is done in here, each on half of the cores; its lines go to
     ``RUN.log``, and the last one into the RuntimeError if it fails."""
-    threads = max(torch.get_num_threads() // 2, 1)
+    all_threads = torch.get_num_threads()
+    threads = max(all_threads // 2, 1)
     torch.set_num_threads(threads)
     log = run.with_name(f"{run.name}.log")
-    say(f"\nMeanwhile a model learns from scratch on the same transcripts: {log}")
+    source = command[command.index("--init") + 1]
+    how = "from scratch" if source == "scratch" else f"from {source}"
+    say(f"\nMeanwhile a model learns {how} on the same transcripts: {log}")
     with log.open("w", encoding="utf-8", newline="\n") as lines:
         beside = subprocess.Popen(
             command,
@@ -219,9 +323,10 @@ def _at_the_same_time(command: Sequence[str], run: Path) -> Iterator[None]:
         yield
         code = beside.wait()
     finally:
+        torch.set_num_threads(all_threads)
         if beside.poll() is None:
             ask_to_end(beside)  # it saves its state
             beside.wait()
     if code:
         last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-        raise RuntimeError(f"Fine-tuning from scratch failed: {''.join(last)} See {log}.")
+        raise RuntimeError(f"Fine-tuning {how} failed: {''.join(last)} See {log}.")

@@ -8,17 +8,17 @@ from speechssl.config.json import to_json
 from speechssl.data.manifest import Utterance
 from speechssl.device import memory, pick_device
 from speechssl.experiment.splits import minutes_of
-from speechssl.model.config import ModelConfig
+from speechssl.experiment.start import Start
+from speechssl.model.config import ModelConfig, nearest_size
 from speechssl.text import ctc_min_frames, train_tokenizer
 from speechssl.training import finetune as finetuning
 from speechssl.training import pretrain as pretraining
 from speechssl.training.resume import newest_progress
 from speechssl.training.start import as_begun, starting_point
+from speechssl.training.start_kinds import CHOSEN
 
 PRETRAINING, TUNED, SCRATCH = "pretrain", "pretrained", "from-scratch"
-"""The folders of the three runs."""
-
-RUNS = (PRETRAINING, TUNED, SCRATCH)
+"""The folders of the three runs that there always are."""
 
 BYTES_PER_WEIGHT = 16
 """A weight, its gradient and Adam's two moments, float32."""
@@ -29,39 +29,121 @@ class Budget:
     """How the minutes are spent."""
 
     pretrain: float
+    """Of each pretraining; one after the other."""
     finetune: float
-    """Of each of the two fine-tunings."""
+    """Of each fine-tuning; two at the same time."""
+    alone: float = 0.0
+    """Of the fine-tuning of a large start, by itself."""
 
     @classmethod
-    def of(cls, minutes: float) -> "Budget":
-        """Two thirds for pretraining, a quarter for fine-tuning; a tenth stays for making, loading
-        and scoring. The model from scratch learns beside the fine-tuning."""
+    def of(cls, minutes: float, start: Start | None = None) -> "Budget":
+        """A tenth stays for making, loading and scoring.
+
+        Without a start two thirds are for pretraining and a quarter for fine-tuning, with and
+        without it at the same time. With a start there are two of both, and all models get the
+        same minutes of what they do. A large start gets as many as the model that is pretrained.
+        """
         if minutes <= 0:
             raise ValueError(f"The budget must be above 0 minutes, got {minutes:g}.")
-        return cls(pretrain=0.63 * minutes, finetune=0.25 * minutes)
+        if start is None:
+            return cls(pretrain=0.63 * minutes, finetune=0.25 * minutes)
+        if start.is_large:
+            return cls(pretrain=0.28 * minutes, finetune=0.16 * minutes, alone=0.44 * minutes)
+        return cls(pretrain=0.28 * minutes, finetune=0.16 * minutes)
 
 
-def pretraining_config(size: str, budget: Budget) -> pretraining.PretrainConfig:
+@dataclass(frozen=True)
+class Run:
+    """A run of an experiment."""
+
+    name: str
+    """Of its folder."""
+    after: str = ""
+    """The pretraining run of which it begins with the model."""
+    from_start: bool = False
+    """Whether it begins with the start."""
+    pretrains: bool = False
+
+    def init(self, out: Path, start: Start | None) -> str:
+        """As ``--init`` of `finetune` names what it begins with."""
+        if self.after:
+            return str(out / self.after)
+        return start.source if self.from_start and start is not None else "scratch"
+
+
+def stages(start: Start | None) -> list[tuple[Run, ...]]:
+    """The runs in their order; those of one stage at the same time. A large start comes first: what
+    it costs is said, or that it does not fit, before anything else is done."""
+    own = (Run(PRETRAINING, pretrains=True),)
+    pair = (Run(TUNED, after=PRETRAINING), Run(SCRATCH))
+    if start is None:
+        return [own, pair]
+    name = f"from-{start.name}"
+    as_it_is = Run(name, from_start=True)
+    if start.is_large:
+        return [(as_it_is,), own, pair]
+    further = f"{PRETRAINING}-{name}"
+    continued = Run(further, from_start=True, pretrains=True)
+    return [own, (continued,), pair, (Run(f"{name}-pretrained", after=further), as_it_is)]
+
+
+def runs_of(start: Start | None) -> list[Run]:
+    """All of them."""
+    return [run for stage in stages(start) for run in stage]
+
+
+def pretraining_config(
+    size: str, budget: Budget, start: Start | None = None
+) -> pretraining.PretrainConfig:
+    """Of fresh weights, or of those of the start."""
     config = pretraining.preset(size)
+    if start is not None:
+        config = pretraining.going_on(config, start.model)
+        config = pretraining.with_own_units(config, start.source, start.model)
     return replace(config, loop=replace(config.loop, budget_minutes=budget.pretrain))
 
 
-def tuning_config(size: str, budget: Budget) -> finetuning.FinetuneConfig:
-    config = finetuning.preset(size)
-    return replace(config, loop=replace(config.loop, budget_minutes=budget.finetune))
+def tuning_config(
+    size: str, budget: Budget, start: Start | None = None
+) -> finetuning.FinetuneConfig:
+    """Of a model of a size, or of the start, a large one with few updates of few weights."""
+    if start is None:
+        config, minutes = finetuning.preset(size), budget.finetune
+    elif not start.is_large:
+        config = finetuning.preset(nearest_size(start.model.speech.config))
+        config, minutes = replace(config, model=start.model.speech.config), budget.finetune
+    else:
+        form = start.model.speech.config
+        config = finetuning.preset("tiny" if start.by_lora else nearest_size(form))
+        config, minutes = replace(config, model=form), budget.alone
+        if start.by_lora:
+            optim = replace(config.optim, lr=1e-3, warmup_steps=50)
+            config = replace(config, learns="lora", optim=optim, batch_s=10.0)
+    return replace(config, loop=replace(config.loop, budget_minutes=minutes))
 
 
-def check_settings(out: Path, size: str, budget: Budget, options: str) -> None:
+def config_of(
+    run: Run, size: str, budget: Budget, start: Start | None
+) -> pretraining.PretrainConfig | finetuning.FinetuneConfig:
+    """Of a run, before the data choose what they choose."""
+    if run.pretrains:
+        return pretraining_config(size, budget, start if run.from_start else None)
+    learns_from_it = start if run.from_start or run.after not in ("", PRETRAINING) else None
+    return tuning_config(size, budget, learns_from_it)
+
+
+def check_settings(
+    out: Path, size: str, budget: Budget, options: str, start: Start | None = None
+) -> None:
     """ValueError, before anything is changed, where a run in `out` has settings that are not those
-    of `size` and `budget`; `options` are those of the command that give them."""
-    tuning = tuning_config(size, budget)
-    configs: list[pretraining.PretrainConfig | finetuning.FinetuneConfig]
-    configs = [pretraining_config(size, budget), tuning, tuning]
-    for name, config in zip(RUNS, configs, strict=True):
+    of `size`, `budget` and `start`; `options` are those of the command that give them."""
+    for run in runs_of(start):
+        name, config = run.name, config_of(run, size, budget, start)
         before = newest_progress(out / name)
         settings = to_json(as_begun(config, out / name, resume=True))
-        if before is not None and "dropout" in settings:  # chosen by the data
-            settings["dropout"] = before.config.get("dropout")
+        for chosen in CHOSEN:  # by the data and the kind of start
+            if before is not None and chosen in settings:
+                settings[chosen] = before.config.get(chosen)
         try:
             starting_point(out / name, config.loop, settings, {}, resume=True)
         except ValueError as error:

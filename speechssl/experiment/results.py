@@ -7,7 +7,7 @@ from pathlib import Path
 
 from speechssl.files import writing
 from speechssl.report.page import Sample, Score
-from speechssl.scoring.wer import Comparison, EvalResult
+from speechssl.scoring.wer import Comparison, EvalResult, compare
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,54 @@ def _cells(row: Row) -> tuple[str, str, str]:
 def plain_table(rows: Sequence[Row]) -> str:
     heads = ("model", "CER [95 %]", "WER [95 %]")
     lines = [heads, *(_cells(row) for row in rows)]
-    return "\n" + "\n".join(f"  {a:<14}{b:<26}{c}" for a, b, c in lines)
+    width = max(14, max(len(row.name) for row in rows) + 2)
+    return "\n" + "\n".join(f"  {a:<{width}}{b:<26}{c}" for a, b, c in lines)
 
 
-def in_words(difference: Comparison) -> str:
-    cer = difference.cer
+@dataclass(frozen=True)
+class Pair:
+    """What one model saves of the errors of another."""
+
+    better: str
+    """The model that should have fewer."""
+    than: str
+    found: Comparison
+
+
+def differences(rows: Sequence[Row], scratch: str, own: str) -> list[Pair]:
+    """Each model beside that from `scratch`; and what was pretrained from a start beside what was
+    pretrained from fresh weights (`own`) and beside the start as it is.
+
+    The first one is that of all that is offered beside `scratch`.
+    """
+    by_name = {row.name: row.result for row in rows}
+    wanted = [(name, scratch) for name in by_name if name != scratch]
+    if len(by_name) > 3:
+        best, as_it_is = list(by_name)[:2]
+        wanted += [(best, own), (best, as_it_is)]
+    elif len(by_name) == 3:  # a large start, not pretrained on these recordings
+        wanted += [(name, own) for name in by_name if name not in (own, scratch)]
+    return [Pair(a, b, compare(by_name[b], by_name[a])) for a, b in wanted]
+
+
+def in_words(pair: Pair, *, alone: bool = True) -> str:
+    """A line on a pair; `alone` where it is the only one, which needs no names."""
+    cer = pair.found.cer
     if cer.reduction is None or cer.reduction_low is None or cer.reduction_high is None:
-        return "\nFrom scratch made no error: there is nothing to gain."
-    verdict = "Pretraining helps" if cer.reduction_low > 0 else "No clear gain from pretraining"
+        than = pair.than.replace("-", " ").capitalize() if alone else pair.than
+        return f"\n{than} made no error: there is nothing to gain."
+    value, low, high = (100 * x for x in (cer.reduction, cer.reduction_low, cer.reduction_high))
+    verb = "reduced"
+    if alone:
+        verdict = "\nPretraining helps" if low > 0 else "\nNo clear gain from pretraining"
+    else:
+        verdict = f"{pair.better} against {pair.than}"
+        verdict += "" if low > 0 or high < 0 else ", not clear"
+        if value < 0:
+            verb, value, low, high = "raised", -value, -high, -low
     return (
-        f"\n{verdict}: CER reduced by {100 * cer.reduction:.0f} % relative "
-        f"(95 % interval {100 * cer.reduction_low:.0f} to {100 * cer.reduction_high:.0f} %, "
-        "paired)."
+        f"{verdict}: CER {verb} by {value:.0f} % relative "
+        f"(95 % interval {low:.0f} to {high:.0f} %, paired)."
     )
 
 
@@ -70,10 +106,13 @@ def samples(rows: Sequence[Row], num: int = 8) -> list[Sample]:
     ]
 
 
-def write_results(path: Path, rows: Sequence[Row], difference: Comparison) -> None:
+def write_results(path: Path, rows: Sequence[Row], pairs: Sequence[Pair]) -> None:
+    """The scores, the first difference, and with a start all of them by ``MODEL against MODEL``."""
     scores = {
         row.name: {k: v for k, v in asdict(row.result).items() if k != "utterances"} for row in rows
     }
-    data = {"models": scores, "difference": asdict(difference)}
+    data: dict[str, object] = {"models": scores, "difference": asdict(pairs[0].found)}
+    if len(pairs) > 1:
+        data["differences"] = {f"{p.better} against {p.than}": asdict(p.found) for p in pairs}
     with writing(path) as file:
         file.write(json.dumps(data, indent=2, default=str) + "\n")

@@ -6,13 +6,19 @@ from pathlib import Path
 from speechssl.checkpoint import load_model
 from speechssl.data.manifest import Utterance
 from speechssl.data.prepare import SPLITS
-from speechssl.experiment.plan import PRETRAINING, SCRATCH, TUNED
+from speechssl.experiment.plan import PRETRAINING, runs_of
 from speechssl.experiment.splits import Splits, say, transcribed, write_splits
+from speechssl.experiment.start import Start
 from speechssl.spelling import name_key
 from speechssl.system import rename
 from speechssl.text import train_tokenizer
 from speechssl.training import finetune as finetuning
-from speechssl.training.inputs import changed, finetuning_inputs, pretraining_inputs
+from speechssl.training.inputs import (
+    changed,
+    digest_of_model,
+    finetuning_inputs,
+    pretraining_inputs,
+)
 from speechssl.training.resume import Progress, has_state, newest_progress
 
 
@@ -24,11 +30,12 @@ def make_room(
     test: Sequence[Utterance],
     size: str,
     before: Splits,
+    start: Start | None = None,
 ) -> None:
-    """Set aside what learned from other data or was scored on others, with the manifests of
-    `before`."""
-    inputs = _inputs(unlabeled, transcribed(labeled), transcribed(valid), size)
-    stale = _stale(out, inputs, before, size)
+    """Set aside what learned from other data, began with another start or was scored on other data,
+    with the manifests of `before`."""
+    inputs = _inputs(unlabeled, transcribed(labeled), transcribed(valid), size, start)
+    stale = _stale(out, inputs, before, size, start)
     scored = transcribed(before.get("test", ())) or transcribed(before.get("dev", ()))
     if stale or (scored and _scored_on(scored) != _scored_on(test)):
         _set_aside(out, stale, before)
@@ -39,35 +46,53 @@ def _inputs(
     labeled: Sequence[Utterance],
     valid: Sequence[Utterance],
     size: str,
+    start: Start | None,
 ) -> dict[str, dict[str, str]]:
-    """Digests of the data that each run learns from."""
+    """Digests of the data that each run learns from, and of what it begins with where that is no
+    other run's."""
     texts = [u.text or "" for u in labeled]
     tokenizer = train_tokenizer(finetuning.preset(size).tokenizer, texts, allow_smaller=True)
     tuning = finetuning_inputs(labeled, valid, None, tokenizer)
-    del tuning["initial model"]
-    return {
-        PRETRAINING: pretraining_inputs(unlabeled, [], None),
-        TUNED: tuning,
-        SCRATCH: tuning,
-    }
+    first = pretraining_inputs(unlabeled, [], None)
+    own = "" if start is None else digest_of_model(start.model)
+    found = {}
+    for run in runs_of(start):
+        found[run.name] = dict(first if run.pretrains else tuning)
+        if run.from_start:
+            found[run.name][_INITIAL] = own
+        elif run.after:
+            del found[run.name][_INITIAL]
+    return found
 
 
-def _stale(out: Path, inputs: Mapping[str, dict[str, str]], before: Splits, size: str) -> list[str]:
+_INITIAL = "initial model"
+
+
+def _stale(
+    out: Path,
+    inputs: Mapping[str, dict[str, str]],
+    before: Splits,
+    size: str,
+    start: Start | None,
+) -> list[str]:
     """The runs in `out` that learned from other data, or began with a model that is not there any
     more. One of a version that kept no digests is taken to have learned from `before`."""
     train, dev = (before.get(name, ()) for name in SPLITS[:2])
     texts = transcribed(train)
-    old = _inputs(train, texts, transcribed(dev), size) if texts else {}
+    old = _inputs(train, texts, transcribed(dev), size, start) if texts else {}
     states = {name: newest_progress(out / name) for name in inputs}
     stale = [
         name
         for name, state in states.items()
         if state and changed(state.inputs or old.get(name, {}), inputs[name])
     ]
-    gone = PRETRAINING in stale or not states[PRETRAINING]
-    tuned = None if TUNED in stale else states[TUNED]
-    if tuned and (gone or not _began_with(tuned, out / PRETRAINING)):
-        stale.append(TUNED)
+    for run in runs_of(start):
+        tuned = None if run.name in stale else states[run.name]
+        if not run.after or not tuned:
+            continue
+        gone = run.after in stale or not states[run.after]
+        if gone or not _began_with(tuned, out / run.after):
+            stale.append(run.name)
     return stale
 
 
@@ -77,8 +102,7 @@ def _began_with(tuned: Progress, pretrained: Path) -> bool:
         init = load_model(pretrained)
     except (FileNotFoundError, ValueError):  # no validation yet, or a damaged one
         return False
-    name = "initial model"
-    return not changed(tuned.inputs, {name: pretraining_inputs([], [], init)[name]})
+    return not changed(tuned.inputs, {_INITIAL: digest_of_model(init)})
 
 
 def _set_aside(out: Path, runs: Sequence[str], before: Splits) -> None:

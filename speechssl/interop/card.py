@@ -123,7 +123,18 @@ def _stage(meta: Mapping[str, Any]) -> str:
     return (
         f"{what} ({meta.get('train_utterances', '?')} utterances)"
         f"{f', objective: {objective}' if objective else ''}; {meta.get('steps', '?')} updates, "
-        f"seed {meta.get('seed', '?')}."
+        f"seed {meta.get('seed', '?')}.{_of_seed(meta)}"
+    )
+
+
+def _of_seed(meta: Mapping[str, Any]) -> str:
+    """Of the weights that come with speechssl, whose licence asks to be stated."""
+    card = meta.get("card")
+    if not card:
+        return ""
+    return (
+        f" These weights came with speechssl, under {card['license']}: its NOTICE names their "
+        "sources."
     )
 
 

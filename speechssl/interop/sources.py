@@ -1,5 +1,5 @@
-"""Where a MODEL comes from: a folder of ours or of transformers, a hub id, a fairseq file, or a
-bundle of torchaudio."""
+"""Where a MODEL comes from: the seed of the package, a folder of ours or of transformers, a hub id,
+a fairseq file, or a bundle of torchaudio."""
 
 import errno
 import re
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from speechssl import seed
 from speechssl.checkpoint import Checkpoint, check_only_a_model, load_model, save_model
 from speechssl.interop import torchaudio
 from speechssl.interop.fairseq import read_fairseq
@@ -54,14 +55,15 @@ def open_model(source: str | Path, options: SourceOptions | None = None) -> Chec
     """The model that a person means by MODEL.
 
     Args:
-        source: a model folder or run folder of ours, a folder of transformers, a hub id
-            (``facebook/wav2vec2-base``) where there is no such folder, a fairseq ``.pt`` or the
-            folder of one, or ``torchaudio:WAV2VEC2_BASE``.
+        source: ``seed`` or ``seed:SIZE``, which comes with the package (a folder of that name is
+            ``./seed`` or a Path), a model folder or run folder of ours, a folder of transformers, a
+            hub id (``facebook/wav2vec2-base``) where there is no such folder, a fairseq ``.pt`` or
+            the folder of one, or ``torchaudio:WAV2VEC2_BASE``.
         options: what the source does not contain itself.
 
     Raises FileNotFoundError or ValueError naming what is missing, damaged or not known here.
     """
-    checkpoint, _ = _open(str(source), options or SourceOptions())
+    checkpoint, _ = _open(source, options or SourceOptions())
     return checkpoint
 
 
@@ -87,8 +89,14 @@ def import_model(
     return proof
 
 
-def _open(source: str, options: SourceOptions) -> tuple[Checkpoint, Callable[[], Proof] | None]:
+def _open(
+    source: str | Path, options: SourceOptions
+) -> tuple[Checkpoint, Callable[[], Proof] | None]:
     """The model, and how to prove that it computes the same as its source; None for ours."""
+    if (size := seed.size_of(source)) is not None:
+        seed.say_which(str(source))
+        return load_model(seed.folder_of(size)), None
+    source = str(source)
     if source.startswith(torchaudio.PREFIX):
         checkpoint, peer = torchaudio.read_bundle(source)
         return checkpoint, lambda: against_module(checkpoint, peer, source)

@@ -15,8 +15,9 @@ from speechssl.text import Tokenizer
 class Teacher:
     """The lower layers of a trained model, frozen (arXiv:2106.07447, section 3.3)."""
 
-    def __init__(self, model: SpeechModel, layer: int) -> None:
-        """`layer` counts from 0, the input of the first layer; ValueError where it has fewer."""
+    def __init__(self, model: SpeechModel, layer: int, *, beside: bool = False) -> None:
+        """`layer` counts from 0, the input of the first layer; ValueError where it has fewer.
+        `beside`: its units are predicted beside those of features, not in their place."""
         num_layers = model.config.context.num_layers
         if not 0 <= layer <= num_layers:
             raise ValueError(
@@ -25,6 +26,7 @@ class Teacher:
             )
         self.model = model.eval().requires_grad_(False)
         self.layer = layer
+        self.beside = beside
         if layer < num_layers:  # what is above is not needed
             context = self.model.context
             del context.layers[layer:]

@@ -50,7 +50,8 @@ class UnitTask(PretextTask):
     def __init__(
         self, config: UnitSettings, model: SpeechModel, teacher: Teacher | None = None
     ) -> None:
-        """With a teacher its layer takes the place of the features."""
+        """With a teacher its layer takes the place of the features, or the first place before
+        them."""
         super().__init__()
         self.config = config
         self.num_codes = config.num_units
@@ -58,8 +59,12 @@ class UnitTask(PretextTask):
             teacher.check_fits(model)
         self._teacher = (teacher,)  # in a tuple: not a part of what is trained and saved
         hops = model.config.hop_samples // round(HOP_S * model.config.sample_rate)
-        self.sources: tuple[str, ...] = ("teacher",) if teacher else config.features
-        dims = [teacher.dim] if teacher else [FEATURE_DIMS[n] * hops for n in config.features]
+        self.features: tuple[FeatureName, ...] = config.features
+        if teacher is not None and not teacher.beside:
+            self.features = ()
+        self.sources: tuple[str, ...] = (*(("teacher",) if teacher else ()), *self.features)
+        dims = [teacher.dim] if teacher else []
+        dims += [FEATURE_DIMS[name] * hops for name in self.features]
         width = model.config.context.dim
         self.codebooks: Sequence[UnitCodebook] = nn.ModuleList(  # type: ignore[assignment]
             UnitCodebook(config, dim, width) for dim in dims
@@ -73,10 +78,8 @@ class UnitTask(PretextTask):
     def source_features(self, x: Inputs) -> list[Tensor]:
         """What the units of each codebook are made of, (B, T, F) of the clean wave each."""
         (teacher,) = self._teacher
-        if teacher is not None:
-            return [teacher.features(x.speech())]
-        names: tuple[FeatureName, ...] = self.config.features
-        return [x.features(name) for name in names]
+        own = [] if teacher is None else [teacher.features(x.speech())]
+        return [*own, *(x.features(name) for name in self.features)]
 
     def fit(self, sample: Iterable[Inputs], seed: int) -> None:
         """Find the centroids; random units need none."""
@@ -102,10 +105,12 @@ class UnitTask(PretextTask):
     def describe_units(self) -> dict[str, dict[str, object]]:
         """Of each codebook the feature or the teacher's layer, the quantizer and its units."""
         (teacher,) = self._teacher
-        layer = {} if teacher is None else {"layer": teacher.layer}
         own = {"quantizer": self.config.quantizer, "num_units": self.config.num_units}
-        named = zip(self.unit_names, self.sources, strict=True)
-        return {name: {"made_of": source, **layer, **own} for name, source in named}
+        found: dict[str, dict[str, object]] = {}
+        for name, source in zip(self.unit_names, self.sources, strict=True):
+            layer = {"layer": teacher.layer} if teacher and source == "teacher" else {}
+            found[name] = {"made_of": source, **layer, **own}
+        return found
 
     def state_of_units(self) -> dict[str, Tensor]:
         """The centroids or random codebooks, and of a teacher its weights."""

@@ -46,6 +46,7 @@ from speechssl.training.interrupts import preemptible
 from speechssl.training.loop_config import FREE_TO_CHANGE
 from speechssl.training.processes import Processes
 from speechssl.training.runfolder import run_lock, write_config
+from speechssl.training.start_kinds import with_start_settings
 
 LEAST_DROPOUT = 0.2
 """Of a student whose model was pretrained without any: noise is what it learns by."""
@@ -113,11 +114,12 @@ def selftrain(
 
 
 def resolved(config: SelfTrainConfig, start: Checkpoint) -> SelfTrainConfig:
-    """With the student's model, and dropout where it would have none."""
+    """With the student's model, dropout where it would have none, and what the kind of start
+    wants."""
     student = replace(config.student, model=start.speech.config)
     if student.dropout is None and fitting_dropout(start.speech.config, 0.0) is not None:
         student = replace(student, dropout=LEAST_DROPOUT)
-    return replace(config, student=student)
+    return replace(config, student=with_start_settings(student, start, 0.0))
 
 
 @dataclass(frozen=True)

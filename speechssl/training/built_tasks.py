@@ -70,7 +70,8 @@ def load_teacher(config: "PretrainConfig") -> Teacher | None:
     """The teacher of the config; None where it names none."""
     if config.teacher is None:
         return None
-    return Teacher(accelerate(open_model(config.teacher).speech), config.teacher_layer)
+    speech = accelerate(open_model(config.teacher).speech)
+    return Teacher(speech, config.teacher_layer, beside=config.teacher_beside)
 
 
 def fit_tasks(tasks: Tasks, model: SpeechModel, waves: Waves, seed: int) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 
-from speechssl import distributed
+from speechssl import distributed, seed
 from speechssl.checkpoint import Checkpoint
 from speechssl.config.bounds import (
     Between,
@@ -64,6 +64,7 @@ from speechssl.training.processes import Processes, Sharing
 from speechssl.training.resume import has_state
 from speechssl.training.run import session, train_run
 from speechssl.training.start import as_begun, starting_point
+from speechssl.training.start_kinds import after_finetuning, describe_choice, with_start_settings
 
 Learns = Literal["all", "adapters", "lora"]
 
@@ -77,8 +78,9 @@ class FinetuneConfig:
     tokenizer: str = "char"
     """``char`` or ``spm:SIZE``, learned from the training text."""
     dropout: Probability | None = None
-    """Dropout of the context network in this run. None: the model's own, or where a pretrained one
-    has none, by the minutes of labels (:func:`fitting_dropout`)."""
+    """Dropout of the context network in this run. None: by the kind of start (0.2 for one that
+    learned with transcripts, as the seed; else the model's own, or where a pretrained one has none,
+    by the minutes of labels)."""
     upsample: Count = 1
     """Rows of output per frame: 2 where people speak faster than the frames allow."""
     head_only_steps: Whole = 0
@@ -96,14 +98,16 @@ class FinetuneConfig:
     fresh_head: bool = False
     """Begin with a fresh head where the model has one. Else the symbols that its old vocabulary
     shares with the new one keep their weights, and only the others get fresh ones."""
-    freeze_encoder_share: Share = 1.0
-    """Share of the run in which a pretrained encoder is frozen; one from scratch never is."""
+    freeze_encoder_share: Share | None = None
+    """Share of the run in which a pretrained encoder is frozen; one from scratch never is. None: by
+    the kind of start (0 for one that learned with transcripts, as the seed, else 1)."""
     fresh_layers: Whole = 0
     """Upper layers that are initialised anew: what they learned last is the pretext task."""
-    layer_lr_decay: Annotated[float, Between(0, 1, "(]")] = 0.8
+    layer_lr_decay: Annotated[float, Between(0, 1, "(]")] | None = None
     """Factor on the learning rate from each layer of a pretrained model to the one below it, so
     that few labels do not overwrite what was learned without (arXiv:1801.06146, section 3.2). One
-    from scratch learns evenly."""
+    from scratch learns evenly. None: by the kind of start (1 for one that learned with transcripts,
+    as the seed, 0.9 where pretraining followed, else 0.8)."""
     mask_share: Share = 0.2
     """Time masks, as in pretraining (SpecAugment, arXiv:1904.08779)."""
     mask_span: Count = 2
@@ -218,7 +222,9 @@ def finetune(
         texts = [u.text or "" for u in train_set]
         tokenizer = train_tokenizer(config.tokenizer, texts, allow_smaller=True)
         torch.manual_seed(torch_seed(config.loop.seed, "weights"))
-        config = _with_fitting_dropout(config, init, train_set)
+        given, minutes = config, sum(u.duration_s for u in train_set) / 60
+        config = with_start_settings(config, init, minutes)
+        choice = describe_choice(given, config, init)
         config = as_begun(config, run, resume=resume)
         step = _timed_step(config, init, tokenizer, train_set)
         config = with_precision(config, run, device, step, resume=resume, announce=announce)
@@ -232,13 +238,15 @@ def finetune(
         )
         begins = not (resume and has_state(run))
         if begins and distributed.rank() == 0:
-            for sentence in ([origin.sentence()] if origin else []) + list(labels.sentences()):
+            head = origin.sentence() if origin else ""
+            for sentence in filter(None, (choice, head, *labels.sentences())):
                 print(sentence, file=sys.stderr, flush=True)
         sets, rate = (labels.train, labels.scored), model.speech.config.sample_rate
         train_waves, valid_waves = open_waves(sets, run, rate, resume, config.loop.max_fault_share)
         work = _work_class(config)(config, model, tokenizer, valid_waves, device, init is not None)
         work.notes = _notes(config, init, labels, origin)
-        decay = 1.0 if init is None or config.learns != "all" else config.layer_lr_decay
+        whole = init is not None and config.learns == "all"
+        decay = (config.layer_lr_decay if whole else None) or 1.0
         outcome = train_run(
             run,
             config,
@@ -270,16 +278,6 @@ def _work_class(config: FinetuneConfig) -> type[FinetuneWork]:
     return AveragedWork if config.ema_decay else FinetuneWork
 
 
-def _with_fitting_dropout(
-    config: FinetuneConfig, init: Checkpoint | None, train_set: Sequence[Utterance]
-) -> FinetuneConfig:
-    """With the dropout of a pretrained model, where none is given."""
-    if init is None or config.dropout is not None:
-        return config
-    minutes = sum(u.duration_s for u in train_set) / 60
-    return replace(config, dropout=fitting_dropout(init.speech.config, minutes))
-
-
 def _timed_step(
     config: FinetuneConfig,
     init: Checkpoint | None,
@@ -287,7 +285,7 @@ def _timed_step(
     train_set: Sequence[Utterance],
 ) -> Step:
     """What tells the fastest precision: the model as it learns in this run, without its loss."""
-    frozen = init is not None and config.freeze_encoder_share >= 0.5
+    frozen = init is not None and (config.freeze_encoder_share or 0.0) >= 0.5
     learning = ("learns", "adapter_dim", "lora", "freeze", "fresh_layers", "upsample", "dropout")
     given = {name: getattr(config, name) for name in learning}
     return Step(
@@ -322,7 +320,8 @@ def _notes(
     notes = labels.notes()
     notes["init"] = None if init is None else init.meta
     if init is not None and init.folder is not None:
-        notes["init_folder"] = os.path.abspath(init.folder)
+        notes["init_folder"] = seed.name_of(init.folder) or os.path.abspath(init.folder)
+    notes["start"] = after_finetuning(init)
     notes["learns"] = config.learns
     if origin:
         notes["head"] = {"kept": origin.kept, "fresh": origin.fresh}

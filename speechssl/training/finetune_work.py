@@ -128,7 +128,7 @@ class FinetuneWork:
         return {"loss/ctc": total}
 
     def _encoder_frozen(self, done: float) -> bool:
-        return self.pretrained and done < self.config.freeze_encoder_share
+        return self.pretrained and done < (self.config.freeze_encoder_share or 0.0)
 
     def _freeze(self, step: int, max_steps: int) -> None:
         """Only the head learns at first."""

@@ -6,7 +6,7 @@ The way of the data: manifest -> batch -> distort, mask -> encoder -> context ->
 import sys
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,6 +38,9 @@ from speechssl.rng import torch_seed
 from speechssl.training.alphabets import Alphabets
 from speechssl.training.balance import BalanceRule
 from speechssl.training.built_tasks import check_tasks
+from speechssl.training.continued import describe_teacher
+from speechssl.training.continued import going_on as going_on
+from speechssl.training.continued import with_own_units as with_own_units
 from speechssl.training.faults import open_waves
 from speechssl.training.inputs import pretraining_inputs
 from speechssl.training.loop import LoopConfig, Outcome
@@ -51,6 +54,7 @@ from speechssl.training.processes import Processes, Sharing
 from speechssl.training.resume import has_state
 from speechssl.training.run import session, train_run
 from speechssl.training.start import as_begun, starting_point
+from speechssl.training.start_kinds import after_pretraining
 from speechssl.training.unused import unused_settings
 from speechssl.training.version_0_1 import upgraded_config
 
@@ -75,6 +79,8 @@ class PretrainConfig:
     the next round of HuBERT (arXiv:2106.07447)."""
     teacher_layer: Whole = 4
     """0: the input of the teacher's first layer."""
+    teacher_beside: bool = False
+    """Predict the units of features beside those of the teacher, not only the latter."""
     voice: VoiceConfig = VoiceConfig()
     """The voice of whole training samples, targets included."""
     distortion: DistortionConfig = field(default_factory=light_distortion)
@@ -274,7 +280,7 @@ def pretrain(
         )
         waves = (train_waves, valid_waves)
         work = PretrainWork(config, model, *waves, device, run=run, fit=begins, alphabets=alphabets)
-        work.notes = _notes(train_set, valid_set)
+        work.notes = _notes(train_set, valid_set) | {"start": after_pretraining(init)}
         if init is not None:
             work.notes |= {"init": init.meta, "heads": work.take_heads(init)}
         if distributed.rank() == 0:
@@ -284,6 +290,8 @@ def pretrain(
                 print(line, file=sys.stderr, flush=True)
             if init is not None and begins:
                 print(f"Continued pretraining: {work.notes['heads']}.", file=sys.stderr, flush=True)
+            if config.teacher_beside and begins:
+                print(describe_teacher(config), file=sys.stderr, flush=True)
         return train_run(
             run,
             config,
@@ -349,24 +357,3 @@ def build_model(config: PretrainConfig, init: Checkpoint | None) -> SpeechModel:
             "leave these settings out, or begin without --init."
         ) from error
     return model
-
-
-def going_on(config: PretrainConfig, init: Checkpoint) -> PretrainConfig:
-    """The config for a run that goes on from `init`: of its model, and with its codebook where the
-    task contrastive is among its tasks.
-
-    The Gumbel temperature goes on from where it was; where the model does not say, it is at its
-    end, as in published models. Weights and negatives, on which the heads do not depend, stay the
-    config's.
-    """
-    config = replace(config, model=init.speech.config)
-    known = dict(init.meta.get("pretraining", {}))
-    if not init.pretraining or "contrastive" not in config.tasks:
-        return config
-    own = config.tasks["contrastive"]
-    assert isinstance(own, ContrastiveConfig)
-    asked = {"weight", "layers", "num_negatives", "diversity_weight", "feature_penalty"}
-    names = {f.name for f in fields(ContrastiveConfig)} - asked  # on these the heads depend
-    learned = {name: value for name, value in known.items() if name in names}
-    learned.setdefault("gumbel_start", own.gumbel_end)
-    return replace(config, tasks=config.tasks.having(replace(own, **learned)))

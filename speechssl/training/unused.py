@@ -34,7 +34,7 @@ def unused_settings(config: "PretrainConfig", tasks: Tasks, given: Iterable[str]
         ("balance",): ""
         if len(tasks.by_name) > 1
         else f"it weighs several tasks, and {names} is the only one",
-        ("teacher_layer",): "" if config.teacher else "no --teacher is named",
+        ("teacher_layer", "teacher_beside"): "" if config.teacher else "no --teacher is named",
     }
     found = []
     for about, reason in reasons.items():

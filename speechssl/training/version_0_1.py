@@ -63,6 +63,7 @@ _LATER: dict[str, Any] = {
     "voice": {"speed_p": 0.0, "speed": [0.9, 1.1], "pitch_p": 0.0, "semitones": [-3.0, 3.0]},
     "keep_features": False,
     "length_grid": "off",
+    "teacher_beside": False,
     "distortion.pitch": {"p": 0.0, "semitones": [-3.0, 3.0]},
 }
 """Settings that came later, and their values in a run that does not have them."""
