@@ -1,9 +1,9 @@
 """Open speech of many languages, with a licence that lets a model be shared, for a seed model.
 
-Each SOURCE is a folder that holds the sources as folders: OWNER+NAME for a GitHub repository, PACKAGE
-for an unpacked Debian package. What is not there is named and left out. OUT gets train.jsonl and
-dev.jsonl (transcripts romanised), train-ipa.jsonl and dev-ipa.jsonl (those that are known as phones),
-audio/, dropped.jsonl and summary.json. An interrupted call goes on where it was.
+Each SOURCE is a folder that holds the sources as folders: OWNER+NAME for a GitHub repository,
+PACKAGE for an unpacked Debian package. What is not there is named and left out. OUT gets
+train.jsonl and dev.jsonl (transcripts romanised), train-ipa.jsonl and dev-ipa.jsonl (those that are
+known as phones), audio/, dropped.jsonl and summary.json. An interrupted call goes on where it was.
 """
 
 import argparse
@@ -39,7 +39,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=0, help="draws crops, caps and dev")
     parser.add_argument("--processes", type=int, default=1, help="at work at once")
-    parser.add_argument("--list", action="store_true", help="print the parts of the sources and end")
+    parser.add_argument(
+        "--list", action="store_true", help="print the parts of the sources and end"
+    )
     args = parser.parse_args(argv)
     chosen = [
         source

@@ -1,29 +1,25 @@
 """The whole of it: read, drop doubles, make crops, choose, write manifests."""
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from data_prep.open_speech.choose import Row, capped, held_out
-from data_prep.open_speech.clip import Clip, Source
+from data_prep.open_speech.clip import Clip, Source, folder_of
 from data_prep.open_speech.crops import Drop
 from data_prep.open_speech.doubles import without_doubles
 from data_prep.open_speech.jobs import Job, Making, groups_of, jobs_of, rows_of
 from data_prep.open_speech.sources import LEFT_OUT
 from data_prep.open_speech.summary import summarise
 from data_prep.open_speech.transcripts import ipa, plain_ipa, romanised
-from speechssl.data.manifest import Utterance, relative_path, write_manifest
+from speechssl.data.manifest import Utterance, write_manifest
 from speechssl.files import writing
 from speechssl.workers import share
 
 Spell = Callable[[str, str], str | None]
 """``spell(text, language)``: a transcript in an alphabet, None where it cannot be."""
-
-DROPPED_MANY = 0.5
-"""A larger share of a source's clips that is unusable is no accident: it is said."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ def find(sources: Iterable[Source], places: Sequence[Path]) -> Found:
         where = ", ".join(map(str, places))
         raise FileNotFoundError(
             f"No source is in {where}: expected is a folder for each, such as "
-            f"{' or '.join(part.partition(':')[2].replace('/', '+') for part in found.missing[:2])}."
+            f"{folder_of(found.missing[0])}."
         )
     return found
 
@@ -76,7 +72,8 @@ def build(found: Found, out: Path, settings: Settings, say: Callable[[str], None
     """Make the crops and manifests of `found` in `out` -> what summary.json holds.
 
     The same clips and settings give the same files, whatever the number of processes. What an
-    earlier, interrupted call has made is not made again. Raises ValueError where nothing can be used.
+    earlier, interrupted call has made is not made again. Raises ValueError where nothing can be
+    used.
     """
     out.mkdir(parents=True, exist_ok=True)
     clips, doubles = without_doubles(found.clips)

@@ -1,7 +1,7 @@
 """From the clips of one speaker to crops: pauses cut, long ones parted, short ones joined.
 
-A crop has SHORTEST_S to LONGEST_S where the speaker has said that much. One of a long recording with a
-transcript is longer, up to LONGEST_LABELED_S: nothing says which words belong to which part of it.
+A crop has SHORTEST_S to LONGEST_S where the speaker has said that much. One of a long recording with
+a transcript is longer, up to LONGEST_LABELED_S: nothing says which words belong to which part.
 """
 
 from collections.abc import Iterator, Sequence
@@ -60,7 +60,7 @@ class Drop:
 
 
 def pieces_of(clips: Sequence[Clip]) -> tuple[list[Piece], list[Drop]]:
-    """The speech of clips; what is unusable, or sound by sound the same as one before, is dropped."""
+    """The speech of clips; what is unusable, or sample by sample one before, is dropped."""
     pieces: list[Piece] = []
     drops: list[Drop] = []
     digests: dict[bytes, str] = {}

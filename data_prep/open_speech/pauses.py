@@ -3,6 +3,8 @@
 Shapes: S samples, F frames of 10 ms, N stretches.
 """
 
+from itertools import pairwise
+
 import numpy as np
 
 from data_prep.open_speech.decode import SAMPLE_RATE
@@ -49,7 +51,9 @@ def speech_frames(wave: np.ndarray) -> np.ndarray:
     rms = levels(wave)
     if not len(rms):
         return np.zeros(0, bool)
-    energy = np.convolve(np.square(rms, dtype=np.float64), np.full(SMOOTHING, 1 / SMOOTHING), "same")
+    energy = np.convolve(
+        np.square(rms, dtype=np.float64), np.full(SMOOTHING, 1 / SMOOTHING), "same"
+    )
     level = 10 * np.log10(np.maximum(energy, 1e-12))  # (F,) dB
     loud, noise = np.percentile(level, 95), np.percentile(level, 5)
     least = min(max(noise + ABOVE_NOISE_DB, loud - RANGE_DB), loud - LEAST_RANGE_DB)
@@ -68,7 +72,8 @@ def stretches(flags: np.ndarray) -> list[tuple[int, int]]:
 
 def without_pauses(wave: np.ndarray) -> tuple[np.ndarray, float]:
     """``(wave (S',) float32, seconds of speech)``: pauses at the ends cut to MARGIN frames, those
-    inside that are longer than LONGEST_PAUSE frames to two margins. Empty where nothing is speech."""
+    inside that are longer than LONGEST_PAUSE frames to two margins. Empty where there is no
+    speech."""
     speech = speech_frames(wave)
     runs = stretches(speech)
     if not runs:
@@ -103,4 +108,4 @@ def cut(wave: np.ndarray, longest_s: float) -> list[np.ndarray]:
         return [wave]
     places = [round(t * SAMPLE_RATE) for t in cut_times(levels(wave), HOP_S, duration_s, longest_s)]
     edges = [0, *places, len(wave)]
-    return [wave[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [wave[a:b] for a, b in pairwise(edges)]

@@ -4,8 +4,8 @@ writes it.
     "QTBL"  version[6]  floppy:u8  demo:u8  coding:u8 ... entries:u16
     entries times: name[12]  bundle:u8  offset:u32  size:u32
 
-All numbers are big-endian, offsets from the start of the file. `.SB` members are speech; coding 1 is
-MP3, 2 Ogg Vorbis, 3 FLAC. Names of speech are scene, line and who speaks: 'J' is Joe, the hero.
+All numbers are big-endian, offsets from the start of the file. `.SB` members are speech; coding 1
+is MP3, 2 Ogg Vorbis, 3 FLAC. Names of speech are scene, line and who speaks: 'J' is Joe, the hero.
 """
 
 import struct

@@ -74,8 +74,8 @@ def gcin(package: Path) -> Iterator[Clip]:
 
 def amazon_queen(package: Path) -> Iterator[Clip]:
     """Acted dialogue of a game, 11 kHz, not transcribed. A name such as 57001FJ3 is dialogue 57,
-    line 1F, said by Joe (J) or by the person he speaks with (P); JO are Joe's remarks. Who speaks in
-    the scenes without Joe is not known."""
+    line 1F, said by Joe (J) or by the person he speaks with (P); JO are Joe's remarks. Who speaks
+    in the scenes without Joe is not known."""
     path = subfolder(package, "usr/share/scummvm/flight-of-the-amazon-queen") / "queen.1c"
     if not path.is_file():
         raise FileNotFoundError(f"{package} holds no {path.name}: is it the right package?")

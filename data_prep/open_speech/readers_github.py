@@ -79,8 +79,8 @@ _ARABIC = {
     "next": ("التالي", "attaːliː"), "send": ("إرسال", "ʔirsaːl"),
     "receive": ("استقبال", "istiqbaːl"), "move": ("تحريك", "taħriːk"),
     "rotate": ("تدوير", "tadwiːr"), "record": ("تسجيل", "tasʒiːl"), "enter": ("إدخال", "ʔidxaːl"),
-    "digit": ("رقم", "raqm"), "direction": ("اتجاه", "ittiʒaːh"), "options": ("خيارات", "xijaːraːt"),
-    "undo": ("تراجع", "taraːʒuʕ"),
+    "digit": ("رقم", "raqm"), "direction": ("اتجاه", "ittiʒaːh"),
+    "options": ("خيارات", "xijaːraːt"), "undo": ("تراجع", "taraːʒuʕ"),
 }  # fmt: skip
 """Folder -> keyword and pronunciation: the table images/keywords.jpg of the repository."""
 
@@ -146,8 +146,8 @@ _WAKE_TEXTS = {"heychatterbox": "hey chatterbox", "heycomputer": "hey computer"}
 
 
 def precise(repo: Path) -> Iterator[Clip]:
-    """`WORD/LANG/NAME.wav` and `not-wake-words/LANG`, speakers not named. Only recordings that one of
-    `licenses/` names are in the public domain, and only those are taken."""
+    """`WORD/LANG/NAME.wav` and `not-wake-words/LANG`, speakers not named. Only recordings that one
+    of `licenses/` names are in the public domain, and only those are taken."""
     licences = sorted(subfolder(repo, "licenses").glob("license-2*.txt"))
     named = "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in licences)
     released = set(re.findall(r"[\w-]+\.wav", named))

@@ -7,7 +7,7 @@ from data_prep.open_speech import readers_github as github
 from data_prep.open_speech.clip import Source
 from data_prep.open_speech.languages import ISO_639_3
 
-_MANY = tuple(sorted({code for code in ISO_639_3.values()}))
+_MANY = tuple(sorted(set(ISO_639_3.values())))
 
 
 def _copyright(package: str) -> str:
@@ -290,8 +290,8 @@ LEFT_OUT = {
     "global-asp/asp-audio: stories under CC-BY-NC, or whose text is not in asp-source": "the last "
     "lines of each story in asp-source",
     "hedgewars-data": "GFDL-1.3 for its voices, a licence of documents (its copyright file)",
-    "RakshakTeam/emospeech-dataset-v1, syildizn/RavdessSounds, pacscilab/voxangeles": "no licence, or "
-    "a non-commercial one",
+    "RakshakTeam/emospeech-dataset-v1, syildizn/RavdessSounds, pacscilab/voxangeles": "no licence, "
+    "or a non-commercial one",
     "Dutch (nl) of gcompris, tuxpaint, klettres and ktuberling": "a test of an unseen language",
     "Wolof's dev and test": "what models are judged by",
 }

@@ -76,7 +76,7 @@ def _hours(rows: Iterable[Row]) -> float:
 def table(summary: Mapping[str, Any]) -> str:
     """Markdown: a row a source, and one for all."""
     lines = [
-        "| source | languages | licence | hours | active | speakers | crops | hours with text | IPA |",
+        "| source | languages | licence | hours | active | speakers | crops | with text | IPA |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     entries = [*summary["sources"].items(), ("all", summary["total"])]

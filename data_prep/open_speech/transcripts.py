@@ -1,7 +1,7 @@
 """Transcripts in one alphabet for all languages: romanised, and as phones.
 
-Romanised by uroman (Hermjakob et al., ACL 2018): letters a to z, the apostrophe and the space. Phones
-by espeak-ng, in IPA without stress and tone.
+Romanised by uroman (Hermjakob et al., ACL 2018): letters a to z, the apostrophe and the space.
+Phones by espeak-ng, in IPA without stress and tone.
 """
 
 import ctypes
@@ -71,7 +71,7 @@ def romanised(text: str, language: str) -> str:
 def _join_or_split(found: re.Match[str]) -> str:
     """Marks within a word vanish, such as the colon of a long vowel; others part words."""
     text = found.string
-    inside = 0 < found.start() and found.end() < len(text)
+    inside = found.start() > 0 and found.end() < len(text)
     within = inside and text[found.start() - 1].isalpha() and text[found.end()].isalpha()
     return "" if within and found[0] in (":", "?", "·", "^") else " "
 
@@ -138,8 +138,8 @@ def _phones() -> Phones:
 
 @lru_cache(maxsize=1 << 16)
 def ipa(text: str, language: str) -> str | None:
-    """A readable text as phones; None where espeak-ng does not know the language, or takes a word for
-    one of another language, which it says in the text's place more often wrongly than rightly."""
+    """A readable text as phones; None where espeak-ng does not know the language, or takes a word
+    for one of another language, which is wrong more often than right."""
     voice = VOICES.get(language)
     if voice is None:
         return None
