@@ -1,7 +1,7 @@
 """From the clips of one speaker to crops: pauses cut, long ones parted, short ones joined.
 
-A crop has SHORTEST_S to LONGEST_S where the speaker has said that much. One of a long recording with
-a transcript is longer, up to LONGEST_LABELED_S: nothing says which words belong to which part.
+A crop has SHORTEST_S to LONGEST_S where the speaker has said that much. One of a long recording
+with a transcript is longer, up to LONGEST_LABELED_S: nothing says which words are in which part.
 """
 
 from collections.abc import Iterator, Sequence

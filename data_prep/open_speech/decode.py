@@ -26,8 +26,8 @@ class Sound:
     wave: np.ndarray
     """(S,) float32 in [-1, 1], mono, at SAMPLE_RATE."""
     band_hz: int
-    """What the recording can hold: half of its own rate, 4000 where nothing lies above the band of a
-    telephone, and at most half of SAMPLE_RATE."""
+    """What the recording can hold: half of its own rate, 4000 where nothing lies above the band of
+    a telephone, and at most half of SAMPLE_RATE."""
 
 
 class UnusableError(ValueError):

@@ -11,8 +11,8 @@ ISO_639_3 = {
     "sr@latin": "srp", "sv": "swe", "th": "tha", "tn": "tsn", "tr": "tur", "uk": "ukr",
     "ur": "urd", "wa": "wln", "zh_CN": "cmn", "zh_TW": "cmn",
 }  # fmt: skip
-"""Of the folders and suffixes of the sources. Dutch (nl) is left out of all of them: it tests what the
-model does with a language that it has not learned."""
+"""Of the folders and suffixes of the sources. Dutch (nl) is left out of all of them: it tests what
+the model does with a language that it has not learned."""
 
 VOICES = {
     "ara": "ar", "bel": "be", "bul": "bg", "cat": "ca", "ces": "cs", "cmn": "cmn", "dan": "da",

@@ -19,7 +19,7 @@ ABOVE_NOISE_DB, LEAST_RANGE_DB = 6.0, 18.0
 SMOOTHING = 5
 """Frames over which the level is averaged: the closures of plosives are no pauses."""
 LEAST_SPEECH = 5
-"""Stretches of fewer frames are clicks."""
+"""Stretches of fewer frames graze the level and are noise: a burst of one is SMOOTHING long."""
 MARGIN = 12
 """Frames that are kept before and after speech: a plosive begins quietly, and so a cut is no
 click."""
