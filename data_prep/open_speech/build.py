@@ -1,7 +1,7 @@
 """The whole of it: read, drop doubles, make crops, choose, write manifests."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,7 @@ def build(found: Found, out: Path, settings: Settings, say: Callable[[str], None
         for job in jobs_of(source, (clip for name, clip in clips if name == source.name))
     ]
     paths = _make(jobs, making, settings.processes, say)
+    _tidy(out, [source.name for source in found.sources], paths)
     rows: dict[str, list[Row]] = {source.name: [] for source in found.sources}
     dropped = list(doubles)
     for job, path in zip(jobs, paths, strict=True):
@@ -117,7 +118,7 @@ def build(found: Found, out: Path, settings: Settings, say: Callable[[str], None
 
 def _make(
     jobs: list[Job], making: Making, processes: int, say: Callable[[str], None]
-) -> Iterator[Path]:
+) -> list[Path]:
     """The lists of the jobs, in their order."""
     to_do = [job for job in jobs if not making.is_made(job)]
     if to_do:
@@ -130,7 +131,18 @@ def _make(
         if job.source != last:
             last = job.source
             say(f"  {last}")
-    return iter([making.path(job) for job in jobs])
+    return [making.path(job) for job in jobs]
+
+
+def _tidy(out: Path, sources: Iterable[str], lists: Iterable[Path]) -> None:
+    """Remove what an earlier call has made of these sources and this one has not."""
+    kept = set(lists)
+    kept |= {out / row["audio"] for path in tuple(kept) for row in rows_of(path) if "id" in row}
+    for source in sources:
+        for folder in (out / "parts" / source, out / "audio" / source):
+            for path in folder.glob("*"):
+                if path not in kept:
+                    path.unlink()
 
 
 def _spelled(row: Row, source: str, settings: Settings) -> Row:

@@ -92,14 +92,26 @@ def amazon_queen(package: Path) -> Iterator[Clip]:
         yield Clip(stem, path, "eng", speaker, span=(member.offset, member.size))
 
 
-def fillets(folder: Path) -> Iterator[Clip]:
-    """Czech dialogue of the game Fish Fillets: `transcripts.tsv` (id, path, ..., character, ...,
-    text). The two fishes have a voice each; other characters are subtitle colours, no known
-    voice."""
-    lines = (folder / "transcripts.tsv").read_text(encoding="utf-8").splitlines()
-    header = lines[0].split("\t")
-    for line in lines[1:]:
-        row = dict(zip(header, line.split("\t"), strict=True))
-        speaker = row["character"] if row["character"] in ("font_big", "font_small") else None
-        path = folder / row["path"]
-        yield Clip(row["id"], path, "ces", speaker, text=row["text"])
+_DIALOGUE = re.compile(
+    r'^dialogId\("([^"]+)", *"([^"]+)", *"(?:[^"\\]|\\.)*"\)\s*\ndialogStr\("((?:[^"\\]|\\.)*)"\)',
+    re.MULTILINE,
+)
+
+
+def fillets(voices: Path, scripts: Path) -> Iterator[Clip]:
+    """Czech dialogue of the game Fish Fillets: `sound/LEVEL/cs/ID.ogg` in one package, and
+    ``dialogId("ID", "CHARACTER", ...) dialogStr("TEXT")`` in `script/LEVEL/dialogs_cs.lua` of the
+    other. The two fishes have a voice each; other characters are subtitle colours, no known
+    voice. Sounds without a dialogue are noises."""
+    root = subfolder(scripts, "usr/share/games/fillets-ng/script")
+    said: dict[tuple[str, str], tuple[str, str]] = {}
+    for path in sorted(root.glob("*/dialogs_cs.lua")):
+        for name, character, text in _DIALOGUE.findall(path.read_text(encoding="utf-8")):
+            said[path.parent.name, name] = character, text.replace('\\"', '"')
+    root = subfolder(voices, "usr/share/games/fillets-ng/sound")
+    for path in sounds(root):
+        level, *inner = path.relative_to(root).parts[:-1]
+        if inner == ["cs"] and (level, path.stem) in said:
+            character, text = said[level, path.stem]
+            speaker = character if character in ("font_big", "font_small") else None
+            yield Clip(f"{level}/{path.stem}", path, "ces", speaker, text=text or None)

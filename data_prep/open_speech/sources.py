@@ -271,10 +271,10 @@ SOURCES: tuple[Source, ...] = (
     ),
     Source(
         "fillets",
-        ("folder:fillets_cs",),
+        ("debian:fillets-ng-data-cs", "debian:fillets-ng-data"),
         ("ces",),
         "GPL-2",
-        "COPYRIGHT.debian",
+        _copyright("fillets-ng-data-cs"),
         "alike",
         debian.fillets,
         held_out=False,

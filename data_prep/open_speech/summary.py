@@ -73,23 +73,43 @@ def _hours(rows: Iterable[Row]) -> float:
     return round(sum(row["duration_s"] for row in rows) / 3600, 3)
 
 
+_COLUMNS = (
+    "source",
+    "from",
+    "languages",
+    "licence",
+    "asks for",
+    "hours",
+    "speech",
+    "speakers",
+    "with text",
+    "with phones",
+    "band-limited",
+)
+_MOST_NAMED = 6
+_ASKS = {"free": "nothing", "notice": "names", "alike": "the same terms", "": ""}
+
+
 def table(summary: Mapping[str, Any]) -> str:
-    """Markdown: a row a source, and one for all."""
-    lines = [
-        "| source | languages | licence | hours | active | speakers | crops | with text | IPA |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    entries = [*summary["sources"].items(), ("all", summary["total"])]
-    for name, facts in entries:
-        codes = facts.get("languages", list(summary["languages"]))
-        languages = " ".join(codes) if len(codes) <= 6 else f"{len(codes)} languages"
-        numbers = [facts["hours"], facts["active_hours"]]
-        numbers += [facts["speakers"] or "?", facts["crops"]]
-        numbers += [facts["hours_with_text"], facts["hours_with_ipa"]]
-        cells = [name, languages, facts.get("licence", ""), *map(_cell, numbers)]
+    """Markdown: a row a source, and one for all. Hours, with how much of them is speech, and how
+    much has which transcript or was recorded or sent with less than 8 kHz."""
+    lines = [f"| {' | '.join(_COLUMNS)} |", "|---" * len(_COLUMNS) + "|"]
+    every = {**summary["total"], "languages": list(summary["languages"])}
+    for name, facts in [*summary["sources"].items(), ("all", every)]:
+        codes = facts["languages"]
+        languages = " ".join(codes) if len(codes) <= _MOST_NAMED else f"{len(codes)} languages"
+        cells = [
+            name,
+            ", ".join(part.partition(":")[2] for part in facts.get("parts", ())),
+            languages,
+            facts.get("licence", ""),
+            _ASKS[facts.get("terms", "")],
+            f"{facts['hours']:.2f}",
+            f"{facts['active_hours']:.2f}",
+            str(facts["speakers"] or "unknown"),
+            f"{facts['hours_with_text']:.2f}",
+            f"{facts['hours_with_ipa']:.2f}",
+            f"{facts['hours_band_limited']:.2f}",
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.2f}" if isinstance(value, float) else str(value)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_prep.open_speech import __main__ as command
+from data_prep.open_speech import command
 from data_prep.open_speech.build import Settings, build, find
 from data_prep.open_speech.choose import Row, capped, held_out
 from data_prep.open_speech.clip import Clip, Source
@@ -133,6 +133,21 @@ def test_only_what_changed_is_made_again(tmp_path: Path, monkeypatch: pytest.Mon
     sound(root / "small" / "s1" / "b_new.wav", 0.7, 5)
     made(root, tmp_path / "out")
     assert worked == ["eng/s1"]
+
+
+def test_what_is_no_longer_in_the_source_is_removed(tmp_path: Path) -> None:
+    root = corpus(tmp_path, 2, 4)
+    sound(root / "small" / "s9" / "a_more.wav", 0.7, 5)
+    made(root, tmp_path / "out")
+    other = tmp_path / "out" / "audio" / "other" / "x.flac"  # of another source
+    other.parent.mkdir()
+    other.touch()
+    (root / "small" / "s9" / "a_more.wav").unlink()
+    again = made(root, tmp_path / "out")
+    other.unlink()
+    assert {place: again[place] for place in again if "other" not in place} == made(
+        root, tmp_path / "fresh"
+    )
 
 
 def test_what_is_dropped_is_named(tmp_path: Path) -> None:
@@ -302,7 +317,7 @@ def test_the_command(
 ) -> None:
     corpus(tmp_path, 1, 2)
     assert run(tmp_path, "--out", tmp_path / "out", "--terms", "free") == 0
-    assert "| small | eng | CC0 |" in capsys.readouterr().out
+    assert "| small | small | eng | CC0 | nothing |" in capsys.readouterr().out
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert list(summary["sources"]) == ["small"]
 

@@ -141,11 +141,6 @@ CASES: dict[str, tuple[Tree, list[tuple[str, str, str | None, str | None]]]] = {
          "metadata.csv": "filename,transcript,speaker_id\np1.wav,ခွဲး,S01\n"},
         [("audio/conversational/p1", "blk", "S01", "ခွဲး"), ("audio/news/p2", "blk", None, None)],
     ),
-    "fillets": (
-        {"transcripts.tsv": "id\tpath\tcharacter\ttext\na\ta.ogg\tfont_big\tCo je?\n"
-                            "b\tb.ogg\tfont_robot\tNic.\n"},
-        [("a", "ces", "font_big", "Co je?"), ("b", "ces", None, "Nic.")],
-    ),
     "wolof": (
         {"splits.tsv": "id\tpath\tspeaker\tsplit\ttext\nw1\tw1.wav\t01\ttrain\tsunu\n"
                        "w2\tw2.wav\t02\ttest\tdafa\n", "w1.wav": "", "w2.wav": ""},
@@ -165,13 +160,30 @@ def test_reader(name: str, tmp_path: Path) -> None:
 
 def test_each_source_has_a_case() -> None:
     same = {"asterisk-en", "asterisk-es", "asterisk-fr", "asterisk-it", "menardi", "armelle"}
-    assert set(BY_NAME) == {*CASES, *same, "swahili", "amazon-queen", "storybook"}
+    assert set(BY_NAME) == {*CASES, *same, "swahili", "amazon-queen", "storybook", "fillets"}
 
 
 def test_arabic_words_have_the_phones_of_their_table(tmp_path: Path) -> None:
     tree = CASES["arabic-commands"][0]
     (clip,) = BY_NAME["arabic-commands"].read(plant(tmp_path, tree))
     assert clip.phones == "takbiːr"
+
+
+def test_fillets(tmp_path: Path) -> None:
+    place = "usr/share/games/fillets-ng"
+    lines = (
+        'dialogId("m1", "font_big", "What is \\"it\\"?")\ndialogStr("Co je \\"to\\"?")\n\n'
+        'dialogId("r1", "font_robot", "Nothing.")\ndialogStr("Nic.")\n'
+        'dialogId("gone", "font_small", "Gone.")\ndialogStr("Pryč.")\n'
+    )
+    scripts = plant(tmp_path / "s", {f"{place}/script/city/dialogs_cs.lua": lines})
+    names = ("city/cs/m1.ogg", "city/cs/r1.ogg", "city/cs/noise.ogg", "city/en/m1.ogg")
+    voices = plant(tmp_path / "v", {f"{place}/sound/{name}": "" for name in names})
+    clips = list(BY_NAME["fillets"].read(voices, scripts))
+    assert facts(clips) == [
+        ("city/m1", "ces", "font_big", 'Co je "to"?'),
+        ("city/r1", "ces", None, "Nic."),
+    ]
 
 
 STORY = "# Rain\n\n##\nI love\nwater.\n\n##\n* License: [{}]\n* Text: L\n"

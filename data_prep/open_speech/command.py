@@ -22,7 +22,6 @@ def main(argv: list[str] | None = None) -> int:
     """0 done, 2 the input was wrong (one sentence)."""
     utf8_streams()
     parser = argparse.ArgumentParser(
-        prog="python -m data_prep.open_speech",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -62,11 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         settings = Settings(seed=args.seed, processes=args.processes)
         summary = build(found, args.out, settings)
     except (ValueError, OSError) as error:
-        print(f"open_speech: {error}", file=sys.stderr)
+        print(f"seed.py: {error}", file=sys.stderr)
         return 2
     print(table(summary))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
