@@ -280,6 +280,19 @@ def test_every_source_states_its_licence_and_where_it_stands() -> None:
     assert any("NC" in why for why in LEFT_OUT.values())
 
 
+def test_the_page_has_every_source_with_its_licence() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "seed.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    asks = {"free": "nothing", "notice": "names", "alike": "the same terms"}
+    found = {row[0].removeprefix("| "): row[1:5] for row in rows if len(row) > 5}
+    for source in SOURCES:
+        places = ", ".join(part.partition(":")[2] for part in source.parts)
+        place, _, licence, terms = found[source.name]
+        assert (place, licence, terms) == (places, source.licence, asks[source.terms])
+    for what, why in LEFT_OUT.items():
+        assert f"| {what} | {why} |" in page
+
+
 def test_copyleft_is_named_as_such() -> None:
     for source in SOURCES:
         alike = any(word in source.licence for word in ("GPL", "SA", "same terms"))
