@@ -155,7 +155,8 @@ def _spelled(row: Row, source: str, settings: Settings) -> Row:
     romans = [settings.romanise(text, language) for text in sounds or row["texts"]]
     row["orthography"] = " ".join(row["texts"])
     row["roman"] = " ".join(map(str, romans)) if all(romans) else None
-    spoken = sounds or [settings.phonemise(text, language) for text in row["texts"]]
+    spoken: list[str | None] = list(sounds or ())
+    spoken = spoken or [settings.phonemise(text, language) for text in row["texts"]]
     row["ipa"] = " ".join(map(str, spoken)) if all(spoken) else None
     return row
 

@@ -95,9 +95,8 @@ def _pyav(path: Path) -> tuple[list[np.ndarray], int]:
             rate = int(container.streams.audio[0].rate)
             for frame in container.decode(audio=0):
                 samples = frame.to_ndarray()  # (C, S) planar, or (1, C * S)
-                samples = samples.reshape(-1, frame.layout.nb_channels).T
-                if frame.format.is_planar:
-                    samples = frame.to_ndarray()
+                if not frame.format.is_planar:
+                    samples = samples.reshape(-1, frame.layout.nb_channels).T  # (C, S)
                 scale = 32768.0 if samples.dtype == np.int16 else 1.0
                 blocks.append((samples.astype(np.float64) / scale).mean(axis=0).astype(np.float32))
     except av.FFmpegError as error:

@@ -42,7 +42,7 @@ def summarise(
         }
     terms: dict[str, float] = defaultdict(float)
     for facts in sources.values():
-        terms[str(facts["terms"])] += facts["hours"]  # type: ignore[operator]
+        terms[str(facts["terms"])] += facts["hours"]
     return {
         "total": counts(rows),
         "splits": {split: counts(members) for split, members in splits.items()},

@@ -307,7 +307,6 @@ def test_names_of_files_are_plain_and_distinct() -> None:
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     monkeypatch.setattr(command, "SOURCES", (SMALL, replace(SMALL, name="gpl", terms="alike")))
-    monkeypatch.setattr("data_prep.open_speech.build.romanised", SETTINGS.romanise)
     monkeypatch.setattr(command, "Settings", lambda **named: replace(SETTINGS, **named))
     return lambda *argv: command.main([str(arg) for arg in argv])
 
