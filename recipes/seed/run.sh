@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fetch the open sources, make crops and manifests of them, pretrain the seed.
 # Usage, from the root of the repository: recipes/seed/run.sh [WORK]
-# Settings by environment: SOURCES (folder of the sources, WORK/sources), SEED (0), PROCESSES (2),
+# Settings by environment, beside those of train.sh: SOURCES (folder of the sources, WORK/sources), SEED (0), PROCESSES (2),
 #   TERMS ("free notice alike": which licences, see docs/seed.md)
 # It needs git, and for a part of the sources apt-get and dpkg-deb (Debian or Ubuntu); what cannot be
 # fetched is named and left out.
@@ -39,5 +39,4 @@ done
 
 python data_prep/seed.py "$sources" --out "$work/data" --terms "${terms[@]}" \
   --processes "${PROCESSES:-2}"
-speechssl pretrain --recipe seed --train "$work/data/train.jsonl" --valid "$work/data/dev.jsonl" \
-  --seed "${SEED:-0}" --out "$work/pretrain"
+recipes/seed/train.sh "$work/data" "$work"

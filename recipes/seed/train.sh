@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train the seed, or a stage of it, on the crops that data_prep/open_speech made.
+# Train the seed, or a stage of it, on the crops that data_prep/seed.py made.
 # Usage, from the root of the repository: recipes/seed/train.sh DATA [WORK]
 # Settings by environment:
 #   INIT     model of an earlier stage to go on from, without the state of its optimizer

@@ -12,7 +12,7 @@ _FACTOR, _MODULUS = np.int64(1_000_003), np.int64((1 << 40) - 87)
 
 
 @compiled
-def add_letter(number: int, letter: int) -> int:
+def add_letter(number, letter):  # type: ignore[no-untyped-def]
     """The number of a word's letters and one more; 0 is that of no letter."""
     return (number * _FACTOR + letter + 1) % _MODULUS
 

@@ -53,7 +53,7 @@ def choose_decoder(
     _, tokenizer = checkpoint.require_ctc()
     notes: list[str] = []
     if not given.keys() & set(WEIGHTS) and lm is not None:
-        tuned, notes = read_tuned(checkpoint, Path(lm), word_lm and Path(word_lm))
+        tuned, notes = read_tuned(checkpoint, Path(lm), Path(word_lm) if word_lm else None)
         given |= tuned
     width = beam if beam is not None else max(BeamConfig.width, num_best or 1)
     config = BeamConfig(width=width, num_best=1 if num_best is None else num_best)

@@ -177,7 +177,7 @@ class _Trial:
             texts = list(pool.map(partial(self._text, decoder), self._rows))
         rates = []
         for unit in ("words", "characters"):
-            edits = map(count_edits, align_texts(self._references, texts, unit))  # type: ignore[arg-type]
+            edits = map(count_edits, align_texts(self._references, texts, unit))
             counts = list(edits)
             rates.append(sum(c.errors for c in counts) / max(sum(c.length for c in counts), 1))
         return Rates(*rates)
