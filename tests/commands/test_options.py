@@ -19,6 +19,7 @@ FOLDERS = {
     "finetune": ("--init", "scratch", "--train", "m.jsonl", "--valid", "m.jsonl"),
     "selftrain": ("m", "--unlabeled", "u.jsonl", "--labeled", "l.jsonl", "--valid", "v.jsonl"),
     "transcribe": ("model", "a.wav"),
+    "align": ("model", "a.wav", "a.txt"),
     "extract": ("model", "a.wav"),
     "probe": ("model", "--task", "digit", "--train", "m.jsonl", "--test", "m.jsonl"),
     "compare": ("data", "--tasks", "masked_units"),
