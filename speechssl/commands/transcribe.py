@@ -162,8 +162,10 @@ def _what_matters(
             continue
         if not isinstance(value, str | int | float | list | Path | None):
             continue  # what the command line is made of
-        is_file = isinstance(value, Path) and value.is_file()
-        options[name] = digest_of(value) if is_file else str(value)
+        if isinstance(value, Path) and value.is_file():
+            options[name] = digest_of(value)
+        else:
+            options[name] = str(value)
     if args.format in SUBTITLES:
         options["subtitles"] = asdict(subtitles)
     if (config := getattr(decode, "config", None)) is not None:  # what was tuned for the model, too
