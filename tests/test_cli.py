@@ -422,6 +422,14 @@ def test_a_language_model_changes_what_is_written(tiny_models, manifest, tmp_pat
     capsys.readouterr()
     assert run("lm", manifest, "--label-minutes", 0.001, "--out", tmp_path / "few.arpa") == 0
     assert "from 1 sentences" in capsys.readouterr().out
+    sizes = []
+    for prune in ((), ("--prune", 0, 0, 1)):
+        assert run("lm", manifest, *prune, "--out", tmp_path / "cut.arpa") == 0
+        sizes.append(len((tmp_path / "cut.arpa").read_text("utf-8").splitlines()))
+    assert sizes[1] < sizes[0]
+    assert "must begin with 0 for the 1-grams" in fails(
+        2, "lm", manifest, "--prune", 1, "--out", arpa
+    )
     for message, arguments in (
         ("beam must be between 1 and 10000, got 0", ("--beam", "0")),
         ("There is no language model gone.arpa", ("--lm", "gone.arpa")),

@@ -126,14 +126,18 @@ def _tuned(checkpoint: "Checkpoint", decoder: "Decoder", args: argparse.Namespac
         "wer_before": found.before.wer,
         "cer_before": found.before.cer,
     }
-    path = write_tuned(checkpoint, args.lm, args.word_lm, report)
+    try:
+        path = write_tuned(checkpoint, args.lm, args.word_lm, report)
+        kept = f"Kept in {path}, and used with {args.lm} from now on where no weight is given."
+    except OSError as error:
+        kept = f"They cannot be kept beside {args.lm} ({error.strerror}): give them next time."
     _put_weights(args, decoder)
     shown = ", ".join(f"--{name.replace('_', '-')} {value:g}" for name, value in weights.items())
     left_out = f" ({found.num_left_out} more were left out)" if found.num_left_out else ""
     print(
         f"{shown}: WER {100 * found.rates.wer:.1f} % on {found.num_utterances} utterances of "
         f"{args.tune_lm}{left_out}, {100 * found.before.wer:.1f} % before; best of {found.tried} "
-        f"tries. Kept in {path}, and used with {args.lm} from now on where no weight is given.",
+        f"tries. {kept}",
         file=sys.stderr,
     )
     return decoder

@@ -269,9 +269,11 @@ class BeamDecoder:
         ]
 
     def _alternatives(self, candidates: Sequence[Candidate]) -> tuple[Alternative, ...]:
-        """Each text once."""
+        """Each text once, without those that a vocabulary forbids."""
         found: dict[str, Alternative] = {}
         for each in candidates:
+            if each.score == -math.inf:
+                continue
             text = self._tokenizer.decode(each.ids)
             found.setdefault(text, Alternative(text, each.score))
         return tuple(found.values())

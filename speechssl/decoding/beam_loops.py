@@ -147,6 +147,29 @@ def slot_of(slots: Slots, num: int, slot: Array, position: int, node: int, score
 
 
 @compiled
+def survey(
+    row: Array, nodes: Nodes, beam: Array, by: Array, place: Array, width: int
+) -> tuple[Array, Array, Array]:
+    """Of the texts in the beam, those that are one symbol longer than each: the last one of them,
+    and the one before each, by their places; and a heap of the `width` best scores that the texts
+    have at least after one more frame."""
+    size = len(beam)
+    below, beside = np.full(size, -1, np.int64), np.full(size, -1, np.int64)
+    heap = np.full(width, -np.inf)
+    for b in range(size):
+        node = beam[b]
+        above = nodes.parent[node]
+        if above >= 0 and place[above] >= 0:
+            beside[b] = below[place[above]]
+            below[place[above]] = b
+        stays = log_add(by[b, 0], by[b, 1]) + row[0]
+        if nodes.symbol[node] > 0:
+            stays = log_add(stays, by[b, 1] + row[nodes.symbol[node]])
+        sift(heap, stays + nodes.score[node])
+    return below, beside, heap
+
+
+@compiled
 def grow(
     g: Guide,
     row: Array,
@@ -168,18 +191,7 @@ def grow(
     """
     size = len(beam)
     slot = np.full(size, -1, np.int64)
-    below, beside = np.full(size, -1, np.int64), np.full(size, -1, np.int64)
-    heap = np.full(width, -np.inf)
-    for b in range(size):
-        node = beam[b]
-        above = nodes.parent[node]
-        if above >= 0 and place[above] >= 0:
-            beside[b] = below[place[above]]
-            below[place[above]] = b
-        stays = log_add(by[b, 0], by[b, 1]) + row[0]
-        if nodes.symbol[node] > 0:
-            stays = log_add(stays, by[b, 1] + row[nodes.symbol[node]])
-        sift(heap, stays + nodes.score[node])
+    below, beside, heap = survey(row, nodes, beam, by, place, width)
     num = 0
     for b in range(size):
         node = beam[b]

@@ -8,11 +8,11 @@ import numpy as np
 from speechssl.decoding.beam_loops import Nodes
 from speechssl.decoding.beam_scores import Array, Texts, compiled
 
-_FACTOR, _MODULUS = np.int64(1_000_003), np.int64((1 << 40) - 87)
+_FACTOR, _MODULUS = 1_000_003, (1 << 40) - 87
 
 
 @compiled
-def add_letter(number, letter):  # type: ignore[no-untyped-def]
+def add_letter(number: int, letter: int) -> int:
     """The number of a word's letters and one more; 0 is that of no letter."""
     return (number * _FACTOR + letter + 1) % _MODULUS
 

@@ -116,11 +116,11 @@ class Guiding:
         arrays, places = by_length([[self._letters[c] for c in word] for word in ids])
         trie, nodes = build_trie(arrays, max(len(self._letters), 1))
         tokens = np.fromiter(ids.values(), np.int64, len(ids))
-        token_of = np.full(len(trie.token), -1, np.int32)
+        ends = np.full(len(trie.token), -1, np.int32)
         listed = np.zeros(len(trie.token), np.bool_)
         for where, members in zip(nodes, places, strict=True):
-            token_of[where], listed[where] = tokens[members], True
-        return Spelling(trie.first, trie.token, token_of, listed, self._known_words)
+            ends[where], listed[where] = tokens[members], True
+        return Spelling(trie.first, trie.token, ends, listed, self._known_words)
 
     def _most(self, phrases: Automaton) -> np.ndarray:
         by_letter = [text.count(WORD_MARK) for text in self._texts]

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
@@ -176,9 +176,9 @@ class _Trial:
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             texts = list(pool.map(partial(self._text, decoder), self._rows))
         rates = []
-        for unit in ("words", "characters"):
-            edits = map(count_edits, align_texts(self._references, texts, unit))
-            counts = list(edits)
+        units: tuple[Literal["words"], Literal["characters"]] = ("words", "characters")
+        for unit in units:
+            counts = [count_edits(e) for e in align_texts(self._references, texts, unit)]
             rates.append(sum(c.errors for c in counts) / max(sum(c.length for c in counts), 1))
         return Rates(*rates)
 

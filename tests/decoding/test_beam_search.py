@@ -160,6 +160,19 @@ def test_n_best_are_sorted_and_distinct():
     assert all(one.score >= other.score for one, other in pairwise(found.alternatives))
 
 
+def test_a_word_that_is_cut_off_is_shown_and_no_alternative():
+    """Nothing but the beginning of a known word is in the sound."""
+    tokenizer = TOKENIZERS["letters"]
+    log_probs = np.full((3, 5), -40.0, np.float32)
+    log_probs[[0, 1, 2], [0, 3, 0]] = -0.001
+    config = BeamConfig(width=1, num_best=1, known_words=True)
+    decoder = BeamDecoder(tokenizer, config, train_lm(["ab"], order=1, unit="word"))
+    found = decoder.decode(log_probs)
+    assert found.text(tokenizer) == "a"
+    wide = decoder.rescaled(BeamConfig(width=8, num_best=8, known_words=True)).decode(log_probs)
+    assert all(np.isfinite(each.score) for each in wide.alternatives)
+
+
 def test_no_frames_and_one():
     decoder = BeamDecoder(TOKENIZERS["letters"], BeamConfig(), LMS["char", 4], hotwords=["ab"])
     for frames in (0, 1):

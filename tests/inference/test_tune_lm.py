@@ -114,6 +114,18 @@ def test_from_the_command_line(tiny_models, manifest, lm, tmp_path, capsys):
     assert "--tune-lm is of a language model: give one with --lm" in capsys.readouterr().err
 
 
+def test_weights_that_cannot_be_kept_are_said(tiny_models, manifest, lm, monkeypatch, capsys):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("speechssl.inference.tuned.write_tuned", refuse)
+    command = ["transcribe", str(tiny_models["ctc"]), str(manifest.parent / "0.wav"), "--beam", "2"]
+    assert main([*command, "--lm", str(lm), "--tune-lm", str(manifest)]) == 0
+    said = capsys.readouterr().err
+    assert "--lm-weight" in said
+    assert f"cannot be kept beside {lm} (Permission denied): give them next time" in said
+
+
 def test_weights_for_another_model_are_not_used(model, lm):
     data = {"lm_weight": 2.0, "bonus": 0.25, "valid": "dev.jsonl"}
     right = {"model": "0", "lm": "0", "word_lm": None}
