@@ -96,7 +96,7 @@ def _transcribe(args: argparse.Namespace, found: "list[Clip]") -> int:
         raise ValueError("--n-best gives several texts, which only --format json holds.")
     checkpoint = open_model(args.model)
     decode = decoder_of(checkpoint, args)
-    if args.format in ("json", "tsv") and calibration_of(checkpoint, decode) is None:
+    if args.format in ("json", "tsv", "ctm") and calibration_of(checkpoint, decode) is None:
         tell(why_not_calibrated(checkpoint))
     record: DoneRecord | None = None
     if args.skip_existing or (args.out and (args.out / RECORD).exists()):
