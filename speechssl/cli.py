@@ -55,6 +55,7 @@ batches of different length: in bfloat16 most products of `tiny` were compiled a
 which took a quarter to a third of it (docs/log)."""
 
 EXTRAS = {
+    "av": "media",
     "espeakng_loader": "demo",
     "huggingface_hub": "hf",
     "onnx": "onnx",
@@ -64,6 +65,7 @@ EXTRAS = {
     "pyarrow": "parquet",
     "tensorboard": "tensorboard",
     "transformers": "hf",
+    "uroman": "seed",
 }
 """Optional packages, and the extra that installs each."""
 

@@ -8,15 +8,16 @@ import re
 from collections.abc import Callable
 
 from speechssl.inference.align import AlignedText
+from speechssl.inference.subtitles import to_cues
 from speechssl.inference.writers import (
     Label,
     ms,
+    srt_of,
     to_ctm,
     to_dict,
-    to_srt,
     to_textgrid,
     to_tsv,
-    to_vtt,
+    vtt_of,
 )
 
 
@@ -71,8 +72,8 @@ def aligned_textgrid(aligned: AlignedText) -> str:
 
 ALIGNED_WRITERS: dict[str, Callable[[AlignedText], str]] = {
     "json": aligned_json,
-    "srt": lambda aligned: to_srt(aligned.transcript),
-    "vtt": lambda aligned: to_vtt(aligned.transcript),
+    "srt": lambda aligned: srt_of(to_cues(aligned.transcript, keep_segments=True)),
+    "vtt": lambda aligned: vtt_of(to_cues(aligned.transcript, keep_segments=True)),
     "textgrid": aligned_textgrid,
     "ctm": lambda aligned: to_ctm(aligned.transcript),
     "tsv": aligned_tsv,

@@ -118,10 +118,23 @@ class _Atom:
         return used + self.width + (used > 0 and not self.joined)
 
 
-def to_cues(transcript: Transcript, config: SubtitleConfig = PROFILES["adults"]) -> list[Cue]:
-    """The cues of a transcript: every word is in one, in order; none is empty, none overlaps."""
+def to_cues(
+    transcript: Transcript,
+    config: SubtitleConfig = PROFILES["adults"],
+    *,
+    keep_segments: bool = False,
+) -> list[Cue]:
+    """The cues of a transcript: every word is in one, in order; none is empty, none overlaps.
+
+    With `keep_segments` none holds words of two segments.
+    """
     atoms = _atoms(transcript.words, config)
-    ends = _cue_ends(atoms, config)
+    ends: list[int] = []
+    parts = [s.words for s in transcript.segments] if keep_segments else [transcript.words]
+    for words in parts:
+        begin = ends[-1] if ends else 0
+        own = atoms[begin : begin + len(_atoms(words, config))]
+        ends += [begin + end for end in _cue_ends(own, config)]
     groups = [atoms[start:end] for start, end in pairwise([0, *ends])]
     lines = [_lines(group, config) for group in groups]
     needed = [config.needed_ms(_width(group)) for group in groups]

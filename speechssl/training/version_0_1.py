@@ -62,6 +62,10 @@ _LATER: dict[str, Any] = {
     "tasks.reconstruction.layers": [-1],
     "voice": {"speed_p": 0.0, "speed": [0.9, 1.1], "pitch_p": 0.0, "semitones": [-3.0, 3.0]},
     "keep_features": False,
+    "keep_heads": False,
+    "mix_shares": (),
+    "rehearsal": "none",
+    "rehearsal_share": 0.5,
     "length_grid": "off",
     "teacher_beside": False,
     "distortion.pitch": {"p": 0.0, "semitones": [-3.0, 3.0]},
@@ -78,7 +82,7 @@ def with_later_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         for part in path:
             place = place.get(part) if isinstance(place, dict) else None
         if isinstance(place, dict):
-            place.setdefault(last, value)
+            place.setdefault(last, json.loads(json.dumps(value)))
     return dict(found)
 
 

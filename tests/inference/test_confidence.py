@@ -12,7 +12,8 @@ from speechssl.data.dataset import Waves
 from speechssl.data.manifest import Utterance, write_manifest
 from speechssl.decoding.align import Word
 from speechssl.inference.confidence import calibrated, calibration_of, whole_words
-from speechssl.inference.transcribe import choose_decoder, transcribe
+from speechssl.inference.decoders import choose_decoder
+from speechssl.inference.transcribe import transcribe
 from speechssl.inference.transcript import Transcript, to_segments
 from speechssl.inference.writers import WRITERS
 from speechssl.rng import rng

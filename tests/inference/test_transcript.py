@@ -137,7 +137,8 @@ def test_pieces_of_a_word_have_no_space_between() -> None:
     assert "".join(w["word"] for s in data["segments"] for w in s["words"]) == text.replace(" ", "")
     for name in ("srt", "vtt"):
         cues = [c for c in WRITERS[name](transcript).split("\n\n") if "-->" in c]
-        assert "".join(c.split("\n")[-1] for c in cues).replace(" ", "") == text.replace(" ", "")
+        lines = [line for c in cues for line in c.partition("-->")[2].split("\n")[1:]]
+        assert "".join(lines).replace(" ", "") == text.replace(" ", "")
 
 
 def test_a_vocabulary_without_a_space_has_none_between_chunks() -> None:

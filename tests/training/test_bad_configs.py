@@ -87,10 +87,10 @@ def test_every_number_is_checked(run, name, kind, value):
     bad += [2.5] if kind is int else []
     assert changed(config, name, value) == config
     for wrong in bad:
-        given = (wrong,) * len(value) if isinstance(value, tuple) else wrong
+        given = (wrong,) * max(len(value), 1) if isinstance(value, tuple) else wrong
         with pytest.raises(ValueError, match=rf"\b{field}\b"):
             changed(config, name, given)
-    as_json = json.dumps("many" if not isinstance(value, tuple) else ["many"] * len(value))
+    as_json = json.dumps("many" if not isinstance(value, tuple) else ["many"] * max(len(value), 1))
     with pytest.raises(ValueError, match=rf"\b{field}\b"):
         override(config, [(name, as_json)])
     with pytest.raises(ValueError, match=rf"no setting .*Perhaps .*--{flag}\b"):
