@@ -5,14 +5,13 @@ from dataclasses import replace
 from speechssl.data.voice import VoiceConfig
 from speechssl.pretext.masked_units import MaskedUnitsConfig
 from speechssl.pretext.reconstruction import ReconstructionConfig
-from speechssl.pretext.supervised import CTCConfig
 from speechssl.pretext.tasks import TaskConfigs
 from speechssl.training.pretrain import PretrainConfig, preset
 
 
 def tiny() -> PretrainConfig:
-    """Hours on a CPU: every utterance teaches units and its sound; one with a transcript its
-    romanised letters."""
+    """Hours on a CPU: every utterance teaches units and its sound. `--tasks` adds ctc, by which one
+    with a transcript teaches its romanised letters."""
     config = preset("tiny")
     return replace(
         config,
@@ -20,7 +19,6 @@ def tiny() -> PretrainConfig:
             (
                 MaskedUnitsConfig(features=("mfcc", "prosody")),
                 ReconstructionConfig(features=("logmel", "prosody")),
-                CTCConfig(),
             )
         ),
         voice=VoiceConfig(speed_p=0.3, pitch_p=0.2),

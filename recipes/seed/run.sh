@@ -39,5 +39,5 @@ done
 
 python data_prep/seed.py "$sources" --out "$work/data" --terms "${terms[@]}" \
   --processes "${PROCESSES:-2}"
-speechssl pretrain --recipe seed --train "$work/data/train.jsonl" --valid "$work/data/dev.jsonl" \
+speechssl pretrain --recipe seed --tasks masked_units reconstruction ctc --train "$work/data/train.jsonl" --valid "$work/data/dev.jsonl" \
   --seed "${SEED:-0}" --out "$work/pretrain"
