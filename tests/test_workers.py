@@ -208,12 +208,15 @@ def test_leaving_the_iterator_ends_the_workers(tmp_path):
 
 
 SCRIPT = """
+import signal
 import sys
 from pathlib import Path
 from tests.test_workers import Act, groups
 from speechssl.workers import share
 
 if __name__ == "__main__":
+    # Behind `&` a shell has it ignored, also of the tests.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     act = Act(note=Path(sys.argv[1]))
     items = ["until a worker is there", *["hang"] * 4]
     try:
