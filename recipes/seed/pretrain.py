@@ -6,8 +6,9 @@ from speechssl.data.rehearsal import PACK
 from speechssl.data.voice import VoiceConfig
 from speechssl.pretext.ctc_distillation import CTCDistillationConfig
 from speechssl.pretext.masked_units import MaskedUnitsConfig
+from speechssl.pretext.phones import PhonesConfig
 from speechssl.pretext.reconstruction import ReconstructionConfig
-from speechssl.pretext.supervised import CTCConfig, PhonesConfig
+from speechssl.pretext.supervised import CTCConfig
 from speechssl.pretext.task import TaskConfig
 from speechssl.pretext.tasks import TaskConfigs
 from speechssl.training.pretrain import PretrainConfig, preset

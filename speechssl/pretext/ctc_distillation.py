@@ -36,6 +36,7 @@ from speechssl.device import double, take
 from speechssl.model.heads import CTCHead
 from speechssl.model.speech_model import SpeechModel
 from speechssl.pretext.inputs import Inputs
+from speechssl.pretext.kept_outputs import names_of, packed, unpacked
 from speechssl.pretext.signal import Signal
 from speechssl.pretext.task import (
     LossTerm,
@@ -50,8 +51,6 @@ from speechssl.pretext.teacher import Recogniser
 from speechssl.text import BLANK_ID, Tokenizer
 
 NAME = "ctc_distillation"
-_LARGEST = (1 << 16) - 1
-"""A probability of 1 in 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -180,25 +179,14 @@ class CTCDistillationTask(PretextTask):
         if teacher.model is None:
             return {}
         log_probs = teacher.log_probs(x.speech()).unflatten(1, (-1, self.config.upsample))
-        tempered = (log_probs / self.config.temperature).softmax(3)  # (B, T, U, V)
-        shares, symbols = tempered.topk(self.num_kept, dim=3)  # (B, T, U, K) each
-        blank = log_probs[..., BLANK_ID].exp()  # (B, T, U)
-        found: dict[str, Tensor] = {}
-        for row in range(self.config.upsample):
-            found[f"{NAME}/{row}/blank"] = in_16_bits(blank[..., row])
-            for place in range(self.num_kept):
-                found[f"{NAME}/{row}/symbol{place}"] = symbols[..., row, place]
-                found[f"{NAME}/{row}/share{place}"] = in_16_bits(shares[..., row, place])
-        return found
+        return packed(NAME, log_probs, self.config.temperature, self.num_kept)
 
     def describe_units(self) -> dict[str, dict[str, object]]:
         (teacher,) = self._teacher
         if teacher.model is None:
             return {}
         about = {"made_of": "CTC outputs of --init", "temperature": self.config.temperature}
-        rows = range(self.config.upsample)
-        kinds = ["blank", *(f"{w}{k}" for k in range(self.num_kept) for w in ("symbol", "share"))]
-        return {f"{NAME}/{row}/{kind}": dict(about) for row in rows for kind in kinds}
+        return {name: dict(about) for name in names_of(NAME, self.config.upsample, self.num_kept)}
 
     def state_of_units(self) -> dict[str, Tensor]:
         """The teacher's weights and the temperature."""
@@ -208,21 +196,13 @@ class CTCDistillationTask(PretextTask):
         return state | {"temperature": torch.tensor(self.config.temperature)}
 
     def _targets(self, x: Inputs, counted: Tensor) -> tuple[Tensor, Tensor]:
-        """``(q (M, V), b (M,))`` float32 of the frames that count, row after row."""
-        rows, blanks = [], []
-        for row in range(self.config.upsample):
-            kept = range(self.num_kept)
-            symbols = [take(x.units(f"{NAME}/{row}/symbol{k}"), counted) for k in kept]
-            shares = [take(x.units(f"{NAME}/{row}/share{k}"), counted) for k in kept]
-            rows.append(
-                spread_out(
-                    torch.stack(symbols, 1),
-                    torch.stack(shares, 1).float() / _LARGEST,
-                    self.tokenizer.vocab_size,
-                )
-            )
-            blanks.append(take(x.units(f"{NAME}/{row}/blank"), counted).float() / _LARGEST)
-        return torch.stack(rows, 1).flatten(0, 1), torch.stack(blanks, 1).flatten()
+        """``(q (M, V), b (M,))`` float32 of the frames that count."""
+        own, num_symbols = self.config, self.tokenizer.vocab_size
+
+        def units(name: str) -> Tensor:
+            return take(x.units(name), counted)
+
+        return unpacked(NAME, units, own.upsample, self.num_kept, num_symbols)
 
     def forward(self, x: Inputs) -> TaskLoss:
         counted = self._counted(x)
@@ -268,25 +248,3 @@ class CTCDistillationTask(PretextTask):
             f"{NAME}/agreement": kept / max(symbols, 1),
             f"{NAME}/symbol_rows": symbols / max(rows, 1),
         }
-
-
-def in_16_bits(shares: Tensor) -> Tensor:
-    """Probabilities as int64 from 0 to 65,535."""
-    return (shares * _LARGEST).round().long()
-
-
-def spread_out(symbols: Tensor, shares: Tensor, num_symbols: int) -> Tensor:
-    """The distribution of each row from its most probable symbols.
-
-    Args:
-        symbols: (M, K) int64, distinct in each row.
-        shares: (M, K) float32, their probabilities.
-        num_symbols: V.
-
-    Returns:
-        (M, V) float32, each row adding up to 1; what the K symbols leave lies evenly on the others.
-    """
-    others = num_symbols - symbols.shape[1]
-    rest = (1 - shares.sum(1, keepdim=True)).clamp_min(0) / max(others, 1) * min(others, 1)
-    spread = rest.expand(-1, num_symbols).scatter(1, symbols, shares)
-    return spread / spread.sum(1, keepdim=True)

@@ -36,14 +36,7 @@ from speechssl.config.bounds import Count, Weight, check_fields
 from speechssl.device import send
 from speechssl.model.heads import CTCHead
 from speechssl.model.speech_model import SpeechModel
-from speechssl.pretext.ctc import (
-    Labels,
-    best_path,
-    ctc_chance,
-    ctc_loss,
-    edit_distance,
-    sort_labels,
-)
+from speechssl.pretext import ctc
 from speechssl.pretext.inputs import Inputs
 from speechssl.pretext.signal import Signal
 from speechssl.pretext.task import (
@@ -124,15 +117,6 @@ class CTCConfig(TaskConfig):
         return CTCTask(self, model.config.context.dim, tokenizer, num_heads)
 
 
-@dataclass(frozen=True)
-class PhonesConfig(CTCConfig):
-    """As ctc, of the manifest's `ipa`."""
-
-    name: ClassVar[str] = "phones"
-    uses_text: ClassVar[bool] = False
-    uses_phones: ClassVar[bool] = True
-
-
 class CTCTask(PretextTask):
     """The CTC loss of the utterances that have a transcript."""
 
@@ -182,11 +166,11 @@ class CTCTask(PretextTask):
             )
         return corpus
 
-    def labels(self, x: Inputs) -> Labels:
+    def labels(self, x: Inputs) -> ctc.Labels:
         """Which transcripts are learned from, on the host."""
         heads = [self._head_of(corpus) for corpus in x.corpora]
         lengths = (x.frames * self.config.upsample).tolist()
-        return sort_labels(self._texts(x), lengths, heads, self.tokenizer)
+        return ctc.sort_labels(self._texts(x), lengths, heads, self.tokenizer)
 
     def counts(self, x: Inputs) -> dict[str, int]:
         return {f"{self.name}_symbols": self.labels(x).num_symbols}
@@ -203,7 +187,7 @@ class CTCTask(PretextTask):
             weights = [x.weights[row] for row in chosen]
             log_probs = head(context.index_select(0, send(rows, x.device)))  # (N, T, V)
             parts.append(
-                ctc_loss(
+                ctc.ctc_loss(
                     log_probs, lengths[rows], labels.ids[number], weights if x.batch.weights else ()
                 )
                 if len(rows)
@@ -219,7 +203,7 @@ class CTCTask(PretextTask):
         return TaskLoss({self.name: term}, metrics, gathered=gathered)
 
     @torch.no_grad()
-    def _errors(self, x: Inputs, context: Tensor, labels: Labels) -> dict[str, Tensor]:
+    def _errors(self, x: Inputs, context: Tensor, labels: ctc.Labels) -> dict[str, Tensor]:
         """For the metrics of a validation: of each transcript the characters and the errors of
         greedy decoding, which are left out, and all symbols that are learned from."""
         lengths = (x.frames * self.config.upsample).tolist()
@@ -228,10 +212,10 @@ class CTCTask(PretextTask):
             if not (ids := self.tokenizer.encode(text)):
                 continue
             head = self.heads[self._head_of(corpus)]
-            (output,) = best_path(head(context[row : row + 1]), lengths[row : row + 1])
+            (output,) = ctc.best_path(head(context[row : row + 1]), lengths[row : row + 1])
             # An unknown character is not what the model outputs, even where it is the same symbol.
             reference = [-1 if i == UNKNOWN_ID else i for i in ids]
-            counted.append((len(ids), edit_distance(reference, output)))
+            counted.append((len(ids), ctc.edit_distance(reference, output)))
         symbols = [
             (head, symbol)
             for head, rows in sorted(labels.ids.items())
@@ -255,7 +239,7 @@ class CTCTask(PretextTask):
         of_heads = [
             symbols[symbols[:, 0] == number, 1].tolist() for number in range(len(self.heads))
         ]
-        chance = sum(ctc_chance([ids]) * len(ids) for ids in of_heads) / max(len(symbols), 1)
+        chance = sum(ctc.ctc_chance([ids]) * len(ids) for ids in of_heads) / max(len(symbols), 1)
         return {
             f"{self.name}/cer": wrong / length,
             f"{self.name}/chance": chance,

@@ -20,12 +20,13 @@ from speechssl.pretext.inputs import Inputs
 from speechssl.pretext.jigsaw import JigsawConfig
 from speechssl.pretext.layers import build_at_layers, signals_at_layers
 from speechssl.pretext.masked_units import MaskedUnitsConfig
+from speechssl.pretext.phones import PhonesConfig
 from speechssl.pretext.reconstruction import ReconstructionConfig
 from speechssl.pretext.reverse_context import ReverseContextConfig
 from speechssl.pretext.signal import Signal
 from speechssl.pretext.skip_gram import SkipGramConfig
 from speechssl.pretext.speech_text import SpeechTextConfig
-from speechssl.pretext.supervised import CTCConfig, PhonesConfig
+from speechssl.pretext.supervised import CTCConfig
 from speechssl.pretext.task import Needs, PretextTask, Resources, TaskConfig, TaskLoss, View
 from speechssl.pretext.temporal_coherence import TemporalCoherenceConfig
 from speechssl.pretext.temporal_gap import TemporalGapConfig

@@ -10,11 +10,12 @@ from speechssl.pretext.future_frames import FutureFramesConfig
 from speechssl.pretext.future_units import FutureUnitsConfig
 from speechssl.pretext.jigsaw import JigsawConfig
 from speechssl.pretext.masked_units import MaskedUnitsConfig
+from speechssl.pretext.phones import PhonesConfig
 from speechssl.pretext.reconstruction import ReconstructionConfig
 from speechssl.pretext.reverse_context import ReverseContextConfig
 from speechssl.pretext.skip_gram import SkipGramConfig
 from speechssl.pretext.speech_text import SpeechTextConfig
-from speechssl.pretext.supervised import CTCConfig, PhonesConfig
+from speechssl.pretext.supervised import CTCConfig
 from speechssl.pretext.task import TaskConfig
 from speechssl.pretext.temporal_coherence import TemporalCoherenceConfig
 from speechssl.pretext.temporal_gap import TemporalGapConfig

@@ -9,9 +9,8 @@ import torch
 from speechssl.pretext.ctc_distillation import (
     CTCDistillationConfig,
     CTCDistillationTask,
-    in_16_bits,
-    spread_out,
 )
+from speechssl.pretext.kept_outputs import in_16_bits, spread_out
 from speechssl.pretext.task import Resources, View, combine
 from speechssl.pretext.teacher import Recogniser
 from tests.pretext.speech import (

@@ -14,7 +14,8 @@ from speechssl.data.manifest import write_manifest
 from speechssl.doctor import describe_run
 from speechssl.pretext.ctc_distillation import CTCDistillationConfig
 from speechssl.pretext.masked_units import MaskedUnitsConfig
-from speechssl.pretext.supervised import CTCConfig, PhonesConfig
+from speechssl.pretext.phones import PhonesConfig
+from speechssl.pretext.supervised import CTCConfig
 from speechssl.pretext.tasks import TaskConfigs
 from speechssl.report.page import write_report
 from speechssl.runlog import read_metrics
