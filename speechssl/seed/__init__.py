@@ -62,7 +62,8 @@ def folder_of(size: str = DEFAULT_SIZE) -> Path:
             )
         raise NoSeedError(
             f"This installation of speechssl has no seed ({FOLDER / DEFAULT_SIZE} is missing or "
-            f"not whole): {_AGAIN}, or name another model."
+            "not whole): name another model; where CHANGELOG names a seed of this version, "
+            f"{_AGAIN}."
         )
     _check(FOLDER / size)
     return FOLDER / size
