@@ -4,6 +4,7 @@ Loading needs the folder and nothing else, and runs no code from it. A folder is
 place and moved there whole, so a full disk or a crash leaves the old one as it was.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -223,6 +225,14 @@ def load_model(folder: str | Path) -> Checkpoint:
     if heads and tokenizer is None and (folder / INFO_FILE).exists():
         tokenizer = text.load_tokenizer(folder)
     return Checkpoint(model, tokenizer, meta, folder, pretraining, heads)
+
+
+def hash_tensors(digest: "hashlib._Hash | hashlib.blake2b", tensors: Mapping[str, Tensor]) -> None:
+    """Put names, dtypes, shapes and values of tensors into a digest, in their order."""
+    for name, value in tensors.items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        flat = value.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().data)
 
 
 def find_model(folder: Path) -> Path:

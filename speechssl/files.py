@@ -4,6 +4,7 @@ What is written takes its name when it is complete. An error on the way (a full 
 file as it was and nothing beside it.
 """
 
+import hashlib
 import os
 import re
 from argparse import ArgumentTypeError
@@ -58,6 +59,12 @@ def writing(path: Path) -> Iterator[IO[str]]:
         part.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
     ):
         yield file
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file's bytes in hexadecimal digits; OSError where it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def output_folder(text: str) -> Path:

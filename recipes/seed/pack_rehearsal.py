@@ -25,7 +25,7 @@ import soundfile
 from speechssl import audio
 from speechssl.data import rehearsal
 from speechssl.data.manifest import Utterance, parse_line, write_manifest
-from speechssl.files import writing
+from speechssl.files import sha256, writing
 from speechssl.rng import rng
 
 RATE = 16_000
@@ -221,7 +221,7 @@ def write_pack(clips: Sequence[Clip], out: Path, *, kbps: float, most_bytes: int
         "clips": len(packed),
         "minutes": round(sum(u.duration_s for u in packed) / 60, 2),
         "kbit_per_s": round(kbps, 1),
-        "sha256": {name: rehearsal.digest_of(out / name) for name in names},
+        "sha256": {name: sha256(out / name) for name in names},
     }
     with writing(out / rehearsal.INDEX) as file:
         file.write(json.dumps(about, indent=1) + "\n")

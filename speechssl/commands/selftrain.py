@@ -1,7 +1,6 @@
 """``speechssl selftrain``."""
 
 import argparse
-import hashlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from speechssl.commands.exits import EXIT_DONE
 from speechssl.commands.options import MODEL, add_processes
 from speechssl.commands.parser import Parser
 from speechssl.commands.training import default_config, pairs
-from speechssl.files import output_folder
+from speechssl.files import output_folder, sha256
 
 if TYPE_CHECKING:
     from speechssl.checkpoint import Checkpoint
@@ -178,5 +177,5 @@ def _decoding_key(args: argparse.Namespace) -> str:
     key = describe_decoding(args)
     for path in (args.lm, args.word_lm, args.hotwords):
         if path is not None and path.is_file():
-            key = key.replace(str(path), hashlib.sha256(path.read_bytes()).hexdigest()[:16])
+            key = key.replace(str(path), sha256(path)[:16])
     return key

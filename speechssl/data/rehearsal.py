@@ -11,7 +11,6 @@ A pack is a folder:
 ``recipes/seed/pack_rehearsal.py`` writes one.
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 from speechssl.data.index import open_manifest
 from speechssl.data.manifest import Utterance
+from speechssl.files import sha256
 
 PACK = "pack"
 """The name of the pack that comes with the package."""
@@ -73,18 +73,12 @@ def check_pack(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{place} is damaged: it does not name {MANIFEST}; {_AGAIN}.")
     for name, wanted in digests.items():
         try:
-            found = digest_of(folder / name)
+            found = sha256(folder / name)
         except OSError:
             raise FileNotFoundError(f"{folder / name} is missing: {_AGAIN}.") from None
         if found != wanted:
             raise ValueError(f"{folder / name} is damaged, by its checksum: {_AGAIN}.")
     return dict(about)
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 _AGAIN = "install speechssl again, or copy the pack again"

@@ -8,10 +8,10 @@ import re
 from collections.abc import Callable
 
 from speechssl.inference.align import AlignedText
+from speechssl.inference.cue_times import ms
 from speechssl.inference.subtitles import to_cues
 from speechssl.inference.writers import (
     Label,
-    ms,
     srt_of,
     to_ctm,
     to_dict,

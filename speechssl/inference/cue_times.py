@@ -7,6 +7,7 @@ For that it may end later than its words, begin up to `delay_ms` later where spe
 be read, and begin earlier where nothing else is shown.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,11 @@ class TimeRules:
     max_ms: int
     delay_ms: int
     lead_ms: int
+
+
+def ms(seconds: float) -> int:
+    """Whole milliseconds, downwards (a thousandth of one is rounding noise)."""
+    return math.floor(seconds * 1000 + 1e-3)
 
 
 def cue_times(cues: Sequence[Spoken], duration_ms: int, rules: TimeRules) -> list[tuple[int, int]]:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from speechssl import __version__
-from speechssl.checkpoint import Checkpoint
+from speechssl.checkpoint import Checkpoint, hash_tensors
+from speechssl.files import sha256
 from speechssl.inference.recordings import Clip
 from speechssl.model import config as model_config
 
 RECORD = ".speechssl-done.jsonl"
-_BLOCK = 1 << 20
 
 State = Literal["to do", "done", "edited", "unknown"]
 """``done``: the same work gave the transcript that lies there. ``edited``: it was changed by hand
@@ -90,9 +90,7 @@ class DoneRecord:
 def model_digest(checkpoint: Checkpoint) -> str:
     """Of all that a transcript depends on: weights, form, symbols, calibration."""
     digest = hashlib.blake2b(digest_size=16)
-    for name, value in checkpoint.model.state_dict().items():
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype} ".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    hash_tensors(digest, checkpoint.model.state_dict())
     symbols = checkpoint.tokenizer.symbols if checkpoint.tokenizer else []
     form = model_config.to_dict(checkpoint.speech.config)
     rest = [form, list(symbols), checkpoint.meta.get("calibration")]
@@ -102,16 +100,11 @@ def model_digest(checkpoint: Checkpoint) -> str:
 
 def digest_of(content: Path | bytes) -> str:
     """Of a file's bytes; OSError where it cannot be read."""
-    digest = hashlib.blake2b(digest_size=16)
     if isinstance(content, bytes):
-        digest.update(content)
-        return digest.hexdigest()
+        return hashlib.sha256(content).hexdigest()
     if not content.is_file():  # a pipe can be read once only
         raise FileNotFoundError(f"{content} is no file.")
-    with content.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+    return sha256(content)
 
 
 def _read(path: Path) -> list[Made]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from speechssl.decoding.align import Word
-from speechssl.inference.cue_times import Spoken, TimeRules, cue_times
+from speechssl.inference.cue_times import Spoken, TimeRules, cue_times, ms
 from speechssl.inference.transcript import PAUSE_S, Transcript, break_places
 from speechssl.spelling import is_blank
 from speechssl.text.graphemes import graphemes, width
@@ -128,13 +128,13 @@ def to_cues(
 
     With `keep_segments` none holds words of two segments.
     """
-    atoms = _atoms(transcript.words, config)
+    atoms: list[_Atom] = []
     ends: list[int] = []
     parts = [s.words for s in transcript.segments] if keep_segments else [transcript.words]
     for words in parts:
-        begin = ends[-1] if ends else 0
-        own = atoms[begin : begin + len(_atoms(words, config))]
-        ends += [begin + end for end in _cue_ends(own, config)]
+        own = _atoms(words, config, atoms[-1] if atoms else None)
+        ends += [len(atoms) + end for end in _cue_ends(own, config)]
+        atoms += own
     groups = [atoms[start:end] for start, end in pairwise([0, *ends])]
     lines = [_lines(group, config) for group in groups]
     needed = [config.needed_ms(_width(group)) for group in groups]
@@ -142,7 +142,7 @@ def to_cues(
         Spoken(group[0].start_ms, group[-1].end_ms, need)
         for group, need in zip(groups, needed, strict=True)
     ]
-    times = cue_times(spoken, math.floor(1000 * transcript.duration_s + 1e-3), _rules(config))
+    times = cue_times(spoken, ms(transcript.duration_s), _rules(config))
     return [
         Cue(start, end, text, need)
         for (start, end), text, need in zip(times, lines, needed, strict=True)
@@ -164,8 +164,8 @@ def _rules(config: SubtitleConfig) -> TimeRules:
 # --- atoms ----------------------------------------------------------------------------------------
 
 
-def _atoms(words: Sequence[Word], config: SubtitleConfig) -> list[_Atom]:
-    """The words whole, except those that fill more than a line; times rise."""
+def _atoms(words: Sequence[Word], config: SubtitleConfig, before: _Atom | None) -> list[_Atom]:
+    """The words behind `before` whole, except those that fill more than a line; times rise."""
     most = min(config.characters, config.most_characters)
     atoms: list[_Atom] = []
     for word in words:
@@ -175,11 +175,11 @@ def _atoms(words: Sequence[Word], config: SubtitleConfig) -> list[_Atom]:
         whole = (text, word.start_s, word.end_s)
         pieces = [whole] if width(text) <= most else _pieces(replace(word, text=text))
         for number, (piece, start_s, end_s) in enumerate(pieces):
-            before = atoms[-1] if atoms else None
-            start = max(_ms(start_s), before.start_ms if before else 0)
-            end = max(_ms(end_s), start)
+            start = max(ms(start_s), before.start_ms if before else 0)
+            end = max(ms(end_s), start)
             joined = before is not None and (word.joined or number > 0)
-            atoms.append(_Atom(piece, start, end, joined, width(piece)))
+            before = _Atom(piece, start, end, joined, width(piece))
+            atoms.append(before)
     return atoms
 
 
@@ -203,11 +203,6 @@ def _evenly(text: str, start_s: float, end_s: float) -> list[tuple[str, float, f
     clusters = graphemes(text)
     step = (end_s - start_s) / len(clusters)
     return [(c, start_s + i * step, start_s + (i + 1) * step) for i, c in enumerate(clusters)]
-
-
-def _ms(seconds: float) -> int:
-    """Whole milliseconds, downwards (a thousandth of one is rounding noise)."""
-    return max(math.floor(seconds * 1000 + 1e-3), 0)
 
 
 # --- cues -----------------------------------------------------------------------------------------

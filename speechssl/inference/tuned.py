@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from speechssl.caches import kept_object
-from speechssl.checkpoint import Checkpoint
-from speechssl.files import writing
+from speechssl.checkpoint import Checkpoint, hash_tensors
+from speechssl.files import sha256, writing
 
 WEIGHTS = ("lm_weight", "bonus", "word_weight", "word_bonus")
 SUFFIX = ".tuned.json"
@@ -70,12 +70,9 @@ def model_digest(checkpoint: Checkpoint) -> str:
     """Tells a fine-tuned model from others, by its head and symbols."""
     model, tokenizer = checkpoint.require_ctc()
     digest = hashlib.sha256(json.dumps(tokenizer.symbols).encode())
-    for name, tensor in sorted(model.head.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    hash_tensors(digest, model.head.state_dict())
     return digest.hexdigest()[:16]
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return sha256(path)[:16]

@@ -2,13 +2,13 @@
 milliseconds."""
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from speechssl.decoding.align import Word
+from speechssl.inference.cue_times import ms
 from speechssl.inference.subtitles import Cue, to_cues
 from speechssl.inference.transcript import Alternatives, Segment, Transcript
 
@@ -194,11 +194,6 @@ WRITERS: dict[str, Callable[[Transcript], str]] = {
 }
 CUE_WRITERS: dict[str, Callable[[Sequence[Cue]], str]] = {"srt": srt_of, "vtt": vtt_of}
 """Of those that are subtitles: from the cues that :func:`to_cues` makes by other rules."""
-
-
-def ms(seconds: float) -> int:
-    """Whole milliseconds, downwards (a thousandth of one is rounding noise)."""
-    return math.floor(seconds * 1000 + 1e-3)
 
 
 def _clock(time_ms: int, point: str) -> str:

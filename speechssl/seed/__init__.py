@@ -6,13 +6,14 @@ another size. Each is a model folder below this one, ``NAME/``: config.json, mod
 SHA256SUMS, which has the digest of every other file. ``python -m speechssl.seed.pack`` writes it.
 """
 
-import hashlib
 import multiprocessing
-import os
 import re
 import sys
 from functools import cache
 from pathlib import Path
+
+from speechssl import torchrun
+from speechssl.files import sha256
 
 FOLDER = Path(__file__).parent
 """Where the seeds lie."""
@@ -94,7 +95,7 @@ def _check(folder: Path) -> None:
     sums = {match[2]: match[1] for match in found if match is not None}
     wrong = SUMS if None in found or not {"model.safetensors", "config.json"} <= set(sums) else ""
     for name, digest in sums.items():
-        if not wrong and sha256(folder / name) != digest:
+        if not wrong and _sha256(folder / name) != digest:
             wrong = name
     if wrong:
         raise ValueError(
@@ -103,11 +104,10 @@ def _check(folder: Path) -> None:
         )
 
 
-def sha256(path: Path) -> str:
-    """The digest of a file in hexadecimal digits; '' where it cannot be read."""
+def _sha256(path: Path) -> str:
+    """'' where it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(path)
     except OSError:
         return ""
 
@@ -115,7 +115,7 @@ def sha256(path: Path) -> str:
 @cache
 def say_which(source: str) -> None:
     """Once for a name, on stderr: which one is meant where a file or folder is called so too."""
-    is_first = multiprocessing.parent_process() is None and os.environ.get("RANK", "0") == "0"
+    is_first = multiprocessing.parent_process() is None and torchrun.is_first()
     if is_first and Path(source).exists():
         print(
             f"{source} means the seed that comes with speechssl; your own {source} in this folder "

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from speechssl import audio, seed
 from speechssl.checkpoint import Checkpoint, load_model, replace_folder, save_model, sync_folder
+from speechssl.files import sha256
 from speechssl.model.config import nearest_size
 from speechssl.model.speech_model import CTCModel
 from speechssl.rng import rng
@@ -117,7 +118,7 @@ def pack(
         _write(fresh / "NOTICE", notice(card))
         (fresh / "model.safetensors").chmod(0o644)  # safetensors makes it private
         names = sorted(path.name for path in fresh.iterdir())
-        _write(fresh / seed.SUMS, "".join(f"{seed.sha256(fresh / n)}  {n}\n" for n in names))
+        _write(fresh / seed.SUMS, "".join(f"{sha256(fresh / n)}  {n}\n" for n in names))
         sync_folder(fresh)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)

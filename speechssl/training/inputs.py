@@ -9,9 +9,7 @@ import json
 from collections.abc import Sequence
 from hashlib import blake2b
 
-import torch
-
-from speechssl.checkpoint import Checkpoint
+from speechssl.checkpoint import Checkpoint, hash_tensors
 from speechssl.data.index import digests
 from speechssl.data.manifest import Utterance
 from speechssl.text import Tokenizer
@@ -76,8 +74,5 @@ def digest_of_model(init: Checkpoint | None) -> str:
         return ""
     digest = blake2b(digest_size=16)
     heads = {f"heads.{name}": value for name, value in init.heads.items()}
-    for name, value in (init.model.state_dict() | init.pretraining | heads).items():
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        flat = value.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().data)
+    hash_tensors(digest, init.model.state_dict() | init.pretraining | heads)
     return digest.hexdigest()

@@ -23,11 +23,11 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from speechssl import distributed
 from speechssl.checkpoint import replace_folder, sync_folder, throw_away, write_tensors
+from speechssl.files import sha256
 from speechssl.training.states import (
     CHECKSUMS,
     PROGRESS,
     WHOLE,
-    checksum,
     failure_reason,
     learned_parameters,
     state_folder,
@@ -130,7 +130,7 @@ class StateWriter:
         try:
             for name, values in self._copies.items():
                 write_tensors(values, fresh / f"{name}.safetensors")
-            checksums = {name: checksum(fresh / name) for name in WHOLE}
+            checksums = {name: sha256(fresh / name) for name in WHOLE}
             self._complete(fresh, progress, checksums)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -148,7 +148,7 @@ class StateWriter:
             except CheckpointException as error:  # no Exception, and of any process
                 raise OSError(f"{fresh} could not be written: {failure_reason(error)}.") from error
             own = fresh.glob(f"shard-{distributed.rank() + 1:05d}-*")
-            found = self._group.gather({path.name: checksum(path) for path in own})
+            found = self._group.gather({path.name: sha256(path) for path in own})
             if distributed.rank() == 0:
                 checksums = {name: value for part in found for name, value in part.items()}
                 self._complete(fresh, progress, checksums)
@@ -166,7 +166,7 @@ class StateWriter:
     def _complete(self, fresh: Path, progress: dict[str, Any], checksums: dict[str, str]) -> None:
         """Write what is not tensors, put the state in its place, and remove superfluous ones."""
         write_json(fresh / PROGRESS, progress | {"files": sorted(checksums)})
-        checksums = checksums | {PROGRESS: checksum(fresh / PROGRESS)}
+        checksums = checksums | {PROGRESS: sha256(fresh / PROGRESS)}
         write_json(fresh / CHECKSUMS, checksums)
         sync_folder(fresh)
         replace_folder(fresh, state_folder(self._run, progress["step"]))

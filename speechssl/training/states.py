@@ -10,7 +10,6 @@ strict, no longer says what else is missing.
 """
 
 import contextlib
-import hashlib
 import json
 import re
 import sys
@@ -29,6 +28,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 
 from speechssl import distributed
 from speechssl.checkpoint import sweep, throw_away
+from speechssl.files import sha256
 from speechssl.training.version_0_1 import renamed_weights
 
 CHECKSUMS = "checksums.json"
@@ -167,7 +167,7 @@ def _read(folder: Path) -> TrainingState:
     expected = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
     if not isinstance(expected, dict) or PROGRESS not in expected:
         raise ValueError(f"{CHECKSUMS} does not hold the checksum of {PROGRESS}")
-    wrong = [name for name, value in expected.items() if checksum(folder / name) != value]
+    wrong = [name for name, value in expected.items() if sha256(folder / name) != value]
     if wrong:
         raise ValueError(f"the checksum of {' and '.join(wrong)} is wrong")
     progress = _read_progress(folder)
@@ -232,11 +232,6 @@ def state_folders(run: Path) -> list[Path]:
 
 def state_step(folder: Path) -> int:
     return int(folder.name.removeprefix("step-"))
-
-
-def checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
