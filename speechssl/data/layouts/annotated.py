@@ -31,7 +31,7 @@ from speechssl.data.layouts.unused import Account
 END_S = 0.25
 """By so much a segment may go beyond the end of its recording: programs round."""
 
-_CHOOSE = "choose with --tier NAME (tx@* means all that begin with tx@) or --tier-type TYPE"
+_CHOOSE = "Choose with --tier NAME (tx@* means all that begin with tx@) or --tier-type TYPE"
 
 
 @dataclass
@@ -190,7 +190,8 @@ def _raise_if_unclear(seen: _Seen, choice: TierChoice, *, found: bool, account: 
     if not unclear:
         return
     num, first = len(unclear), account.name(next(iter(unclear)))
-    of = f"{first} and {num - 1} more files have" if num > 1 else f"{first} has"
+    more = f"{num - 1} more file{'s' * (num > 2)}"
+    of = f"{first} and {more} have" if num > 1 else f"{first} has"
     listed = describe_tiers(_different(unclear))
     if seen.ambiguous:
         raise ValueError(f"{of} several tiers that may be the transcripts: {listed}. {_CHOOSE}.")
