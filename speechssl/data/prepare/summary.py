@@ -118,8 +118,7 @@ _WARNINGS = {
     "beyond_full_scale": "{} recordings have samples beyond full scale: they are divided by their "
     "peak",
     "incomplete": "{} recordings lack sound that their headers state: what is there is taken",
-    "overlapping": "{} utterances overlap another one of their recording, so that both voices are in "
-    "them",
+    "overlapping": "{} utterances overlap another one of their recording: both voices are in them",
     "quiet": "{} recordings are quiet, with a peak below -40 dBFS: a model that does not normalise "
     "its input gets next to nothing of them",
 }
