@@ -18,8 +18,9 @@ NAMES_ITS_MEDIA = (".eaf", ".ctm", ".stm")
 
 _PLAIN = (".txt", ".lab", ".trn")
 
-_SAYMORE = ".annotations"
-"""What SayMore puts between the name of a recording, with its suffix, and ``.eaf``."""
+_MARKS = (".annotations", ".labels")
+"""What SayMore puts between the name of a recording, with its suffix, and ``.eaf``; and what is
+put between a recording's name and ``.txt`` in labels of Audacity."""
 
 
 def annotation_files(listing: Listing) -> list[str]:
@@ -31,7 +32,7 @@ def annotation_files(listing: Listing) -> list[str]:
         lower = suffix.lower()
         if lower in SUFFIXES:
             found.append(document)
-        elif _key(base) in bases:
+        elif _key(_unmarked(base)) in bases:
             of_one = lower == ".txt" and is_annotations(Path(document))
             if of_one or (lower in CELL_SUFFIXES and is_timed_table(document)):
                 found.append(document)
@@ -49,7 +50,7 @@ def has_annotations(listing: Listing) -> bool:
     }
     for document in annotation_files(listing):
         base, suffix = os.path.splitext(document)
-        base = _key(base.removesuffix(_SAYMORE))
+        base = _key(_unmarked(base))
         ours = base in bases or base in names or suffix.lower() in NAMES_ITS_MEDIA
         if ours and base not in plain:
             return True
@@ -57,7 +58,9 @@ def has_annotations(listing: Listing) -> bool:
 
 
 def _is_labels(document: str, bases: set[str]) -> bool:
-    return _key(os.path.splitext(document)[0]) in bases and is_annotations(Path(document))
+    return _key(_unmarked(os.path.splitext(document)[0])) in bases and is_annotations(
+        Path(document)
+    )
 
 
 def is_timed_table(document: str) -> bool:
@@ -69,6 +72,12 @@ def is_timed_table(document: str) -> bool:
         return False
     named = columns.places["path"] is not None and columns.places["path"] != columns.places["id"]
     return not named and columns.places["text"] is not None and "start" in columns.times
+
+
+def _unmarked(base: str) -> str:
+    for mark in _MARKS:
+        base = base.removesuffix(mark)
+    return base
 
 
 def _key(path: str) -> str:
@@ -96,7 +105,7 @@ class Sessions:
 
     def beside(self, document: str) -> list[Path]:
         """The recordings that have a file's name, those of sound alone first."""
-        base = os.path.splitext(document)[0].removesuffix(_SAYMORE)
+        base = _unmarked(os.path.splitext(document)[0])
         found = self._by_base.get(_key(base), [])
         if exact := self._by_path.get(_key(base)):
             found = [exact]
