@@ -171,7 +171,7 @@ class _Placing:
             if above is None:
                 raise _Lost(f"it refers to {note.parent}, which is not there")
             if above.id in seen:
-                raise _Lost(f"it refers to {note.parent}, which refers to it")
+                raise _Lost("its references go round in a circle")
             seen.add(above.id)
             note = above
         return note, tuple(reversed(order))

@@ -314,7 +314,8 @@ def _find_places(utf8: bytes, path: Path) -> _Places:
         if name == "HEADER":
             places.unit_s = UNIT_S.get(given.get("TIME_UNITS", ""), 0.001)
         elif name == "TIME_ORDER":
-            places.order_begin = here
+            if utf8[utf8.index(b">", here) - 1 :].startswith(b"/"):
+                places.order_begin = here
         elif name == "TIME_SLOT":
             value = given.get("TIME_VALUE", "")
             places.slots.append((here, int(value) if value.isdigit() else None))
@@ -332,8 +333,6 @@ def _find_places(utf8: bytes, path: Path) -> _Places:
         depth -= 1
         if name == "TIME_ORDER":
             places.order_end = here
-            if here != places.order_begin:
-                places.order_begin = -1
         if depth == 0 and places.tiers_end < 0:
             places.tiers_end = here
 
