@@ -36,25 +36,48 @@ TEXTGRID = (
     ("name", "content", "expected"),
     [
         ("a.eaf", small(ONE), [("a@0.500", 1.0, "one two"), ("a@3.000", 1.0, "three")]),
-        ("a.wav.annotations.eaf", small(ONE), [("a@0.500", 1.0, "one two"), ("a@3.000", 1.0, "three")]),
+        (
+            "a.wav.annotations.eaf",
+            small(ONE),
+            [("a@0.500", 1.0, "one two"), ("a@3.000", 1.0, "three")],
+        ),
         ("A.EAF", small(ONE), [("a@0.500", 1.0, "one two"), ("a@3.000", 1.0, "three")]),
-        ("other.eaf", small(ONE, media="file:///C:/x/a.wav"),
-         [("a@0.500", 1.0, "one two"), ("a@3.000", 1.0, "three")]),
-        ("a.TextGrid", TEXTGRID.encode("utf-16"), [("a@0.000", 1.5, "one"), ("a@1.500", 2.5, "two")]),
-        ("a.srt", "1\n00:00:01,000 --> 00:00:02,500\n<i>hey</i>\nyou\n", [("a@1.000", 1.5, "hey you")]),
+        (
+            "other.eaf",
+            small(ONE, media="file:///C:/x/a.wav"),
+            [("a@0.500", 1.0, "one two"), ("a@3.000", 1.0, "three")],
+        ),
+        (
+            "a.TextGrid",
+            TEXTGRID.encode("utf-16"),
+            [("a@0.000", 1.5, "one"), ("a@1.500", 2.5, "two")],
+        ),
+        (
+            "a.srt",
+            "1\n00:00:01,000 --> 00:00:02,500\n<i>hey</i>\nyou\n",
+            [("a@1.000", 1.5, "hey you")],
+        ),
         ("a.vtt", "WEBVTT\n\n00:01.000 --> 00:02.500\nhey\n", [("a@1.000", 1.5, "hey")]),
         ("a.txt", "1.0\t2.5\they\n", [("a@1.000", 1.5, "hey")]),
         ("a.labels.txt", "1.0\t2.5\they\n", [("a@1.000", 1.5, "hey")]),
         ("all.ctm", "a 1 1.0 0.5 he\na 1 1.6 0.4 you\n", [("a@1.000", 1.0, "he you")]),
         ("all.stm", "a 1 Ana 1.0 2.5 he you\n", [("a@1.000", 1.5, "he you")]),
         ("a.tsv", "start_s\tend_s\ttext\n1.0\t2.5\the you\n", [("a@1.000", 1.5, "he you")]),
-        ("a.csv", "begin_ms;duration_ms;transcript\n1000;1500;he you\n", [("a@1.000", 1.5, "he you")]),
-        ("a.tsv", "Begin Time - ss.msec\tEnd Time - ss.msec\tTranscription\tPhrase Free Translation\n"
-         "1.0\t2.5\the you\til\n", [("a@1.000", 1.5, "he you")]),
+        (
+            "a.csv",
+            "begin_ms;duration_ms;transcript\n1000;1500;he you\n",
+            [("a@1.000", 1.5, "he you")],
+        ),
+        (
+            "a.tsv",
+            "Begin Time - ss.msec\tEnd Time - ss.msec\tTranscription\tPhrase Free "
+            "Translation\n1.0\t2.5\the you\til\n",
+            [("a@1.000", 1.5, "he you")],
+        ),
         ("a.csv", "tmin,tier,text,tmax\n1.0,words,he,2.5\n", [("a@1.000", 1.5, "he")]),
         ("a.csv", "start,text\n0.5,he\n2.0,you\n", [("a@0.500", 1.5, "he")]),
     ],
-)  # fmt: skip
+)
 def test_segments_of_every_format_are_utterances(
     record: Record, tmp_path: Path, name: str, content: str | bytes, expected: list[object]
 ) -> None:
@@ -162,8 +185,8 @@ def test_nothing_is_lost_silently(record: Record, tmp_path: Path) -> None:
     ]
     assert list(map(str, source.unused)) == [
         "1 segment without text, a.eaf at 1.000 s: they are taken as speech without transcript",
-        "1 segment, a.eaf at 5.000 s 'behind': they lie behind the end, or before the beginning, of "
-        "their recording",
+        "1 segment, a.eaf at 5.000 s 'behind': they lie behind the end, or before the beginning, "
+        "of their recording",
         "1 segment, a.eaf at 3.000 s: they go beyond their recording, and are taken as far as it "
         "goes",
         "1 annotation, a.eaf: a5 'none': no place in time (it ends at 3 s and starts at 3 s)",
@@ -289,7 +312,7 @@ def test_rows_of_tiers_in_a_table_are_chosen_too(record: Record, tmp_path: Path)
     record("a.wav", 4.0)
     table = "tier\tstart\tend\ttext\nwords\t0\t1\the\nwords\t1\t2\tyou\nphones\t0\t0.5\th\n"
     put(tmp_path, {"a.tsv": table})
-    with pytest.raises(ValueError, match="'words' .*; 'phones' "):
+    with pytest.raises(ValueError, match=r"'words' .*; 'phones' "):
         read_source(tmp_path)
     found = read_source(tmp_path, tiers=TierChoice(names=("words",))).recordings
     assert [t for *_, t in parts(found)] == ["he", "you"]
