@@ -191,7 +191,8 @@ class _Placing:
                 here = stack.pop()
                 order.append(here.id)
                 stack += after.get(here.id, [])[::-1]
-            order += [member.id for member in members if member.id not in set(order)]
+            rest = {member.id for member in members} - set(order)  # those in a circle
+            order += [member.id for member in members if member.id in rest]
             self._ranks[note.tier] = {key: rank for rank, key in enumerate(order)}
         return self._ranks[note.tier][note.id]
 

@@ -19,6 +19,7 @@ SUMMARY = (
     "unusable ones, split into train, dev and test."
 )
 EXAMPLE = "speechssl prepare recordings --out data"
+LAYOUTS = ("auto", "folder", "tsv", "kaldi", "fairseq", "shards", "annotations")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--layout",
-        choices=("auto", "folder", "tsv", "kaldi", "fairseq", "shards", "annotations"),
+        choices=LAYOUTS,
         default="auto",
         help="what SOURCE is; auto looks (default)",
     )

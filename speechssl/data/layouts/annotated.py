@@ -22,7 +22,7 @@ from speechssl.audio import AudioError, probe
 from speechssl.data.layouts.folder import read_folder
 from speechssl.data.layouts.join import join_table
 from speechssl.data.layouts.listing import Listing
-from speechssl.data.layouts.media import Sessions, annotation_files
+from speechssl.data.layouts.media import Sessions, annotation_files, rank
 from speechssl.data.layouts.plain_text import MOST_LISTED
 from speechssl.data.layouts.recording import Recording, nfc, stem
 from speechssl.data.layouts.timed_table import read_timed_table
@@ -46,8 +46,11 @@ class _Seen:
     blank: list[str] = field(default_factory=list)
     beyond: list[str] = field(default_factory=list)
     cut: list[str] = field(default_factory=list)
-    unplaced: dict[str, list[str]] = field(default_factory=dict)
-    num_texts: int = 0
+    unplaced: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
+    """The first reason of a kind, and the annotations."""
+    taken: dict[Path, str] = field(default_factory=dict)
+    """The file that a recording's utterances are of."""
+    second: list[str] = field(default_factory=list)
 
 
 def read_annotated(
@@ -62,7 +65,8 @@ def read_annotated(
     sessions, seen = Sessions(listing), _Seen()
     rows: list[Recording] = []
     lengths: dict[Path, float | None] = {}
-    for document in annotation_files(listing) if only is None else [only]:
+    documents = sorted(annotation_files(listing), key=rank) if only is None else [only]
+    for document in documents:
         for annotations in _read(document, sessions, seen, account):
             rows += _rows_of(document, annotations, choice, sessions, seen, lengths)
     _raise_if_unclear(seen, choice, found=bool(rows), account=account)
@@ -94,8 +98,9 @@ def _read(document: str, sessions: Sessions, seen: _Seen, account: Account) -> l
     path = Path(document)
     try:
         if sessions.is_table(document):
-            return [read_timed_table(path, sessions.beside(document)[0])]
-        found = read_all(path)
+            found = [read_timed_table(path, sessions.beside(document)[0])]
+        else:
+            found = read_all(path)
     except (ValueError, OSError) as error:
         seen.unreadable[document] = str(error)
         return []
@@ -118,6 +123,11 @@ def _rows_of(
         places = [place for media in annotations.media for place in media.places]
         seen.first_media = seen.first_media or (places[0] if places else "")
         return []
+    audio, origin_s = found
+    better = seen.taken.get(audio)
+    if better is not None and rank(better) < rank(document):
+        seen.second.append(document)
+        return []
     try:
         tiers = choose_tiers(annotations, choice)
     except TierError as error:
@@ -126,16 +136,20 @@ def _rows_of(
     chosen = {tier.name for tier in tiers}
     for lost in annotations.unplaced:
         if lost.tier in chosen or not choice.is_given:
-            where = f"{document}: {lost.id} {lost.text!r}"
-            seen.unplaced.setdefault(lost.reason.split(",")[0], []).append(where)
-    audio, origin_s = found
+            kind = " ".join(lost.reason.split()[:3])
+            seen.unplaced.setdefault(kind, (lost.reason, []))[1].append(
+                f"{document}: {lost.id} {lost.text!r}"
+            )
     if audio not in lengths:
         lengths[audio] = _length(audio)
-    return [
+    rows = [
         row
         for tier in tiers
         for row in _rows_of_tier(tier, audio, origin_s, lengths[audio], document, seen)
     ]
+    if rows:
+        seen.taken.setdefault(audio, document)
+    return rows
 
 
 def _rows_of_tier(
@@ -160,7 +174,6 @@ def _rows_of_tier(
             seen.cut.append(where)
         start_s = max(start_s, 0.0)
         end_s = end_s if length_s is None else min(end_s, length_s)
-        seen.num_texts += 1
         rows.append(
             Recording(
                 f"{nfc(stem(audio.name))}@{start_s:.3f}",
@@ -236,8 +249,10 @@ def _tell(seen: _Seen, choice: TierChoice, account: Account) -> None:
     account.add(
         "segments", seen.cut, "they go beyond their recording, and are taken as far as it goes"
     )
-    for reason, names in seen.unplaced.items():
-        account.add("annotations", names, f"no place in time ({reason})")
+    for reason, names in seen.unplaced.values():
+        account.add("annotations", names, f"no place in time (the first: {reason})")
+    if seen.second:
+        account.explain(seen.second, "another file of annotations of the same recording is taken")
 
 
 def _without_name(sentence: str, document: str) -> str:

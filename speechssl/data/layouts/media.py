@@ -39,8 +39,18 @@ def annotation_files(listing: Listing) -> list[str]:
     return found
 
 
+_ORDER = (".eaf", ".textgrid", ".stm", ".srt", ".vtt", ".ass", ".ssa", ".ttml", ".txt", ".ctm")
+
+
+def rank(document: str) -> int:
+    """Which of several files of one recording is taken: the one that tells most comes first."""
+    suffix = os.path.splitext(document)[1].lower()
+    return _ORDER.index(suffix) if suffix in _ORDER else len(_ORDER)
+
+
 def has_annotations(listing: Listing) -> bool:
-    """Whether a folder holds files of annotations of recordings that have no plain transcript."""
+    """Whether a folder holds files of annotations of recordings that have no plain transcript, or
+    files of ELAN, beside which a .txt may be notes."""
     bases = {_key(os.path.splitext(path)[0]) for path in listing.audio}
     names = {_key(path) for path in listing.audio}
     plain = {
@@ -52,7 +62,7 @@ def has_annotations(listing: Listing) -> bool:
         base, suffix = os.path.splitext(document)
         base = _key(_unmarked(base))
         ours = base in bases or base in names or suffix.lower() in NAMES_ITS_MEDIA
-        if ours and base not in plain:
+        if ours and (base not in plain or suffix.lower() == ".eaf"):
             return True
     return False
 
@@ -95,6 +105,7 @@ class Sessions:
         for path in listing.audio:
             self._by_base.setdefault(_key(os.path.splitext(path)[0]), []).append(path)
             self._by_path[_key(path)] = path
+        self._by_name: dict[str, list[str]] | None = None
         self._finders: dict[str, Finder] = {}
         self._together: list[set[str]] = []
         """Recordings of one session each: sound and pictures of the same time."""
@@ -166,8 +177,12 @@ class Sessions:
 
     def _anywhere(self, media: Media) -> list[str]:
         """Recordings in other folders below that have the name of the one that is meant."""
+        if self._by_name is None:
+            self._by_name = {}
+            for path in self._listing.audio:
+                self._by_name.setdefault(_key(os.path.basename(path)), []).append(path)
         wanted = {_key(p.replace("\\", "/").rsplit("/", 1)[-1]) for p in media.places}
-        return [p for p in self._listing.audio if _key(os.path.basename(p)) in wanted]
+        return [path for name in wanted for path in self._by_name.get(name, [])]
 
     def _as_listed(self, found: Path) -> Path:
         """The path by which the folder's walk knows a recording, where it does."""

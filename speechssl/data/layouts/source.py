@@ -172,8 +172,10 @@ def _read_annotated(
         listing = Listing.of_one(source)
     elif listing is None:
         only = str(source)
-        around = Listing.of(source.parent)
-        listing = replace(around, documents=[only])
+        near = [source.parent / name for name in AUDIO_FOLDERS]
+        audio = [str(p) for folder in near if folder.is_dir() for p in sorted(folder.iterdir())]
+        audio = [path for path in audio if os.path.splitext(path)[1].lower() in AUDIO_SUFFIXES]
+        listing = Listing(source.parent, audio, [only])
     recordings = read_annotated(listing, tiers, account, only=only)
     return _finish(source, "annotations", recordings, listing, account)
 

@@ -189,7 +189,8 @@ def test_nothing_is_lost_silently(record: Record, tmp_path: Path) -> None:
         "of their recording",
         "1 segment, a.eaf at 3.000 s: they go beyond their recording, and are taken as far as it "
         "goes",
-        "1 annotation, a.eaf: a5 'none': no place in time (it ends at 3 s and starts at 3 s)",
+        "1 annotation, a.eaf: a5 'none': no place in time (the first: it ends at 3 s and starts at "
+        "3 s)",
     ]
 
 
@@ -198,7 +199,8 @@ def test_broken_references_are_named(record: Record, tmp_path: Path) -> None:
     put(tmp_path, {"s.eaf": FULL.replace('TIME_SLOT_REF1="ts5"', 'TIME_SLOT_REF1="ts77"')})
     found = said(tmp_path, names=("tx@O",))
     assert found["annotations"] == (
-        "1 annotation, s.eaf: a4 'obia': no place in time (its time slot ts77 is not there)"
+        "1 annotation, s.eaf: a4 'obia': no place in time (the first: its time slot ts77 is not "
+        "there)"
     )
 
 
@@ -285,6 +287,7 @@ def test_saymore_ignores_what_it_says(record: Record, tmp_path: Path) -> None:
         ({"a.eaf": small(ONE)}, "annotations"),
         ({"a.txt": "yes"}, "folder"),
         ({"a.txt": "yes", "a.TextGrid": TEXTGRID}, "folder"),  # as aligners put beside it
+        ({"a.txt": "notes", "a.eaf": small(ONE)}, "annotations"),
         ({"a.txt": "yes", "b.wav": b"", "b.TextGrid": TEXTGRID}, "annotations"),
         ({"t.tsv": "path\ttext\na.wav\tyes\n", "a.eaf": small(ONE)}, "tsv"),
         ({"t.tsv": "path\tspeaker\na.wav\tAna\n", "a.eaf": small(ONE)}, "annotations"),
@@ -322,3 +325,29 @@ def test_the_files_beside_a_session_are_no_transcripts(record: Record, tmp_path:
     record("a.wav", 4.0)
     put(tmp_path, {"a.eaf": small(ONE), "a.pfsx": "<x/>", "a.wav.meta": "<MetaData/>"})
     assert list(said(tmp_path)) == ["segments without text"]
+
+
+def test_of_several_files_of_a_recording_the_one_that_tells_most_is_taken(
+    record: Record, tmp_path: Path
+) -> None:
+    record("a.wav", 4.0)
+    put(tmp_path, {"a.TextGrid": TEXTGRID, "a.eaf": small(ONE), "a.txt": "0.1\t0.4\tno\n"})
+    source = read_source(tmp_path)
+    assert [t for *_, t in parts(source.recordings)] == ["one two", "three"]
+    named = {u.kind: u.advice for u in source.unused}
+    assert named[".TextGrid files"] == "another file of annotations of the same recording is taken"
+    assert named[".txt files"] == named[".TextGrid files"]
+    put(tmp_path, {"second.eaf": small({"A": [(2.0, 2.5, "two")]}, media="a.wav")})
+    assert [t for *_, t in parts(read_source(tmp_path).recordings)] == ["one two", "two", "three"]
+
+
+def test_many_broken_annotations_are_one_line(record: Record, tmp_path: Path) -> None:
+    record("a.wav", 4.0)
+    put(
+        tmp_path,
+        {"a.eaf": small({"A": [(0, 1, "x"), *[(k / 10, k / 10, "y") for k in range(20)]]})},
+    )
+    (line,) = map(str, read_source(tmp_path).unused)
+    assert line.startswith(
+        "20 annotations, the first is a.eaf: a2 'y': no place in time (the first"
+    )
