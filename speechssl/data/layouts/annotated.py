@@ -69,7 +69,7 @@ def read_annotated(
     for document in documents:
         for annotations in _read(document, sessions, seen, account):
             rows += _rows_of(document, annotations, choice, sessions, seen, lengths)
-    _raise_if_unclear(seen, choice, found=bool(rows), account=account)
+    _raise_if_unclear(seen, choice, found=bool(rows))
     mains = {nfc(str(row.audio)) for row in rows}
     spare = sessions.spare(mains)
     kept = [path for path in listing.audio if path not in spare]
@@ -198,11 +198,11 @@ def _length(audio: Path) -> float | None:
 # ---- what is said --------------------------------------------------------------------------------
 
 
-def _raise_if_unclear(seen: _Seen, choice: TierChoice, *, found: bool, account: Account) -> None:
+def _raise_if_unclear(seen: _Seen, choice: TierChoice, *, found: bool) -> None:
     unclear = seen.ambiguous or (seen.no_tier if not found else {})
     if not unclear:
         return
-    num, first = len(unclear), account.name(next(iter(unclear)))
+    num, first = len(unclear), next(iter(unclear))
     more = f"{num - 1} more file{'s' * (num > 2)}"
     of = f"{first} and {more} have" if num > 1 else f"{first} has"
     listed = describe_tiers(_different(unclear))

@@ -240,7 +240,8 @@ def test_an_unclear_choice_lists_the_tiers_of_all_files(
     arguments = ["prepare", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
     assert main(arguments) == 2
     assert capsys.readouterr().err == (
-        "speechssl: a.eaf and 1 more file have several tiers that may be the transcripts: "
+        f"speechssl: {tmp_path}/in/a.eaf and 1 more file have several tiers that may be "
+        "the transcripts: "
         "'A' (type 'default-lt', 2 texts, the first 'one two'); "
         "'B' (type 'default-lt', 1 texts, the first 'four'); "
         "'C' (type 'default-lt', 1 texts, the first 'cc'). "
