@@ -68,14 +68,14 @@ def test_files_that_are_no_source_are_refused_with_what_to_do(
 @pytest.mark.parametrize("beside", ["a.txt", "A.TXT", "a.lab"])
 def test_a_single_recording_is_a_source(tmp_path: Path, beside: str) -> None:
     put(
-        tmp_path, {"a.wav": "", beside: "yes", "b.wav": "", "b.txt": "no", "a.eaf": "", "c.csv": ""}
+        tmp_path, {"a.wav": "", beside: "yes", "b.wav": "", "b.txt": "no", "a.trs": "", "c.csv": ""}
     )
     source = read_source(tmp_path / "a.wav")
     assert source.layout == "folder"
     assert [(r.id, r.audio, r.text) for r in source.recordings] == [
         ("a", tmp_path / "a.wav", "yes")
     ]
-    assert [item.kind for item in source.unused] == [".eaf files"]
+    assert [item.kind for item in source.unused] == [".trs files"]
 
 
 @pytest.mark.parametrize("place", [".", "in", "in/", "../{name}/in"])
