@@ -243,8 +243,8 @@ def test_an_unclear_choice_lists_the_tiers_of_all_files(
         f"speechssl: {tmp_path}/in/a.eaf and 1 more file have several tiers that may be "
         "the transcripts: "
         "'A' (type 'default-lt', 2 texts, the first 'one two'); "
-        "'B' (type 'default-lt', 1 texts, the first 'four'); "
-        "'C' (type 'default-lt', 1 texts, the first 'cc'). "
+        "'B' (type 'default-lt', 1 text, the first 'four'); "
+        "'C' (type 'default-lt', 1 text, the first 'cc'). "
         "Choose with --tier NAME (tx@* means all that begin with tx@) or --tier-type TYPE.\n"
     )
     assert main([*arguments, "--tier", "nobody"]) == 2
