@@ -289,6 +289,7 @@ def test_labels_of_audacity(tmp_path):
     path = put(tmp_path / "a.txt", text)
     assert is_annotations(path)
     assert rows(path) == [(0.5, 1.5, "hé you"), (2.0, 3.25, "x"), (5.0, 6.0, "")]
+    assert [(p.id, p.text) for p in read(path).unplaced] == [("line 4", "point")]
     assert not is_annotations(put(tmp_path / "b.txt", "hello you\n0.5\t1.5\tx\n"))
     assert not is_annotations(put(tmp_path / "c.txt", ""))
     with pytest.raises(ValueError, match=r"b\.txt, line 1: 'hello you' is no label"):
@@ -359,3 +360,18 @@ def test_without_the_extra_the_sentence_names_it(
     assert capsys.readouterr().err == (
         f"speechssl: The package {package} is missing: pip install 'speechssl[linguist]'.\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.ctm", "a 1 0.5 0.5 he\na 1 2.0 0.0 gone\n"),
+        ("a.stm", "a 1 Ana 0.5 1.0 he\na 1 Ana 2 2 gone\n"),
+    ],
+)
+def test_lines_without_a_duration_are_named(tmp_path, name, content):
+    path = put(tmp_path / name, content)
+    assert rows(path) == [(0.5, 1.0, "he")]
+    assert [(p.tier, p.id, p.text, p.reason) for p in read(path).unplaced] == [
+        ("1", "line 2", "gone", "it has no duration")
+    ]
