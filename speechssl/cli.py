@@ -35,6 +35,7 @@ COMMANDS = (
     "compare",
     "import",
     "export",
+    "elan-install",
     "report",
     "doctor",
 )
@@ -62,7 +63,10 @@ EXTRAS = {
     "onnxruntime": "onnx",
     "onnxscript": "onnx",
     "peft": "lora",
+    "praatio": "linguist",
     "pyarrow": "parquet",
+    "pympi": "linguist",
+    "pysubs2": "linguist",
     "tensorboard": "tensorboard",
     "transformers": "hf",
     "uroman": "seed",
@@ -99,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail(EXIT_INTERRUPTED, "Interrupted.", debug)
     except Exception as error:
-        return _fail(_exit_code(error), _sentence(error), debug)
+        return _fail(_exit_code(error), sentence_of(error), debug)
 
 
 @contextmanager
@@ -163,7 +167,7 @@ def _exit_code(error: Exception) -> int:
     return EXIT_FAILED
 
 
-def _sentence(error: Exception) -> str:
+def sentence_of(error: Exception) -> str:
     """One line for the person."""
     text = " ".join(str(error).split())
     if isinstance(error, ModuleNotFoundError):
