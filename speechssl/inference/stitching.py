@@ -23,8 +23,12 @@ from speechssl.inference.recordings import Chunk, Clip
 from speechssl.model.speech_model import CTCModel, SpeechModel
 from speechssl.text import BLANK_ID, Tokenizer
 
-CONTEXT_S = 2.0
-"""Seconds that a window has beyond the frames that are taken from it."""
+CONTEXT_S = 4.0
+"""Seconds that a window has beyond the frames that are taken from it. Convolutions reach 0.9 s to
+each side in `tiny` and 1.3 s in `base`; GRU layers and attention reach without end, and how far
+they do is measured: of connected speech, with a `tiny` whose normalisation was fixed, 93.6 % of the
+words were those of the whole without context, 96.7 % with 0.5 s, 99.3 % with 2 s and 99.8 % with 4
+s (``benchmarks/windows.py``). Where there are no pauses, it costs a third more time."""
 
 LONGEST_S = 120.0
 """Longest stretch without a pause that is decoded at once; this bounds the memory."""
