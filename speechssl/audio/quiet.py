@@ -38,6 +38,8 @@ def quiet_place(wave: np.ndarray, first: int, last: int, grid: int, smoothing: i
     places = np.arange(-(-first // grid), last // grid + 1) * grid  # (P,)
     half = smoothing // 2
     start, end = max(int(places[0]) - half, 0), int(places[-1]) + half
+    if not wave[start:end].any():  # hours of digital silence take no time
+        return int(places[0])
     energy = np.square(wave[start:end], dtype=np.float64)  # a wave may go on for hours behind it
     return start + quietest(energy, places - start, half, half)
 
@@ -45,6 +47,8 @@ def quiet_place(wave: np.ndarray, first: int, last: int, grid: int, smoothing: i
 def is_pause(wave: np.ndarray, place: int, first: int, last: int, smoothing: int) -> bool:
     """Whether nobody speaks around `place` of a wave (S,): `smoothing` samples there are
     :data:`PAUSE_DB` below the loudest tenth of [first, last), which is taken in pieces as long."""
+    if not wave[first:last].any():
+        return True
     num = max((last - first) // smoothing, 1)
     pieces = np.array_split(np.square(wave[first:last], dtype=np.float64), num)
     levels = np.sort([piece.mean() for piece in pieces])  # (P,)
