@@ -212,11 +212,16 @@ def open_recording(place: Place, name: str) -> Opened:
     )
     if info.num_samples > MOST_S * max(info.sample_rate, 1):
         decoder.close()
-        raise AudioError(
-            f"{name} lasts {info.duration_s / 3600:,.0f} hours or more: up to {MOST_S / 3600:.0f} "
-            "are read as one recording; cut it into parts, or see whether it is sound at all."
-        )
+        raise AudioError(too_long(name, info.duration_s))
     return Opened(place, name, info, stretches, decoder, state)
+
+
+def too_long(name: str, seconds: float) -> str:
+    """The sentence for a recording beyond :data:`MOST_S`."""
+    return (
+        f"{name} lasts {seconds / 3600:,.0f} hours or more: up to {MOST_S / 3600:.0f} are read as "
+        "one recording; cut it into parts, or see whether it is sound at all."
+    )
 
 
 def _loaded(path: Path, name: str) -> tuple[Place, State]:

@@ -32,9 +32,10 @@ class Clip:
 
     name: str
     """As the person gave it: what messages and results show."""
-    source: Path | bytes | np.ndarray
-    """A file, a whole file in memory (short standard input), or a wave at the model's rate in one
-    of the forms of :func:`speechssl.audio.as_wave`."""
+    source: Path | bytes | np.ndarray | audio.Piped
+    """A file, a whole file in memory (short standard input), one that comes through a pipe and is
+    read once, or a wave at the model's rate in one of the forms of
+    :func:`speechssl.audio.as_wave`."""
     start_s: float = 0.0
     duration_s: float | None = None
     """None: to the end."""
@@ -88,7 +89,7 @@ def as_clip(source: str | Path | np.ndarray) -> Clip:
     return Clip("wave", source)
 
 
-def find_clips(places: Sequence[str], stdin: bytes | Path = b"") -> list[Clip]:
+def find_clips(places: Sequence[str], stdin: bytes | Path | audio.Piped = b"") -> list[Clip]:
     """Files, and the recordings of folders, in the order given; ``-`` stands for `stdin`
     (:func:`speechssl.inference.standard_input.standard_input`).
 
@@ -257,6 +258,8 @@ def stream(clip: Clip, sample_rate: int, notes: list[str] | None = None) -> Iter
     try:
         if isinstance(clip.source, bytes):
             info, blocks = audio.stream_bytes(clip.source, NAME)
+        elif isinstance(clip.source, audio.Piped):
+            info, blocks = audio.stream_piped(clip.source, NAME)
         else:
             info, blocks = audio.stream(
                 clip.source, start_s=clip.start_s, duration_s=clip.duration_s

@@ -161,6 +161,13 @@ def _behind(source: Source, end: int, first: int, kind: _Kind) -> int | None:
     return source.size
 
 
+def behind(source: Source, odd: int) -> int | None:
+    """Where another recording begins in what follows the samples that the header of a WAV states:
+    the size of `source` where there is none, None where it is sound, too. `odd`: whether it begins
+    at an odd place."""
+    return _behind(source, 0, odd, _KINDS[0])
+
+
 def _is_empty(source: Source, place: int) -> bool:
     """Whether nothing but zeros follows: a file that was given its size beforehand."""
     return not any(any(data) for _, data in source.windows(place, 0))
