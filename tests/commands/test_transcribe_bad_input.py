@@ -58,7 +58,7 @@ def test_a_folder_that_cannot_be_written_to_any_more(
     out = tmp_path / "out"
     code = main(["transcribe", model, *paths, "--out", str(out), "--format", form])
     said = capsys.readouterr().err
-    assert code == 1
+    assert code == (1 if number == errno.EROFS else 2)  # the person has no right to write there
     assert "Traceback" not in said
     assert [path.name for path in out.iterdir()] == [f"a.{form}"]
     assert "b.wav" in said or str(out) in said
