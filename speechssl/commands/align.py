@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         check_writable(args.out)
     lines = read_known_text(args.text)
-    with standard_input(sys.stdin.buffer if args.audio == "-" else None) as stdin:
+    with standard_input(sys.stdin.buffer if args.audio == "-" else None, once=True) as stdin:
         return _align(args, find_clips([args.audio], stdin), lines)
 
 

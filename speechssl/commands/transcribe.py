@@ -74,7 +74,8 @@ def run(args: argparse.Namespace) -> int:
     from speechssl.inference.recordings import find_clips
     from speechssl.inference.standard_input import standard_input
 
-    with standard_input(sys.stdin.buffer if "-" in args.audio else None) as stdin:
+    once = args.audio.count("-") == 1 and args.channels != "split" and not args.skip_existing
+    with standard_input(sys.stdin.buffer if "-" in args.audio else None, once=once) as stdin:
         return _transcribe(args, find_clips(args.audio, stdin))
 
 
@@ -254,4 +255,4 @@ def _size(clip: "Clip") -> int:
             return clip.source.stat().st_size
         except OSError:  # said where it is read
             return 0
-    return len(clip.source)
+    return len(clip.source) if isinstance(clip.source, bytes) else 0
