@@ -63,6 +63,7 @@ EXTRAS = {
     "onnxscript": "onnx",
     "peft": "lora",
     "pyarrow": "parquet",
+    "ray": "ray",
     "tensorboard": "tensorboard",
     "transformers": "hf",
     "uroman": "seed",

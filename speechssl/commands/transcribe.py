@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from speechssl.commands.decoding import add_decoding, add_tuning, decoder_of
 from speechssl.commands.exits import EXIT_DONE, tell
-from speechssl.commands.options import FORMATS, MODEL, add_file_processes, add_precision
+from speechssl.commands.options import (
+    FORMATS,
+    MODEL,
+    add_cluster,
+    add_file_processes,
+    add_precision,
+    cluster_of,
+)
 from speechssl.commands.progress import Progress
 from speechssl.commands.subtitles import SUBTITLES, add_subtitles, subtitle_config
 from speechssl.commands.transcripts import Job, Written
@@ -19,6 +26,7 @@ if TYPE_CHECKING:
     from speechssl.inference.done import DoneRecord
     from speechssl.inference.recordings import Clip
     from speechssl.inference.subtitles import SubtitleConfig
+    from speechssl.workers import Cluster
 
 SUMMARY = "Text for recordings of any length: files, folders, or - for standard input."
 ONE_EACH = (*SUBTITLES, "textgrid")
@@ -65,6 +73,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_precision(parser, auto=True)
     add_file_processes(parser)
+    add_cluster(parser)
     add_subtitles(parser)
 
 
@@ -72,28 +81,42 @@ def run(args: argparse.Namespace) -> int:
     from speechssl.inference.recordings import find_clips
     from speechssl.inference.standard_input import standard_input
 
+    if args.cluster and "-" in args.audio:
+        raise ValueError("Standard input is on this machine only: give --cluster files or folders.")
     with standard_input(sys.stdin.buffer if "-" in args.audio else None) as stdin:
-        return _transcribe(args, find_clips(args.audio, stdin))
+        jobs = _planned(args, find_clips(args.audio, stdin))
+        subtitles = subtitle_config(args)
+        with cluster_of(args) as cluster:
+            return _transcribe(args, jobs, subtitles, cluster)
 
 
-def _transcribe(args: argparse.Namespace, found: "list[Clip]") -> int:
+def _planned(args: argparse.Namespace, found: "list[Clip]") -> list[Job]:
+    """What is to be transcribed; ValueError for options that do not go with it."""
+    if args.skip_existing and not args.out:
+        raise ValueError("--skip-existing needs --out DIR, where the transcripts lie.")
+    jobs = [job for clip in _jobs(found, args.out, args.format) for job in _channels(clip, args)]
+    if len(jobs) > 1 and args.format in ONE_EACH and not args.out:
+        raise ValueError(
+            f"{len(jobs)} recordings cannot be in one {args.format}: give --out DIR, which gets a "
+            "file for each."
+        )
+    if args.n_best is not None and args.format != "json":
+        raise ValueError("--n-best gives several texts, which only --format json holds.")
+    return jobs
+
+
+def _transcribe(
+    args: argparse.Namespace,
+    jobs: list[Job],
+    subtitles: "SubtitleConfig",
+    cluster: "Cluster | None",
+) -> int:
     from speechssl.inference.confidence import calibration_of, why_not_calibrated
     from speechssl.inference.done import RECORD, DoneRecord
     from speechssl.inference.transcribe import transcribe_files
     from speechssl.interop.sources import open_model
 
-    subtitles = subtitle_config(args)
-    if args.skip_existing and not args.out:
-        raise ValueError("--skip-existing needs --out DIR, where the transcripts lie.")
-    jobs = [job for clip in _jobs(found, args.out, args.format) for job in _channels(clip, args)]
-    clips = [job.clip for job in jobs]
-    if len(clips) > 1 and args.format in ONE_EACH and not args.out:
-        raise ValueError(
-            f"{len(clips)} recordings cannot be in one {args.format}: give --out DIR, which gets a "
-            "file for each."
-        )
-    if args.n_best is not None and args.format != "json":
-        raise ValueError("--n-best gives several texts, which only --format json holds.")
+    total = len(jobs)
     checkpoint = open_model(args.model)
     decode = decoder_of(checkpoint, args)
     if args.format in ("json", "tsv", "ctm") and calibration_of(checkpoint, decode) is None:
@@ -108,7 +131,7 @@ def _transcribe(args: argparse.Namespace, found: "list[Clip]") -> int:
     progress = Progress(
         [_size(job.clip) for job in jobs], bar=bool(args.out) or not sys.stdout.isatty()
     )
-    written = Written(args.format, subtitles, progress.tell, record, many=len(clips) > 1)
+    written = Written(args.format, subtitles, progress.tell, record, many=total > 1)
     results = transcribe_files(
         checkpoint,
         [job.clip for job in jobs],
@@ -118,11 +141,12 @@ def _transcribe(args: argparse.Namespace, found: "list[Clip]") -> int:
         batch_s=args.batch_s,
         processes=args.processes,
         say=progress.tell,
+        cluster=cluster,
     )
     with closing(results):
         for job, result in zip(jobs, progress.over(results), strict=True):
             written.add(job, result)
-    return written.end(len(clips))
+    return written.end(total)
 
 
 def _jobs(clips: "Sequence[Clip]", out: Path | None, suffix: str) -> list[Job]:
@@ -159,7 +183,17 @@ def _channels(job: Job, args: argparse.Namespace) -> list[Job]:
 
 
 _CHANGES_NOTHING = frozenset(
-    ("model", "audio", "out", "skip_existing", "batch_s", "processes", "channels", "debug")
+    (
+        "model",
+        "audio",
+        "out",
+        "skip_existing",
+        "batch_s",
+        "processes",
+        "cluster",
+        "channels",
+        "debug",
+    )
 )
 """Options on which no transcript depends, or whose effect is known otherwise: the model and the
 channel are digested themselves, subtitles only where they are written."""

@@ -114,9 +114,9 @@ def _serve(connection: Connection, alive: Connection) -> None:
     threading.Thread(target=watch, daemon=True).start()
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
         begun = outcome_of(lambda _: connection.recv().start(), None)
-        connection.send(_portable(Outcome(error=begun.error)))
+        connection.send(portable(Outcome(error=begun.error)))
         while begun.error is None:
-            connection.send(_portable(outcome_of(begun.result, connection.recv())))
+            connection.send(portable(outcome_of(begun.result, connection.recv())))
     os._exit(0)  # nothing is left to do, and tearing torch down takes time
 
 
@@ -134,7 +134,7 @@ def _is_short_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or "allocate memory" in str(error)
 
 
-def _portable(outcome: Outcome) -> Outcome:
+def portable(outcome: Outcome) -> Outcome:
     """With an error that can be pickled, and that says where in the worker it was raised."""
     error = outcome.error
     if error is None:

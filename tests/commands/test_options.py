@@ -144,7 +144,7 @@ def test_a_missing_optional_package_is_reported_with_its_extra():
     del extras["dev"]
     for extra, needs in extras.items():
         for need in needs:
-            package = need.partition(">")[0].replace("-", "_")
+            package = re.split(r"[\[>]", need)[0].replace("-", "_")
             assert EXTRAS[package] == extra
             said = _sentence(
                 ModuleNotFoundError(f"No module named {package}.x", name=f"{package}.x")
