@@ -1,5 +1,6 @@
 """What every command does with its options: places to write to, names, missing packages."""
 
+import re
 import tomllib
 from pathlib import Path
 
