@@ -20,7 +20,7 @@ FORMATS = ("txt", "json", "srt", "vtt", "tsv", "ctm", "textgrid")
 def is_renamed(name: str, recording: str) -> bool:
     """Whether a result's name, without suffix, is another than its recording's: of two that have
     one name it must be said which is which."""
-    return Path(name).name != Path(recording).stem and recording != "-"
+    return Path(name).name != Path(recording).stem and recording not in ("-", name)
 
 
 def add_precision(parser: argparse.ArgumentParser, *, auto: bool) -> None:

@@ -36,7 +36,12 @@ EXAMPLE = "speechssl transcribe runs/finetune interview.mp3 --format srt --out s
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL)
-    parser.add_argument("audio", nargs="+", metavar="AUDIO|DIR|-", help="recordings")
+    parser.add_argument(
+        "audio",
+        nargs="+",
+        metavar="AUDIO|DIR|MANIFEST|-",
+        help="recordings, folders of them, manifests (.jsonl), whose utterances are named by id",
+    )
     parser.add_argument(
         "--format", choices=FORMATS, default="txt", help="of the output (default %(default)s)"
     )
@@ -78,16 +83,26 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from speechssl.inference.recordings import find_clips
     from speechssl.inference.standard_input import standard_input
 
     if args.cluster and "-" in args.audio:
         raise ValueError("Standard input is on this machine only: give --cluster files or folders.")
     with standard_input(sys.stdin.buffer if "-" in args.audio else None) as stdin:
-        jobs = _planned(args, find_clips(args.audio, stdin))
+        jobs = _planned(args, _found(args.audio, stdin))
         subtitles = subtitle_config(args)
         with cluster_of(args) as cluster:
             return _transcribe(args, jobs, subtitles, cluster)
+
+
+def _found(places: "Sequence[str]", stdin: bytes | Path) -> "list[Clip]":
+    """The recordings, in the order given."""
+    from speechssl.inference.manifest_clips import is_manifest, manifest_clips
+    from speechssl.inference.recordings import find_clips
+
+    found = []
+    for place in places:
+        found += manifest_clips(place) if is_manifest(place) else find_clips([place], stdin)
+    return found
 
 
 def _planned(args: argparse.Namespace, found: "list[Clip]") -> list[Job]:
@@ -151,11 +166,12 @@ def _transcribe(
 
 def _jobs(clips: "Sequence[Clip]", out: Path | None, suffix: str) -> list[Job]:
     """Each clip with the file for its result; None for stdout."""
+    from speechssl.inference.manifest_clips import named_by_id
     from speechssl.inference.recordings import output_names
 
     if out is None:
         return [Job(clip, None) for clip in clips]
-    names = output_names(clips)
+    names = output_names([named_by_id(clip) for clip in clips])
     return [
         Job(clip, out / f"{name}.{suffix}", name) for clip, name in zip(clips, names, strict=True)
     ]
@@ -259,7 +275,9 @@ def _to_do(jobs: Iterable[Job], record: "DoneRecord") -> list[Job]:
 
 
 def _size(clip: "Clip") -> int:
-    """Bytes, by which the time left is estimated."""
+    """Bytes, by which the time left is estimated; of a part of a file as 16 bits at 16 kHz."""
+    if clip.duration_s is not None:
+        return int(32_000 * clip.duration_s)
     if isinstance(clip.source, Path):
         try:
             return clip.source.stat().st_size

@@ -8,6 +8,7 @@ under the same path on each machine.
 """
 
 import contextlib
+import itertools
 import os
 import pickle
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -31,6 +32,8 @@ Result = TypeVar("Result")
 _MOST_BLOCKS = 10_000
 """Parts in which Ray holds the groups; beyond, several are given to a worker at a time."""
 
+_JOBS = itertools.count()
+
 
 class Cluster:
     """``with Cluster("auto") as cluster`` connects to a cluster; at the end the connection is
@@ -50,12 +53,15 @@ class Cluster:
         self.address, self.workers = checked_address(address), workers
         self._ray: Any = None
         self._attempts: Any = None
-        self._num_jobs = 0
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> "Cluster":
         workers = 1 if self.workers == "auto" else self.workers
-        self._ray = self._open.enter_context(connection(self.address, workers))
+        ray = self._ray = self._open.enter_context(connection(self.address, workers))
+        here = ray.get_runtime_context().get_node_id()
+        beside = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(here, soft=False)
+        actor = ray.remote(num_cpus=0, scheduling_strategy=beside)(Attempts)
+        self._attempts = actor.options(name="speechssl-attempts", get_if_exists=True).remote()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -114,13 +120,7 @@ class Cluster:
         if ray is None:
             raise RuntimeError("A Cluster is used in a with statement.")
         workers, cpus = self._room(len(tasks), cpus, gpus)
-        if self._attempts is None:
-            here = ray.get_runtime_context().get_node_id()
-            beside = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(here, soft=False)
-            actor = ray.remote(num_cpus=0, scheduling_strategy=beside)(Attempts)
-            self._attempts = actor.remote()
-        self._num_jobs += 1
-        attempts = RemoteAttempts(self._attempts, self._num_jobs)
+        attempts = RemoteAttempts(self._attempts, next(_JOBS))
         begin = ray.cloudpickle.dumps(job), os.getcwd(), gpus, versions(), attempts
         rows = [{"number": n, "items": pickle.dumps(t.items)} for n, t in enumerate(tasks)]
         dataset = ray.data.from_items(rows, override_num_blocks=min(len(rows), _MOST_BLOCKS))
