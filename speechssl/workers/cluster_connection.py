@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import socket
 import tempfile
@@ -25,6 +26,7 @@ _SETTINGS = {
 _LOCAL_SETTINGS = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on any system: only the loopback address
     "RAY_worker_niceness": "0",
+    "RAY_AUTH_MODE": "token",
 }
 """Of the environment, where it does not say otherwise; Ray reads them when it is imported."""
 _FOR_WORKERS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
@@ -50,8 +52,9 @@ def connection(address: str, workers: int) -> Iterator[Any]:
     Raises ImportError without Ray, and ValueError where there is no such cluster.
     """
     is_local = address == "local"
-    ray = _import_ray(is_local=is_local)
     with contextlib.ExitStack() as undo:
+        undo.enter_context(_environment(is_local))
+        ray = _import_ray()
         undo.enter_context(_quiet(ray))
         if not ray.is_initialized():
             undo.enter_context(_same_sigterm())
@@ -95,10 +98,24 @@ def _connect(ray: Any, address: str) -> None:
         ) from error
 
 
-def _import_ray(*, is_local: bool) -> Any:
+@contextlib.contextmanager
+def _environment(is_local: bool) -> Iterator[None]:
+    """What Ray and the processes that it starts find in the environment; a local cluster gets a
+    token of its own, without which it answers nobody, and which is written nowhere."""
+    wanted = dict(_SETTINGS)
+    if is_local:
+        wanted |= _LOCAL_SETTINGS | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    ours = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
+
+
+def _import_ray() -> Any:
     """Raises ImportError with the name of the extra."""
-    for name, value in (_SETTINGS | (_LOCAL_SETTINGS if is_local else {})).items():
-        os.environ.setdefault(name, value)
     try:
         with warnings.catch_warnings():
             # Of its own parts, also where its defaults are made for the first time.

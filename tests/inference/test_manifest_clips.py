@@ -35,7 +35,7 @@ def transcribe(tmp_path, tiny_models, utterances, capsys):
 
 
 def test_each_utterance_has_the_text_of_its_part(transcribe, utterances, tmp_path):
-    wave, rate = audio.read(utterances[0].audio, 16000), 16000
+    wave, rate = audio.read(utterances[0].audio), 16000
     for number, each in enumerate(utterances):
         start, end = round(each.start_s * rate), round((each.start_s + each.duration_s) * rate)
         audio.write(tmp_path / f"{number}.wav", wave[start:end], rate)
@@ -45,7 +45,7 @@ def test_each_utterance_has_the_text_of_its_part(transcribe, utterances, tmp_pat
     names = {str(path.relative_to(tmp_path)) for path in (tmp_path / "deep").rglob("*.json")}
     inside = ("x_1", "s/x.2", "_/_/out", "0", "1", "2")
     assert names == {f"deep/er/texts/{name}.json" for name in inside}
-    assert (code, said) == (0, f"{out / '_/_/out.json'}: ../../out\n")  # renamed, and so it is said
+    assert (code, said) == (0, "")
     found = [json.loads((out / f"{name}.json").read_text()) for name in inside]
     for part, whole, utterance in zip(found[:3], found[3:], utterances, strict=True):
         assert part.pop("audio") == utterance.id
