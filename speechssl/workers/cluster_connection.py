@@ -93,8 +93,8 @@ def _connect(ray: Any, address: str) -> None:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
             f"No Ray cluster can be used at {address} ({reason[:300]}). Run this on a machine of "
-            "the cluster, which `ray start` has made one; local starts a cluster of this machine "
-            "alone."
+            "the cluster, which `ray start` has made one (of a cluster with a token: with "
+            "RAY_AUTH_MODE=token); local starts a cluster of this machine alone."
         ) from error
 
 
