@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ UNKNOWN_S = 5.0
 class ModelJob(Generic[Item, Result]):
     """How a worker opens the model that this process has open, and begins."""
 
+    modules: ClassVar = ("speechssl.inference.preloaded",)
     source: str
     fingerprint: str
     threads: int

@@ -8,12 +8,14 @@ import threading
 import time
 import traceback
 from _thread import interrupt_main
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
+
+from speechssl import system
 
 GRACE_S = 1.0
 """Seconds that a worker gets to take away half of a file, when the work is interrupted."""
@@ -41,8 +43,13 @@ _PIPES = threading.Lock()
 class Worker:
     """A process that answers, as this process sees it."""
 
-    def __init__(self) -> None:
-        context = get_context("spawn")
+    def __init__(self, modules: Sequence[str] = ()) -> None:
+        """`modules` are imported once for all workers, where the system can; the first worker of
+        this process decides which."""
+        method = system.worker_start_method()
+        context = get_context(method)
+        if method == "forkserver":
+            context.set_forkserver_preload([*modules])
         self._connection, theirs = context.Pipe()
         watched, self._alive = context.Pipe(duplex=False)
         self.process = context.Process(target=_serve, args=(theirs, watched), daemon=True)
