@@ -61,7 +61,7 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
 
 
 def cluster_address(text: str) -> str:
-    from speechssl.workers.cluster import checked_address
+    from speechssl.workers.cluster_connection import checked_address
 
     try:
         return checked_address(text)

@@ -61,7 +61,7 @@ class DoneRecord:
         except OSError:
             return ""
         audio = self._last[1]
-        what = {**self._how, "audio": audio, "channel": clip.channel}
+        what: dict[str, Any] = {**self._how, "audio": audio, "channel": clip.channel}
         if clip.duration_s is not None:
             what["part"] = clip.start_s, clip.duration_s
         text = json.dumps(what, sort_keys=True)

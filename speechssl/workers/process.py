@@ -47,7 +47,7 @@ class Worker:
         """`modules` are imported once for all workers, where the system can; the first worker of
         this process decides which."""
         method = system.worker_start_method()
-        context = get_context(method)
+        context: Any = get_context(method)
         if method == "forkserver":
             context.set_forkserver_preload([*modules])
         self._connection, theirs = context.Pipe()
