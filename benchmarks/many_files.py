@@ -124,7 +124,7 @@ def measure(arguments: list[str], processes: int) -> Measured:
             [sys.executable, "-m", "speechssl.cli", *arguments], env=env, stdout=output
         )
         while process.poll() is None:
-            for child in children(process.pid):
+            for child in workers_of(process.pid):
                 look(child, workers)
             time.sleep(0.1)
         wall_s = time.monotonic() - began
@@ -138,15 +138,25 @@ def measure(arguments: list[str], processes: int) -> Measured:
     return Measured(wall_s, cpu_s, digest, workers)
 
 
+def workers_of(parent: int) -> list[int]:
+    """Those that were spawned, and those that a server forked; of Linux, elsewhere none."""
+    found = []
+    for child in children(parent):
+        try:
+            command = Path(f"/proc/{child}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if b"forkserver" in command:
+            found += children(child)
+        elif b"spawn_main" in command:
+            found.append(child)
+    return found
+
+
 def children(parent: int) -> list[int]:
-    """Spawned workers; of Linux, elsewhere none."""
     try:
-        text = Path(f"/proc/{parent}/task/{parent}/children").read_text()
-        found = [int(number) for number in text.split()]
-        for thread in Path(f"/proc/{parent}/task").iterdir():
-            if thread.name != str(parent):
-                found += [int(number) for number in (thread / "children").read_text().split()]
-        return [n for n in found if b"spawn_main" in Path(f"/proc/{n}/cmdline").read_bytes()]
+        threads = Path(f"/proc/{parent}/task").iterdir()
+        return [int(n) for each in threads for n in (each / "children").read_text().split()]
     except OSError:
         return []
 

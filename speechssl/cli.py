@@ -67,6 +67,7 @@ EXTRAS = {
     "pyarrow": "parquet",
     "pympi": "linguist",
     "pysubs2": "linguist",
+    "ray": "ray",
     "tensorboard": "tensorboard",
     "transformers": "hf",
     "uroman": "seed",

@@ -13,6 +13,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -49,6 +50,14 @@ def start_method() -> str:
     macOS has fork, but its own libraries do not survive it.
     """
     return "fork" if sys.platform == "linux" and hasattr(os, "fork") else "spawn"
+
+
+def worker_start_method() -> str:
+    """How processes begin that are started beside threads: ``forkserver`` on Linux, where they fork
+    from one that has imported what all need and has no threads; ``spawn`` elsewhere, and where the
+    path of temporary files is too long for the name of a socket, of 107 bytes."""
+    short = len(os.fsencode(tempfile.gettempdir())) <= 70
+    return "forkserver" if start_method() == "fork" and short else "spawn"
 
 
 def num_cpus() -> int:

@@ -59,6 +59,7 @@ ALLOWED = {
     ("device", "torchrun"): "which knows the number of a process on its machine",
     ("distributed", "torchrun"): "and how many there are",
     ("audio", "system"): "and how bytes at a place are read",
+    ("workers", "system"): "which knows how many cores there are",
     ("text", "files"): "a tokenizer is written whole or not at all",
     ("shards", "files"): "and so is the index of a tar file",
     ("seed", "checkpoint"): "a seed is a model folder",

@@ -46,6 +46,20 @@ def test_how_workers_begin(platform, has_fork, method, monkeypatch):
     assert system.start_method() == method
 
 
+@pytest.mark.parametrize(
+    ("usual", "folder", "method"),
+    [
+        ("fork", "/tmp", "forkserver"),
+        ("fork", "/tmp/" + "x" * 80, "spawn"),  # too long for the name of its socket
+        ("spawn", "/tmp", "spawn"),
+    ],
+)
+def test_how_workers_beside_threads_begin(usual, folder, method, monkeypatch):
+    monkeypatch.setattr(system, "start_method", lambda: usual)
+    monkeypatch.setattr(system.tempfile, "gettempdir", lambda: folder)
+    assert system.worker_start_method() == method
+
+
 class Process:
     """What is sent to it."""
 

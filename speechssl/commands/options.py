@@ -1,11 +1,12 @@
 """Options that several commands have."""
 
 import argparse
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from speechssl.workers import Processes
+    from speechssl.workers import Cluster, Processes
 
 SIZES = ("tiny", "tiny-conv", "tiny-wav2vec", "small", "base", "large", "wav2vec")
 MODEL = (
@@ -27,7 +28,7 @@ def suffix_of(form: str) -> str:
 def is_renamed(name: str, recording: str) -> bool:
     """Whether a result's name, without suffix, is another than its recording's: of two that have
     one name it must be said which is which."""
-    return Path(name).name != Path(recording).stem and recording != "-"
+    return Path(name).name != Path(recording).stem and recording not in ("-", name)
 
 
 def add_precision(parser: argparse.ArgumentParser, *, auto: bool) -> None:
@@ -53,6 +54,36 @@ def add_file_processes(parser: argparse.ArgumentParser) -> None:
         help="how many processes share the recordings: auto (default) is one for each core of the "
         "processor where that is faster, 1 never starts another; the results are the same",
     )
+
+
+def add_cluster(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--cluster",
+        type=cluster_address,
+        metavar="auto|local|HOST:PORT",
+        help="share the recordings with the workers of a Ray cluster, with the same results: auto "
+        "is the one of which this machine is a part, local one of this machine's own processes; "
+        "--processes is then how many workers (auto: one for each core or GPU of the cluster). "
+        "Model and recordings lie where all machines see them (needs the extra ray)",
+    )
+
+
+def cluster_address(text: str) -> str:
+    from speechssl.workers.cluster_connection import checked_address
+
+    try:
+        return checked_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def cluster_of(args: argparse.Namespace) -> "AbstractContextManager[Cluster | None]":
+    """The cluster that --cluster names, connected while the context is open; else None."""
+    if args.cluster is None:
+        return nullcontext()
+    from speechssl.workers import Cluster
+
+    return Cluster(args.cluster, args.processes)
 
 
 def add_processes(parser: argparse.ArgumentParser) -> None:

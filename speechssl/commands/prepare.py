@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speechssl.commands.exits import EXIT_DONE, tell
-from speechssl.commands.options import add_file_processes
+from speechssl.commands.options import add_cluster, add_file_processes, cluster_of
 from speechssl.commands.tiers import add_tiers, tier_choice
 from speechssl.files import output_folder
 
@@ -85,6 +85,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=0, metavar="N", help="of the split (default %(default)s)"
     )
     add_file_processes(parser)
+    add_cluster(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -101,16 +102,18 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
     )
     source = read_source(args.source, args.layout, tier_choice(args))
-    cut = None if args.align is None else _aligned(args, source.recordings)
-    summary = prepare(
-        source.recordings if cut is None else cut.recordings,
-        args.out,
-        config,
-        unused=source.unused,
-        left_out=() if cut is None else cut.left_out,
-        processes=args.processes,
-        say=tell,
-    )
+    with cluster_of(args) as cluster:
+        cut = None if args.align is None else _aligned(args, source.recordings)
+        summary = prepare(
+            source.recordings if cut is None else cut.recordings,
+            args.out,
+            config,
+            unused=source.unused,
+            left_out=() if cut is None else cut.left_out,
+            processes=args.processes,
+            say=tell,
+            cluster=cluster,
+        )
     print(source.describe())
     if cut is not None:
         print(cut.describe())

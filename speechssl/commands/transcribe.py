@@ -10,16 +10,26 @@ from typing import TYPE_CHECKING, Any
 from speechssl.commands.annotation_output import add_annotation_output, eaf_files
 from speechssl.commands.decoding import add_decoding, add_tuning, decoder_of
 from speechssl.commands.exits import EXIT_DONE, tell
-from speechssl.commands.options import FORMATS, MODEL, add_file_processes, add_precision, suffix_of
+from speechssl.commands.options import (
+    FORMATS,
+    MODEL,
+    add_cluster,
+    add_file_processes,
+    add_precision,
+    cluster_of,
+    suffix_of,
+)
 from speechssl.commands.progress import Progress
 from speechssl.commands.subtitles import SUBTITLES, add_subtitles, subtitle_config
 from speechssl.commands.transcripts import Job, Written
 from speechssl.files import output_folder
 
 if TYPE_CHECKING:
+    from speechssl.audio import Piped
     from speechssl.inference.done import DoneRecord
     from speechssl.inference.recordings import Clip
     from speechssl.inference.subtitles import SubtitleConfig
+    from speechssl.workers import Cluster
 
 SUMMARY = "Text for recordings of any length: files, folders, or - for standard input."
 ONE_EACH = (*SUBTITLES, "textgrid", "eaf", "flextext", "audacity")
@@ -29,7 +39,12 @@ EXAMPLE = "speechssl transcribe runs/finetune interview.mp3 --format srt --out s
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL)
-    parser.add_argument("audio", nargs="+", metavar="AUDIO|DIR|-", help="recordings")
+    parser.add_argument(
+        "audio",
+        nargs="+",
+        metavar="AUDIO|DIR|MANIFEST|-",
+        help="recordings, folders of them, manifests (.jsonl), whose utterances are named by id",
+    )
     parser.add_argument(
         "--format", choices=FORMATS, default="txt", help="of the output (default %(default)s)"
     )
@@ -66,42 +81,64 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_precision(parser, auto=True)
     add_file_processes(parser)
+    add_cluster(parser)
     add_subtitles(parser)
     add_annotation_output(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from speechssl.inference.recordings import find_clips
     from speechssl.inference.standard_input import standard_input
 
+    if args.cluster and "-" in args.audio:
+        raise ValueError("Standard input is on this machine only: give --cluster files or folders.")
     once = args.audio.count("-") == 1 and args.channels != "split" and not args.skip_existing
     with standard_input(sys.stdin.buffer if "-" in args.audio else None, once=once) as stdin:
-        return _transcribe(args, find_clips(args.audio, stdin))
+        jobs = _planned(args, _found(args.audio, stdin))
+        subtitles = subtitle_config(args)
+        with cluster_of(args) as cluster:
+            return _transcribe(args, jobs, subtitles, cluster)
 
 
-def _transcribe(args: argparse.Namespace, found: "list[Clip]") -> int:
+def _found(places: "Sequence[str]", stdin: "bytes | Path | Piped") -> "list[Clip]":
+    """The recordings, in the order given."""
+    from speechssl.inference.manifest_clips import is_manifest, manifest_clips
+    from speechssl.inference.recordings import find_clips
+
+    found = []
+    for place in places:
+        found += manifest_clips(place) if is_manifest(place) else find_clips([place], stdin)
+    return found
+
+
+def _planned(args: argparse.Namespace, found: "list[Clip]") -> list[Job]:
+    """What is to be transcribed; ValueError for options that do not go with it."""
+    if args.skip_existing and not args.out:
+        raise ValueError("--skip-existing needs --out DIR, where the transcripts lie.")
+    named = _jobs(found, args.out, suffix_of(args.format), saymore=args.tiers == "saymore")
+    jobs = [job for each in named for job in _channels(each, args)]
+    if len(jobs) > 1 and args.format in ONE_EACH and not args.out:
+        raise ValueError(
+            f"{len(jobs)} recordings cannot be in one {args.format}: give --out DIR, which gets a "
+            "file for each."
+        )
+    if args.n_best is not None and args.format != "json":
+        raise ValueError("--n-best gives several texts, which only --format json holds.")
+    return jobs
+
+
+def _transcribe(
+    args: argparse.Namespace,
+    jobs: list[Job],
+    subtitles: "SubtitleConfig",
+    cluster: "Cluster | None",
+) -> int:
     from speechssl.inference.confidence import calibration_of, why_not_calibrated
     from speechssl.inference.done import RECORD, DoneRecord
     from speechssl.inference.transcribe import transcribe_files
     from speechssl.interop.sources import open_model
 
-    subtitles = subtitle_config(args)
     eafs = eaf_files(args)
-    if args.skip_existing and not args.out:
-        raise ValueError("--skip-existing needs --out DIR, where the transcripts lie.")
-    jobs = [
-        job
-        for clip in _jobs(found, args.out, suffix_of(args.format), saymore=args.tiers == "saymore")
-        for job in _channels(clip, args)
-    ]
-    clips = [job.clip for job in jobs]
-    if len(clips) > 1 and args.format in ONE_EACH and not args.out:
-        raise ValueError(
-            f"{len(clips)} recordings cannot be in one {args.format}: give --out DIR, which gets a "
-            "file for each."
-        )
-    if args.n_best is not None and args.format != "json":
-        raise ValueError("--n-best gives several texts, which only --format json holds.")
+    total = len(jobs)
     checkpoint = open_model(args.model)
     decode = decoder_of(checkpoint, args)
     if args.format in ("json", "tsv", "ctm") and calibration_of(checkpoint, decode) is None:
@@ -121,7 +158,7 @@ def _transcribe(args: argparse.Namespace, found: "list[Clip]") -> int:
         subtitles,
         progress.tell,
         record,
-        many=len(clips) > 1,
+        many=total > 1,
         eafs=eafs,
         language=args.language or "und",
     )
@@ -134,22 +171,24 @@ def _transcribe(args: argparse.Namespace, found: "list[Clip]") -> int:
         batch_s=args.batch_s,
         processes=args.processes,
         say=progress.tell,
+        cluster=cluster,
     )
     with closing(results):
         for job, result in zip(jobs, progress.over(results), strict=True):
             written.add(job, result)
-    return written.end(len(clips))
+    return written.end(total)
 
 
 def _jobs(
     clips: "Sequence[Clip]", out: Path | None, suffix: str, *, saymore: bool = False
 ) -> list[Job]:
     """Each clip with the file for its result; None for stdout."""
+    from speechssl.inference.manifest_clips import named_by_id
     from speechssl.inference.recordings import output_names
 
     if out is None:
         return [Job(clip, None) for clip in clips]
-    names = output_names(clips)
+    names = output_names([named_by_id(clip) for clip in clips])
     if saymore:  # x.wav.annotations.eaf
         endings = [f"{Path(clip.name).suffix}.annotations.{suffix}" for clip in clips]
         return [
@@ -183,7 +222,17 @@ def _channels(job: Job, args: argparse.Namespace) -> list[Job]:
 
 
 _CHANGES_NOTHING = frozenset(
-    ("model", "audio", "out", "skip_existing", "batch_s", "processes", "channels", "debug")
+    (
+        "model",
+        "audio",
+        "out",
+        "skip_existing",
+        "batch_s",
+        "processes",
+        "cluster",
+        "channels",
+        "debug",
+    )
 )
 """Options on which no transcript depends, or whose effect is known otherwise: the model and the
 channel are digested themselves, subtitles only where they are written."""
@@ -249,7 +298,9 @@ def _to_do(jobs: Iterable[Job], record: "DoneRecord") -> list[Job]:
 
 
 def _size(clip: "Clip") -> int:
-    """Bytes, by which the time left is estimated."""
+    """Bytes, by which the time left is estimated; of a part of a file as 16 bits at 16 kHz."""
+    if clip.duration_s is not None:
+        return int(32_000 * clip.duration_s)
     if isinstance(clip.source, Path):
         try:
             return clip.source.stat().st_size

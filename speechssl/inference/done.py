@@ -44,6 +44,7 @@ class DoneRecord:
         """`options`: everything that a transcript depends on, as JSON; files in it as digests."""
         self._folder, self._path = folder, folder / RECORD
         self._made = {made.output: made for made in _read(self._path)}
+        self._last: tuple[bytes | Path, str] = b"", digest_of(b"")
         self._how = {
             "speechssl": __version__,
             "model": model_digest(model),
@@ -52,13 +53,19 @@ class DoneRecord:
 
     def work_of(self, clip: Clip) -> str:
         """The digest of what is to be done; '' where the recording cannot be read."""
+        if not isinstance(clip.source, bytes | Path):
+            return ""
         try:
-            audio = digest_of(clip.source) if isinstance(clip.source, bytes | Path) else ""
+            if self._last[0] != clip.source:  # parts of a recording follow each other
+                self._last = clip.source, digest_of(clip.source)
         except OSError:
             return ""
-        what = {**self._how, "audio": audio, "channel": clip.channel}
+        audio = self._last[1]
+        what: dict[str, Any] = {**self._how, "audio": audio, "channel": clip.channel}
+        if clip.duration_s is not None:
+            what["part"] = clip.start_s, clip.duration_s
         text = json.dumps(what, sort_keys=True)
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest() if audio else ""
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def state(self, output: Path, work: str) -> State:
         """Of the transcript that `work` is to give."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ UNKNOWN_S = 5.0
 class ModelJob(Generic[Item, Result]):
     """How a worker opens the model that this process has open, and begins."""
 
+    modules: ClassVar = ("speechssl.inference.preloaded",)
     source: str
     fingerprint: str
     threads: int
@@ -65,6 +66,7 @@ def for_each_clip(
     batch_s: float,
     precision: InferencePrecision,
     say: Callable[[str], None],
+    cluster: workers.Cluster | None = None,
 ) -> Generator[Result]:
     """A result for each item, in their order.
 
@@ -79,8 +81,10 @@ def for_each_clip(
         batch_s: seconds of sound in a batch.
         precision: of the products, not ``auto``.
         say: gets sentences for the person.
+        cluster: its workers do it in place of processes, with the same results.
 
-    Raises ValueError for a `batch_s` that is not above 0, and what the work raises.
+    Raises ValueError for a `batch_s` that is not above 0 and for a recording that a cluster cannot
+    read, and what the work raises.
     """
     if not batch_s > 0:
         raise ValueError(f"batch_s must be above 0 seconds, got {batch_s}.")
@@ -91,18 +95,22 @@ def for_each_clip(
     cores = torch.get_num_threads()
     first = list(islice(groups, cores))
     threads = max(cores // max(len(first), 1), 1) if on_cpu else cores
-    most = _most_processes(processes, cores // threads, on_cpu, clips, say)
-    job = ModelJob(source, fingerprint(checkpoint) if most > 1 else "", threads, make)
+    most = 1
+    if cluster is None:
+        most = _most_processes(processes, cores // threads, on_cpu, clips, say)
+    elif not all(map(_is_file, clips)):
+        raise ValueError("Standard input is on this machine only: give --cluster files or folders.")
+    checked = fingerprint(checkpoint) if most > 1 or cluster else ""
+    job = ModelJob(source, checked, threads, make)
     torch.set_num_threads(threads)
     try:
-        results = workers.share(
-            chain(first, groups),
-            make(checkpoint),
-            job,
-            processes=most,
-            at_once=processes != "auto",
-            say=say,
-        )
+        everything, work = chain(first, groups), make(checkpoint)
+        if cluster:
+            gpus = 0 if on_cpu else 1
+            results = cluster.share(everything, work, job, cpus=threads, gpus=gpus, say=say)
+        else:
+            at_once = processes != "auto"
+            results = workers.share(everything, work, job, processes=most, at_once=at_once, say=say)
         with contextlib.closing(results):
             yield from _in_order(results, places)
     finally:

@@ -10,6 +10,7 @@ Shapes: B batch, S samples, T rows of log-probabilities, V vocabulary.
 import math
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from speechssl import shards
 from speechssl.audio import AudioWarning
 from speechssl.checkpoint import Checkpoint
 from speechssl.decoding.align import Word
@@ -48,7 +50,8 @@ from speechssl.inference.transcript import (
 from speechssl.model.config import ModelConfig
 from speechssl.model.fast.accelerate import accelerate, in_8_bits
 from speechssl.model.speech_model import CTCModel
-from speechssl.workers import Processes
+from speechssl.workers import Cluster, Processes
+from speechssl.workers.cluster import check_missing
 
 
 def transcribe(
@@ -213,13 +216,15 @@ def transcribe_files(
     batch_s: float = BATCH_S,
     processes: Processes = "auto",
     say: Callable[[str], None],
+    cluster: Cluster | None = None,
 ) -> Generator[Transcript | Unreadable]:
-    """As :func:`transcribe_all`, shared by processes; a transcript is the same for any number of
-    them. `source`, `processes` and `say` are those of :func:`for_each_clip`."""
+    """As :func:`transcribe_all`, shared by processes or the workers of a `cluster`; a transcript is
+    the same for any number of them. `source`, `processes`, `say` and `cluster` are those of
+    :func:`for_each_clip`."""
     model, _ = checkpoint.require_ctc()
     precision = choose_precision(model.to(pick_device()), precision)
     make = TranscribeGroup(decode, precision, batch_s)
-    yield from for_each_clip(
+    results = for_each_clip(
         clips,
         clips,
         checkpoint,
@@ -229,7 +234,14 @@ def transcribe_files(
         batch_s=batch_s,
         precision=precision,
         say=say,
+        cluster=cluster,
     )
+    with closing(results):
+        for clip, result in zip(clips, results, strict=True):
+            missing = isinstance(result, Unreadable) and type(result.error) is FileNotFoundError
+            if cluster and missing:
+                check_missing(shards.file_of(Path(str(clip.source))))
+            yield result
 
 
 QUIET_DBFS = -50.0

@@ -1,5 +1,6 @@
-"""Work in groups, shared with worker processes; see :mod:`.sharing`."""
+"""Work in groups, shared with worker processes (:mod:`.sharing`) or machines (:mod:`.cluster`)."""
 
+from speechssl.workers.cluster import Cluster
 from speechssl.workers.sharing import Group, Job, Processes, share
 
-__all__ = ["Group", "Job", "Processes", "share"]
+__all__ = ["Cluster", "Group", "Job", "Processes", "share"]

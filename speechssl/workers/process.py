@@ -8,12 +8,14 @@ import threading
 import time
 import traceback
 from _thread import interrupt_main
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
+
+from speechssl import system
 
 GRACE_S = 1.0
 """Seconds that a worker gets to take away half of a file, when the work is interrupted."""
@@ -41,8 +43,13 @@ _PIPES = threading.Lock()
 class Worker:
     """A process that answers, as this process sees it."""
 
-    def __init__(self) -> None:
-        context = get_context("spawn")
+    def __init__(self, modules: Sequence[str] = ()) -> None:
+        """`modules` are imported once for all workers, where the system can; the first worker of
+        this process decides which."""
+        method = system.worker_start_method()
+        context: Any = get_context(method)
+        if method == "forkserver":
+            context.set_forkserver_preload([*modules])
         self._connection, theirs = context.Pipe()
         watched, self._alive = context.Pipe(duplex=False)
         self.process = context.Process(target=_serve, args=(theirs, watched), daemon=True)
@@ -114,9 +121,9 @@ def _serve(connection: Connection, alive: Connection) -> None:
     threading.Thread(target=watch, daemon=True).start()
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
         begun = outcome_of(lambda _: connection.recv().start(), None)
-        connection.send(_portable(Outcome(error=begun.error)))
+        connection.send(portable(Outcome(error=begun.error)))
         while begun.error is None:
-            connection.send(_portable(outcome_of(begun.result, connection.recv())))
+            connection.send(portable(outcome_of(begun.result, connection.recv())))
     os._exit(0)  # nothing is left to do, and tearing torch down takes time
 
 
@@ -134,7 +141,7 @@ def _is_short_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or "allocate memory" in str(error)
 
 
-def _portable(outcome: Outcome) -> Outcome:
+def portable(outcome: Outcome) -> Outcome:
     """With an error that can be pickled, and that says where in the worker it was raised."""
     error = outcome.error
     if error is None:

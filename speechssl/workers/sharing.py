@@ -1,9 +1,11 @@
 """Work in groups, shared with worker processes: an ordered map whose memory is bounded.
 
 This process works too, so that nothing waits for a worker to start, and a worker that ends early
-(killed for memory) costs no result: what it was at work on is done here. Workers are spawned, as
-macOS and Windows need it, and end with this process, however that ends: each watches a pipe that
-is open as long as this process lives.
+(killed for memory) costs no result: what it was at work on is done here. Workers
+fork from a server of one thread that has imported what they need, so that this memory is there once
+(:mod:`multiprocessing`'s ``forkserver``); where that is not safe, on macOS and Windows, they are
+spawned. They end with this process, however that ends: each watches a pipe that is open as long as
+this process lives.
 
 What a group gives must not depend on which process works on it; the groups are made before.
 """
@@ -45,7 +47,8 @@ class Group(Generic[Item]):
 
 class Job(Protocol[Given, Made]):
     """How a worker begins; it is pickled. What `start` gives does the same as `work` of
-    :func:`share` does in this process."""
+    :func:`share` does in this process. Its class may name `modules` that a worker is to have
+    imported (:class:`speechssl.workers.process.Worker`)."""
 
     def start(self) -> Callable[[tuple[Given, ...]], Made]: ...
 
@@ -208,12 +211,12 @@ class _State(Generic[Item]):
     def is_over(self) -> bool:
         return self._over
 
-    def begin_worker(self) -> Worker | None:
+    def begin_worker(self, job: Job[Any, Any]) -> Worker | None:
         """A fresh worker, known to `end`; None where it is too late."""
         with self._changed:
             if self._over:
                 return None
-            worker = Worker()
+            worker = Worker(getattr(job, "modules", ()))
             self.workers.append(worker)
             return worker
 
@@ -240,7 +243,7 @@ def _help(state: _State[Item], job: Job[Item, Result], place: int, at_once: bool
     worker: Worker | None = None
     task: _Task[Item] | None = None
     try:
-        if (worker := state.begin_worker()) is None:
+        if (worker := state.begin_worker(job)) is None:
             return
         if place == 1 and not at_once:
             state.say("Worker processes share the recordings (--processes 1: one process).")

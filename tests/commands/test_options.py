@@ -1,5 +1,6 @@
 """What every command does with its options: places to write to, names, missing packages."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -144,7 +145,7 @@ def test_a_missing_optional_package_is_reported_with_its_extra():
     del extras["dev"]
     for extra, needs in extras.items():
         for need in needs:
-            package = need.partition(">")[0].replace("-", "_").removesuffix("_ling")
+            package = re.split(r"[\[>]", need)[0].replace("-", "_").removesuffix("_ling")
             assert EXTRAS[package] == extra
             said = sentence_of(
                 ModuleNotFoundError(f"No module named {package}.x", name=f"{package}.x")

@@ -15,7 +15,8 @@ from speechssl import shards
 from speechssl.data.layouts import Recording
 from speechssl.data.prepare.config import PrepareConfig
 from speechssl.data.prepare.inspection import Inspection, inspect
-from speechssl.workers import Group, Processes, share
+from speechssl.workers import Cluster, Group, Processes, share
+from speechssl.workers.cluster import check_missing
 
 _CACHE_VERSION = 3
 
@@ -37,12 +38,15 @@ def inspect_all(
     num_threads: int | None,
     processes: Processes = 1,
     say: Callable[[str], None] = print,
+    cluster: Cluster | None = None,
 ) -> Iterator[Inspection]:
     """Inspections in the order of `records`; new ones are appended to the cache as they come.
 
     They are made by `num_threads` (None: one for each core) of this process, or by `processes` of
-    one thread each; ``auto`` takes processes where there are more than THREADS cores. `say` is that
-    of :func:`speechssl.workers.share`.
+    one thread each; ``auto`` takes processes where there are more than THREADS cores. The workers
+    of a `cluster` take their place. `say` is that of :func:`speechssl.workers.share`.
+
+    Raises ValueError for a recording that is here and that a cluster's worker does not find.
     """
     from tqdm import tqdm
 
@@ -53,7 +57,9 @@ def inspect_all(
     if processes == "auto":
         processes = num_threads if num_threads > THREADS else 1
     chunks = _chunks(records, cache, config)
-    if processes > 1:
+    if cluster is not None:
+        found = _on_cluster(list(chunks), Inspecting(config), cluster, say)
+    elif processes > 1:
         found = _in_processes(chunks, Inspecting(config), processes, at_once, say)
     else:
         found = _in_threads(chunks, Inspecting(config), num_threads)
@@ -142,6 +148,23 @@ def _in_processes(
     with contextlib.closing(results):
         for inspections in results:
             yield made.popleft(), inspections
+
+
+def _on_cluster(
+    chunks: list[_Chunk], work: Inspecting, cluster: Cluster, say: Callable[[str], None]
+) -> Found:
+    groups = [
+        Group(chunk.unknown, float(len(chunk.unknown)), f"{chunk.unknown[0].audio} or one after it")
+        for chunk in chunks
+        if chunk.unknown
+    ]
+    with contextlib.closing(cluster.share(groups, work, work, say=say)) as results:
+        for chunk in chunks:
+            inspections = next(results) if chunk.unknown else []
+            for record, seen in zip(chunk.unknown, inspections, strict=True):
+                if seen.error is not None and seen.error.startswith("missing"):
+                    check_missing(shards.file_of(record.audio))
+            yield chunk, inspections
 
 
 def _fields(seen: Inspection) -> list[Any]:

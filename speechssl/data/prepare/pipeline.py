@@ -17,7 +17,7 @@ from speechssl.data.prepare.summary import PrepareSummary, named_by_warning, sum
 from speechssl.data.prepare.utterances import Kept, to_utterances, unique_ids
 from speechssl.files import writing
 from speechssl.spelling import is_blank
-from speechssl.workers import Processes
+from speechssl.workers import Cluster, Processes
 
 
 def prepare(
@@ -32,6 +32,7 @@ def prepare(
     num_threads: int | None = None,
     processes: Processes = 1,
     say: Callable[[str], None] = print,
+    cluster: Cluster | None = None,
 ) -> PrepareSummary:
     """Check, cut, drop and split `recordings`, and write manifests to the folder `out`.
 
@@ -39,7 +40,7 @@ def prepare(
     out and what was trained on is trained on, so that only new recordings are split anew.
     `unused`, of the source, goes into the summary, and `left_out`, what was dropped before, into
     ``dropped.jsonl``. `progress` None shows a bar when stderr is a
-    terminal. `num_threads`, `processes` and `say` are those of :func:`inspect_all`.
+    terminal. `num_threads`, `processes`, `say` and `cluster` are those of :func:`inspect_all`.
     Raises ValueError when there is no recording, or when none can be used; ``dropped.jsonl`` is
     written in the latter case as well.
     """
@@ -51,7 +52,7 @@ def prepare(
     out.mkdir(parents=True, exist_ok=True)
     usable: list[tuple[Recording, Inspection]] = []
     dropped = list(left_out)
-    inspections = inspect_all(records, out, config, progress, num_threads, processes, say)
+    inspections = inspect_all(records, out, config, progress, num_threads, processes, say, cluster)
     for record, seen in zip(records, inspections, strict=True):
         reason = reason_to_drop(record, seen, config)
         if reason is None:

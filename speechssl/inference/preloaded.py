@@ -1,0 +1,20 @@
+"""What every worker process of a model needs, imported once by the server from which workers fork.
+
+So their memory is in common: torch alone makes 270 MB of private pages in each process that imports
+it (a build for CUDA, whose libraries are relocated when they are loaded).
+"""
+
+import contextlib
+import gc
+import importlib
+
+import speechssl.inference.transcribe
+import speechssl.interop.sources  # noqa: F401
+
+# What the compiled loops of :mod:`speechssl.compiled` import when the first one is called.
+with contextlib.suppress(ImportError):
+    for name in ("numba", "numba.core.registry", "scipy.linalg"):
+        importlib.import_module(name)
+
+gc.collect()
+gc.freeze()  # else the first collection of each worker would write to all pages
