@@ -67,6 +67,7 @@ EXTRAS = {
     "pyarrow": "parquet",
     "pympi": "linguist",
     "pysubs2": "linguist",
+    "sounddevice": "live",
     "tensorboard": "tensorboard",
     "transformers": "hf",
     "uroman": "seed",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from speechssl.commands.annotation_output import add_annotation_output, eaf_files
 from speechssl.commands.decoding import add_decoding, add_tuning, decoder_of
 from speechssl.commands.exits import EXIT_DONE, tell
+from speechssl.commands.live import add_live, is_live, run_live
 from speechssl.commands.options import FORMATS, MODEL, add_file_processes, add_precision, suffix_of
 from speechssl.commands.progress import Progress
 from speechssl.commands.subtitles import SUBTITLES, add_subtitles, subtitle_config
@@ -29,9 +30,12 @@ EXAMPLE = "speechssl transcribe runs/finetune interview.mp3 --format srt --out s
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL)
-    parser.add_argument("audio", nargs="+", metavar="AUDIO|DIR|-", help="recordings")
+    parser.add_argument("audio", nargs="*", metavar="AUDIO|DIR|-", help="recordings")
     parser.add_argument(
-        "--format", choices=FORMATS, default="txt", help="of the output (default %(default)s)"
+        "--format",
+        choices=(*FORMATS, "jsonl"),
+        default="txt",
+        help="of the output (default %(default)s); jsonl is of live text",
     )
     parser.add_argument(
         "--out",
@@ -68,12 +72,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_file_processes(parser)
     add_subtitles(parser)
     add_annotation_output(parser)
+    add_live(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from speechssl.inference.recordings import find_clips
     from speechssl.inference.standard_input import standard_input
 
+    if is_live(args):
+        return run_live(args)
     once = args.audio.count("-") == 1 and args.channels != "split" and not args.skip_existing
     with standard_input(sys.stdin.buffer if "-" in args.audio else None, once=once) as stdin:
         return _transcribe(args, find_clips(args.audio, stdin))

@@ -109,6 +109,7 @@ class LiveTranscriber:
             model = Transcriber(model, decode=decoder, precision=precision)
         self._ready, self.config, self._clock = model, config or LiveConfig(), clock
         speech = model.model.speech.config
+        self.model_config = speech
         self.sample_rate = speech.sample_rate
         """Hz, of the samples."""
         self._grid, self._upsample = speech.hop_samples, model.model.head.upsample
