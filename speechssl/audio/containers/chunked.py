@@ -49,12 +49,12 @@ _KINDS = (
     ),
 )  # fmt: skip
 METADATA = frozenset(
-    b"LIST bext cue  smpl id3  ID3  fact PEAK iXML JUNK junk FLLR PAD  axml levl DISP afsp inst "
-    b"plst labl note acid strc _PMX SAUR minf elm1 regn umid cart chna slnt MARK NAME AUTH (c)  "
-    b"ANNO COMT INST MIDI AESD APPL CHAN SAXL free info pakt strg uuid wsmp MD5  Xtra PAD".split(
-        b" "
-    )
+    name.ljust(4)
+    for name in b"LIST bext cue smpl id3 ID3 fact PEAK iXML JUNK junk FLLR PAD axml levl DISP afsp "
+    b"inst plst labl note acid strc _PMX SAUR minf elm1 regn umid cart chna slnt MARK NAME AUTH "
+    b"(c) ANNO COMT INST MIDI AESD APPL CHAN SAXL free info pakt strg uuid wsmp MD5 Xtra".split()
 )
+"""Names of chunks that hold no sound."""
 
 
 def is_plain_wav(head: bytes, size: int) -> bool:
