@@ -113,6 +113,7 @@ class GrowingSound:
         self._read, self._name, self._channel = read, name, channel
         self._ahead = b""  # what was read and not taken
         self._sound_bytes: int | None = None  # of a WAV that states them
+        self._louder: int | None = None  # the channel that is taken where they cancel
         self.notes: list[str] = []
         """Sentences about what was left out or changed; complete at the end."""
         self.format = raw if raw is not None else self._wav_format()
@@ -170,8 +171,12 @@ class GrowingSound:
         if self._channel is not None:
             mono = np.ascontiguousarray(values[:, self._channel])
         else:
-            mono, notes, _ = mix_channels(values, self._name)
-            self.notes += [note for note in notes if note not in self.notes]
+            mono, notes, channel = mix_channels(values, self._name)
+            if notes and self._louder is None:
+                self._louder = channel
+                self.notes += notes
+            if notes and self._louder != channel:  # one of them, or it would click
+                mono = np.ascontiguousarray(values[:, self._louder])
         return np.clip(mono, -1.0, 1.0)
 
     def _sound(self) -> Iterator[bytes]:
@@ -222,6 +227,7 @@ class GrowingSound:
             raise AudioError(self._no_wav(head))
         order = ">" if head[:4] == b"RIFX" else "<"
         form: RawFormat | None = None
+        large: int | None = None
         while True:
             start = self._exactly(8)
             if len(start) < 8:
@@ -232,11 +238,16 @@ class GrowingSound:
             if size > _LONGEST_HEADER:
                 raise AudioError(f"{self._name} has a damaged WAV header.")
             content = self._exactly(size + size % 2)
+            if name == b"ds64":  # the sizes that 32 bits cannot hold
+                large = int.from_bytes(content[8:16], "little")
             if name == b"fmt ":
                 form = self._format_of(content, order)
         if form is None:
             raise AudioError(f"{self._name} has a WAV header that does not tell its format.")
-        self._sound_bytes = size if 0 < size < UNKNOWN_SIZE else None
+        if large and size == 0xFFFFFFFF:
+            self._sound_bytes = large
+        else:
+            self._sound_bytes = size if 0 < size < UNKNOWN_SIZE else None
         return form
 
     def _format_of(self, content: bytes, order: str) -> RawFormat:

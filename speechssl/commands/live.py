@@ -38,6 +38,7 @@ def add_live(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--microphone",
+        action=_Microphone,
         nargs="?",
         const="",
         metavar="DEVICE",
@@ -59,6 +60,17 @@ def add_live(parser: argparse.ArgumentParser) -> None:
         ("partial", "sound between two partial texts at least (0.3); 0: none"),
     ):
         group.add_argument(f"--{name}-s", type=float, metavar="S", help=text)
+
+
+class _Microphone(argparse.Action):
+    """With it no AUDIO is needed."""
+
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, _option: Any = None
+    ) -> None:
+        namespace.microphone = values
+        for action in parser._actions:
+            action.required = action.required and action.dest != "audio"
 
 
 class _ListDevices(argparse.Action):
@@ -91,8 +103,6 @@ def is_live(args: argparse.Namespace) -> bool:
         raise ValueError(f"{', '.join(given)}: only with --follow or --microphone.")
     if args.format == "jsonl":
         raise ValueError("--format jsonl is of live text: use json, or give --follow.")
-    if not args.audio:
-        raise ValueError("Give recordings or folders to transcribe, or --microphone.")
     return False
 
 

@@ -30,7 +30,7 @@ EXAMPLE = "speechssl transcribe runs/finetune interview.mp3 --format srt --out s
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL)
-    parser.add_argument("audio", nargs="*", metavar="AUDIO|DIR|-", help="recordings")
+    parser.add_argument("audio", nargs="+", metavar="AUDIO|DIR|-", help="recordings")
     parser.add_argument(
         "--format",
         choices=(*FORMATS, "jsonl"),

@@ -266,9 +266,7 @@ def place_between_words(
     for found in (spans, [(token.start_frame, token.end_frame) for token in tokens]):
         bounds = [0, *(bound for span in found for bound in span), hypothesis.num_frames]
         gaps = [(bounds[k], bounds[k + 1]) for k in range(0, len(bounds), 2)]
-        places = [
-            wanted if first <= wanted <= last else (first + last) // 2 for first, last in gaps
-        ]
+        places = [wanted if first < wanted < last else (first + last) // 2 for first, last in gaps]
         inside = [place for place in places if low <= place <= high]
         if inside:
             return min(inside, key=lambda place: (abs(place - wanted), place))
