@@ -55,7 +55,7 @@ def add_live(parser: argparse.ArgumentParser) -> None:
     )
     for name, text in (
         ("pause", "a pause so long makes what was said before it final (0.5)"),
-        ("max", "without a pause text is final after so long (15)"),
+        ("max", "without a pause text is final after so long (10)"),
         ("context", "sound before a stretch of speech that the model is given with it (2)"),
         ("partial", "sound between two partial texts at least (0.3); 0: none"),
     ):

@@ -43,7 +43,7 @@ class LiveConfig:
 
     pause_s: Annotated[float, Between(0.1, 10)] | None = 0.5
     """A pause of this length makes what was said before it final; None: only `max_s` does."""
-    max_s: Annotated[float, Between(2, 60)] = 15.0
+    max_s: Annotated[float, Between(2, 60)] = 10.0
     """Where no pause comes text is final after this time at the latest, give or take a second."""
     context_s: Annotated[float, Between(0, 60)] = 2.0
     """Sound before a segment that the model is given with it: models that normalise over their
@@ -169,7 +169,7 @@ class LiveTranscriber:
         words = self._words(hypothesis, cut.start, end)
         self._cutter.open_at(end)
         self._recent.drop_before(max(end - self._context, 0))
-        self._tried_at = max(self._tried_at, end)
+        self._tried_at = end  # what is left of the partial text comes again at once
         shown, self._shown = self._shown, ""
         if words:
             return [self._event("final", words, end)]
