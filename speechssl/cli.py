@@ -68,6 +68,7 @@ EXTRAS = {
     "pympi": "linguist",
     "pysubs2": "linguist",
     "ray": "ray",
+    "sounddevice": "live",
     "tensorboard": "tensorboard",
     "transformers": "hf",
     "uroman": "seed",

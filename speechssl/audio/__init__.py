@@ -22,7 +22,7 @@ from speechssl.audio.listing import FOREIGN_SUFFIXES, SUFFIXES, list_audio
 from speechssl.audio.piped import Piped, piped_wav, stream_piped
 from speechssl.audio.pitch import shift_pitch, stretch
 from speechssl.audio.quiet import Envelope, cut_times, is_pause, quiet_place
-from speechssl.audio.resample import play_at, resampled
+from speechssl.audio.resample import Resampler, play_at, resampled
 from speechssl.audio.values import as_wave
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "Envelope",
     "HighBand",
     "Piped",
+    "Resampler",
     "as_wave",
     "cut_times",
     "file_state",

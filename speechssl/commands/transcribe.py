@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from speechssl.commands.annotation_output import add_annotation_output, eaf_files
 from speechssl.commands.decoding import add_decoding, add_tuning, decoder_of
 from speechssl.commands.exits import EXIT_DONE, tell
+from speechssl.commands.live import add_live, is_live, run_live
 from speechssl.commands.options import (
     FORMATS,
     MODEL,
@@ -46,7 +47,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="recordings, folders of them, manifests (.jsonl), whose utterances are named by id",
     )
     parser.add_argument(
-        "--format", choices=FORMATS, default="txt", help="of the output (default %(default)s)"
+        "--format",
+        choices=(*FORMATS, "jsonl"),
+        default="txt",
+        help="of the output (default %(default)s); jsonl is of live text",
     )
     parser.add_argument(
         "--out",
@@ -84,11 +88,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_cluster(parser)
     add_subtitles(parser)
     add_annotation_output(parser)
+    add_live(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from speechssl.inference.standard_input import standard_input
 
+    if is_live(args):
+        return run_live(args)
     if args.cluster and "-" in args.audio:
         raise ValueError("Standard input is on this machine only: give --cluster files or folders.")
     once = args.audio.count("-") == 1 and args.channels != "split" and not args.skip_existing

@@ -504,3 +504,12 @@ def test_a_plain_wav_is_told_as_the_walk_through_its_chunks_tells_it() -> None:
             num_plain += plain
             assert not plain or chunked.find_parts(source) is None
     assert 300 < num_plain < 1700
+
+
+@pytest.mark.parametrize("name", [b"id3 ", b"cue ", b"MD5 ", b"LIST"])
+def test_metadata_that_was_cut_off_is_no_sound(tmp_path, name):
+    """Names of chunks have four bytes, a space where they have three letters."""
+    path = tmp_path / "a.wav"
+    audio.write(path, np.zeros(4000, np.float32), 16000)
+    path.write_bytes(path.read_bytes() + name + (900).to_bytes(4, "little") + b"only this")
+    assert audio.probe(path).num_samples == 4000

@@ -48,13 +48,13 @@ _KINDS = (
         "<q", b"data" + _W64_END, id_bytes=16, counts_head=True, grid=8,
     ),
 )  # fmt: skip
-_METADATA = frozenset(
-    b"LIST bext cue  smpl id3  ID3  fact PEAK iXML JUNK junk FLLR PAD  axml levl DISP afsp inst "
-    b"plst labl note acid strc _PMX SAUR minf elm1 regn umid cart chna slnt MARK NAME AUTH (c)  "
-    b"ANNO COMT INST MIDI AESD APPL CHAN SAXL free info pakt strg uuid wsmp MD5  Xtra PAD".split(
-        b" "
-    )
+METADATA = frozenset(
+    name.ljust(4)
+    for name in b"LIST bext cue smpl id3 ID3 fact PEAK iXML JUNK junk FLLR PAD axml levl DISP afsp "
+    b"inst plst labl note acid strc _PMX SAUR minf elm1 regn umid cart chna slnt MARK NAME AUTH "
+    b"(c) ANNO COMT INST MIDI AESD APPL CHAN SAXL free info pakt strg uuid wsmp MD5 Xtra".split()
 )
+"""Names of chunks that hold no sound."""
 
 
 def is_plain_wav(head: bytes, size: int) -> bool:
@@ -155,8 +155,8 @@ def _behind(source: Source, end: int, first: int, kind: _Kind) -> int | None:
             return source.size if known else None
         size = _size(head.ljust(head_size, b"\0"), kind)
         if size < 0 or place + head_size + size > source.size + kind.grid:
-            return source.size if known or name in _METADATA else None
-        known = known or name in _METADATA
+            return source.size if known or name in METADATA else None
+        known = known or name in METADATA
         place = _aligned(place + head_size + size, first, kind.grid)
     return source.size
 
