@@ -10,7 +10,7 @@ Shapes: S samples, C channels.
 import io
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self, cast
@@ -19,7 +19,7 @@ import numpy as np
 
 from speechssl.audio import opening
 from speechssl.audio.blocks import Blocks
-from speechssl.audio.containers import Source, chunked
+from speechssl.audio.containers import Part, Source, chunked
 from speechssl.audio.info import AudioError, AudioInfo
 from speechssl.audio.resample import resampled
 
@@ -90,7 +90,7 @@ def stream_piped(piped: Piped, name: str) -> tuple[AudioInfo, Blocks]:
     decoder = PipedDecoder(piped, name)
     coding = ("", "PCM_U8", "PCM_16", "PCM_24", "PCM_32")[header.width]
     info = AudioInfo(Path(name), header.sample_rate, most, header.channels, "WAV", coding)
-    stretch = opening.Stretch(opening.Part(), most, most)
+    stretch = opening.Stretch(Part(), most, most)
     opened = opening.Opened(b"", name, info, (stretch,), cast(opening.AnyDecoder, decoder), None)
     return info, _PipedBlocks(opened, decoder)
 
@@ -168,7 +168,7 @@ class PipedDecoder:
         data = self._head.read(count)
         return data if len(data) == count else data + (self._rest.read(count - len(data)) or b"")
 
-    def _all(self) -> Iterator[np.ndarray]:
+    def _all(self) -> Generator[np.ndarray]:
         """(S, C) float32 of all that comes."""
         size = self._header.size
         frame = self._header.width * self.channels
@@ -189,6 +189,7 @@ class PipedDecoder:
         """Bytes -> (S, C) float32; what is less than a sample of each channel is left out."""
         width = self._header.width
         data = data[: len(data) // (width * self.channels) * (width * self.channels)]
+        values: np.ndarray
         if width == 1:
             values = (np.frombuffer(data, np.uint8).astype(np.float32) - 128) / 128
         elif width == 3:
