@@ -78,6 +78,11 @@ class CorrectedSegment:
         return self.checked and not is_blank(self.text)
 
     @property
+    def is_touched(self) -> bool:
+        """Whether a person has worked on it."""
+        return self.checked or bool(self.editor) or self.is_changed
+
+    @property
     def is_changed(self) -> bool:
         """Whether the text is another than the hypothesis, in NFC and without white space at the
         ends."""
