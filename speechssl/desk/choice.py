@@ -1,13 +1,13 @@
 """Which stretches are worth correcting first: uncertain ones that together cover what there is.
 
 A set S of stretches is worth ``F(S) = sum over n-grams g of sqrt(pool(g) * mass(g, S))``.
-mass(g, S) is how often g is in the hypotheses of S, each time as much as the model is unsure of it; pool(g)
-is the same over the whole pool. The root makes F monotone submodular (feature-based functions, Wei
-et al. 2014, doi:10.1109/ICASSP.2014.6854213): the second stretch of the same sounds is worth less
-than the first, and the greedy choice by gain per second is near the best one within the minutes.
-The factor pool(g) keeps an n-gram that the model made up once from being worth as much as a common
-sound. Per second, not per symbol: a person's time goes with the sound, so that stretches with much
-speech in little time come first (measured in docs/log).
+mass(g, S) is how often g is in the hypotheses of S, each time as much as the model is unsure of it;
+pool(g) is the same over the whole pool. The root makes F monotone submodular (feature-based
+functions, Wei et al. 2014, doi:10.1109/ICASSP.2014.6854213): the second stretch of the same sounds
+is worth less than the first, and the greedy choice by gain per second is near the best one within
+the minutes. The factor pool(g) keeps an n-gram that the model made up once from being worth as much
+as a common sound. Per second, not per symbol: a person's time goes with the sound, so that
+stretches with much speech in little time come first (measured in docs/log).
 
 A speaker gets a part of the minutes at most, so that one who talks much, or whom the model knows
 least, does not get them all.
@@ -56,8 +56,8 @@ def choose(offers: Sequence[Offer], budget_s: float) -> list[tuple[int, float]]:
     `budget_s` together and of each group at most its :func:`quota_s`.
 
     Lazy greedy (Minoux 1978): a gain only falls as more is chosen, so the best of the earlier
-    gains that is still the best when computed anew is the best of all. Among equal ones the first offer is taken.
-    Raises ValueError where the budget is not above 0.
+    gains that is still the best when computed anew is the best of all. Among equal ones the first
+    offer is taken. Raises ValueError where the budget is not above 0.
     """
     if not budget_s > 0:
         raise ValueError(f"The minutes to choose must be above 0, got {budget_s / 60:g}.")

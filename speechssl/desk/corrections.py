@@ -80,7 +80,7 @@ class CorrectedSegment:
     @property
     def is_touched(self) -> bool:
         """Whether a person has worked on it."""
-        return self.checked or bool(self.editor) or self.is_changed
+        return self.checked or bool(self.editor or self.time)
 
     @property
     def is_changed(self) -> bool:
