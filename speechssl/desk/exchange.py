@@ -20,6 +20,7 @@ from speechssl.desk.corrections import (
     SUFFIX,
     CorrectedSegment,
     Corrections,
+    SpokenWord,
     same_text,
     stamp,
 )
@@ -312,15 +313,19 @@ def resegmented(
 ) -> CorrectedSegment:
     """A new segment over a stretch, as one gets it by splitting, joining or moving others: with the
     words of their hypotheses whose middle lies in it, unchecked. Its id must be made unique."""
-    words = tuple(
-        word
-        for segment in segments
-        for word in segment.words
-        if start_s <= (word.start_s + word.end_s) / 2 < end_s
-    )
-    beside = [s for s in segments if min(s.end_s, end_s) > max(s.start_s, start_s)]
-    first = beside[0] if beside else None
-    hypothesis = " ".join(word.text for word in words)
+
+    def lies_in(part: CorrectedSegment | SpokenWord) -> bool:
+        return start_s <= (part.start_s + part.end_s) / 2 < end_s
+
+    words = tuple(word for segment in segments for word in segment.words if lies_in(word))
+    texts = [
+        " ".join(word.text for word in s.words if lies_in(word))
+        if s.words
+        else s.hypothesis * lies_in(s)
+        for s in segments
+    ]
+    hypothesis = " ".join(filter(None, texts))
+    first = next((s for s in segments if min(s.end_s, end_s) > max(s.start_s, start_s)), None)
     confidence = sum(word.confidence for word in words) / len(words) if words else 0.0
     return CorrectedSegment(
         f"s{round(1000 * start_s):08d}",

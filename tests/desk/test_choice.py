@@ -98,7 +98,8 @@ def test_nobody_gets_all_of_the_minutes():
     minutes = Counter()
     for i in numbers(offers, 150.0):
         minutes[offers[i].group] += offers[i].duration_s
-    assert minutes == {"loud": 100, "b": 30, "c": 20}
+    assert minutes["loud"] == 100  # with as much of each, 300 s, twice the budget, can be filled
+    assert minutes.total() == 150
 
 
 @pytest.mark.parametrize(
