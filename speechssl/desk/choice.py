@@ -15,7 +15,6 @@ least, does not get them all.
 
 import heapq
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -41,14 +40,15 @@ def ngrams(symbols: Sequence[tuple[str, float]]) -> dict[str, float]:
 
     An n-gram counts as much as the mean doubt (1 - confidence) of its symbols.
     """
-    found: Counter[str] = Counter()
+    found: dict[str, float] = {}
     for size in SIZES:
         for first in range(len(symbols) - size + 1):
             part = symbols[first : first + size]
             doubt = sum(1 - confidence for _, confidence in part) / size
             if doubt > 0:
-                found["".join(symbol for symbol, _ in part)] += doubt
-    return dict(found)
+                gram = "".join(symbol for symbol, _ in part)
+                found[gram] = found.get(gram, 0.0) + doubt
+    return found
 
 
 def choose(offers: Sequence[Offer], budget_s: float) -> list[tuple[int, float]]:
@@ -61,12 +61,13 @@ def choose(offers: Sequence[Offer], budget_s: float) -> list[tuple[int, float]]:
     """
     if not budget_s > 0:
         raise ValueError(f"The minutes to choose must be above 0, got {budget_s / 60:g}.")
-    pool: Counter[str] = Counter()
+    pool: dict[str, float] = {}
     for offer in offers:
-        pool.update(offer.mass)
+        for gram, mass in offer.mass.items():
+            pool[gram] = pool.get(gram, 0.0) + mass
     most_s = quota_s(offers, budget_s)
     covered: dict[str, float] = {}
-    spent: Counter[str] = Counter()
+    spent: dict[str, float] = {}
     total_s = 0.0
     heap = [(-_gain(offer, covered, pool), i) for i, offer in enumerate(offers)]
     heapq.heapify(heap)
@@ -76,7 +77,7 @@ def choose(offers: Sequence[Offer], budget_s: float) -> list[tuple[int, float]]:
         offer = offers[i]
         if stale >= 0 or total_s + offer.duration_s > budget_s + 1e-6:
             continue
-        if spent[offer.group] + offer.duration_s > most_s + 1e-6:
+        if spent.get(offer.group, 0.0) + offer.duration_s > most_s + 1e-6:
             continue
         gain = _gain(offer, covered, pool)
         if heap and (-gain, i) > heap[0]:
@@ -84,7 +85,7 @@ def choose(offers: Sequence[Offer], budget_s: float) -> list[tuple[int, float]]:
             continue
         chosen.append((i, gain))
         total_s += offer.duration_s
-        spent[offer.group] += offer.duration_s
+        spent[offer.group] = spent.get(offer.group, 0.0) + offer.duration_s
         for gram, mass in offer.mass.items():
             covered[gram] = covered.get(gram, 0.0) + mass
     return chosen
@@ -103,10 +104,10 @@ def _gain(offer: Offer, covered: Mapping[str, float], pool: Mapping[str, float])
 def quota_s(offers: Iterable[Offer], budget_s: float) -> float:
     """The seconds that a group gets at most: the least with which the groups can fill the budget
     QUOTA times, or give all that they have; a whole stretch at the least."""
-    sizes: Counter[str] = Counter()
+    sizes: dict[str, float] = {}
     longest = 0.0
     for offer in offers:
-        sizes[offer.group] += offer.duration_s  # type: ignore[assignment]
+        sizes[offer.group] = sizes.get(offer.group, 0.0) + offer.duration_s
         longest = max(longest, offer.duration_s)
     wanted = QUOTA * budget_s
     for place, size in enumerate(rising := sorted(sizes.values())):
@@ -115,8 +116,3 @@ def quota_s(offers: Iterable[Offer], budget_s: float) -> float:
             return max(wanted / left, longest)
         wanted -= size
     return math.inf
-
-
-def distinct(offers: Iterable[Offer]) -> int:
-    """How many n-grams there are in some offers."""
-    return len({gram for offer in offers for gram in offer.mass})

@@ -3,7 +3,6 @@ corrections for that."""
 
 import json
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -306,8 +305,9 @@ def counts(left_out: Sequence[Dropped]) -> str:
 
 def speakers(items: Sequence[QueueItem]) -> dict[str, float]:
     """Minutes of each speaker that is named, the most first."""
-    found: Counter[str] = Counter()
+    found: dict[str, float] = {}
     for item in items:
         if item.speaker:
-            found[item.speaker] += item.duration_s / 60  # type: ignore[assignment]
-    return {name: round(minutes, 1) for name, minutes in found.most_common()}
+            found[item.speaker] = found.get(item.speaker, 0.0) + item.duration_s / 60
+    ranked = sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))
+    return {name: round(minutes, 1) for name, minutes in ranked}

@@ -68,5 +68,8 @@ def change(
     """What became of the model in `run`, whose `result` on `test` is known, since `earlier`."""
     before = load_model(earlier)
     first = evaluate(before, test)
-    minutes = [float(m.meta.get("train_minutes", 0.0)) for m in (before, load_model(run))]
-    return Change(name, str(earlier), *minutes, first.cer, result.cer, compare(first, result))
+    old_minutes, minutes = (
+        float(model.meta.get("train_minutes", 0.0)) for model in (before, load_model(run))
+    )
+    found = compare(first, result)
+    return Change(name, str(earlier), old_minutes, minutes, first.cer, result.cer, found)
