@@ -9,8 +9,8 @@ correct one recording the second is told, and nothing is lost.
 """
 
 import json
-import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -221,7 +221,7 @@ def from_json(data: Any, where: str, folder: Path) -> Corrections:
         raise ValueError(f"{where} holds no corrections of format {FORMAT}.")
     fields = _fields(data, {"format", "audio", "audio_sha256", "segments"}, where)
     audio = _text(fields, "audio", where)
-    if not audio or "\0" in audio:
+    if not audio:
         raise ValueError(f"{where}: audio must name the recording.")
     rows = fields.get("segments", [])
     if not isinstance(rows, list):
@@ -267,14 +267,22 @@ def _text(fields: dict[str, Any], name: str, where: str) -> str:
     value = fields.get(name, "")
     if not isinstance(value, str):
         raise ValueError(f"{where}: {name} must be a string.")
+    if "\0" in value or (_HALF_NAME if name == "audio" else _HALF).search(value):
+        raise ValueError(f"{where}: {name} holds a zero byte or half of a surrogate pair.")
     return value
+
+
+_HALF = re.compile("[\ud800-\udfff]")
+"""What JSON can write as ``\\ud800`` and no text can hold."""
+_HALF_NAME = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""The same without what stands for the bytes of a file name that is not UTF-8."""
 
 
 def _number(fields: dict[str, Any], name: str, where: str) -> float:
     value = fields.get(name, 0.0)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     most = 1.0 if name == "confidence" else 1e9
-    if not is_number or not math.isfinite(value) or not 0 <= value <= most:
+    if not is_number or not 0 <= value <= most:  # which NaN is not
         raise ValueError(f"{where}: {name} must be a number from 0 to {most:g}.")
     return float(value)
 

@@ -76,11 +76,15 @@ def _item(line: str, where: str, folder: Path) -> QueueItem:
     try:
         row: dict[str, Any] = json.loads(line)
         item = QueueItem(**row)
-        audio = os.path.normpath(os.path.join(os.path.abspath(folder), item.audio))
+        audio = os.path.normpath(os.path.join(os.path.abspath(folder), row["audio"]))
         numbers = (item.start_s, item.end_s, item.confidence, item.score)
         texts = (item.corrections, item.segment, item.hypothesis, item.speaker, item.reason)
-        is_right = all(isinstance(n, int | float) for n in numbers) and all(
-            isinstance(text, str) for text in texts
+        is_right = (
+            all(isinstance(n, int | float) and abs(n) < 1e9 for n in numbers)
+            and all(isinstance(text, str) and "\0" not in text for text in texts)
+            and isinstance(row["audio"], str)
+            and not Path(item.corrections).is_absolute()
+            and ".." not in Path(item.corrections).parts
         )
     except (ValueError, TypeError, RecursionError):
         is_right = False
