@@ -60,9 +60,10 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--minutes must be above 0, got {args.minutes:g}.")
     records = find_recordings(args.pool)
     held, transcribed = known_sets(args.model)
-    held_out = HeldOut([*held, *args.exclude], labels=transcribed)
+    held_out = HeldOut(args.exclude, found=held, labels=transcribed)
     if held:
-        tell(f"Held out, and not to be corrected: {', '.join(map(str, held))}.")
+        others = "" if args.exclude else " Give other sets that you score on as --exclude."
+        tell(f"Held out, and not to be corrected: {', '.join(map(str, held))}.{others}")
     elif not args.exclude:
         tell(
             "No held-out set is known: what is corrected must not be scored on. Give the manifests "

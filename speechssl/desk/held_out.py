@@ -38,11 +38,18 @@ class _Stretch:
 class HeldOut:
     """The recordings of manifests; asked for one recording of a pool after the other."""
 
-    def __init__(self, manifests: Iterable[Path], *, labels: Iterable[Path] = ()) -> None:
-        """`manifests`: all of their utterances; `labels`: those that have a transcript.
+    def __init__(
+        self,
+        manifests: Iterable[Path],
+        *,
+        found: Iterable[Path] = (),
+        labels: Iterable[Path] = (),
+    ) -> None:
+        """`manifests` and `found`: all of their utterances; `labels`: those that have a transcript.
 
-        Raises what :func:`read_manifest` raises, and ValueError where a recording is not there: it
-        could not be known again under another name.
+        Raises what :func:`read_manifest` raises, and ValueError where a recording of `manifests` is
+        not there: it could not be known again under another name. Those of the others that are not
+        there (a model was moved without its data) are known by name and length alone.
         """
         self._stretches: dict[str, list[_Stretch]] = defaultdict(list)  # by file
         self._sizes: dict[int, list[str]] = defaultdict(list)
@@ -52,22 +59,20 @@ class HeldOut:
         self._digests: dict[str, str] = {}
         self._sounds: dict[tuple[str, float, float], str] = {}
         for path in manifests:
+            utterances = read_manifest(path)
+            _check_there(path, utterances)
+            self._add(path, utterances)
+        for path in found:
             self._add(path, read_manifest(path))
         for path in labels:
             self._add(path, [u for u in read_manifest(path) if u.is_labeled])
 
     def _add(self, manifest: Path, utterances: Sequence[Utterance]) -> None:
-        missing = [u for u in utterances if audio.file_state(u.audio) is None]
-        if missing:
-            raise ValueError(
-                f"{len(missing)} recordings of {manifest} are not there (the first: "
-                f"{missing[0].audio}), so that it cannot be told whether they are in the pool: put "
-                "them back, mend the manifest, or leave it out."
-            )
         for u in utterances:
             place = os.path.realpath(u.audio)
             if place not in self._stretches:
-                self._sizes[_size(u.audio)].append(place)
+                if (size := _size(u.audio)) >= 0:
+                    self._sizes[size].append(place)
                 self._stems[_stem(u.audio)].append(place)
             self._stretches[place].append(
                 _Stretch(u.start_s, u.start_s + u.duration_s, str(manifest))
@@ -136,6 +141,16 @@ class HeldOut:
         return abs(lengths_s[0] - lengths_s[1]) <= ALIKE_S
 
 
+def _check_there(manifest: Path, utterances: Sequence[Utterance]) -> None:
+    missing = [u for u in utterances if audio.file_state(u.audio) is None]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} recordings of {manifest} are not there (the first: "
+            f"{missing[0].audio}), so that it cannot be told whether they are in the pool: put "
+            "them back, mend the manifest, or leave it out."
+        )
+
+
 def _size(path: Path) -> int:
     """Bytes of a recording; -1 where it is not there."""
     member = shards.read_member(path) if ".tar" in str(path) else None
@@ -156,11 +171,8 @@ def known_sets(model: str) -> tuple[list[Path], list[Path]]:
     if not place.is_dir():
         return [], []
     place = place.resolve()
-    runs = [place, place.parent]
-    held = [run / VALID_SET for run in runs] + [
-        run.parent / "data" / f"{split}.jsonl" for run in runs for split in ("dev", "test")
-    ]
-    labeled = [
-        run.parent / "data" / f"{name}.jsonl" for run in runs for name in ("train", "labels")
-    ]
+    run = place if any((place / name).exists() for name in (VALID_SET, "best")) else place.parent
+    data = run.parent / "data"
+    held = [run / VALID_SET, data / "dev.jsonl", data / "test.jsonl"]
+    labeled = [data / "train.jsonl", data / "labels.jsonl"]
     return [path for path in held if path.is_file()], [path for path in labeled if path.is_file()]

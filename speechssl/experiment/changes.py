@@ -8,9 +8,9 @@ from speechssl.checkpoint import load_model
 from speechssl.data.manifest import Utterance
 from speechssl.experiment.plan import Run
 from speechssl.experiment.splits import read_splits, transcribed
+from speechssl.experiment.stale import scored_on
 from speechssl.inference.evaluate import evaluate
 from speechssl.scoring.wer import Comparison, EvalResult, compare
-from speechssl.spelling import name_key
 
 
 @dataclass(frozen=True)
@@ -46,20 +46,16 @@ def earlier_models(out: Path, test: Sequence[Utterance], runs: Iterable[Run]) ->
     """By the name of its run the folder of the newest earlier model that was scored on `test`; of
     runs that fine-tune, where a model lies in an ``earlier-N`` of `out`."""
     folders = [(int(n), path) for path in out.glob("earlier-*") if (n := path.name[8:]).isdecimal()]
-    wanted = _scored(test)
+    wanted = scored_on(test)
     found: dict[str, Path] = {}
     for _, folder in sorted(folders, reverse=True):
         splits = read_splits(folder / "data")
-        if _scored(transcribed(splits["test"]) or transcribed(splits["dev"])) != wanted:
+        if scored_on(transcribed(splits["test"]) or transcribed(splits["dev"])) != wanted:
             continue
         for run in runs:
             if not run.pretrains and (folder / run.name / "best" / "model.safetensors").exists():
                 found.setdefault(run.name, folder / run.name)
     return found
-
-
-def _scored(utterances: Iterable[Utterance]) -> list[tuple[str, str]]:
-    return [(name_key(u.id), u.text or "") for u in utterances]
 
 
 def change(

@@ -38,7 +38,7 @@ def make_room(
     inputs = _inputs(unlabeled, transcribed(labeled), transcribed(valid), size, start)
     stale = _stale(out, inputs, before, size, start)
     scored = transcribed(before.get("test", ())) or transcribed(before.get("dev", ()))
-    if stale or (scored and _scored_on(scored) != _scored_on(test)):
+    if stale or (scored and scored_on(scored) != scored_on(test)):
         _set_aside(out, stale, before)
 
 
@@ -130,6 +130,6 @@ def _set_aside(out: Path, runs: Sequence[str], before: Splits) -> None:
         say("The pretrained model stays, as its recordings are the same.")
 
 
-def _scored_on(utterances: Iterable[Utterance]) -> list[tuple[str, str]]:
+def scored_on(utterances: Iterable[Utterance]) -> list[tuple[str, str]]:
     """What a set is scored on."""
     return [(name_key(u.id), u.text or "") for u in utterances]

@@ -177,6 +177,18 @@ def test_the_sets_of_the_run_that_made_the_model_are_found(tiny_models, tmp_path
     assert known_sets("some/hub-id") == ([], [])
 
 
+def test_sets_of_a_model_that_was_moved_are_known_by_name(pool, tmp_path):
+    gone = held(tmp_path / "gone" / "r1.wav", "r1")
+    part = held(tmp_path / "gone" / "long.wav", "part", 4.0, 2.0)
+    found = HeldOut([], found=[manifest(tmp_path / "valid.jsonl", gone, part)])
+    (record,) = (r for r in find_recordings([str(pool)]) if r.id == "r1")
+    assert found.whole(record, 1.5, "digest") == str(tmp_path / "valid.jsonl")
+    assert not found.whole(record, 2.5, "digest")
+    files = found.files_of(pool / "long.wav")
+    assert found.part(files, 5.0, 9.0)
+    assert not found.part(files, 6.0, 9.0)
+
+
 def test_labels_leave_out_what_is_transcribed_and_nothing_else(pool, tmp_path):
     rows = [held(pool / "r0.wav", "a", 0.0, 1.0)]
     rows.append(Utterance("b", pool / "r1.wav", 0.0, 1.5, 16000))
