@@ -37,6 +37,7 @@ COMMANDS = (
     "compare",
     "import",
     "export",
+    "elan-install",
     "report",
     "doctor",
 )
@@ -104,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail(EXIT_INTERRUPTED, "Interrupted.", debug)
     except Exception as error:
-        return _fail(_exit_code(error), _sentence(error), debug)
+        return _fail(_exit_code(error), sentence_of(error), debug)
 
 
 @contextmanager
@@ -168,7 +169,7 @@ def _exit_code(error: Exception) -> int:
     return EXIT_FAILED
 
 
-def _sentence(error: Exception) -> str:
+def sentence_of(error: Exception) -> str:
     """One line for the person."""
     text = " ".join(str(error).split())
     if isinstance(error, ModuleNotFoundError):

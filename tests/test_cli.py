@@ -216,7 +216,8 @@ def test_a_file_for_each_recording(fmt, tiny_models, record, tmp_path, capsys):
     )
     assert capsys.readouterr().out == ""
     made = sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
-    assert made == [f"a.{fmt}", f"sub/b.{fmt}"]
+    ending = options.suffix_of(fmt)
+    assert made == [f"a.{ending}", f"sub/b.{ending}"]
     assert all((out / name).read_text(encoding="utf-8").strip() for name in made)
 
 

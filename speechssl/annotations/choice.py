@@ -142,5 +142,6 @@ def _describe(tier: Tier) -> str:
     parts += [f"below {tier.parent!r}"] if tier.parent else []
     first = next((s.text for s in tier.segments if s.text), "")
     first = first if len(first) <= 30 else f"{first[:29]}…"
-    parts.append(f"{tier.num_texts} texts" + (f", the first {first!r}" if first else ""))
+    num = f"{tier.num_texts} text{'s' * (tier.num_texts != 1)}"
+    parts.append(num + (f", the first {first!r}" if first else ""))
     return f"{tier.name!r} ({', '.join(parts)})"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+from xml.etree import ElementTree
 
 from speechssl.annotations.packages import pympi
 from speechssl.annotations.parts import Annotations, Media, Segment, Tier, Unplaced, one_line
@@ -71,6 +72,15 @@ def read_eaf(path: Path) -> Annotations:
         )
     media = tuple(_media(descriptor) for descriptor in eaf.media_descriptors)
     return Annotations(tuple(tiers), media, unplaced=tuple(unplaced))
+
+
+def read_media(path: Path) -> tuple[Media, ...]:
+    """The recordings that an .eaf names; ValueError where it is no XML."""
+    try:
+        root = ElementTree.parse(path).getroot()
+    except ElementTree.ParseError as error:
+        raise ValueError(f"{path} is no well-formed XML: {error}.") from None
+    return tuple(_media(each.attrib) for each in root.iter("MEDIA_DESCRIPTOR"))
 
 
 def _parsed(path: Path) -> Any:
@@ -161,7 +171,7 @@ class _Placing:
             if above is None:
                 raise _Lost(f"it refers to {note.parent}, which is not there")
             if above.id in seen:
-                raise _Lost(f"it refers to {note.parent}, which refers to it")
+                raise _Lost("its references go round in a circle")
             seen.add(above.id)
             note = above
         return note, tuple(reversed(order))
@@ -181,7 +191,8 @@ class _Placing:
                 here = stack.pop()
                 order.append(here.id)
                 stack += after.get(here.id, [])[::-1]
-            order += [member.id for member in members if member.id not in set(order)]
+            rest = {member.id for member in members} - set(order)  # those in a circle
+            order += [member.id for member in members if member.id in rest]
             self._ranks[note.tier] = {key: rank for rank, key in enumerate(order)}
         return self._ranks[note.tier][note.id]
 

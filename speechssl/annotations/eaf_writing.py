@@ -46,25 +46,28 @@ def write_eaf(
     have words.
 
     `media` is the recording, and `folder` where the file will lie, from which the recording is
-    named too, so that both can be moved together.
+    named too, so that both can be moved together. A tier that depends on another one (for
+    translations, say) has no segments yet.
     """
     slots: list[int] = []
     tiers: list[str] = []
-    has_words = False
+    kinds: dict[str, str] = {}
     for tier in annotations.tiers:
         segments = apart(tier.segments, 0.001)
-        tiers.append(_tier_lines(tier, segments, "speech", slots, "a"))
+        kind = tier.kind or "speech"
+        kinds[kind] = "Symbolic_Association" if tier.parent else ""
+        tiers.append(_tier_lines(tier, segments, kind, slots, "a"))
         words = Tier(f"{tier.name}-words", (), speaker=tier.speaker, parent=tier.name)
         inside = [word for segment in segments for word in _inside(segment)]
         if inside:
-            has_words = True
+            kinds["words"] = "Included_In"
             tiers.append(_tier_lines(words, apart(inside, 0.001), "words", slots, "a"))
     num_annotations = len(slots) // 2
     order = "".join(
         f'        <TIME_SLOT TIME_SLOT_ID="ts{number}" TIME_VALUE="{value}"/>\n'
         for number, value in sorted(enumerate(slots, 1), key=lambda item: item[1])
     )
-    types = [_type("speech", "")] + [_type("words", "Included_In")] * has_words
+    types = [_type(kind, constraint) for kind, constraint in kinds.items()]
     constraints = "".join(
         f"    <CONSTRAINT DESCRIPTION={attribute(text)} STEREOTYPE={attribute(name)}/>\n"
         for name, text in _CONSTRAINTS.items()
@@ -128,11 +131,12 @@ def apart(segments: Sequence[Segment], unit_s: float) -> list[Segment]:
 
 
 def _type(name: str, constraint: str) -> str:
-    """A LINGUISTIC_TYPE whose annotations have times."""
+    """A LINGUISTIC_TYPE; its annotations have times unless they only refer to others."""
     below = f' CONSTRAINTS="{constraint}"' if constraint else ""
+    has_times = "false" if constraint.startswith("Symbolic") else "true"
     return (
         f'    <LINGUISTIC_TYPE{below} GRAPHIC_REFERENCES="false" '
-        f'LINGUISTIC_TYPE_ID={attribute(name)} TIME_ALIGNABLE="true"/>\n'
+        f'LINGUISTIC_TYPE_ID={attribute(name)} TIME_ALIGNABLE="{has_times}"/>\n'
     )
 
 
@@ -310,7 +314,8 @@ def _find_places(utf8: bytes, path: Path) -> _Places:
         if name == "HEADER":
             places.unit_s = UNIT_S.get(given.get("TIME_UNITS", ""), 0.001)
         elif name == "TIME_ORDER":
-            places.order_begin = here
+            if utf8[utf8.index(b">", here) - 1 :].startswith(b"/"):
+                places.order_begin = here
         elif name == "TIME_SLOT":
             value = given.get("TIME_VALUE", "")
             places.slots.append((here, int(value) if value.isdigit() else None))
@@ -328,8 +333,6 @@ def _find_places(utf8: bytes, path: Path) -> _Places:
         depth -= 1
         if name == "TIME_ORDER":
             places.order_end = here
-            if here != places.order_begin:
-                places.order_begin = -1
         if depth == 0 and places.tiers_end < 0:
             places.tiers_end = here
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from speechssl.annotations.parts import Annotations, Media, Segment, Tier, one_line
+from speechssl.annotations.parts import Annotations, Media, Segment, Tier, Unplaced, one_line
 from speechssl.text.encodings import decode
 
 _LABEL = re.compile(r"(\d+(?:[.,]\d+)?)\t(\d+(?:[.,]\d+)?)(?:\t(.*))?")
@@ -25,11 +25,12 @@ def are_labels(text: str) -> bool:
 
 
 def read_labels(path: Path) -> Annotations:
-    """Audacity's labels as one tier; a label without a duration (a point) has no segment.
+    """Audacity's labels as one tier; those without a duration (points) are in `unplaced`.
 
     Raises ValueError that names the first line that is none.
     """
     segments: list[Segment] = []
+    points: list[Unplaced] = []
     for number, line in enumerate(decode(path.read_bytes(), path).split("\n"), 1):
         if not line.strip() or _FREQUENCIES.match(line):
             continue
@@ -40,10 +41,17 @@ def read_labels(path: Path) -> Annotations:
                 "an end and a text with tabs between."
             )
         start_s, end_s = (float(match[k].replace(",", ".")) for k in (1, 2))
+        text = one_line(match[3] or "")
         if start_s < end_s:
-            segments.append(Segment(start_s, end_s, one_line(match[3] or "")))
+            segments.append(Segment(start_s, end_s, text))
+        elif text:
+            points.append(_point("labels", number, text))
     segments.sort(key=lambda s: (s.start_s, s.end_s))
-    return Annotations((Tier("labels", tuple(segments)),))
+    return Annotations((Tier("labels", tuple(segments)),), unplaced=tuple(points))
+
+
+def _point(tier: str, line: int, text: str) -> Unplaced:
+    return Unplaced(tier, f"line {line}", text, "it has no duration")
 
 
 def read_ctm(path: Path) -> list[Annotations]:
@@ -51,7 +59,8 @@ def read_ctm(path: Path) -> list[Annotations]:
 
     Raises ValueError that names the first line that is none of a CTM.
     """
-    words: dict[tuple[str, str], list[Segment]] = {}
+    words: dict[_Key, list[Segment]] = {}
+    points: dict[str, list[Unplaced]] = {}
     for number, fields in _fields(path):
         times = _times(fields[2:4]) if len(fields) >= 5 else None
         if times is None:
@@ -60,9 +69,12 @@ def read_ctm(path: Path) -> list[Annotations]:
                 "channel, start, duration, word."
             )
         start_s, duration_s = times
+        if not duration_s:
+            points.setdefault(fields[0], []).append(_point(fields[1], number, fields[4]))
+            continue
         word = Segment(start_s, round(start_s + duration_s, 6), fields[4])
         words.setdefault((fields[0], fields[1]), []).append(word)
-    return _by_recording({key: join_words(found) for key, found in words.items()})
+    return _by_recording({key: join_words(found) for key, found in words.items()}, points)
 
 
 def read_stm(path: Path) -> list[Annotations]:
@@ -70,7 +82,8 @@ def read_stm(path: Path) -> list[Annotations]:
 
     Raises ValueError that names the first line that is none of an STM.
     """
-    found: dict[tuple[str, str], list[Segment]] = {}
+    found: dict[_Key, list[Segment]] = {}
+    points: dict[str, list[Unplaced]] = {}
     for number, fields in _fields(path):
         times = _times(fields[3:5]) if len(fields) >= 5 else None
         if times is None or times[0] > times[1]:
@@ -83,9 +96,13 @@ def read_stm(path: Path) -> list[Annotations]:
             text = text[1:]
         said = " ".join(text)
         said = "" if said == "ignore_time_segment_in_scoring" else said
-        key = (fields[0], fields[1])
-        found.setdefault(key, []).append(Segment(*times, said, speaker=fields[2]))
-    return _by_recording({key: sorted(s, key=lambda x: x.start_s) for key, s in found.items()})
+        if times[0] == times[1]:
+            points.setdefault(fields[0], []).append(_point(fields[1], number, said))
+            continue
+        segment = Segment(*times, said, speaker=fields[2])
+        found.setdefault((fields[0], fields[1]), []).append(segment)
+    ordered = {key: sorted(s, key=lambda x: x.start_s) for key, s in found.items()}
+    return _by_recording(ordered, points)
 
 
 def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -102,12 +119,21 @@ def _times(fields: Sequence[str]) -> tuple[float, float] | None:
     return (first, second) if 0 <= first < 1e9 and 0 <= second < 1e9 else None
 
 
-def _by_recording(found: dict[tuple[str, str], list[Segment]]) -> list[Annotations]:
-    """A tier for each channel of a recording."""
-    tiers: dict[str, list[Tier]] = {}
+_Key = tuple[str, str]
+"""A recording and a channel."""
+
+
+def _by_recording(
+    found: dict[_Key, list[Segment]], points: dict[str, list[Unplaced]]
+) -> list[Annotations]:
+    """A tier for each channel of a recording, and its lines without a duration."""
+    tiers: dict[str, list[Tier]] = {recording: [] for recording in points}
     for (recording, channel), segments in found.items():
         tiers.setdefault(recording, []).append(Tier(channel, tuple(segments), kind="channel"))
-    return [Annotations(tuple(own), (Media((name,)),)) for name, own in tiers.items()]
+    return [
+        Annotations(tuple(own), (Media((name,)),), unplaced=tuple(points.get(name, ())))
+        for name, own in tiers.items()
+    ]
 
 
 def join_words(words: Sequence[Segment]) -> list[Segment]:

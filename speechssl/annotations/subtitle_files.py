@@ -22,9 +22,10 @@ def read_subtitles(path: Path) -> Annotations:
     ModuleNotFoundError without pysubs2.
     """
     text = decode(path.read_bytes(), path)
+    parser = pysubs2()
     form = SUFFIXES[path.suffix.lower()]
     try:
-        cues = pysubs2().SSAFile.from_string(_voices_kept(text), format_=form)
+        cues = parser.SSAFile.from_string(_voices_kept(text), format_=form)
     except Exception as error:  # many of its own
         raise ValueError(f"{path} holds no subtitles of the form {form.upper()}.") from error
     segments, unplaced = [], []

@@ -18,24 +18,39 @@ def read_textgrid(path: Path) -> Annotations:
     TextGrid, and ModuleNotFoundError without praatio.
     """
     text = decode(path.read_bytes(), path)
+    parser = praatio()
     text = _EXPONENT.sub(lambda m: f"{m[1]}{float(m[2]):.12f}{m[3]}", text)
     try:
-        grid = praatio().parseTextgridStr(text, True)
+        grid = parser.parseTextgridStr(text, True)
         tiers = [_tier(tier) for tier in grid["tiers"]]
     except Exception as error:  # it raises its own, and what slicing lists raises
         raise ValueError(f"{path} is no TextGrid that can be read, or is cut off.") from error
-    found = sum(len(tier["entries"]) + 2 for tier in grid["tiers"])
-    labels = len(re.findall(r'"(?:[^"]|"")*"', text)) - 2  # of the two of the header
-    if not text.lstrip().startswith("{") and found != labels:
-        raise ValueError(
-            f"{path} is no TextGrid that can be read, or is cut off: it has {labels} labels and "
-            f"names, of which {found} are in its tiers."
-        )
+    num_entries = sum(len(tier["entries"]) for tier in grid["tiers"])
+    if not text.lstrip().startswith("{"):
+        _check_whole(text, num_entries, len(grid["tiers"]), path)
     return Annotations(
         tuple(tier for tier, _ in tiers if tier is not None),
         duration_s=float(grid["xmax"]),
         unplaced=tuple(point for _, points in tiers for point in points),
     )
+
+
+_SIZE = re.compile(
+    r"(?:intervals|points)\s*:\s*size\s*=\s*(\d+)"
+    r'|"(?:IntervalTier|TextTier)"\s*"(?:[^"]|"")*"\s*[\d.-]+\s+[\d.-]+\s+(\d+)\s'
+)
+"""How many entries a tier says that it has, in the long and in the short form."""
+
+
+def _check_whole(text: str, num_entries: int, num_tiers: int, path: Path) -> None:
+    """ValueError where the file has more than was read of it, or says so."""
+    labels = len(re.findall(r'"(?:[^"]|"")*"', text)) - 2 - 2 * num_tiers
+    stated = sum(int(long or short) for long, short in _SIZE.findall(text))
+    if text.count('"') % 2 or not num_entries == labels == stated:
+        raise ValueError(
+            f"{path} is no TextGrid that can be read, or is cut off: its tiers state {stated} "
+            f"intervals and points, {labels} labels are there, and {num_entries} can be read."
+        )
 
 
 def _tier(tier: dict[str, Any]) -> tuple[Tier | None, list[Unplaced]]:

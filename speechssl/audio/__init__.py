@@ -19,8 +19,9 @@ from speechssl.audio.files import (
 )
 from speechssl.audio.info import AudioError, AudioInfo, AudioWarning, file_state
 from speechssl.audio.listing import FOREIGN_SUFFIXES, SUFFIXES, list_audio
+from speechssl.audio.piped import Piped, piped_wav, stream_piped
 from speechssl.audio.pitch import shift_pitch, stretch
-from speechssl.audio.quiet import Envelope, cut_times, quiet_place
+from speechssl.audio.quiet import Envelope, cut_times, is_pause, quiet_place
 from speechssl.audio.resample import play_at, resampled
 from speechssl.audio.values import as_wave
 
@@ -36,11 +37,14 @@ __all__ = [
     "Blocks",
     "Envelope",
     "HighBand",
+    "Piped",
     "as_wave",
     "cut_times",
     "file_state",
+    "is_pause",
     "list_audio",
     "mix",
+    "piped_wav",
     "play_at",
     "probe",
     "quiet_place",
@@ -51,6 +55,7 @@ __all__ = [
     "shift_pitch",
     "stream",
     "stream_bytes",
+    "stream_piped",
     "stretch",
     "write",
 ]

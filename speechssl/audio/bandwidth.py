@@ -31,7 +31,7 @@ class HighBand:
 
     def add(self, mono: np.ndarray) -> None:
         """The next block (S,) float32; one of less than 32 ms tells nothing."""
-        if not self._has_room or len(mono) < self._size:
+        if not self._has_room or len(mono) < self._size or not mono.any():
             return
         num, last = min(_FRAMES, len(mono) // self._size), len(mono) - self._size
         starts = (np.arange(num) * (last / max(num - 1, 1))).astype(int)  # as np.linspace has them

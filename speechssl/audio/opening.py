@@ -26,6 +26,10 @@ NO_LENGTH = 1 << 62
 """soundfile's samples of a file that states none (RFC 9639, 8.2: total samples 0): the largest
 64-bit number."""
 
+MOST_S = 100 * 3600.0
+"""No recording is longer. A few bytes can state or decode to any length: a FLAC of 1 MB may hold a
+week of silence, one of 100 MB two years."""
+
 Place = Path | bytes
 """A file, or what one holds."""
 
@@ -206,7 +210,18 @@ def open_recording(place: Place, name: str) -> Opened:
         decoder.coding,
         content.problem,
     )
+    if info.num_samples > MOST_S * max(info.sample_rate, 1):
+        decoder.close()
+        raise AudioError(too_long(name, info.duration_s))
     return Opened(place, name, info, stretches, decoder, state)
+
+
+def too_long(name: str, seconds: float) -> str:
+    """The sentence for a recording beyond :data:`MOST_S`."""
+    return (
+        f"{name} lasts {seconds / 3600:,.0f} hours or more: up to {MOST_S / 3600:.0f} are read as "
+        "one recording; cut it into parts, or see whether it is sound at all."
+    )
 
 
 def _loaded(path: Path, name: str) -> tuple[Place, State]:
@@ -348,9 +363,12 @@ def missing(name: str, there_s: float, stated_s: float) -> str:
 
 
 def count_samples(decoder: AnyDecoder) -> tuple[int, str]:
-    """The samples of a part that decode, and why no more do (empty: it is the end)."""
+    """The samples of a part that decode, and why no more do (empty: it is the end, or there are
+    more than any recording may have)."""
     most, count = max(BLOCK_SAMPLES // decoder.channels, 1), 0
     while True:
+        if count > MOST_S * decoder.samplerate:
+            return count, ""
         block, why = decoder.next_block(most)
         count += len(block)
         if why or len(block) == 0:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speechssl.commands.exits import EXIT_DONE, tell
-from speechssl.commands.options import MODEL, add_precision
+from speechssl.commands.options import MODEL, add_precision, suffix_of
 from speechssl.files import output_folder
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ SUMMARY = (
     "that is not in the text, are named."
 )
 EXAMPLE = "speechssl align runs/finetune chapter.mp3 chapter.txt --format srt --out subtitles"
-FORMATS = ("json", "srt", "vtt", "textgrid", "ctm", "tsv")
-WITHOUT_REST = ("srt", "vtt", "ctm")
+FORMATS = (*("json", "srt", "vtt", "textgrid", "eaf", "ctm", "stm", "tsv", "audacity", "flextext"),)
+WITHOUT_REST = ("srt", "vtt", "ctm", "stm", "audacity", "flextext")
 """Formats that hold the aligned words alone."""
 
 
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         check_writable(args.out)
     lines = read_known_text(args.text)
-    with standard_input(sys.stdin.buffer if args.audio == "-" else None) as stdin:
+    with standard_input(sys.stdin.buffer if args.audio == "-" else None, once=True) as stdin:
         return _align(args, find_clips([args.audio], stdin), lines)
 
 
@@ -82,7 +82,7 @@ def _align(args: argparse.Namespace, clips: "list[Clip]", lines: list[str]) -> i
         sys.stdout.write(made)
     else:
         (name,) = output_names(clips)
-        with writing(args.out / f"{name}.{args.format}") as file:
+        with writing(args.out / f"{name}.{suffix_of(args.format)}") as file:
             file.write(made)
     for note in (*aligned.transcript.notes, *_notes(aligned, args.format)):
         tell(note)

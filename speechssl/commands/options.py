@@ -13,7 +13,15 @@ MODEL = (
     "seed: the one in this package, where it has one"
 )
 MOST_PROCESSES = 256
-FORMATS = ("txt", "json", "srt", "vtt", "tsv", "ctm", "textgrid")
+FORMATS = (
+    *("txt", "json", "srt", "vtt", "tsv", "ctm", "textgrid", "eaf", "rttm", "stm", "audacity"),
+    "flextext",
+)
+
+
+def suffix_of(form: str) -> str:
+    """The ending of a file in one of the FORMATS, without the first dot."""
+    return "labels.txt" if form == "audacity" else form
 
 
 def is_renamed(name: str, recording: str) -> bool:

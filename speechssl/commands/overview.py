@@ -18,8 +18,9 @@ FILE = Path(__file__).with_name("overview.json")
 
 
 def command_module(name: str) -> ModuleType:
-    """The file of a command; ``import`` is no name for a file of Python."""
-    return import_module(f"speechssl.commands.{name}{'_' * iskeyword(name)}")
+    """The file of a command; ``import`` and ``elan-install`` are no names for files of Python."""
+    file_name = name.replace("-", "_")
+    return import_module(f"speechssl.commands.{file_name}{'_' * iskeyword(name)}")
 
 
 def summaries() -> dict[str, str]:

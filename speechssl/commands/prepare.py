@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from speechssl.commands.exits import EXIT_DONE, tell
 from speechssl.commands.options import add_file_processes
+from speechssl.commands.tiers import add_tiers, tier_choice
 from speechssl.files import output_folder
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ SUMMARY = (
     "unusable ones, split into train, dev and test."
 )
 EXAMPLE = "speechssl prepare recordings --out data"
+LAYOUTS = ("auto", "folder", "tsv", "kaldi", "fairseq", "shards", "annotations")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,17 +27,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "source",
         type=Path,
         metavar="SOURCE",
-        help="a folder, a recording, a table, Kaldi or fairseq data",
+        help="a folder, a recording, a table, Kaldi or fairseq data, a file of ELAN or Praat",
     )
     parser.add_argument(
         "--out", type=output_folder, required=True, metavar="DIR", help="folder for the manifests"
     )
     parser.add_argument(
         "--layout",
-        choices=("auto", "folder", "tsv", "kaldi", "fairseq", "shards"),
+        choices=LAYOUTS,
         default="auto",
         help="what SOURCE is; auto looks (default)",
     )
+    add_tiers(parser)
     parser.add_argument(
         "--max-duration-s",
         type=float,
@@ -97,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
         test_share=args.test_share,
         seed=args.seed,
     )
-    source = read_source(args.source, args.layout)
+    source = read_source(args.source, args.layout, tier_choice(args))
     cut = None if args.align is None else _aligned(args, source.recordings)
     summary = prepare(
         source.recordings if cut is None else cut.recordings,

@@ -7,9 +7,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from speechssl.commands.annotation_output import add_annotation_output, eaf_files
 from speechssl.commands.decoding import add_decoding, add_tuning, decoder_of
 from speechssl.commands.exits import EXIT_DONE, tell
-from speechssl.commands.options import FORMATS, MODEL, add_file_processes, add_precision
+from speechssl.commands.options import FORMATS, MODEL, add_file_processes, add_precision, suffix_of
 from speechssl.commands.progress import Progress
 from speechssl.commands.subtitles import SUBTITLES, add_subtitles, subtitle_config
 from speechssl.commands.transcripts import Job, Written
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from speechssl.inference.subtitles import SubtitleConfig
 
 SUMMARY = "Text for recordings of any length: files, folders, or - for standard input."
-ONE_EACH = (*SUBTITLES, "textgrid")
+ONE_EACH = (*SUBTITLES, "textgrid", "eaf", "flextext", "audacity")
 """Formats whose files hold one recording."""
 EXAMPLE = "speechssl transcribe runs/finetune interview.mp3 --format srt --out subtitles"
 
@@ -66,13 +67,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_precision(parser, auto=True)
     add_file_processes(parser)
     add_subtitles(parser)
+    add_annotation_output(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from speechssl.inference.recordings import find_clips
     from speechssl.inference.standard_input import standard_input
 
-    with standard_input(sys.stdin.buffer if "-" in args.audio else None) as stdin:
+    once = args.audio.count("-") == 1 and args.channels != "split" and not args.skip_existing
+    with standard_input(sys.stdin.buffer if "-" in args.audio else None, once=once) as stdin:
         return _transcribe(args, find_clips(args.audio, stdin))
 
 
@@ -83,9 +86,14 @@ def _transcribe(args: argparse.Namespace, found: "list[Clip]") -> int:
     from speechssl.interop.sources import open_model
 
     subtitles = subtitle_config(args)
+    eafs = eaf_files(args)
     if args.skip_existing and not args.out:
         raise ValueError("--skip-existing needs --out DIR, where the transcripts lie.")
-    jobs = [job for clip in _jobs(found, args.out, args.format) for job in _channels(clip, args)]
+    jobs = [
+        job
+        for clip in _jobs(found, args.out, suffix_of(args.format), saymore=args.tiers == "saymore")
+        for job in _channels(clip, args)
+    ]
     clips = [job.clip for job in jobs]
     if len(clips) > 1 and args.format in ONE_EACH and not args.out:
         raise ValueError(
@@ -108,7 +116,15 @@ def _transcribe(args: argparse.Namespace, found: "list[Clip]") -> int:
     progress = Progress(
         [_size(job.clip) for job in jobs], bar=bool(args.out) or not sys.stdout.isatty()
     )
-    written = Written(args.format, subtitles, progress.tell, record, many=len(clips) > 1)
+    written = Written(
+        args.format,
+        subtitles,
+        progress.tell,
+        record,
+        many=len(clips) > 1,
+        eafs=eafs,
+        language=args.language or "und",
+    )
     results = transcribe_files(
         checkpoint,
         [job.clip for job in jobs],
@@ -125,13 +141,21 @@ def _transcribe(args: argparse.Namespace, found: "list[Clip]") -> int:
     return written.end(len(clips))
 
 
-def _jobs(clips: "Sequence[Clip]", out: Path | None, suffix: str) -> list[Job]:
+def _jobs(
+    clips: "Sequence[Clip]", out: Path | None, suffix: str, *, saymore: bool = False
+) -> list[Job]:
     """Each clip with the file for its result; None for stdout."""
     from speechssl.inference.recordings import output_names
 
     if out is None:
         return [Job(clip, None) for clip in clips]
     names = output_names(clips)
+    if saymore:  # x.wav.annotations.eaf
+        endings = [f"{Path(clip.name).suffix}.annotations.{suffix}" for clip in clips]
+        return [
+            Job(clip, out / f"{name.removesuffix(Path(clip.name).suffix)}{ending}", name)
+            for clip, name, ending in zip(clips, names, endings, strict=True)
+        ]
     return [
         Job(clip, out / f"{name}.{suffix}", name) for clip, name in zip(clips, names, strict=True)
     ]
@@ -152,7 +176,7 @@ def _channels(job: Job, args: argparse.Namespace) -> list[Job]:
         target = job.target
         if target is not None and clip.channel is not None:
             target = target.with_name(
-                f"{job.name_in_folder}.channel-{clip.channel + 1}.{args.format}"
+                f"{job.name_in_folder}.channel-{clip.channel + 1}.{suffix_of(args.format)}"
             )
         found.append(replace(job, clip=clip, target=target))
     return found
@@ -231,4 +255,4 @@ def _size(clip: "Clip") -> int:
             return clip.source.stat().st_size
         except OSError:  # said where it is read
             return 0
-    return len(clip.source)
+    return len(clip.source) if isinstance(clip.source, bytes) else 0

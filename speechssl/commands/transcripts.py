@@ -14,6 +14,7 @@ from speechssl.commands.subtitles import SUBTITLES
 if TYPE_CHECKING:
     from speechssl.inference.batching import Unreadable
     from speechssl.inference.done import DoneRecord
+    from speechssl.inference.eaf_files import EafFiles
     from speechssl.inference.recordings import Clip
     from speechssl.inference.subtitles import SubtitleConfig
     from speechssl.inference.transcript import Transcript
@@ -51,8 +52,12 @@ class Written:
         record: "DoneRecord | None",
         *,
         many: bool,
+        eafs: "EafFiles | None" = None,
+        language: str = "und",
     ) -> None:
-        """`form` of the output; `say` gets sentences; `many` recordings were given."""
+        """`form` of the output; `say` gets sentences; `many` recordings were given; `eafs` makes
+        files of ELAN, and `language` is that of texts for FLEx."""
+        self._eafs, self._language = eafs, language
         self._form, self._subtitles, self._say = form, subtitles, say
         self._record, self._many = record, many
         self._unreadable = self._unwritten = 0
@@ -77,11 +82,16 @@ class Written:
             speaker = f"channel {job.clip.channel + 1}"
             audio = result.audio if self._form == "json" else f"{result.audio} ({speaker})"
             result = replace(result, speaker=speaker, audio=audio)
-        text = self._text(result)
+        try:
+            made = self._made(result, job)
+        except ValueError as error:  # several files of ELAN are of it
+            self._unwritten += 1
+            self._say(str(error))
+            return
         if job.target is None:
-            self._print(result.audio, text)
+            self._print(result.audio, made if isinstance(made, str) else made.decode())
         else:
-            self._write(job, job.target, text)
+            self._write(job, job.target, made)
 
     def end(self, total: int) -> int:
         """What is to be said of all of them; the exit code, of `total` recordings."""
@@ -103,6 +113,21 @@ class Written:
             code = max(code, EXIT_FAILED)
         return code
 
+    def _made(self, result: "Transcript", job: Job) -> str | bytes:
+        """The content of the file."""
+        if self._eafs is not None:
+            audio = job.clip.name  # without the channel
+            folder = job.target.parent if job.target else None
+            made, note = self._eafs.make(replace(result, audio=audio), folder)
+            if note:
+                self._say(note)
+            return made
+        if self._form == "flextext":
+            from speechssl.inference.writers import to_flextext
+
+            return to_flextext(result, self._language)
+        return self._text(result)
+
     def _text(self, result: "Transcript") -> str:
         from speechssl.inference.subtitles import to_cues
         from speechssl.inference.writers import CUE_WRITERS, WRITERS
@@ -117,12 +142,16 @@ class Written:
         self._num_rushed += len(rushed)
         return CUE_WRITERS[self._form](cues)
 
-    def _write(self, job: Job, target: Path, text: str) -> None:
-        from speechssl.files import writing
+    def _write(self, job: Job, target: Path, made: str | bytes) -> None:
+        from speechssl.files import replacing, writing
 
         try:
-            with writing(target) as file:
-                file.write(text)
+            if isinstance(made, bytes):
+                with replacing(target) as part:
+                    part.write_bytes(made)
+            else:
+                with writing(target) as file:
+                    file.write(made)
         except OSError as error:
             if error.errno not in _OF_ONE_NAME:
                 raise

@@ -22,8 +22,9 @@ import re
 import unicodedata
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -83,6 +84,10 @@ _COMPRESSED: tuple[tuple[bytes, Any], ...] = (
     (b"BZh", bz2.open),
     (b"\xfd7zXZ\x00", lzma.open),
 )
+
+
+LONGEST_LINE = 1 << 20
+"""Bytes: a small compressed file may hold a line of many GB."""
 
 
 class _LineError(ValueError):
@@ -150,10 +155,12 @@ class _Content:
         self.behind = 0  # lines after the end that are not blank
         self._begun = self._ended = self._composed = False
 
-    def read(self, file: Iterable[bytes]) -> None:
+    def read(self, file: io.BufferedReader) -> None:
         """Raises :class:`_LineError` at ``self.line``."""
-        lines = iter(file)
+        lines = iter(partial(file.readline, LONGEST_LINE), b"")
         for self.line, data in enumerate(lines, start=1):
+            if len(data) >= LONGEST_LINE:
+                raise _LineError(f"it is longer than {LONGEST_LINE:,} bytes, as no n-gram is")
             try:
                 line = data.decode("utf-8-sig" if self.line == 1 else "utf-8")
             except UnicodeDecodeError as error:
@@ -224,7 +231,7 @@ class _Content:
 
 
 @contextmanager
-def _unpacked(file: io.BufferedReader) -> Iterator[Iterable[bytes]]:
+def _unpacked(file: io.BufferedReader) -> Iterator[io.BufferedReader]:
     """The lines of `file` without its compression; :class:`_LineError` for another format."""
     head = file.peek(8)
     opener = next((opener for magic, opener in _COMPRESSED if head.startswith(magic)), None)

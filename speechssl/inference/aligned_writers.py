@@ -1,4 +1,4 @@
-"""An aligned text as json, srt, vtt, textgrid, ctm or tsv.
+"""An aligned text as json, srt, vtt, textgrid, eaf, ctm, stm, tsv, flextext or Audacity's labels.
 
 Subtitles and CTM have the aligned words alone; the other formats name the rest as well.
 """
@@ -7,11 +7,15 @@ import json
 import re
 from collections.abc import Callable
 
+from speechssl.annotations.eaf_writing import write_eaf
 from speechssl.inference.align import AlignedText
 from speechssl.inference.cue_times import ms
 from speechssl.inference.subtitles import to_cues
 from speechssl.inference.writers import (
+    WRITERS,
     Label,
+    annotations_of,
+    media_of,
     srt_of,
     to_ctm,
     to_dict,
@@ -65,9 +69,19 @@ def aligned_tsv(aligned: AlignedText) -> str:
 def aligned_textgrid(aligned: AlignedText) -> str:
     """Tiers of phrases and words; of unaligned words, where the words around them leave room; and
     of speech that is not in the text."""
-    unaligned: list[Label] = [(r.after_s, r.before_s, r.text) for r in aligned.unaligned]
-    extra: list[Label] = [(e.start_s, e.end_s, "extra") for e in aligned.extra]
-    return to_textgrid(aligned.transcript, {"unaligned": unaligned, "extra": extra})
+    return to_textgrid(aligned.transcript, _rest(aligned))
+
+
+def aligned_eaf(aligned: AlignedText) -> str:
+    """The same tiers for ELAN."""
+    further = {name: labels for name, labels in _rest(aligned).items() if labels}
+    return write_eaf(annotations_of(aligned.transcript, further), media_of(aligned.transcript))
+
+
+def _rest(aligned: AlignedText) -> dict[str, list[Label]]:
+    """What is not in both, as tiers."""
+    unaligned = [(r.after_s, r.before_s, r.text) for r in aligned.unaligned]
+    return {"unaligned": unaligned, "extra": [(e.start_s, e.end_s, "extra") for e in aligned.extra]}
 
 
 ALIGNED_WRITERS: dict[str, Callable[[AlignedText], str]] = {
@@ -77,4 +91,8 @@ ALIGNED_WRITERS: dict[str, Callable[[AlignedText], str]] = {
     "textgrid": aligned_textgrid,
     "ctm": lambda aligned: to_ctm(aligned.transcript),
     "tsv": aligned_tsv,
+    "eaf": aligned_eaf,
+    "stm": lambda aligned: WRITERS["stm"](aligned.transcript),
+    "audacity": lambda aligned: WRITERS["audacity"](aligned.transcript),
+    "flextext": lambda aligned: WRITERS["flextext"](aligned.transcript),
 }

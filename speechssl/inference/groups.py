@@ -177,7 +177,7 @@ def _stated_s(clip: Clip) -> float:
 
 def _is_file(clip: Clip) -> bool:
     """Whether every process can read it, as often as it likes; so is what is not there."""
-    if isinstance(clip.source, bytes | np.ndarray):
+    if isinstance(clip.source, bytes | np.ndarray | audio.Piped):
         return False
     file = shards.file_of(Path(clip.source))
     return file.is_file() or not file.exists()

@@ -1,5 +1,5 @@
-"""A transcript as txt, json, srt, vtt, tsv, ctm or textgrid; times are cut, not rounded, to
-milliseconds."""
+"""A transcript as txt, json, srt, vtt, tsv, ctm, textgrid, eaf, rttm, stm, flextext or labels of
+Audacity; times are cut, not rounded, to milliseconds."""
 
 import json
 import re
@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from speechssl.annotations import Annotations, Tier, writing
+from speechssl.annotations import Segment as Piece
+from speechssl.annotations.eaf_writing import write_eaf
 from speechssl.decoding.align import Word
 from speechssl.inference.cue_times import ms
 from speechssl.inference.subtitles import Cue, to_cues
@@ -183,6 +186,47 @@ def _intervals(labels: Sequence[Label], end_ms: int) -> list[tuple[int, int, str
     return made
 
 
+def annotations_of(
+    transcript: Transcript, further: Mapping[str, Sequence[Label]] | None = None
+) -> Annotations:
+    """A tier ``phrases`` with the words of each, and those `further` ones."""
+    phrases = [
+        Piece(
+            *_times(segment.start_s, segment.end_s),
+            segment.text,
+            transcript.speaker,
+            tuple(Piece(*_times(w.start_s, w.end_s), w.text) for w in segment.words),
+        )
+        for segment in transcript.segments
+    ]
+    tiers = [Tier("phrases", tuple(phrases), speaker=transcript.speaker)]
+    for name, labels in (further or {}).items():
+        pieces = tuple(Piece(*_times(start, end), text) for start, end, text in labels)
+        tiers.append(Tier(name, pieces))
+    return Annotations(tuple(tiers), duration_s=transcript.duration_s)
+
+
+def _times(start_s: float, end_s: float) -> tuple[float, float]:
+    return ms(start_s) / 1000, ms(end_s) / 1000
+
+
+def to_eaf(transcript: Transcript) -> str:
+    """A new file of ELAN: a tier of phrases, and one of words below it."""
+    return write_eaf(annotations_of(transcript), media_of(transcript))
+
+
+def media_of(transcript: Transcript) -> Path | None:
+    """The recording as a file; None for standard input."""
+    return None if transcript.audio in ("-", "wave") else Path(transcript.audio)
+
+
+def to_flextext(transcript: Transcript, language: str = "und") -> str:
+    """A text of FLEx in the writing system `language`."""
+    media = str(media_of(transcript) or "")
+    name = Path(transcript.audio).stem
+    return writing.to_flextext(annotations_of(transcript), name, media, language)
+
+
 WRITERS: dict[str, Callable[[Transcript], str]] = {
     "txt": to_txt,
     "json": to_json,
@@ -191,6 +235,11 @@ WRITERS: dict[str, Callable[[Transcript], str]] = {
     "tsv": to_tsv,
     "ctm": to_ctm,
     "textgrid": to_textgrid,
+    "eaf": to_eaf,
+    "rttm": lambda t: writing.to_rttm(annotations_of(t), Path(t.audio).stem),
+    "stm": lambda t: writing.to_stm(annotations_of(t), Path(t.audio).stem),
+    "audacity": lambda t: writing.to_labels(annotations_of(t)),
+    "flextext": to_flextext,
 }
 CUE_WRITERS: dict[str, Callable[[Sequence[Cue]], str]] = {"srt": srt_of, "vtt": vtt_of}
 """Of those that are subtitles: from the cues that :func:`to_cues` makes by other rules."""

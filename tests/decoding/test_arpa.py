@@ -269,6 +269,8 @@ def test_compression_is_known_by_the_content(read, pack, name):
         ),
         (b"SRILM_BINARY_NGRAM_002\n", "binary file of SRILM"),
         (b"blmt 3 9 9", "binary file of IRSTLM"),
+        (gzip.compress(b"\\data\\\n" + b" " * (3 << 20)), "line 2 .* longer than 1,048,576 bytes"),
+        (b"x" * (1 << 21), "line 1 .* longer than 1,048,576 bytes, as no n-gram is"),
         (b"iARPA\n\\data\\\n", "compile-lm --text=yes"),
         (b"\xd6\xfd\xb2\x7e\x06\0\0\0vector", "OpenFst"),
         (arpa(WORDS).encode("utf-16"), "line 1 cannot be read: it is in UTF-16: save it in UTF-8"),

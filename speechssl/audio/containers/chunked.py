@@ -124,11 +124,11 @@ def _recording(source: Source, first: int, kind: _Kind) -> tuple[Part | None, in
         number = struct.pack(kind.size_format, true_size)
     patched = ((first, size_place), number, (size_place + len(number), source.size))
     whole = () if first == 0 else ((first, source.size),)
-    is_caf = kind.magic == (b"caff",)  # of which the decoder takes no other size
+    is_exact = kind.magic == (b"caff",) or large is not None  # the decoder takes no other size
     if not 0 <= size < most:
-        return Part(patched if is_caf else whole), None
+        return Part(patched if is_exact else whole), None
     if size > there:
-        return Part(patched if is_caf else whole, stated_ratio=size / max(there, 1)), None
+        return Part(patched if is_exact else whole, stated_ratio=size / max(there, 1)), None
     behind = _behind(source, start + size, first, kind)
     if behind is None:  # more sound than the size says
         return Part(patched), None
@@ -159,6 +159,13 @@ def _behind(source: Source, end: int, first: int, kind: _Kind) -> int | None:
         known = known or name in _METADATA
         place = _aligned(place + head_size + size, first, kind.grid)
     return source.size
+
+
+def behind(source: Source, odd: int) -> int | None:
+    """Where another recording begins in what follows the samples that the header of a WAV states:
+    the size of `source` where there is none, None where it is sound, too. `odd`: whether it begins
+    at an odd place."""
+    return _behind(source, 0, odd, _KINDS[0])
 
 
 def _is_empty(source: Source, place: int) -> bool:

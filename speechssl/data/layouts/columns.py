@@ -24,9 +24,10 @@ TEXT_COLUMNS = (
 )
 SPEAKER_COLUMNS = (
     "speaker", "client_id", "spk", "speaker_id", "spk_id", "speaker_name", "spkr", "speakerid",
-    "talker",
+    "talker", "participant",
 )
 ID_COLUMNS = ("id", "utt_id", "utterance_id", "uttid", "utt", "segment_id")
+TIER_COLUMNS = ("tier", "tier_name", "tier_id")
 SPLIT_COLUMNS = ("split", "subset", "partition")
 # fmt: on
 

@@ -17,7 +17,11 @@ MIN_REST_S = 0.5
 
 
 def join_table(
-    recordings: Iterable[Recording], rows: Iterable[Recording], *, own_ids: bool = False
+    recordings: Iterable[Recording],
+    rows: Iterable[Recording],
+    *,
+    own_ids: bool = False,
+    all_timed: bool = False,
 ) -> tuple[list[Recording], list[Recording]]:
     """``(recordings with what the rows of a table give for them, rows of other files)``.
 
@@ -27,7 +31,7 @@ def join_table(
 
     A recording keeps its id, whatever form its path has in the table, and a part of `x` that starts
     at 2 s is `x@2.000`, so that an id does not change with other rows. `own_ids`: the rows' ids are
-    kept.
+    kept. `all_timed`: each row has its time, and rows of several speakers may have the same.
 
     Equal rows are one. Where several have only a start_s, each ends where the next one begins.
 
@@ -39,7 +43,9 @@ def join_table(
     for row in rows:
         by_path.setdefault(real(row.audio), {}).setdefault(content_of(row), row)
     _rename(by_path, places)
-    parts_of = _all_timed({path: list(parts.values()) for path, parts in by_path.items()})
+    parts_of = {path: list(parts.values()) for path, parts in by_path.items()}
+    if not all_timed:
+        parts_of = _all_timed(parts_of)
     joined = []
     for recording, place in zip(recordings, places, strict=True):
         parts = parts_of.pop(place, [])
@@ -112,11 +118,16 @@ def _timed(path: Path, rows: list[Recording]) -> list[Recording]:
             f"The table has {len(rows)} rows for {path}; each needs a start_s and duration_s "
             f"of its own, or only one of them may stay{lines and f' (lines {lines})'}."
         )
-    if starts_only:
-        rows = sorted(rows, key=lambda row: row.start_s)
-        ends = [round(after.start_s - row.start_s, 6) for row, after in pairwise(rows)]
-        rows = [replace(r, duration_s=d) for r, d in zip(rows, [*ends, None], strict=True)]
-    return rows
+    return with_ends(rows) if starts_only else rows
+
+
+def with_ends(rows: Sequence[Recording]) -> list[Recording]:
+    """Rows of one file; where none has a duration, each ends where the next one begins."""
+    if any(row.duration_s is not None for row in rows):
+        return list(rows)
+    rows = sorted(rows, key=lambda row: row.start_s)
+    ends = [round(after.start_s - row.start_s, 6) for row, after in pairwise(rows)]
+    return [replace(r, duration_s=d) for r, d in zip(rows, [*ends, None], strict=True)]
 
 
 def _joined(recording: Recording, row: Recording, own_id: bool) -> Recording:

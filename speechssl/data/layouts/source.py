@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from speechssl.annotations import SUFFIXES as ANNOTATION_SUFFIXES
+from speechssl.annotations import TierChoice
+from speechssl.data.layouts.annotated import read_annotated, tell_unused_choice
 from speechssl.data.layouts.columns import ID_COLUMNS, PATH_COLUMNS, TEXT_COLUMNS, column_name
 from speechssl.data.layouts.dialect import CELL_SUFFIXES, TABLE_SUFFIXES, names_paths, read_names
 from speechssl.data.layouts.fairseq import fairseq_manifests, is_fairseq, read_fairseq
@@ -13,6 +16,7 @@ from speechssl.data.layouts.folder import listing_of, read_folder
 from speechssl.data.layouts.join import join_table, resolver
 from speechssl.data.layouts.kaldi import kaldi_folders, read_kaldi
 from speechssl.data.layouts.listing import Listing, is_manifest
+from speechssl.data.layouts.media import has_annotations
 from speechssl.data.layouts.recording import (
     AUDIO_SUFFIXES,
     Recording,
@@ -24,8 +28,8 @@ from speechssl.data.layouts.table import AUDIO_FOLDERS, first_files, read_table
 from speechssl.data.layouts.unused import ADVICE, Account, Unused
 from speechssl.data.layouts.webdataset import read_shards
 
-LayoutName = Literal["folder", "tsv", "kaldi", "fairseq", "shards"]
-Layout = Literal["auto", "folder", "tsv", "kaldi", "fairseq", "shards"]
+LayoutName = Literal["folder", "tsv", "kaldi", "fairseq", "shards", "annotations"]
+Layout = Literal["auto", "folder", "tsv", "kaldi", "fairseq", "shards", "annotations"]
 
 READ_AS: dict[LayoutName, str] = {
     "folder": "all recordings of the folder, with the x.txt beside x.wav as transcript",
@@ -33,6 +37,8 @@ READ_AS: dict[LayoutName, str] = {
     "kaldi": "wav.scp, text, utt2spk and segments",
     "fairseq": ".tsv manifests, with the .wrd or .ltr beside them as transcripts",
     "shards": "the members of tar files",
+    "annotations": "the segments of .eaf, .TextGrid, subtitles, labels and tables of times, beside "
+    "their recordings or naming them",
 }
 """What each layout takes, for a person."""
 
@@ -55,9 +61,11 @@ class Source:
         return f"layout {self.layout}: {READ_AS[self.layout]}{tables}"
 
 
-def read_source(source: str | Path, layout: Layout = "auto") -> Source:
+def read_source(
+    source: str | Path, layout: Layout = "auto", tiers: TierChoice | None = None
+) -> Source:
     """The recordings of `source`, and the account of what in it was not used; ``"auto"`` finds out
-    the layout.
+    the layout. `tiers`: which of files of annotations are the transcripts.
 
     Raises FileNotFoundError when there is no such source, and ValueError, naming files and lines,
     where something in it is wrong or it offers only what is not read.
@@ -70,6 +78,11 @@ def read_source(source: str | Path, layout: Layout = "auto") -> Source:
     listing = Listing.of(source) if source.is_dir() else None
     name = _detect(source, listing) if layout == "auto" else layout
     account = Account(source)
+    tiers = tiers or TierChoice()
+    if name != "annotations":
+        tell_unused_choice(tiers, name)
+    if name == "annotations":
+        return _read_annotated(source, listing, tiers, account)
     if name == "kaldi":
         recordings = read_kaldi(source, account)
     elif name == "fairseq":
@@ -122,7 +135,10 @@ def _detect(source: Path, listing: Listing | None) -> LayoutName:
         return "kaldi"
     if fairseq_manifests(source):
         return "fairseq"
-    if _tables_to_read(source, listing):
+    tables = _tables_to_read(source, listing)
+    if not any(map(_has_text, tables)) and has_annotations(listing):
+        return "annotations"
+    if tables:
         return "tsv"
     return "shards" if listing.shards() and not listing.audio else "folder"
 
@@ -134,7 +150,9 @@ def _detect_file(source: Path) -> LayoutName:
     if suffix == ".tar":
         return "shards"
     if suffix in AUDIO_SUFFIXES:
-        return "folder"
+        return "annotations" if has_annotations(Listing.of_one(source)) else "folder"
+    if suffix in ANNOTATION_SUFFIXES:
+        return "annotations"
     if is_manifest(source) or (suffix == ".jsonl" and not names_paths(read_names(source))):
         raise ValueError(f"{source} is a manifest already; nothing is to be prepared.")
     if suffix in ADVICE and suffix not in (*TABLE_SUFFIXES, ".txt"):
@@ -143,6 +161,29 @@ def _detect_file(source: Path) -> LayoutName:
             "recording, a table (TSV, CSV, JSON lines), Kaldi or fairseq data, or a tar file."
         )
     return "fairseq" if is_fairseq(source) else "tsv"
+
+
+def _read_annotated(
+    source: Path, listing: Listing | None, tiers: TierChoice, account: Account
+) -> Source:
+    """A folder; a recording with what lies beside it; or one file of annotations."""
+    only = None
+    if listing is None and source.suffix.lower() in AUDIO_SUFFIXES:
+        listing = Listing.of_one(source)
+    elif listing is None:
+        only = str(source)
+        near = [source.parent / name for name in AUDIO_FOLDERS]
+        audio = [str(p) for folder in near if folder.is_dir() for p in sorted(folder.iterdir())]
+        audio = [path for path in audio if os.path.splitext(path)[1].lower() in AUDIO_SUFFIXES]
+        listing = Listing(source.parent, audio, [only])
+    recordings = read_annotated(listing, tiers, account, only=only)
+    return _finish(source, "annotations", recordings, listing, account)
+
+
+def _has_text(table: Path) -> bool:
+    """Whether a table may hold transcripts: by a column's name, or as it has no header."""
+    names = set(map(column_name, read_names(table)))
+    return bool(names & set(TEXT_COLUMNS)) or not names_paths(list(names))
 
 
 def _is_same(document: str, table: Path) -> bool:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -89,6 +89,19 @@ def read_table(
     return made
 
 
+def read_parts(table: Table, recording: Path) -> list[Recording]:
+    """The rows of a table that names no recordings, as parts of one; ValueError as
+    :func:`read_table`."""
+    columns = _columns_of(table, needs_text=True, of_one=True)
+    places = columns.places | {"path": None, "id": None}
+    rows = _rows(
+        table, replace(columns, places=places), Finder([recording.parent]), None, recording
+    )
+    made = _with_times(table, columns, rows, _lengths(), None)
+    table.problems.raise_if_any()
+    return made
+
+
 def _but(path: Path) -> str:
     return ": that is a folder" if os.path.isdir(path) else ""
 
@@ -109,13 +122,13 @@ def _finder(path: Path, audio_folder: Path | None, more_folders: Sequence[Path])
     return Finder([audio_folder] if audio_folder else around)
 
 
-def _columns_of(table: Table, needs_text: bool) -> Columns:
+def _columns_of(table: Table, needs_text: bool, *, of_one: bool = False) -> Columns:
     try:
         columns = find_columns(table.names)
     except ValueError as error:
         raise ValueError(f"{table.path} {error}.") from None
     found = ", ".join(name.strip().lower() for name in table.names if name) or "nothing"
-    if columns.places["path"] is None:
+    if columns.places["path"] is None and not of_one:
         table.problems.raise_if_any()
         raise ValueError(
             f"{table.path} has no column of paths: its header must hold one of "
@@ -147,8 +160,15 @@ def _note_columns(account: Account, table: Table, columns: Columns) -> None:
         )
 
 
-def _rows(table: Table, columns: Columns, finder: Finder, split: Split | None) -> list[_Row]:
-    """The rows whose cells can be understood, apart from times; the others become problems."""
+def _rows(
+    table: Table,
+    columns: Columns,
+    finder: Finder,
+    split: Split | None,
+    recording: Path | None = None,
+) -> list[_Row]:
+    """The rows whose cells can be understood, apart from times; the others become problems. All are
+    of `recording`, where it is given."""
     places, problems = columns.places, table.problems
     by_id = places["path"] == places["id"]
     if _has_other_subsets(table, places["split"]):
@@ -160,7 +180,7 @@ def _rows(table: Table, columns: Columns, finder: Finder, split: Split | None) -
     )
     times = [(role, place) for role, (place, _) in columns.times.items()]
     for line, row in table.rows:
-        name = row[path] if path is not None else ""
+        name = row[path] if path is not None else recording.name if recording else ""
         if not name:
             problems.add(line, "the path is empty")
             continue
@@ -175,7 +195,7 @@ def _rows(table: Table, columns: Columns, finder: Finder, split: Split | None) -
             _Row(
                 line,
                 nfc(identifier) if identifier else slashes(name),
-                finder.find(name),
+                recording or finder.find(name),
                 nfc(row[speaker]) or None if speaker is not None else None,
                 row[text] if text is not None else None,
                 splits[given],

@@ -17,6 +17,10 @@ _TABLE = (
     "(text, sentence, transcript, ...)"
 )
 _TIMED = "write its parts as a table with the columns path, start_s, end_s and text"
+_ANNOTATIONS = (
+    "--layout annotations reads it where it names its recording or has its name, in place of the "
+    "transcript that was read"
+)
 _OFFICE = "save it as CSV in UTF-8, with the columns path and text"
 _BESIDE = (
     "a transcript has the name of its recording (x.txt beside x.wav), or is a line of a "
@@ -29,8 +33,11 @@ ADVICE: dict[str, str] = {
     **dict.fromkeys((".txt", ".lab", ".trn", ".text", ".transcript"), _BESIDE),
     **dict.fromkeys((".tsv", ".csv", ".psv", ".tab", ".json", ".jsonl"), _TABLE),
     **dict.fromkeys((
-        ".textgrid", ".eaf", ".srt", ".vtt", ".sbv", ".ass", ".ssa", ".lrc", ".stm", ".ctm", ".mlf",
-        ".trs", ".cha", ".rttm", ".phn", ".wrd", ".seg", ".antx", ".exb", ".flextext", ".ttml",
+        ".textgrid", ".eaf", ".srt", ".vtt", ".ass", ".ssa", ".ttml", ".stm", ".ctm",
+    ), _ANNOTATIONS),
+    **dict.fromkeys((
+        ".sbv", ".lrc", ".mlf", ".trs", ".cha", ".rttm", ".phn", ".wrd", ".seg", ".antx", ".exb",
+        ".flextext",
     ), _TIMED),
     **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods", ".numbers"), _OFFICE),
     **dict.fromkeys((".docx", ".doc", ".odt", ".rtf", ".pdf", ".xml"),
@@ -48,6 +55,7 @@ NEVER_TEXT = {
     *(".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".npy", ".npz", ".pt", ".pkl", ".bin"),
     *(".f0", ".mel", ".md5", ".sha1", ".sha256", ".pyc", ".py", ".part", ".bak", ".tmp", ".peak"),
     *(".reapeaks", ".pk", ".pkf", ".asd", ".sfk", ".md", ".html"),
+    *(".pfsx", ".psfx", ".etf", ".meta"),
 }
 """What may lie beside a recording under its name and holds no transcript."""
 
@@ -85,7 +93,12 @@ class Unused:
     def __str__(self) -> str:
         if self.count > 1:
             return f"{self.count} {self.kind}, the first is {self.first}: {self.advice}"
-        kind = re.sub(r"\b(transcript|file|line|table|column)s\b", r"\1", self.kind, count=1)
+        kind = re.sub(
+            r"\b(transcript|file|line|table|column|recording|segment|annotation)s\b",
+            r"\1",
+            self.kind,
+            count=1,
+        )
         return f"1 {kind}, {self.first}: {self.advice}"
 
 

@@ -118,6 +118,7 @@ _WARNINGS = {
     "beyond_full_scale": "{} recordings have samples beyond full scale: they are divided by their "
     "peak",
     "incomplete": "{} recordings lack sound that their headers state: what is there is taken",
+    "overlapping": "{} utterances overlap another one of their recording: both voices are in them",
     "quiet": "{} recordings are quiet, with a peak below -40 dBFS: a model that does not normalise "
     "its input gets next to nothing of them",
 }
@@ -175,9 +176,32 @@ def named_by_warning(usable: list[tuple[Recording, Inspection]]) -> dict[str, li
         "invisible_characters": [i for i, text in texts if invisible_characters(text)],
         "cancelled_channels": [record.id for record, seen in usable if seen.cancels],
         "beyond_full_scale": [record.id for record, seen in usable if seen.beyond_full_scale],
+        "overlapping": _overlapping(usable),
         "incomplete": [record.id for record, seen in usable if seen.missing],
         "quiet": [record.id for record, seen in usable if seen.peak < QUIET_PEAK],
     }
+
+
+MIN_OVERLAP_S = 0.1
+"""Utterances that share less than this overlap by the rounding of their times."""
+
+
+def _overlapping(usable: list[tuple[Recording, Inspection]]) -> list[str]:
+    """Ids of the utterances with a transcript that begin before another one of their recording has
+    ended, and of those others."""
+    by_file: dict[str, list[tuple[float, float, int]]] = {}
+    for place, (record, seen) in enumerate(usable):
+        if record.text:
+            span = (record.start_s, record.start_s + seen.duration_s, place)
+            by_file.setdefault(str(record.audio), []).append(span)
+    found: set[int] = set()
+    for spans in by_file.values():
+        longest = (0.0, -1)
+        for start_s, end_s, place in sorted(spans):
+            if longest[0] - start_s > MIN_OVERLAP_S:
+                found |= {place, longest[1]}
+            longest = max(longest, (end_s, place))
+    return [usable[place][0].id for place in sorted(found)]
 
 
 def _count_shared(sets: list[set[Any]]) -> int:

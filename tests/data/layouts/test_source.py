@@ -42,9 +42,9 @@ def test_a_manifest_in_a_folder_is_no_table(tmp_path: Path) -> None:
     [
         ("t.xlsx", "save it as CSV in UTF-8"),
         ("T.ODS", "save it as CSV in UTF-8"),
-        ("a.eaf", "as a table with the columns path, start_s, end_s and text"),
-        ("a.TextGrid", "as a table with the columns path, start_s, end_s and text"),
-        ("a.srt", "as a table with the columns path, start_s, end_s and text"),
+        ("a.trs", "as a table with the columns path, start_s, end_s and text"),
+        ("a.CHA", "as a table with the columns path, start_s, end_s and text"),
+        ("a.rttm", "as a table with the columns path, start_s, end_s and text"),
         ("x.tar.gz", "unpack it"),
         ("x.tgz", "unpack it"),
         ("x.zip", "unpack it"),
@@ -68,14 +68,14 @@ def test_files_that_are_no_source_are_refused_with_what_to_do(
 @pytest.mark.parametrize("beside", ["a.txt", "A.TXT", "a.lab"])
 def test_a_single_recording_is_a_source(tmp_path: Path, beside: str) -> None:
     put(
-        tmp_path, {"a.wav": "", beside: "yes", "b.wav": "", "b.txt": "no", "a.eaf": "", "c.csv": ""}
+        tmp_path, {"a.wav": "", beside: "yes", "b.wav": "", "b.txt": "no", "a.trs": "", "c.csv": ""}
     )
     source = read_source(tmp_path / "a.wav")
     assert source.layout == "folder"
     assert [(r.id, r.audio, r.text) for r in source.recordings] == [
         ("a", tmp_path / "a.wav", "yes")
     ]
-    assert [item.kind for item in source.unused] == [".eaf files"]
+    assert [item.kind for item in source.unused] == [".trs files"]
 
 
 @pytest.mark.parametrize("place", [".", "in", "in/", "../{name}/in"])
@@ -119,18 +119,18 @@ def test_prepare_says_what_it_has_not_used(
 ) -> None:
     for i in range(4):
         record(f"in/{i}.wav", 0.5)
-    put(tmp_path, {"in/0.TextGrid": "x", "in/1.TextGrid": "x", "in/t.xlsx": "PK"})
+    put(tmp_path, {"in/0.cha": "x", "in/1.cha": "x", "in/t.xlsx": "PK"})
     assert main(["prepare", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if "not used: " in line]
     assert [line.split(":")[1] for line in lines] == [
-        " 2 .TextGrid files, the first is 0.TextGrid",
+        " 2 .cha files, the first is 0.cha",
         " 1 .xlsx file, t.xlsx",
     ]
     summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     assert summary["unused"][0] == {
-        "kind": ".TextGrid files",
+        "kind": ".cha files",
         "count": 2,
-        "first": "0.TextGrid",
+        "first": "0.cha",
         "advice": "write its parts as a table with the columns path, start_s, end_s and text",
     }
 
