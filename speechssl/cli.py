@@ -26,6 +26,8 @@ COMMANDS = (
     "selftrain",
     "evaluate",
     "check",
+    "next",
+    "correct",
     "transcribe",
     "align",
     "lm",

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from speechssl.checkpoint import load_model
-from speechssl.data.manifest import Utterance
+from speechssl.data.manifest import Utterance, read_manifest, write_manifest
 from speechssl.data.prepare import SPLITS
+from speechssl.experiment.more_labels import LABELS
 from speechssl.experiment.plan import PRETRAINING, runs_of
 from speechssl.experiment.splits import Splits, say, transcribed, write_splits
 from speechssl.experiment.start import Start
@@ -37,7 +38,7 @@ def make_room(
     inputs = _inputs(unlabeled, transcribed(labeled), transcribed(valid), size, start)
     stale = _stale(out, inputs, before, size, start)
     scored = transcribed(before.get("test", ())) or transcribed(before.get("dev", ()))
-    if stale or (scored and _scored_on(scored) != _scored_on(test)):
+    if stale or (scored and scored_on(scored) != scored_on(test)):
         _set_aside(out, stale, before)
 
 
@@ -113,6 +114,8 @@ def _set_aside(out: Path, runs: Sequence[str], before: Splits) -> None:
         number += 1
     write_splits(folder / "data", before)
     folder.mkdir(exist_ok=True)
+    if (labels := out / "data" / LABELS).exists():
+        write_manifest(folder / "data" / LABELS, read_manifest(labels))
     for name in ("results.json", "report.html", *(f"{run}.log" for run in runs)):
         if (out / name).exists():
             rename(out / name, folder / name)
@@ -127,6 +130,6 @@ def _set_aside(out: Path, runs: Sequence[str], before: Splits) -> None:
         say("The pretrained model stays, as its recordings are the same.")
 
 
-def _scored_on(utterances: Iterable[Utterance]) -> list[tuple[str, str]]:
+def scored_on(utterances: Iterable[Utterance]) -> list[tuple[str, str]]:
     """What a set is scored on."""
     return [(name_key(u.id), u.text or "") for u in utterances]
