@@ -103,6 +103,16 @@ def transcribe_all(
     yield from transcriber(clips)
 
 
+@dataclass(frozen=True)
+class Said:
+    """A part of a clip whose end is not reached."""
+
+    words: tuple[Word, ...]
+    """Those since the part before; none in silence."""
+    end_s: float
+    """How far the clip is transcribed; seconds."""
+
+
 class Transcriber:
     """A model ready to transcribe; the arguments are those of :func:`transcribe_all`."""
 
@@ -125,6 +135,11 @@ class Transcriber:
 
     def __call__(self, clips: Iterable[Clip]) -> Iterator[Transcript | Unreadable]:
         """A result for each clip, in their order."""
+        return (part for part in self.parts(clips) if not isinstance(part, Said))
+
+    def parts(self, clips: Iterable[Clip]) -> Iterator[Said | Transcript | Unreadable]:
+        """The results, and of each clip what is known of it before: after each window what was
+        said up to there, which stays as it is."""
         model, config = self.model, self.model.speech.config
         rate = config.sample_rate
         words: list[Word] = []
@@ -141,6 +156,7 @@ class Transcriber:
             hypotheses = iter(
                 infer_chunks(model, given, self.decode, self.precision, self.batch_s, _SILENCE)
             )
+            num_known, end_s = len(words), 0.0
             for event in window:
                 if isinstance(event, Chunk):
                     hypothesis = next(hypotheses)
@@ -153,11 +169,15 @@ class Transcriber:
                     if hypothesis.alternatives:
                         others.append(Alternatives(start_s, end_s, hypothesis.alternatives))
                     continue
+                yield Said(tuple(words[num_known:]), end_s)
                 result = _transcript(event, words, confidences, others, config)
                 if self.calibration and isinstance(result, Transcript):
                     result = replace(result, calibrated=True)
                 yield result
                 words, confidences, others = [], [], []
+                num_known, end_s = 0, 0.0
+            if end_s:
+                yield Said(tuple(words[num_known:]), end_s)
 
 
 def _transcript(
