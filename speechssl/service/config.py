@@ -15,6 +15,8 @@ class ServiceConfig:
 
     model: str
     """MODEL, as every command takes it."""
+    name: str = ""
+    """What clients call the model; empty: as its folder."""
     host: str = "127.0.0.1"
     """The address that it listens on."""
     port: Annotated[int, Between(0, 65535)] = 8000
@@ -53,6 +55,8 @@ class ServiceConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "serve")
+        if not (self.token.isascii() and self.token.isprintable()) or " " in self.token:
+            raise ValueError("The token must be ASCII letters, digits and signs without a space.")
         if not is_loopback(self.host) and not self.token:
             raise ValueError(
                 f"Others can reach the address {self.host}: give a token with --token-file FILE or "

@@ -4,12 +4,19 @@ Its client tries again after 408, 409, 429 and everything from 500 on: what will
 next time is another 4xx.
 """
 
+import asyncio
+import contextlib
 from collections.abc import Mapping
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive, Scope, Send
+
+DRAIN_S = 2.0
+"""How long what still comes of a refused upload is thrown away, so that the client can read why."""
 
 
 class ApiError(Exception):
@@ -44,9 +51,37 @@ class ApiError(Exception):
             }
         }
 
-    def response(self) -> JSONResponse:
+    def response(self) -> "Refusal":
         """The answer."""
-        return JSONResponse(self.body, self.status, self.headers)
+        return Refusal(self.body, self.status, self.headers)
+
+
+class Refusal(JSONResponse):
+    """An answer that may come before the request is read: then the connection is closed behind it,
+    and what still comes is thrown away for a moment, as a client that is cut off while it sends
+    does not read."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        given = dict(scope["headers"])
+        has_body = b"content-length" in given or b"transfer-encoding" in given
+        if not has_body or scope.get("state", {}).get("is_read"):
+            await super().__call__(scope, receive, send)
+            return
+        self.headers["connection"] = "close"
+        start: Message = {"type": "http.response.start", "status": self.status_code}
+        await send({**start, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        if b"expect" not in given:  # a client that waits for leave sends nothing
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(_drain(receive), DRAIN_S)
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _drain(receive: Receive) -> None:
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect" or not message.get("more_body"):
+            return
 
 
 def _kind(status: int) -> str:
@@ -78,6 +113,10 @@ def add_error_handlers(app: FastAPI) -> None:
         first = error.errors()[0]
         where = str(first["loc"][-1])
         return ApiError(400, f"{where}: {first['msg']}.", param=where).response()
+
+    @app.exception_handler(ClientDisconnect)
+    async def _gone(_request: Request, _error: ClientDisconnect) -> Response:
+        return Response(status_code=499)  # read by nobody but the log
 
     @app.exception_handler(Exception)
     async def _unexpected(_request: Request, error: Exception) -> JSONResponse:

@@ -12,9 +12,11 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from speechssl.service.config import ServiceConfig
 from speechssl.service.errors import ApiError
+from speechssl.service.metrics import Metrics
 
 COOKIE = "speechssl-token"
 """For pages, which cannot put a header before what an audio element or a WebSocket asks for; it is
@@ -38,8 +40,8 @@ HEADERS = {
 class Guard:
     """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, config: ServiceConfig) -> None:
-        self.app, self.config = app, config
+    def __init__(self, app: ASGIApp, config: ServiceConfig, metrics: Metrics) -> None:
+        self.app, self.config, self.metrics = app, config, metrics
         self._hosts = {name.lower() for name in (*config.hosts, "localhost")}
         self._origins = {origin.lower().rstrip("/") for origin in config.origins}
 
@@ -49,7 +51,8 @@ class Guard:
             return
 
         async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
+                self.metrics.count("requests", status=str(message["status"]))
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
@@ -60,9 +63,9 @@ class Guard:
             await self.app(scope, receive, send_with_headers)
         elif scope["type"] == "http":
             await refusal.response()(scope, receive, send_with_headers)
-        else:  # before the connection is accepted: the client gets 403
-            await receive()
-            await send({"type": "websocket.close", "code": 1008, "reason": refusal.message[:120]})
+        else:  # a WebSocket is refused before it is one
+            socket = WebSocket(scope, receive, send_with_headers)
+            await socket.send_denial_response(refusal.response())
 
     def _refusal(self, headers: Headers, path: str) -> ApiError | None:
         host = headers.get("host", "")
