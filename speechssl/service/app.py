@@ -53,6 +53,7 @@ def create_app(config: ServiceConfig, checkpoint: Checkpoint | None = None) -> F
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         with engine:
+            await asyncio.to_thread(engine.warm_up)
             try:
                 yield
             finally:

@@ -29,6 +29,7 @@ from speechssl.inference.transcribe import Said, Transcriber, log_probs
 from speechssl.inference.transcript import Transcript
 from speechssl.interop.sources import open_model
 from speechssl.model.speech_model import CTCModel
+from speechssl.rng import rng
 from speechssl.service.config import ServiceConfig
 from speechssl.service.errors import ApiError
 from speechssl.service.spool import Spool
@@ -42,8 +43,6 @@ HEAD_START_S = 60.0
 """A new request's; what is shorter never waits for what is longer."""
 MOST_THREADS = 8
 """That compute; each is one core's."""
-MARGIN_S = 1.0
-"""What is decoded beyond the longest recording, so that a longer one is known."""
 
 _MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "meta.json")
 
@@ -146,19 +145,22 @@ class Engine:
             as_it_comes: parts are small.
             max_audio_s: of the recording.
 
-        Raises StoppedError, and ApiError (400, 413) for a recording that cannot be read, is too
-        long, or for hotwords of which none can be used.
+        Hotwords that the model cannot spell are named in the notes. Raises StoppedError, and
+        ApiError (400, 413) for a recording that cannot be read or is too long.
         """
         ticket = Ticket() if ticket is None else ticket
         transcriber = self.view(ticket)
+        unused = []
         if hotwords:
-            transcriber.decode = self._decoder(hotwords)
+            try:
+                transcriber.decode = self._decoder(hotwords)
+            except ValueError as error:  # the model can spell none of them
+                unused.append(str(error))
             transcriber.calibration = calibration_of(self.checkpoint, transcriber.decode)
         transcriber.batch_s = STREAM_BATCH_S if as_it_comes else BATCH_S
         most = max_audio_s if max_audio_s is not None else self.config.max_job_audio_s
-        limited = clip if clip.duration_s is not None else _limited(clip, most + MARGIN_S)
         with self.registered(ticket):
-            for part in transcriber.parts([limited]):
+            for part in transcriber.parts([clip]):
                 ticket.check()
                 if isinstance(part, Said):
                     if part.end_s > most:
@@ -166,7 +168,8 @@ class Engine:
                     if on_part is not None:
                         on_part(part)
                     continue
-                return self._result(part, clip, most, transcriber)
+                said = (*unused, *getattr(transcriber.decode, "notes", ()))
+                return _result(part, clip, most, said)
         raise AssertionError("a clip has a result")
 
     def view(self, ticket: Ticket) -> Transcriber:
@@ -174,6 +177,11 @@ class Engine:
         transcriber = copy.copy(self.transcriber)
         transcriber.model = cast(CTCModel, _Shared(transcriber.model, self.turns, ticket))
         return transcriber
+
+    def warm_up(self) -> None:
+        """Compute something, so that what is done once is done before the first request."""
+        noise = rng(0, "warm-up").uniform(-0.1, 0.1, self.rate).astype(np.float32)
+        self.turns.compute(Ticket(), [noise])
 
     @contextmanager
     def registered(self, ticket: Ticket) -> Iterator[None]:
@@ -186,25 +194,19 @@ class Engine:
             with self._lock:
                 self._tickets.discard(ticket)
 
-    def _result(
-        self, part: Transcript | Unreadable, clip: Clip, most: float, transcriber: Transcriber
-    ) -> Transcript:
-        if isinstance(part, Unreadable):
-            code = "unreadable_audio"
-            raise ApiError(400, _named(str(part), clip), code=code, param="file")
-        if part.duration_s > most:
-            raise too_long(most)
-        said = (*part.notes, *getattr(transcriber.decode, "notes", ()))
-        return replace(part, notes=tuple(_named(note, clip) for note in said))
-
     def _decoder(self, hotwords: Hotwords) -> Any:
         together = {**self.hotwords, **hotwords}
-        try:
-            return choose_decoder(self.checkpoint, **self.decoding, hotwords=together or None)
-        except ValueError as error:
-            if not hotwords:
-                raise
-            raise ApiError(400, str(error), param="keywords") from error
+        return choose_decoder(self.checkpoint, **self.decoding, hotwords=together or None)
+
+
+def _result(
+    part: Transcript | Unreadable, clip: Clip, most: float, said: tuple[str, ...]
+) -> Transcript:
+    if isinstance(part, Unreadable):
+        raise ApiError(400, _named(str(part), clip), code="unreadable_audio", param="file")
+    if part.duration_s > most:
+        raise too_long(most)
+    return replace(part, notes=tuple(_named(note, clip) for note in (*part.notes, *said)))
 
 
 class _Shared:
@@ -246,10 +248,6 @@ def _hotwords(given: Any) -> tuple[dict[str, float], list[str]]:
     if given is None:
         return {}, []
     return read_hotwords(Path(given)) if isinstance(given, str | Path) else (as_hotwords(given), [])
-
-
-def _limited(clip: Clip, most_s: float) -> Clip:
-    return replace(clip, duration_s=most_s) if isinstance(clip.source, Path) else clip
 
 
 def _named(sentence: str, clip: Clip) -> str:

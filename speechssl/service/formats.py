@@ -65,7 +65,7 @@ def _verbose(
     made: dict[str, Any] = {
         "task": "transcribe",
         "language": config.language,
-        "duration": ms(transcript.duration_s) / 1000,
+        "duration": round(transcript.duration_s, 3),
         "text": transcript.text,
     }
     if "segment" in config.granularities:
