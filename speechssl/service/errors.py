@@ -71,7 +71,8 @@ class Refusal(JSONResponse):
         start: Message = {"type": "http.response.start", "status": self.status_code}
         await send({**start, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": self.body, "more_body": True})
-        if b"expect" not in given:  # a client that waits for leave sends nothing
+        # A client that waits for leave sends nothing, and a slow one has had its time.
+        if b"expect" not in given and self.status_code != 408:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(_drain(receive), DRAIN_S)
         await send({"type": "http.response.body", "body": b""})
