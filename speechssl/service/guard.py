@@ -83,9 +83,8 @@ class Guard:
                 f"Pages of {origin[:100]} may not use this service.",
                 code="origin_not_allowed",
             )
-        if self.config.token and path not in OPEN_PATHS and not path.startswith(OPEN_FOLDERS):
-            return self._token_refusal(headers)
-        return None
+        is_open = path in OPEN_PATHS or (path.startswith(OPEN_FOLDERS) and ".." not in path)
+        return self._token_refusal(headers) if self.config.token and not is_open else None
 
     def _knows(self, host: str) -> bool:
         """Whether a Host header is an address in digits, which no name server can redirect, or a

@@ -132,10 +132,17 @@ def _protocol(timeout_s: float) -> type[asyncio.Protocol]:
             super().connection_made(transport)
             self._timer = self.loop.call_later(timeout_s, self._close_if_mute)
 
+        def handle_websocket_upgrade(self, event: Any) -> None:
+            self._stop_timer()
+            super().handle_websocket_upgrade(event)
+
         def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_timer()
+            super().connection_lost(exc)
+
+        def _stop_timer(self) -> None:
             if self._timer is not None:
                 self._timer.cancel()
-            super().connection_lost(exc)
 
         def _close_if_mute(self) -> None:
             if self.cycle is None and not self.transport.is_closing():
