@@ -5,6 +5,7 @@ leaves its folder, which the next service of the same person removes.
 """
 
 import contextlib
+import os
 import secrets
 import shutil
 import tempfile
@@ -25,7 +26,8 @@ class Spool:
         parent = Path(tempfile.gettempdir()) if parent is None else parent
         remove_leftovers(parent)
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-        self._lock = (self.folder / _LOCK).open("wb")
+        self._lock = (self.folder / _LOCK).open("wb", buffering=0)
+        self._lock.write(str(os.getpid()).encode())
         try_lock(self._lock.fileno())
 
     def place(self) -> Path:
@@ -39,11 +41,11 @@ class Spool:
             path.unlink(missing_ok=True)
 
     def used_bytes(self) -> int:
-        """Of all files."""
+        """Of all uploads."""
         total = 0
         for path in self.folder.iterdir():
             with contextlib.suppress(OSError):
-                total += path.stat().st_size
+                total += path.stat().st_size * (path.name != _LOCK)
         return total
 
     def close(self) -> None:
@@ -57,7 +59,9 @@ def remove_leftovers(parent: Path) -> None:
     for folder in parent.glob(PREFIX + "*"):
         try:
             with (folder / _LOCK).open("r+b") as lock:
-                is_left = try_lock(lock.fileno())
+                # A process may lock again what it has locked.
+                is_ours = lock.read(20) == str(os.getpid()).encode()
+                is_left = not is_ours and try_lock(lock.fileno())
         except OSError:  # another person's, or one that is being made
             continue
         if is_left:

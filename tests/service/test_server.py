@@ -197,6 +197,14 @@ def test_the_spool_is_private_and_goes(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_two_services_of_one_process_keep_their_own(tmp_path):
+    first, second = Spool(tmp_path), Spool(tmp_path)
+    third = Spool(tmp_path)
+    for spool in (first, second, third):
+        assert spool.folder.is_dir()
+        spool.close()
+
+
 def test_what_a_killed_service_left_is_removed_and_what_another_uses_is_not(tmp_path):
     code = (
         "import os, sys; from pathlib import Path; from speechssl.service.spool import Spool; "
