@@ -291,13 +291,14 @@ def infer_chunks(
             members = [loud[i] for i in batch]
             rows, lengths = log_probs(model, [chunks[i].wave for i in members], precision)
             alone = [b for b, i in enumerate(members) if chunks[i].is_alone]
-            whole = len(alone) == len(members)
-            # Greedy: the best path is the most probable of all paths, so it is also the forced
-            # alignment (Viterbi) of the text that it spells: its frames are the word times.
-            decoded = decode(*((rows, lengths) if whole else (rows[alone], lengths[alone])))
-            for b, hypothesis in zip(alone, decoded, strict=True):
-                hypotheses[members[b]] = hypothesis
-            for b in {*range(len(members))} - {*alone}:
+            joined = [b for b, i in enumerate(members) if not chunks[i].is_alone]
+            for b in joined:
                 own = own_rows(chunks[members[b]], int(lengths[b]), hop, model.head.upsample)
                 hypotheses[members[b]] = rows[b, own].clone()
+            if joined:
+                rows, lengths = rows[alone], lengths[alone]
+            # Greedy: the best path is the most probable of all paths, so it is also the forced
+            # alignment (Viterbi) of the text that it spells: its frames are the word times.
+            for b, hypothesis in zip(alone, decode(rows, lengths) if alone else (), strict=True):
+                hypotheses[members[b]] = hypothesis
     return hypotheses

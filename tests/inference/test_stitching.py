@@ -264,13 +264,14 @@ def test_windows_share_what_is_asked_for(seconds, context):
 def test_pauses_and_windows_alternate(tiny_models):
     """Some stretches are short, others are longer than a window."""
     texts = [words_of(n, n) for n in (3, 40, 2, 2, 60, 1)]
-    wave = np.concatenate([speak(f"{text} ", 0.6) for text in texts])
+    wave = np.concatenate([speak(text, 0.6) for text in texts])
     made = list(chunks(as_clip(wave), 16000, grid=FRAME, max_chunk_s=3.0, context=8000))
     assert {(c.before > 0, c.goes_on) for c in made} == {
         (False, False), (False, True), (True, True), (True, False)
     }  # fmt: skip
     assert np.array_equal(np.concatenate([c.own for c in made]), wave)
-    assert told(speller(tiny_models["ctc"]), wave, 3.0).text == " ".join(texts)
+    text = told(speller(tiny_models["ctc"]), wave, 3.0).text
+    assert text.replace(" ", "") == "".join(texts).replace(" ", "")
 
 
 @pytest.mark.parametrize(
