@@ -8,11 +8,14 @@ import pytest
 
 from benchmarks.seed_probe import as_phones, judge_log, romanised, some
 from benchmarks.seed_probe import main as probe
+from data_prep.open_speech.sources import SOURCES
 from recipes.seed.by_language import main as by_language
+from recipes.seed.card import main as make_card
 from speechssl.checkpoint import Checkpoint, save_model
 from speechssl.data.manifest import Utterance, read_manifest, write_manifest
 from speechssl.model.heads import CTCHead
 from speechssl.model.speech_model import CTCModel, SpeechModel
+from speechssl.seed.card import Score, notice, read_card
 from speechssl.text import CharTokenizer
 from tests.training.conftest import MICRO, tone_utterances
 
@@ -161,3 +164,42 @@ def test_what_the_probe_cannot_use(held, tmp_path, capsys):
     (tmp_path / "log").write_text("{}\n")
     assert probe([str(held / "model"), *manifests, "--steps", "1", "--log", str(tmp_path / "log")])
     assert "is no log of this script" in capsys.readouterr().err
+
+
+def crops(folder, *sources):
+    rows = [
+        {"source": name, "language": "eng", "duration_s": 1800.0, "text": text}
+        for name, text in sources
+    ]
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_a_card_names_who_asks_to_be_named(tmp_path, capsys):
+    data = crops(tmp_path, ("intents", "turn on"), ("precise", None), ("intents", None))
+    out = tmp_path / "card.json"
+    stated = ["--license", "CC-BY-4.0", "--score", "FSDD, WER", "9 %"]
+    assert make_card([str(data), "--out", str(out), *stated]) == 0
+    assert capsys.readouterr().out == "2 sources, 1.5 h, 1 languages\n"
+    card = read_card(out)
+    assert [(s.name, s.hours, s.transcripts) for s in card.sources] == [
+        ("intents", 1.0, True),
+        ("precise", 0.5, False),
+    ]
+    assert card.scores == (Score("FSDD, WER", "9 %"),)
+    assert "Picovoice" in notice(card)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
+def test_every_source_is_attributed_or_kept_out_of_a_card(tmp_path, source, capsys):
+    data = crops(tmp_path, (source.name, "a"))
+    code = make_card([str(data), "--out", str(tmp_path / "c.json"), "--license", "CC-BY-4.0"])
+    assert code == (2 if source.terms == "alike" else 0)
+    if source.terms == "alike":
+        assert "--terms free notice" in capsys.readouterr().err
+
+
+def test_a_card_of_an_unknown_source(tmp_path, capsys):
+    data = crops(tmp_path, ("nobody", "a"))
+    assert make_card([str(data), "--out", str(tmp_path / "c.json"), "--license", "MIT"]) == 2
+    assert "nobody is no source" in capsys.readouterr().err

@@ -299,3 +299,21 @@ LEFT_OUT = {
 
 NEVER = ("mboshi", "fsdd", "free-spoken-digit")
 """Corpora by which a seed is judged: no source may hold them."""
+
+ATTRIBUTION = {
+    "asterisk-it": "Recorded by Carlo Flora (segreterietelefoniche.it), copyright 2012.",
+    "asterisk-ru": "Provided by Maxim Topal (ivrvoice.ru), copyright 2010.",
+    "armelle": "Voice: Armelle Desjardins; copyright (C) 2006 Michel Gutierrez.",
+    "dsp-speech": "Copyright of the authors of zhongyuchen/DSPSpeech-20 (MIT).",
+    "arabic-commands": "Arabic Speech Commands Dataset by Abdulkader Ghandoura.",
+    "yoruba": "Copyright (c) 2020 Sewade Ogun (MIT).",
+    "swahili": "Copyright (c) 2020 Cathy (CateGitau/Swahili-Speech, MIT).",
+    "wake-words": "Copyright of Picovoice Inc. (Apache-2.0).",
+    "intents": "Copyright of Picovoice Inc. (Apache-2.0).",
+    "storybook": "Stories of the African Storybook initiative, read aloud; each story's authors "
+    "are named in its last lines in global-asp/asp-source.",
+    "wolof": "ALFFA project: E. Gauthier, L. Besacier, S. Voisin, M. Melese and U. P. Elingui, "
+    "Collecting Resources in Sub-Saharan African Languages for Automatic Speech Recognition: a "
+    "Case Study of Wolof, LREC 2016.",
+}
+"""What the licences that ask for the authors' names make a model state, by source."""

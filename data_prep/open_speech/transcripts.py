@@ -22,6 +22,8 @@ _BRACKETS = re.compile(r"\([^)]*\)|\[[^\]]*\]|<[^>]*>")
 _TONE_NAMES = re.compile(r"tone-?\d")
 _QUOTES = str.maketrans("’‘ʼ`´ʔɂɁ", "'" * 8)
 """A glottal stop is an apostrophe in many spellings; uroman takes some of its letters for ST."""
+_MODIFIERS = dict.fromkeys(map(ord, "ːˑˤ"))
+"""Marks of length and of pharyngeal sounds in IPA, which uroman keeps or takes for ST."""
 
 
 def readable(text: str | None) -> str | None:
@@ -60,7 +62,7 @@ def romanised(text: str, language: str) -> str:
     left."""
     if language == "cmn" and is_pinyin(text):
         text = re.sub(r"[0-5]", "", text).replace("u:", "v").replace("ü", "v")
-    text = unicodedata.normalize("NFC", text).translate(_QUOTES)
+    text = unicodedata.normalize("NFC", text).translate(_QUOTES | _MODIFIERS)
     found = _uroman().romanize_string(text, lcode=language)
     found = _TONE_NAMES.sub("", found.translate(_QUOTES).lower())
     found = re.sub(r"(?<![a-z])'|'(?![a-z])", " ", found)  # quotes, not apostrophes

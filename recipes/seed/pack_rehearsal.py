@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from data_prep.open_speech.sources import ATTRIBUTION
 from speechssl import audio
 from speechssl.data import rehearsal
 from speechssl.data.manifest import Utterance, parse_line, write_manifest
@@ -283,6 +284,9 @@ def licences_page(clips: Sequence[Clip]) -> str:
         minutes = sum(clip.utterance.duration_s for clip in own) / 60
         speakers = len({clip.speaker for clip in own})
         lines.append(f"| {language} | {source} | {licence} | {speakers} | {minutes:.1f} |")
+    if named := sorted({clip.source for clip in clips} & set(ATTRIBUTION)):
+        lines += ["", "As their licences ask:", ""]
+        lines += [f"- {source}: {ATTRIBUTION[source]}" for source in named]
     return "\n".join(lines) + "\n"
 
 

@@ -55,7 +55,7 @@ def calibrate(
     """Fit on `words`, decoded by `decode`, which `decoding` describes, and write it into the model
     folder in place of an earlier one.
 
-    Raises TooFewWordsError, and ValueError as :func:`check_can_keep`.
+    Raises NotCalibratedError, and ValueError as :func:`check_can_keep`.
     """
     folder = check_can_keep(checkpoint)
     calibration = fit_calibration(words, decoding)

@@ -46,8 +46,9 @@ NOTE = "note"
 """In place of them: why there is none, a sentence."""
 
 
-class TooFewWordsError(ValueError):
-    """There are too few words to calibrate on; the sentence says how many are needed."""
+class NotCalibratedError(ValueError):
+    """There are too few words to calibrate on, or what they teach is of no use for others; the
+    sentence says which."""
 
 
 @dataclass(frozen=True)
@@ -156,10 +157,11 @@ def calibration_sentences(meta: Mapping[str, Any]) -> list[str]:
 def fit_calibration(words: JudgedWords, decoding: str) -> Calibration:
     """Fit on all words; its quality is measured across halves.
 
-    Raises TooFewWordsError where there are fewer than 100 words.
+    Raises NotCalibratedError where there are fewer than 100 words, or where the fit to one half
+    brings the other half no lower Brier score (1950, the mean squared error of probabilities).
     """
     if len(words) < LEAST_WORDS:
-        raise TooFewWordsError(
+        raise NotCalibratedError(
             f"Confidences are not calibrated: there are {len(words)} words to learn it from, and "
             f"{LEAST_WORDS} are needed."
         )
@@ -168,6 +170,12 @@ def fit_calibration(words: JudgedWords, decoding: str) -> Calibration:
     crossed = np.empty(len(words))
     for half in (second, ~second):
         crossed[half] = _probabilities(inputs[half], _fit(inputs[~half], right[~half]))
+    raw, fitted = (np.square(p - right).mean() for p in (words.confidences, crossed))
+    if fitted >= raw:
+        raise NotCalibratedError(
+            f"Confidences are not calibrated: what {len(words):,} words teach is on other words no "
+            f"better than CTC's own confidence (Brier score {fitted:.3f}, without it {raw:.3f})."
+        )
     quality = Quality(
         len(words),
         words.num_wrong,

@@ -23,7 +23,7 @@ from speechssl.scoring.calibration import (
     GREEDY,
     NOTE,
     WITH_LM,
-    TooFewWordsError,
+    NotCalibratedError,
     calibration_sentences,
     fit_calibration,
 )
@@ -69,7 +69,7 @@ def _calibrations(
     """For meta.json: one for each way of decoding, or a note."""
     try:
         greedy = fit_calibration(_judged(model, tokenizer, waves, greedy_decode), "greedy")
-    except TooFewWordsError as error:
+    except NotCalibratedError as error:
         return {NOTE: str(error)}
     found = {GREEDY: greedy.to_json()}
     config = BeamConfig()

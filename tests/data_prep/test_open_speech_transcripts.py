@@ -68,6 +68,10 @@ def test_plain_ipa(phones: str, expected: str) -> None:
         ("Größe-Test", "deu", "groesse test"),
         ("ခွဲးဟောဝ်ဒျာႏ", "blk", "khwaiheaawdyaa"),
         ("...", "eng", ""),
+        ("sˤifr ʔiɣlaːq", "ara", "sifr iglaq"),
+        ("θalaːθa muwaːfiq", "ara", "thalatha muwafiq"),
+        ("taˑb aː", "fin", "tab a"),
+        ("ʃiːp", "eng", "ship"),
     ],
 )
 def test_romanised(text: str, language: str, expected: str) -> None:

@@ -10,7 +10,7 @@ from speechssl.rng import rng
 from speechssl.scoring import calibration as module
 from speechssl.scoring.calibration import (
     Calibration,
-    TooFewWordsError,
+    NotCalibratedError,
     calibration_sentences,
     confidence_json,
     describe_confidence,
@@ -98,7 +98,7 @@ def test_halves_are_of_speakers_where_they_can_be(speakers, halves):
 
 @pytest.mark.parametrize("num", [0, 1, 99])
 def test_few_words_are_no_ground(num):
-    with pytest.raises(TooFewWordsError, match=f"there are {num} words .* 100 are needed"):
+    with pytest.raises(NotCalibratedError, match=f"there are {num} words .* 100 are needed"):
         fit_calibration(words(num), "greedy")
     fit_calibration(words(100), "greedy")
 
@@ -111,6 +111,22 @@ def test_all_right_or_all_wrong_is_not_certainty(share):
         assert 0 < value < 1
         assert abs(value - share) < 0.1
     assert describe_confidence(words(150), found)
+
+
+@pytest.mark.parametrize("num", [120, 300, 1000])
+def test_what_is_no_better_than_none_is_not_kept(num):
+    """The halves teach the opposite of each other; the confidence itself is right on average."""
+    given = words(num, speakers=2)
+    in_first = np.array([given.speakers[u] == "s0" for u in given.utterances])
+    opposite = replace(given, confidences=np.full(num, 0.5), right=in_first)
+    with pytest.raises(NotCalibratedError, match=r"no better .* \(Brier score 0\.\d+, .* 0\.250\)"):
+        fit_calibration(opposite, "greedy")
+
+
+@pytest.mark.parametrize("num", [120, 300, 1000])
+def test_what_helps_is_kept(num):
+    quality = fit_calibration(words(num), "greedy").quality
+    assert quality.error_after < quality.error_before
 
 
 def test_more_confidence_never_becomes_less():
