@@ -95,11 +95,11 @@ def run(args: argparse.Namespace) -> int:
             tell(note)
         port = listener.getsockname()[1]
         host = f"[{config.host}]" if ":" in config.host else config.host
-        tell(
+        ready = (
             f"serving {app.state.service.model_name} at http://{host}:{port} (the OpenAI API is at "
             f"http://{host}:{port}/v1). Ctrl-C ends it."
         )
-        serve(app, config, listener)
+        serve(app, config, listener, lambda: tell(ready))
     return EXIT_DONE
 
 

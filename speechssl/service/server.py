@@ -65,15 +65,20 @@ def _why_not(error: OSError, config: ServiceConfig) -> str:
     return f"The service cannot listen on {where}: {error.strerror or error}."
 
 
-def serve(app: FastAPI, config: ServiceConfig, listener: socket.socket) -> None:
-    """Serve until SIGTERM, or Ctrl-C, which is a KeyboardInterrupt afterwards."""
-    server = make_server(app, config)
+def serve(
+    app: FastAPI, config: ServiceConfig, listener: socket.socket, on_ready: Callable[[], None]
+) -> None:
+    """Serve until SIGTERM, or Ctrl-C, which is a KeyboardInterrupt afterwards. `on_ready` is called
+    when requests are answered."""
+    server = make_server(app, config, on_ready)
     server.run(sockets=[listener])
     if signal.SIGINT in server.signals:
         raise KeyboardInterrupt
 
 
-def make_server(app: FastAPI, config: ServiceConfig) -> "Server":
+def make_server(
+    app: FastAPI, config: ServiceConfig, on_ready: Callable[[], None] = lambda: None
+) -> "Server":
     """Of uvicorn, in pure Python on every system."""
     return Server(
         uvicorn.Config(
@@ -89,6 +94,7 @@ def make_server(app: FastAPI, config: ServiceConfig) -> "Server":
             proxy_headers=False,
             timeout_graceful_shutdown=GRACE_S,
         ),
+        on_ready,
         on_exit=lambda: setattr(app.state.service.admission, "is_closing", True),
     )
 
@@ -96,10 +102,17 @@ def make_server(app: FastAPI, config: ServiceConfig) -> "Server":
 class Server(uvicorn.Server):
     """Ends at a signal with the exit code of its caller, not by the signal itself."""
 
-    def __init__(self, config: uvicorn.Config, on_exit: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, on_ready: Callable[[], None], on_exit: Callable[[], None]
+    ) -> None:
         super().__init__(config)
         self.signals: list[int] = []
-        self._on_exit = on_exit
+        self._on_ready, self._on_exit = on_ready, on_exit
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """The model is warm when the application has started."""
+        await super().startup(sockets)
+        self._on_ready()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
