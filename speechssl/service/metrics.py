@@ -1,7 +1,7 @@
 """What the service counts, in the text format of Prometheus (version 0.0.4)."""
 
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 BOUNDS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -14,15 +14,14 @@ class Metrics:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._counts: Counter[tuple[str, Labels]] = Counter()
+        self._counts: defaultdict[tuple[str, Labels], float] = defaultdict(float)
         self._buckets: Counter[float] = Counter()
         self._sum_s, self._num = 0.0, 0
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         """Add to a counter."""
         with self._lock:
-            key = (name, tuple(sorted(labels.items())))
-            self._counts[key] += amount  # type: ignore[assignment]
+            self._counts[name, tuple(sorted(labels.items()))] += amount
 
     def took(self, seconds: float) -> None:
         """Of a transcription request, from its first byte to its last."""
@@ -30,7 +29,7 @@ class Metrics:
             self._sum_s += seconds
             self._num += 1
             for bound in BOUNDS_S:
-                self._buckets[bound] += seconds <= bound
+                self._buckets[bound] += int(seconds <= bound)
 
     def text(self, gauges: Mapping[str, tuple[str, float]]) -> str:
         """All of it, and values of now: name -> (help, value)."""

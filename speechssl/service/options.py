@@ -144,7 +144,7 @@ def _notes(upload: Upload) -> list[str]:
         )
     if (temperature := upload.value("temperature")) not in (None, ""):
         try:
-            value = float(cast(str, temperature))
+            value = float(temperature)
         except ValueError:
             value = math.nan
         if not 0 <= value <= 1:
