@@ -144,7 +144,9 @@ class Jobs:
             job.error = error
             job.status = "cancelled" if job.ticket.is_stopped and job.is_over else "failed"
         except Exception as error:
-            job.error = ApiError(500, f"The job failed ({type(error).__name__}: {error}).")
+            job.error = ApiError(
+                500, f"The job failed ({type(error).__name__}); the service's log shows where."
+            )
             job.status = "failed"
             raise
         finally:

@@ -3,14 +3,8 @@
 import pytest
 
 from tests.service.conftest import until
-from tests.service.test_requests import (
-    assert_refused,
-    flac_of_silence,
-    form,
-    in_small_chunks,
-    long_wav,
-    part,
-)
+from tests.service.test_abandoned import in_small_chunks, long_wav
+from tests.service.test_requests import assert_refused, flac_of_silence, form, part
 
 PATH = "/v1/audio/jobs"
 
