@@ -21,7 +21,7 @@ def routes(service: Service, jobs: Jobs) -> APIRouter:
     """The routes of the service itself."""
     router = APIRouter()
 
-    @router.get("/healthz")
+    @router.api_route("/healthz", methods=["GET", "HEAD"])
     def health() -> JSONResponse:
         is_closing, is_replaced = service.admission.is_closing, service.engine.is_replaced
         body: dict[str, Any] = {
