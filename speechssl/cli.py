@@ -38,6 +38,7 @@ COMMANDS = (
     "import",
     "export",
     "elan-install",
+    "serve",
     "report",
     "doctor",
 )
@@ -60,6 +61,7 @@ which took a quarter to a third of it (docs/log)."""
 EXTRAS = {
     "av": "media",
     "espeakng_loader": "demo",
+    "fastapi": "serve",
     "huggingface_hub": "hf",
     "onnx": "onnx",
     "onnxruntime": "onnx",
@@ -71,9 +73,12 @@ EXTRAS = {
     "pysubs2": "linguist",
     "ray": "ray",
     "sounddevice": "live",
+    "python_multipart": "serve",
     "tensorboard": "tensorboard",
     "transformers": "hf",
     "uroman": "seed",
+    "uvicorn": "serve",
+    "websockets": "serve",
 }
 """Optional packages, and the extra that installs each."""
 

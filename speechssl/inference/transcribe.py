@@ -105,6 +105,16 @@ def transcribe_all(
     yield from transcriber(clips)
 
 
+@dataclass(frozen=True)
+class Said:
+    """A stretch of a clip whose end is not reached; what was said in it stays as it is."""
+
+    words: tuple[Word, ...]
+    """None in silence."""
+    end_s: float
+    """How far the clip is transcribed; seconds."""
+
+
 class Transcriber:
     """A model ready to transcribe; the arguments are those of :func:`transcribe_all`."""
 
@@ -127,6 +137,10 @@ class Transcriber:
 
     def __call__(self, clips: Iterable[Clip]) -> Iterator[Transcript | Unreadable]:
         """A result for each clip, in their order."""
+        return (part for part in self.parts(clips) if not isinstance(part, Said))
+
+    def parts(self, clips: Iterable[Clip]) -> Iterator[Said | Transcript | Unreadable]:
+        """The results, and before them what was said in each stretch of a clip, as it is known."""
         words: list[Word] = []
         confidences: list[float] = []
         others: list[Alternatives] = []
@@ -139,10 +153,12 @@ class Transcriber:
                     duration_s=event.end_s,
                     offset_s=event.start_s,
                 )
-                words += calibrated(said, self.calibration)
+                said = calibrated(said, self.calibration)
+                words += said
                 confidences.append(hypothesis.confidence)
                 if hypothesis.alternatives:
                     others.append(Alternatives(event.start_s, event.end_s, hypothesis.alternatives))
+                yield Said(tuple(said), event.end_s)
                 continue
             result = _transcript(event, words, confidences, others, self.model.speech.config)
             if self.calibration and isinstance(result, Transcript):
