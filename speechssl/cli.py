@@ -35,6 +35,7 @@ COMMANDS = (
     "compare",
     "import",
     "export",
+    "serve",
     "report",
     "doctor",
 )
@@ -57,15 +58,19 @@ which took a quarter to a third of it (docs/log)."""
 EXTRAS = {
     "av": "media",
     "espeakng_loader": "demo",
+    "fastapi": "serve",
     "huggingface_hub": "hf",
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "onnxscript": "onnx",
     "peft": "lora",
     "pyarrow": "parquet",
+    "python_multipart": "serve",
     "tensorboard": "tensorboard",
     "transformers": "hf",
     "uroman": "seed",
+    "uvicorn": "serve",
+    "websockets": "serve",
 }
 """Optional packages, and the extra that installs each."""
 

@@ -260,6 +260,14 @@ def free_memory() -> int | None:
     return status[1] if status else None
 
 
+def used_memory() -> int | None:
+    """Bytes of memory that this process holds now; None where the system does not say."""
+    with contextlib.suppress(OSError, ValueError, IndexError, AttributeError):
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
 def _windows_memory() -> tuple[int, int] | None:
     """(total, free) bytes, by GlobalMemoryStatusEx."""
     import ctypes

@@ -20,7 +20,7 @@ from speechssl.audio.files import (
 from speechssl.audio.info import AudioError, AudioInfo, AudioWarning, file_state
 from speechssl.audio.listing import FOREIGN_SUFFIXES, SUFFIXES, list_audio
 from speechssl.audio.pitch import shift_pitch, stretch
-from speechssl.audio.quiet import Envelope, cut_times, quiet_place
+from speechssl.audio.quiet import Envelope, cut_times, is_pause, quiet_place
 from speechssl.audio.resample import play_at, resampled
 from speechssl.audio.values import as_wave
 
@@ -39,6 +39,7 @@ __all__ = [
     "as_wave",
     "cut_times",
     "file_state",
+    "is_pause",
     "list_audio",
     "mix",
     "play_at",

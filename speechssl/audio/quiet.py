@@ -8,6 +8,12 @@ import numpy as np
 LEVEL_SMOOTHING_S = 0.3
 """`cut_times` takes the mean energy over this time."""
 
+PAUSE_DB = 33.0
+"""So much quieter than speech is a pause of 0.2 s. The quietest such stretch of 15 s was 35 dB or
+more below the loud ones in read and acted speech of three corpora (Mboshi, Wolof, Czech), and less
+than 33 dB, with few exceptions, once every silence in it was cut to 0.15 s, as long as a plosive is
+closed. In noise a pause counts as speech, which costs time and no words."""
+
 
 def quietest(energy: np.ndarray, places: np.ndarray, before: int, after: int) -> int:
     """The place around which there is least energy; the first of several.
@@ -34,6 +40,18 @@ def quiet_place(wave: np.ndarray, first: int, last: int, grid: int, smoothing: i
     start, end = max(int(places[0]) - half, 0), int(places[-1]) + half
     energy = np.square(wave[start:end], dtype=np.float64)  # a wave may go on for hours behind it
     return start + quietest(energy, places - start, half, half)
+
+
+def is_pause(wave: np.ndarray, place: int, first: int, last: int, smoothing: int) -> bool:
+    """Whether nobody speaks around `place` of a wave (S,): `smoothing` samples there are
+    :data:`PAUSE_DB` below the loudest tenth of [first, last), which is taken in pieces as long."""
+    num = max((last - first) // smoothing, 1)
+    pieces = np.array_split(np.square(wave[first:last], dtype=np.float64), num)
+    levels = np.sort([piece.mean() for piece in pieces])  # (P,)
+    loud = float(levels[-max(num // 10, 1) :].mean())
+    around = wave[max(place - smoothing // 2, 0) : place + smoothing // 2]
+    level = float(np.square(around, dtype=np.float64).mean())
+    return level <= loud * 10 ** (-PAUSE_DB / 10)
 
 
 def cut_times(rms: np.ndarray, hop_s: float, duration_s: float, max_s: float) -> list[float]:

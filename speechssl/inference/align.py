@@ -31,6 +31,7 @@ from speechssl.inference.batching import (
 )
 from speechssl.inference.known_text import KnownText, KnownWord
 from speechssl.inference.recordings import Chunk, Clip
+from speechssl.inference.stitching import context_samples, own_rows
 from speechssl.inference.transcribe import choose_precision, level_note, log_probs
 from speechssl.inference.transcript import Transcript, join_words, to_segments
 from speechssl.inference.transcript import mean_confidence as mean_of_words
@@ -180,6 +181,7 @@ class Aligner:
             grid=config.hop_samples,
             batch_s=self.batch_s,
             max_chunk_s=self.max_chunk_s,
+            context=context_samples(self.model.speech),
         ):
             given = [event for event in window if isinstance(event, Chunk)]
             rows = iter(self._rows(given))
@@ -201,9 +203,9 @@ class Aligner:
     def _rows(self, chunks: Sequence[Chunk]) -> list[np.ndarray | None]:
         """(T, V) float32 for each chunk; None for digital silence."""
         found: list[np.ndarray | None] = [None] * len(chunks)
-        loud = [i for i, chunk in enumerate(chunks) if chunk.wave.any()]
+        loud = [i for i, chunk in enumerate(chunks) if chunk.wave.any() or not chunk.is_alone]
         given = [chunks[i] for i in loud]
-        rate = self.model.speech.config.sample_rate
+        rate, hop = self.model.speech.config.sample_rate, self.model.speech.config.hop_samples
         device = next(self.model.parameters()).device
         plan = batches(
             given, rate, batch_s=self.batch_s, alone=runs_alone(self.model, self.precision)
@@ -217,7 +219,8 @@ class Aligner:
                 for i, row, length in zip(
                     members, rows.cpu().numpy(), lengths.tolist(), strict=True
                 ):
-                    found[i] = row[:length].copy()
+                    own = own_rows(chunks[i], length, hop, self.model.head.upsample)
+                    found[i] = row[own].copy()
         return found
 
 

@@ -6,9 +6,10 @@ each chunk is a batch there. So it is for a model of some size in float32, for w
 quicker.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -68,9 +69,11 @@ def windows(
     batch_s: float,
     max_chunk_s: float,
     ahead: int = 0,
+    context: int = 0,
 ) -> Iterator[list[Event]]:
     """The chunks of each clip and then its End, or an Unreadable in its place, in order and in
-    lists of about eight batches. `grid`, `max_chunk_s` and `ahead` are those of :func:`chunks`."""
+    lists of about eight batches. `grid`, `max_chunk_s`, `ahead` and `context` are those of
+    :func:`chunks`."""
     if not (batch_s > 0 and max_chunk_s > 0):
         raise ValueError(
             f"batch_s and max_chunk_s must be above 0, got {batch_s} and {max_chunk_s}."
@@ -78,7 +81,15 @@ def windows(
     most = int(batch_s * BATCHES_AHEAD * sample_rate)
     window: list[Event] = []
     held = 0
-    for event in _events(clips, sample_rate, grid, max_chunk_s, ahead):
+    read = partial(
+        chunks,
+        sample_rate=sample_rate,
+        grid=grid,
+        max_chunk_s=max_chunk_s,
+        ahead=ahead,
+        context=context,
+    )
+    for event in _events(clips, sample_rate, read):
         window.append(event)
         held += len(event.wave) if isinstance(event, Chunk) else 0
         if held >= most:
@@ -137,18 +148,15 @@ def pad_chunks(waves: Sequence[np.ndarray], device: torch.device) -> tuple[Tenso
 
 
 def _events(
-    clips: Iterable[Clip], sample_rate: int, grid: int, max_chunk_s: float, ahead: int
+    clips: Iterable[Clip], sample_rate: int, read: Callable[..., Iterator[Chunk]]
 ) -> Iterator[Event]:
     for clip in clips:
         end, peak, high = 0, 0.0, HighBand(sample_rate)
         notes: list[str] = []
         try:
-            for chunk in chunks(
-                clip, sample_rate, grid=grid, max_chunk_s=max_chunk_s, ahead=ahead, notes=notes
-            ):
-                wave = chunk.wave[: chunk.end - chunk.start]
-                high.add(wave)
-                peak = max(peak, float(np.abs(wave).max(initial=0)))
+            for chunk in read(clip, notes=notes):
+                high.add(chunk.own)
+                peak = max(peak, float(np.abs(chunk.own).max(initial=0)))
                 end = chunk.end
                 yield chunk
         except (AudioError, OSError) as error:

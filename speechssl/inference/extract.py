@@ -33,6 +33,7 @@ from speechssl.inference.batching import (
 )
 from speechssl.inference.precision import fitting_precision
 from speechssl.inference.recordings import MAX_CHUNK_S, Chunk, Clip, as_clip
+from speechssl.inference.stitching import context_samples, own_rows
 from speechssl.model.fast.accelerate import accelerate
 from speechssl.model.speech_model import SpeechModel
 
@@ -142,8 +143,9 @@ def extract_all(
     The parts of a clip are to be used up before the next clip is asked for. They end with an
     AudioError or OSError where the clip cannot be read (on). Memory does not grow with the length
     or number of clips, which are asked for as they are needed. A clip up to `max_chunk_s` is one
-    input, a longer one in chunks cut at quiet places, each without the others as context; the first
-    frame of a chunk follows the last of the one before at the usual distance.
+    input, a longer one in chunks cut at pauses, each without the others as context, and where there
+    is no pause in windows that overlap (:mod:`speechssl.inference.stitching`); the first frame of a
+    chunk follows the last of the one before at the usual distance.
     """
     events = _infer_all(checkpoint.speech, clips, layers, precision, batch_s, max_chunk_s)
     for first in events:
@@ -175,7 +177,13 @@ def _infer_all(
     rate, hop = speech.config.sample_rate, speech.config.hop_samples
     beyond = speech.encoder.min_samples - hop  # of a frame, what lies behind its hop
     for window in windows(
-        clips, rate, grid=hop, batch_s=batch_s, max_chunk_s=max_chunk_s, ahead=max(beyond, 0)
+        clips,
+        rate,
+        grid=hop,
+        batch_s=batch_s,
+        max_chunk_s=max_chunk_s,
+        ahead=max(beyond, 0),
+        context=context_samples(speech),
     ):
         given = [event for event in window if isinstance(event, Chunk)]
         frames = iter(_infer(speech, given, layers, precision, batch_s))
@@ -206,7 +214,8 @@ def _infer(
             out = speech(wave, lengths, keep_hidden=True)
             values = layers(out.hidden).float().cpu().numpy()  # (B, T, D)
             for row, i in enumerate(members):
-                found[i] = values[row, : int(out.lengths[row])].copy()
+                own = own_rows(chunks[i], int(out.lengths[row]), speech.config.hop_samples)
+                found[i] = values[row, own].copy()
     return [found[i] for i in range(len(chunks))]
 
 

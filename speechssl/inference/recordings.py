@@ -51,13 +51,28 @@ class Chunk:
     wave: np.ndarray
     """(S,) float32 in [-1, 1] at the model's rate."""
     start: int
-    """Its first sample in the clip, at the model's rate."""
+    """Its first own sample in the clip, at the model's rate."""
     ahead: int = 0
     """Samples at the end of `wave` that belong to the next chunk."""
+    before: int = 0
+    """Samples at the beginning of `wave` that belong to the chunk before: above 0 where that one
+    goes on in this one."""
+    goes_on: bool = False
+    """Whether the speech goes on in the next chunk: there is no pause between them."""
 
     @property
     def end(self) -> int:
-        return self.start + len(self.wave) - self.ahead
+        return self.start + len(self.wave) - self.before - self.ahead
+
+    @property
+    def own(self) -> np.ndarray:
+        """(S,) the samples that are of no other chunk."""
+        return self.wave[self.before : len(self.wave) - self.ahead]
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is a pause, or an end, on both sides."""
+        return not self.before and not self.goes_on
 
 
 def as_clip(source: str | Path | np.ndarray) -> Clip:
@@ -181,9 +196,14 @@ def chunks(
     grid: int,
     max_chunk_s: float = MAX_CHUNK_S,
     ahead: int = 0,
+    context: int = 0,
     notes: list[str] | None = None,
 ) -> Iterator[Chunk]:
     """Read `clip` in chunks that follow each other without a gap; at least one.
+
+    A cut is made at the quietest moment of the second half of `max_chunk_s`. Where that is no pause
+    (:func:`speechssl.audio.is_pause`) and there is a `context`, windows overlap instead: the cut
+    lies in the middle of what both chunks have.
 
     Args:
         clip: the recording.
@@ -193,6 +213,8 @@ def chunks(
         max_chunk_s: longest chunk.
         ahead: samples that each chunk but the last has of the next one. With as many as a frame has
             beyond its hop, the chunks have as many frames as the whole.
+        context: samples that each of two chunks has of the other where no pause is between them, a
+            multiple of `grid`; at most a quarter of the longest chunk.
         notes: gets the sentences of :attr:`speechssl.audio.Blocks.notes`.
 
     Errors are those of :func:`speechssl.audio.read`.
@@ -200,18 +222,27 @@ def chunks(
     most = max(int(max_chunk_s * sample_rate) // grid, 4) * grid
     spare = max(min(int(SPARE_S * sample_rate), most // 4), min(ahead + grid, 2 * grid))
     smoothing = int(SMOOTHING_S * sample_rate)
-    rest, start = np.zeros(0, np.float32), 0
-    for block in stream(clip, sample_rate, notes):
-        rest = np.concatenate([rest, block])
-        while len(rest) >= most + spare:
-            end = audio.quiet_place(rest, most // 2, most, grid, smoothing)
-            yield Chunk(rest[: end + ahead], start, ahead)
-            rest, start = rest[end:], start + end
-    if len(rest) > most:
-        end = audio.quiet_place(rest, most // 2, len(rest) - spare, grid, smoothing)
-        yield Chunk(rest[: end + ahead], start, ahead)
-        rest, start = rest[end:], start + end
-    yield Chunk(rest, start)
+    context = min(context, most // 4 // grid * grid)
+    rest, start, before = np.zeros(0, np.float32), 0, 0
+    blocks = stream(clip, sample_rate, notes)
+    while True:
+        block = next(blocks, None)
+        if block is not None:
+            rest = np.concatenate([rest, block])
+        while len(rest) >= most + spare if block is not None else len(rest) > most:
+            last = min(most, len(rest) - spare)
+            end = audio.quiet_place(rest, most // 2, last, grid, smoothing)
+            if not context or audio.is_pause(rest, end, most // 2, last, smoothing):
+                chunk = Chunk(rest[: end + ahead], start, ahead, before)
+                shared = 0
+            else:
+                chunk = Chunk(rest[:most], start, context, before, goes_on=True)
+                end, shared = most - context, context
+            yield chunk
+            rest, start, before = rest[end - shared :], chunk.end, shared
+        if block is None:
+            yield Chunk(rest, start, before=before)
+            return
 
 
 def stream(clip: Clip, sample_rate: int, notes: list[str] | None = None) -> Iterator[np.ndarray]:

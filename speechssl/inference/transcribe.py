@@ -1,8 +1,8 @@
 """Transcription: recordings of any length to text with word times, greedily or by beam search.
 
-A recording longer than `recordings.MAX_CHUNK_S` is cut at quiet places. Chunks of all recordings
-are put into batches of about equal length, and a transcript does not depend on what it is batched
-with (see `batching`).
+A recording longer than `recordings.MAX_CHUNK_S` is cut at pauses, and inferred in overlapping
+windows where there are none (see `stitching`). Chunks of all recordings are put into batches of
+about equal length, and a transcript does not depend on what it is batched with (see `batching`).
 
 Shapes: B batch, S samples, T rows of log-probabilities, V vocabulary.
 """
@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -32,13 +31,13 @@ from speechssl.inference.batching import (
     pad_chunks,
     products,
     runs_alone,
-    windows,
 )
 from speechssl.inference.confidence import calibrated, calibration_of
 from speechssl.inference.decoders import Decoder
 from speechssl.inference.groups import GroupWork, for_each_clip
 from speechssl.inference.precision import fitting_precision
 from speechssl.inference.recordings import MAX_CHUNK_S, Chunk, Clip, as_clip
+from speechssl.inference.stitching import Result, Stitcher, Stretch, own_rows, stretches
 from speechssl.inference.transcript import (
     Alternatives,
     Transcript,
@@ -103,6 +102,16 @@ def transcribe_all(
     yield from transcriber(clips)
 
 
+@dataclass(frozen=True)
+class Said:
+    """A stretch of a clip whose end is not reached; what was said in it stays as it is."""
+
+    words: tuple[Word, ...]
+    """None in silence."""
+    end_s: float
+    """How far the clip is transcribed; seconds."""
+
+
 class Transcriber:
     """A model ready to transcribe; the arguments are those of :func:`transcribe_all`."""
 
@@ -125,39 +134,53 @@ class Transcriber:
 
     def __call__(self, clips: Iterable[Clip]) -> Iterator[Transcript | Unreadable]:
         """A result for each clip, in their order."""
-        model, config = self.model, self.model.speech.config
-        rate = config.sample_rate
+        return (part for part in self.parts(clips) if not isinstance(part, Said))
+
+    def parts(self, clips: Iterable[Clip]) -> Iterator[Said | Transcript | Unreadable]:
+        """The results, and before them what was said in each stretch of a clip, as it is known."""
         words: list[Word] = []
         confidences: list[float] = []
         others: list[Alternatives] = []
-        for window in windows(
+        for event in self.stretches(clips, self.decode, _SILENCE):
+            if isinstance(event, Stretch):
+                hypothesis = event.result
+                said = hypothesis.words(
+                    self.tokenizer,
+                    hop_s=self.model.hop_s,
+                    duration_s=event.end_s,
+                    offset_s=event.start_s,
+                )
+                said = calibrated(said, self.calibration)
+                words += said
+                confidences.append(hypothesis.confidence)
+                if hypothesis.alternatives:
+                    others.append(Alternatives(event.start_s, event.end_s, hypothesis.alternatives))
+                yield Said(tuple(said), event.end_s)
+                continue
+            result = _transcript(event, words, confidences, others, self.model.speech.config)
+            if self.calibration and isinstance(result, Transcript):
+                result = replace(result, calibrated=True)
+            yield result
+            words, confidences, others = [], [], []
+
+    def stretches(
+        self,
+        clips: Iterable[Clip],
+        decode: Callable[[Tensor, Tensor], list[Result]],
+        silence: Result,
+    ) -> Iterator[Stretch[Result] | End | Unreadable]:
+        """What `decode` makes of the log-probabilities (B, T, V) and rows (B,) of each stretch of
+        the clips, and where these end; `silence` for digital silence."""
+        return stretches(
             clips,
-            rate,
-            grid=config.hop_samples,
+            lambda chunks: infer_chunks(
+                self.model, chunks, decode, self.precision, self.batch_s, silence
+            ),
+            Stitcher(decode, self.tokenizer, self.model),
+            self.model.speech,
             batch_s=self.batch_s,
             max_chunk_s=self.max_chunk_s,
-        ):
-            given = [event for event in window if isinstance(event, Chunk)]
-            hypotheses = iter(
-                infer_chunks(model, given, self.decode, self.precision, self.batch_s, _SILENCE)
-            )
-            for event in window:
-                if isinstance(event, Chunk):
-                    hypothesis = next(hypotheses)
-                    start_s, end_s = event.start / rate, event.end / rate
-                    said = hypothesis.words(
-                        self.tokenizer, hop_s=model.hop_s, duration_s=end_s, offset_s=start_s
-                    )
-                    words += calibrated(said, self.calibration)
-                    confidences.append(hypothesis.confidence)
-                    if hypothesis.alternatives:
-                        others.append(Alternatives(start_s, end_s, hypothesis.alternatives))
-                    continue
-                result = _transcript(event, words, confidences, others, config)
-                if self.calibration and isinstance(result, Transcript):
-                    result = replace(result, calibrated=True)
-                yield result
-                words, confidences, others = [], [], []
+        )
 
 
 def _transcript(
@@ -258,24 +281,24 @@ def log_probs(
 
 
 _SILENCE = Hypothesis((), 0, 0, 1.0)
-_Result = TypeVar("_Result")
 
 
 def infer_chunks(
     model: CTCModel,
     chunks: Sequence[Chunk],
-    decode: Callable[[Tensor, Tensor], list[_Result]],
+    decode: Callable[[Tensor, Tensor], list[Result]],
     precision: InferencePrecision,
     batch_s: float,
-    silence: _Result,
-) -> list[_Result]:
+    silence: Result,
+) -> list[Result | Tensor]:
     """What `decode` makes of each chunk's log-probabilities (B, T, V) and rows (B,); `silence` for
-    digital silence, which says nothing and is not given to the model."""
-    hypotheses = [silence] * len(chunks)
-    loud = [i for i, chunk in enumerate(chunks) if chunk.wave.any()]
+    digital silence, which says nothing and is not given to the model. The own rows (T, V) of a
+    chunk that goes on in another one, or is the rest of one, which are to be joined."""
+    hypotheses: list[Result | Tensor] = [silence] * len(chunks)
+    loud = [i for i, chunk in enumerate(chunks) if chunk.wave.any() or not chunk.is_alone]
     if not loud:
         return hypotheses
-    rate = model.speech.config.sample_rate
+    rate, hop = model.speech.config.sample_rate, model.speech.config.hop_samples
     device = next(model.parameters()).device
     given = [chunks[i] for i in loud]
     plan = batches(given, rate, batch_s=batch_s, alone=runs_alone(model, precision))
@@ -283,8 +306,15 @@ def infer_chunks(
         for batch in plan:
             members = [loud[i] for i in batch]
             rows, lengths = log_probs(model, [chunks[i].wave for i in members], precision)
+            alone = [b for b, i in enumerate(members) if chunks[i].is_alone]
+            joined = [b for b, i in enumerate(members) if not chunks[i].is_alone]
+            for b in joined:
+                own = own_rows(chunks[members[b]], int(lengths[b]), hop, model.head.upsample)
+                hypotheses[members[b]] = rows[b, own].clone()
+            if joined:
+                rows, lengths = rows[alone], lengths[alone]
             # Greedy: the best path is the most probable of all paths, so it is also the forced
             # alignment (Viterbi) of the text that it spells: its frames are the word times.
-            for i, hypothesis in zip(members, decode(rows, lengths), strict=True):
-                hypotheses[i] = hypothesis
+            for b, hypothesis in zip(alone, decode(rows, lengths) if alone else (), strict=True):
+                hypotheses[members[b]] = hypothesis
     return hypotheses

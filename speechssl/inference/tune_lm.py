@@ -19,9 +19,9 @@ from torch import Tensor
 from speechssl.checkpoint import Checkpoint
 from speechssl.data.manifest import Utterance
 from speechssl.decoding.beam import BeamConfig, BeamDecoder
-from speechssl.inference.batching import BATCH_S, End, InferencePrecision, Unreadable, windows
-from speechssl.inference.recordings import MAX_CHUNK_S, Chunk, Clip
-from speechssl.inference.transcribe import Transcriber, infer_chunks
+from speechssl.inference.batching import End, InferencePrecision, Unreadable
+from speechssl.inference.recordings import Clip
+from speechssl.inference.transcribe import Transcriber
 from speechssl.scoring.edits import align_texts, count_edits
 from speechssl.spelling import is_blank
 from speechssl.text import Tokenizer, normalize
@@ -126,23 +126,18 @@ def log_prob_rows(
     Raises the error of a recording that cannot be read.
     """
     transcriber = Transcriber(checkpoint, precision=precision)
-    model, config = transcriber.model, transcriber.model.speech.config
     clips = [Clip(u.id, Path(u.audio), u.start_s, u.duration_s) for u in utterances]
     found: list[list[np.ndarray]] = []
     parts: list[np.ndarray] = []
     silence = np.zeros((0, transcriber.tokenizer.vocab_size), np.float32)
-    grid, rate = config.hop_samples, config.sample_rate
-    for window in windows(clips, rate, grid=grid, batch_s=BATCH_S, max_chunk_s=MAX_CHUNK_S):
-        chunks = [event for event in window if isinstance(event, Chunk)]
-        each = iter(infer_chunks(model, chunks, _rows, transcriber.precision, BATCH_S, silence))
-        for event in window:
-            if isinstance(event, Unreadable):
-                raise event.error
-            if isinstance(event, End):
-                found.append(parts)
-                parts = []
-            else:
-                parts.append(next(each))
+    for event in transcriber.stretches(clips, _rows, silence):
+        if isinstance(event, Unreadable):
+            raise event.error
+        if isinstance(event, End):
+            found.append(parts)
+            parts = []
+        else:
+            parts.append(event.result)
     return found
 
 

@@ -107,8 +107,11 @@ def test_times_rise_and_lie_within_the_file(checkpoint, record, rate, duration_s
         assert times[-1] > seconds - 2  # chunks after the first are placed where they are
 
 
-def test_a_long_file_is_its_chunks_joined(checkpoint, record):
-    path = record("a.wav", 9.3)
+def test_a_long_file_is_its_chunks_joined(checkpoint, record, tmp_path):
+    wave = audio.read(record("a.wav", 9.3))
+    for second in range(1, 9):  # pauses to cut at
+        wave[16000 * second : 16000 * second + 4000] = 0
+    audio.write(path := tmp_path / "paused.wav", wave, 16000)
     from speechssl.inference.recordings import chunks
 
     hop = checkpoint.speech.config.hop_samples

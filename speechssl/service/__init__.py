@@ -1,0 +1,1 @@
+"""The HTTP service: one model, shared fairly by requests (extra ``serve``)."""
