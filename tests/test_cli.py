@@ -170,10 +170,10 @@ def test_demo_and_run_are_passed_on(monkeypatch, tmp_path):
     assert run("run", "f", "--transcripts", "t.tsv", "--out", "o", "--init", "facebook/x") == 0
     assert calls == [
         (tmp_path, 2.0, "auto", None),
-        (Path("f"), Path("t.tsv"), Path("o"), 60.0, "small", "auto", None),
+        (Path("f"), Path("t.tsv"), Path("o"), 60.0, "small", "auto", None, []),
         (tmp_path, 3.0, 1, None),
         (tmp_path, 9.0, "auto", "scratch"),
-        (Path("f"), Path("t.tsv"), Path("o"), 60.0, None, "auto", "facebook/x"),
+        (Path("f"), Path("t.tsv"), Path("o"), 60.0, None, "auto", "facebook/x", []),
     ]
 
 

@@ -39,6 +39,7 @@ FLOORS = {
     "precision": 1,
     "model": 1,
     "checkpoint": 1,
+    "annotations": 1,
     "seed": 1,
     "pretext": 2,
     "data": 2,

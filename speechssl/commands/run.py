@@ -38,6 +38,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", choices=SIZES, help="model size (default: that of the seed, else tiny)"
     )
+    parser.add_argument(
+        "--more-labels",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DESK|MANIFEST",
+        help="what was corrected since (folders of `speechssl next`, or manifests): with the same "
+        "--out the models learn anew from it too, what is held out stays as it is, and the change "
+        "of the error rate is said",
+    )
     add_start(parser)
     add_processes(parser)
 
@@ -53,4 +63,5 @@ def run(args: argparse.Namespace) -> int:
         args.size,
         args.processes,
         args.init,
+        args.more_labels,
     )

@@ -20,10 +20,10 @@ from typing import Any
 from speechssl.audio import AudioInfo, probe
 from speechssl.data.layouts import read_layout
 from speechssl.data.layouts.dialect import TABLE_SUFFIXES
-from speechssl.data.layouts.plain_text import decode
 from speechssl.data.layouts.unused import ADVICE
 from speechssl.files import writing
 from speechssl.spelling import is_blank, name_key
+from speechssl.text.encodings import decode
 
 
 @dataclass(frozen=True, slots=True)

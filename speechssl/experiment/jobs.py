@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,9 @@ from speechssl.checkpoint import load_model
 from speechssl.data.layouts import read_transcribed
 from speechssl.data.manifest import Utterance, read_manifest
 from speechssl.data.synthetic import make_corpus
+from speechssl.experiment.changes import change, earlier_models
 from speechssl.experiment.folder import prepare_splits
+from speechssl.experiment.more_labels import LABELS, read_labels, with_labels, write_labels
 from speechssl.experiment.plan import (
     SCRATCH,
     TUNED,
@@ -101,19 +103,23 @@ def run_folder(
     size: str | None,
     processes: Processes = 1,
     init: str | None = None,
+    more_labels: Sequence[Path] = (),
 ) -> int:
     """The same on a person's own recordings, of which `transcripts` (TSV or CSV) names a few;
     `size` and `init` as of :func:`choose_start`.
 
     When more of them are transcribed and the command is given again, what was held out stays so,
-    and the models learn anew from all that is transcribed.
+    the pretrained model stays, and the others learn anew from all that is transcribed; how the
+    error rate changed on what is held out is said. `more_labels` are desks or manifests with what
+    was corrected: with them the held-out manifests stay as they are to the byte.
 
     Raises BusyRunError, with nothing changed, where another command is at work in `out`.
     """
     start, size = choose_start(init, size)
     budget = Budget.of(budget_minutes, start)
-    source = read_transcribed(folder, transcripts)
-    labeled, valid = out / "data" / "train.jsonl", out / "data" / "dev.jsonl"
+    source, labels = read_transcribed(folder, transcripts), read_labels(more_labels)
+    data = out / "data"
+    labeled, valid = data / (LABELS if labels else "train.jsonl"), data / "dev.jsonl"
     with run_lock(out):
         with _alone_in_runs(out, start):
             options = _options("--budget-minutes or --size", start)
@@ -121,11 +127,14 @@ def run_folder(
             if start is not None:
                 say(start.describe())
             learned = any(has_state(out / run.name) for run in runs_of(start))
-            before = read_splits(out / "data") if learned else {}
-            splits = prepare_splits(source, transcripts, out / "data", before, size, budget)
+            before = read_splits(data) if learned else {}
+            keep = bool(labels) and any(before.values())
+            splits = prepare_splits(source, transcripts, data, before, size, budget, keep=keep)
             test = transcribed(splits["test"]) or transcribed(splits["dev"])
             train, valid_set = splits["train"], splits["dev"]
-            make_room(out, train, train, valid_set, test, size, before, start)
+            learn_from = with_labels(data, splits, labels) if labels else train
+            make_room(out, train, learn_from, valid_set, test, size, before, start)
+            write_labels(data, learn_from if labels else [])
         return compare_with_scratch(
             unlabeled=splits["train"],
             labeled=labeled,
@@ -137,6 +146,7 @@ def run_folder(
             title=f"speechssl: {folder.name}",
             processes=processes,
             start=start,
+            earlier=earlier_models(out, test, runs_of(start)),
         )
 
 
@@ -169,14 +179,17 @@ def compare_with_scratch(
     title: str,
     processes: Processes = 1,
     start: Start | None = None,
+    earlier: Mapping[str, Path] | None = None,
 ) -> int:
     """Pretrain on `unlabeled`, fine-tune on the manifest `labeled` with and without it, score both
     on `test`; with a start that too, as it is and pretrained.
 
     A pretraining has all cores, in `processes`; of two fine-tunings at the same time each half.
 
-    Finished parts are not done again when the command is given again.
+    Finished parts are not done again when the command is given again. `earlier` are models of
+    before, by the names of their runs (:func:`earlier_models`), beside which the new ones are put.
     """
+    earlier = earlier or {}
     job = _Job(out, unlabeled, labeled, valid, size, budget, processes, start)
     for stage in stages(start):
         job.do(stage)
@@ -186,6 +199,11 @@ def compare_with_scratch(
         Row(run.name, out / run.name, evaluate(load_model(out / run.name), test)) for run in tuned
     ]
     pairs = differences(rows, SCRATCH, TUNED)
+    changes = [
+        change(row.name, row.run, row.result, earlier[row.name], test)
+        for row in rows
+        if row.name in earlier
+    ]
     shown = samples(rows)
     page = write_report(
         [*(out / run.name for run in runs_of(start) if run.pretrains), *(row.run for row in rows)],
@@ -194,10 +212,12 @@ def compare_with_scratch(
         scores=scores(rows),
         samples=shown,
     )
-    write_results(out / "results.json", rows, pairs)
+    write_results(out / "results.json", rows, pairs, changes)
     print(plain_table(rows))
     for pair in pairs:
         print(in_words(pair, alone=start is None))
+    for each in changes:
+        print(each.in_words())
     width = 13 if start is None else max(len(row.name) for row in rows) + 2
     for sample in shown[:3]:
         print(f"\n  {'said:':{width}} {sample.reference}")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from speechssl.experiment.changes import Change
 from speechssl.files import writing
 from speechssl.report.page import Sample, Score
 from speechssl.scoring.wer import Comparison, EvalResult, compare
@@ -106,13 +107,18 @@ def samples(rows: Sequence[Row], num: int = 8) -> list[Sample]:
     ]
 
 
-def write_results(path: Path, rows: Sequence[Row], pairs: Sequence[Pair]) -> None:
-    """The scores, the first difference, and with a start all of them by ``MODEL against MODEL``."""
+def write_results(
+    path: Path, rows: Sequence[Row], pairs: Sequence[Pair], changes: Sequence[Change] = ()
+) -> None:
+    """The scores, the first difference, and with a start all of them by ``MODEL against MODEL``;
+    how each model differs from that of before, where there is one."""
     scores = {
         row.name: {k: v for k, v in asdict(row.result).items() if k != "utterances"} for row in rows
     }
     data: dict[str, object] = {"models": scores, "difference": asdict(pairs[0].found)}
     if len(pairs) > 1:
         data["differences"] = {f"{p.better} against {p.than}": asdict(p.found) for p in pairs}
+    if changes:
+        data["changes"] = {each.name: asdict(each) for each in changes}
     with writing(path) as file:
         file.write(json.dumps(data, indent=2, default=str) + "\n")

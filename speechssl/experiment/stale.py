@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from speechssl.checkpoint import load_model
-from speechssl.data.manifest import Utterance
+from speechssl.data.manifest import Utterance, read_manifest, write_manifest
 from speechssl.data.prepare import SPLITS
+from speechssl.experiment.more_labels import LABELS
 from speechssl.experiment.plan import PRETRAINING, runs_of
 from speechssl.experiment.splits import Splits, say, transcribed, write_splits
 from speechssl.experiment.start import Start
@@ -113,6 +114,8 @@ def _set_aside(out: Path, runs: Sequence[str], before: Splits) -> None:
         number += 1
     write_splits(folder / "data", before)
     folder.mkdir(exist_ok=True)
+    if (labels := out / "data" / LABELS).exists():
+        write_manifest(folder / "data" / LABELS, read_manifest(labels))
     for name in ("results.json", "report.html", *(f"{run}.log" for run in runs)):
         if (out / name).exists():
             rename(out / name, folder / name)

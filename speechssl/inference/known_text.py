@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from speechssl.data.layouts.plain_text import decode
 from speechssl.inference.transcript import is_bound
 from speechssl.spelling import is_blank
 from speechssl.text import SPACE, WORD_MARK, Tokenizer, normalize
+from speechssl.text.encodings import decode
 
 LONG_WORD = 24
 """A word of more letters is of a script without spaces: its letters are aligned one by one."""

@@ -3,7 +3,7 @@
 import hashlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,11 +38,18 @@ class Job:
     def transcribe(self, *names: str) -> None:
         self.texts |= {f"{name}.wav": f"sentence {name}" for name in names}
 
-    def run(self, minutes: float = 5.0, init: str | None = None, size: str | None = "tiny") -> None:
+    def run(
+        self,
+        minutes: float = 5.0,
+        init: str | None = None,
+        size: str | None = "tiny",
+        more_labels: Sequence[Path] = (),
+    ) -> None:
         lines = (f"{path}\t{text}\n" for path, text in self.texts.items())
         table = self.folder / "texts.tsv"
         table.write_text("path\ttext\n" + "".join(lines))
-        assert run_folder(self.recordings, table, self.out, minutes, size, init=init) == 0
+        given = (self.recordings, table, self.out, minutes, size)
+        assert run_folder(*given, init=init, more_labels=more_labels) == 0
 
     def transcribed(self, split: str, root: str = "data") -> set[str]:
         return {u.audio.name for u in read_manifest(self.out / root / f"{split}.jsonl") if u.text}

@@ -19,8 +19,9 @@ from speechssl.data.layouts.columns import (
     TEXT_COLUMNS,
     column_name,
 )
-from speechssl.data.layouts.plain_text import Problems, are_transcripts, decode, peek
+from speechssl.data.layouts.plain_text import Problems, are_transcripts
 from speechssl.data.layouts.recording import AUDIO_SUFFIXES
+from speechssl.text.encodings import decode, peek
 
 CELL_SUFFIXES = (".tsv", ".csv", ".psv", ".tab")
 JSON_SUFFIXES = (".jsonl", ".json")

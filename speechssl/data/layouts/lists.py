@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from speechssl.data.layouts.listing import Listing
-from speechssl.data.layouts.plain_text import are_transcripts, decode, is_named_after_text
+from speechssl.data.layouts.plain_text import are_transcripts, is_named_after_text
 from speechssl.data.layouts.recording import nfc, stem
 from speechssl.data.layouts.unused import Account
+from speechssl.text.encodings import decode
 
 
 def read_lists(documents: Iterable[str], listing: Listing, account: Account) -> dict[str, str]:

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from speechssl.data.layouts.listing import Listing
 from speechssl.data.layouts.lists import read_lists
-from speechssl.data.layouts.plain_text import MOST_LISTED, decode
+from speechssl.data.layouts.plain_text import MOST_LISTED
 from speechssl.data.layouts.recording import nfc, stem
 from speechssl.data.layouts.unused import Account
+from speechssl.text.encodings import decode
 
 TEXT_SUFFIXES = (".txt", ".lab", ".trn")
 """Files that may be the transcript of one recording, the first one first."""

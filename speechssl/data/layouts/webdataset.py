@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from speechssl import shards
-from speechssl.data.layouts.plain_text import decode
 from speechssl.data.layouts.recording import AUDIO_SUFFIXES, Recording, Split, nfc, splits_by_name
 from speechssl.data.layouts.unused import Account, may_hold_text
+from speechssl.text.encodings import decode
 
 _BESIDE = ("txt", "json")
 
