@@ -1,6 +1,7 @@
 """The recordings of a desk, by number: a client names an entry of this list and never a path."""
 
 import contextlib
+import json
 import os
 import re
 import secrets
@@ -47,6 +48,7 @@ class DeskIndex:
         self._lock = threading.Lock()
         self._entries: dict[str, Entry] = {}
         self._read: dict[Path, tuple[object, Corrections | str]] = {}
+        self._encoded: tuple[tuple[str, str], str] = (("", ""), "")  # of the last that was opened
         self._durations: dict[Path, tuple[object, float | str]] = {}
 
     def entries(self) -> list[Entry]:
@@ -82,6 +84,19 @@ class DeskIndex:
         if isinstance(made, str):
             raise ValueError(made)
         return made
+
+    def segments_json(self, entry: Entry) -> tuple[str, str]:
+        """The segments as JSON, and the digest of the file; null and '' where there is none.
+        ValueError for a broken file."""
+        made = self.corrections(entry)
+        if made is None:
+            return "null", ""
+        kept = self._encoded
+        if kept[0] != (entry.id, made.digest):
+            rows = corrections.to_json(made, entry.corrections.parent)["segments"]
+            text = json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
+            kept = self._encoded = ((entry.id, made.digest), text)
+        return kept[1], made.digest
 
     def duration_s(self, entry: Entry) -> float:
         """Its length; ValueError with a sentence where it cannot be read."""
@@ -190,5 +205,5 @@ def safe_name(name: str) -> str:
     if suffix.lower() not in SUFFIXES | FOREIGN_SUFFIXES:
         stem, suffix = clean, ".wav"
     if re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d|models)", stem):
-        stem += "_"
-    return f"{stem or 'recording'}{suffix.lower()}"
+        stem = f"_{stem}"
+    return f"{stem.rstrip('._-') or 'recording'}{suffix.lower()}"

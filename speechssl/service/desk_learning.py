@@ -120,9 +120,10 @@ class Learning:
 
     def _listen(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            if line.strip():
-                self._said = [*self._said, line.rstrip()][-LINES:]
+        with process.stdout:
+            for line in process.stdout:
+                if line.strip():
+                    self._said = [*self._said, line.rstrip()][-LINES:]
         process.wait()
 
     def stop(self) -> None:

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -71,31 +72,42 @@ def routes(config: ServiceConfig, engine: Engine) -> APIRouter:
 
 
 def _add_page(router: APIRouter) -> None:
-    files = {
-        path.relative_to(PAGE).as_posix(): path for path in PAGE.rglob("*") if path.suffix in TYPES
+    files = {  # a few hundred kB
+        path.relative_to(PAGE).as_posix(): (path.read_bytes(), TYPES[path.suffix])
+        for path in sorted(PAGE.rglob("*"))
+        if path.suffix in TYPES
     }
+    tags = {name: f'"{sha256(content).hexdigest()[:32]}"' for name, (content, _) in files.items()}
+    # all modules at once, not one after the other as they name each other
+    modules = "\n  ".join(
+        f'<link rel="modulepreload" href="/page/{name}">'
+        for name in files
+        if name.endswith(".js") and name != "recorder-worklet.js"
+    )
+    text = (PAGE / "index.html").read_text(encoding="utf-8").replace("{modules}", modules)
 
     @router.get("/")
-    def page() -> HTMLResponse:
+    async def page() -> HTMLResponse:
         nonce = secrets.token_urlsafe(16)  # for the style sheet that wavesurfer puts in
-        text = (PAGE / "index.html").read_text(encoding="utf-8").replace("{nonce}", nonce)
         policy = (
             "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data:; "
             f"media-src 'self' blob:; style-src 'self' 'nonce-{nonce}'; worker-src 'self'; "
             "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )
         return HTMLResponse(
-            text, headers={"content-security-policy": policy, "cache-control": "no-store"}
+            text.replace("{nonce}", nonce),
+            headers={"content-security-policy": policy, "cache-control": "no-store"},
         )
 
     @router.get("/page/{name:path}")
-    def page_file(name: str) -> FileResponse:
+    async def page_file(name: str, request: Request) -> Response:
         if name not in files:  # only names that are there: no path is made of what a client gives
             raise ApiError(404, f"There is no /page/{name[:100]} here.", code="not_found")
-        path = files[name]
-        return FileResponse(
-            path, media_type=TYPES[path.suffix], headers={"cache-control": "no-cache"}
-        )
+        headers = {"etag": tags[name], "cache-control": "no-cache"}
+        if request.headers.get("if-none-match") == tags[name]:
+            return Response(status_code=304, headers=headers)
+        content, kind = files[name]
+        return Response(content, media_type=kind, headers=headers)
 
 
 def _finder(index: DeskIndex) -> Callable[[str], Entry]:
@@ -129,12 +141,14 @@ def _add_recordings(router: APIRouter, index: DeskIndex, config: ServiceConfig) 
     @router.get("/desk/recordings/{number}")
     def recording(number: str) -> Response:
         entry = find(number)
-        made = _corrections(index, entry)
-        row = index.summary(entry) | {"audio": _audio(entry), "segment_list": None}
-        if made is not None:
-            row["segment_list"] = corrections.to_json(made, entry.corrections.parent)["segments"]
-        content = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
-        headers = {"etag": f'"{made.digest if made else ""}"'}
+        try:
+            segments, tag = index.segments_json(entry)
+        except ValueError as error:
+            raise ApiError(422, str(error), code="broken_corrections") from error
+        row = index.summary(entry) | {"audio": _audio(entry)}
+        # three hours of segments are encoded once, and not for each who looks
+        content = f'{json.dumps(row, ensure_ascii=False)[:-1]}, "segment_list": {segments}}}'
+        headers = {"etag": f'"{tag}"'}
         return Response(content, media_type="application/json", headers=headers)
 
     @router.get("/desk/queue")

@@ -11,6 +11,7 @@ import threading
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import soundfile
@@ -112,10 +113,10 @@ def kept(path: Path) -> Prepared | None:
     if folder is None:
         return None
     try:
-        with np.load(folder / f"{key}.npz", allow_pickle=False) as data:
+        with (folder / f"{key}.npz").open("rb") as file, np.load(file) as data:
             peaks = tuple(data[f"peaks_{level}"] for level in LEVELS)
             has_copy = bool(data["has_copy"])
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
     copy = folder / f"{key}.wav"
     return Prepared(peaks, copy if has_copy else None) if copy.exists() or not has_copy else None
@@ -173,8 +174,6 @@ class _Peaks:
             self._values = grown
         places = np.arange(first, last + 1)
         begins = np.maximum(-(-places * self._rate // LEVELS[-1]) - self._done, 0)
-        # at rates below 200 Hz a peak may have no sample of its own: it repeats a neighbour's
-        begins = np.minimum(begins, len(block) - 1)
         for row, values in zip(self._values, (block.max(1), -block.min(1)), strict=True):
             part = row[first : last + 1]
             np.maximum(part, np.maximum.reduceat(values, begins), out=part)

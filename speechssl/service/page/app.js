@@ -108,7 +108,7 @@ async function loadSound(recording, number) {
   const isLater = !is_exact && plays_original;
   if (is_exact || isLater) player.load(api.audioUrl(recording.id, isLater ? "original" : "exact"));
   note.textContent = "Drawing the waveform…";
-  spectrogram.open(recording.id);
+  spectrogram.open(null);
   try {
     await waveform.open(recording.id, recording.duration_s);
     if (number !== opening) return;
@@ -248,6 +248,7 @@ function connect() {
     await saver.save();
     make("a", { href: api.downloadUrl(current.id, format), download: "" }).click();
   });
+  waveform.addEventListener("level0", () => spectrogram.open(current.id)); // now its gain is known
   player.addEventListener("time", () => (byId("clock").textContent = clock(player.time)));
   player.addEventListener("state", showPlaying);
   player.addEventListener("failed", (event) => alarm(`The sound cannot be played: ${event.detail.message}`));
