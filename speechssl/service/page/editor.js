@@ -26,12 +26,18 @@ export class Editor extends EventTarget {
     player.addEventListener("time", () => this.follow());
   }
 
-  /** Draw all anew: another recording, or other segments of this one. */
+  /** Draw all anew: another recording, or other segments of this one, in which whoever writes goes
+   * on writing. */
   reset() {
+    const writing = this.editing >= 0 ? this.#field() : null;
+    const id = this.list.row(this.selected)?.dataset.id;
+    const cursor = writing?.selectionStart;
     this.editing = -1;
-    this.selected = Math.min(this.selected, Math.max(0, this.store.segments.length - 1));
+    const found = this.store.indexOf(id);
+    this.selected = found >= 0 ? found : Math.min(this.selected, Math.max(0, this.store.segments.length - 1));
     this.list.reset(this.store.segments.length);
     this.#listSpeakers();
+    if (writing && found >= 0) this.edit(found, cursor);
     this.follow();
   }
 

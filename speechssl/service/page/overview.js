@@ -1,18 +1,23 @@
 // The whole recording in one line: its loudness, what is checked, what is seen, where it plays.
 
 import { color, prepare } from "./canvas.js";
+import { make } from "./say.js";
 
 export class Overview {
   #peaks = null;
   #drawn = null;
+  #frame = make("div", { className: "frame", hidden: true });
+  #cursor = make("div", { className: "cursor" });
 
   constructor(canvas, { waveform, player, store }) {
     Object.assign(this, { canvas, waveform, player, store });
+    canvas.after(this.#frame, this.#cursor);
     waveform.addEventListener("level0", (event) => {
       this.#peaks = event.detail;
       this.draw();
     });
-    waveform.addEventListener("view", () => this.draw());
+    waveform.addEventListener("view", () => this.#move());
+    player.addEventListener("time", () => this.#move());
     for (const name of ["change", "reset"]) store.addEventListener(name, () => this.draw());
     new ResizeObserver(() => this.draw()).observe(canvas);
     const seek = (event) => {
@@ -24,12 +29,23 @@ export class Overview {
     };
     canvas.addEventListener("pointerdown", seek);
     canvas.addEventListener("pointermove", seek);
-    player.addEventListener("time", () => this.draw());
   }
 
   clear() {
     this.#peaks = null;
+    this.#frame.hidden = true;
     prepare(this.canvas);
+  }
+
+  /** What moves while it plays is moved, and the rest not drawn again. */
+  #move() {
+    const { duration, view } = this.waveform;
+    if (!duration) return;
+    this.#frame.hidden = false;
+    const percent = (time) => `${(100 * time) / duration}%`;
+    this.#frame.style.left = percent(view.start);
+    this.#frame.style.width = percent(view.end - view.start);
+    this.#cursor.style.left = percent(this.player.time);
   }
 
   /** At the next frame, once. */
@@ -42,7 +58,7 @@ export class Overview {
 
   #paint() {
     const { context, width, height } = prepare(this.canvas);
-    const { duration, view, gain } = this.waveform;
+    const { duration, gain } = this.waveform;
     if (!duration || !width) return;
     const x = (time) => (time / duration) * width;
     context.fillStyle = color("--checked-soft");
@@ -67,11 +83,6 @@ export class Overview {
       const top = high * gain * middle;
       context.fillRect(column, middle - top, 1, Math.max(1, top + low * gain * middle));
     }
-    context.strokeStyle = color("--accent");
-    context.lineWidth = 2;
-    const left = x(view.start);
-    context.strokeRect(left + 1, 1, Math.max(4, x(view.end) - left - 2), height - 2);
-    context.fillStyle = color("--cursor");
-    context.fillRect(x(this.player.time) - 1, 0, 2, height);
+    this.#move();
   }
 }

@@ -5,6 +5,7 @@
 
 import * as api from "./api.js";
 import { color, prepare } from "./canvas.js";
+import { make } from "./say.js";
 
 const TILE_S = 10;
 const MAX_SHOWN_S = 120;
@@ -17,11 +18,13 @@ export class Spectrogram {
   #aborter = new AbortController();
   #drawn = null;
   #timer = 0;
+  #cursor = make("div", { className: "cursor" });
 
   constructor(canvas, { waveform, player }) {
     Object.assign(this, { canvas, waveform, player });
     waveform.addEventListener("view", () => this.draw());
-    player.addEventListener("time", () => this.draw());
+    player.addEventListener("time", () => this.#move());
+    canvas.after(this.#cursor);
     canvas.addEventListener("click", (event) => {
       const { start, end } = waveform.view;
       player.time = start + (event.offsetX / canvas.clientWidth) * (end - start);
@@ -49,6 +52,14 @@ export class Spectrogram {
     });
   }
 
+  /** Where it plays; the image is not drawn again for that. */
+  #move() {
+    const { start, end } = this.waveform.view;
+    const share = (this.player.time - start) / (end - start);
+    this.#cursor.hidden = !(share >= 0 && share <= 1);
+    this.#cursor.style.left = `${100 * share}%`;
+  }
+
   #paint() {
     const { context, width, height } = prepare(this.canvas);
     const { start, end } = this.waveform.view;
@@ -70,8 +81,7 @@ export class Spectrogram {
         context.drawImage(tile, left, 0, right - left, height);
       } else if (tile === undefined) isWhole = false;
     }
-    context.fillStyle = color("--cursor");
-    context.fillRect(x(this.player.time) - 1, 0, 2, height);
+    this.#move();
     if (!isWhole) {
       clearTimeout(this.#timer); // not while one scrolls by
       this.#timer = setTimeout(() => this.#fetchMissing(), WAIT_MS);

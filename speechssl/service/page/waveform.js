@@ -32,7 +32,7 @@ export class Waveform extends EventTarget {
       media: player.audio,
       height: 96,
       minPxPerSec: this.zoom,
-      autoCenter: true,
+      autoCenter: false, // a page at a time: less moves, and less is drawn
       dragToSeek: true,
       cursorWidth: 2,
       cspNonce: nonce,
