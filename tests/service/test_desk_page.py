@@ -180,7 +180,7 @@ def test_segments_are_corrected_split_joined_and_undone(context, numbers, desk):
     assert first.editor == "ada"
     assert first.time
     assert first.hypothesis != first.text
-    assert "Model:" in row.inner_text()
+    playwright.expect(page.locator(".was")).to_be_visible()
     page.keyboard.press("Enter")
     field.evaluate("f => f.setSelectionRange(3, 3)")
     field.press("Shift+Enter")
@@ -292,6 +292,7 @@ def test_two_people_in_different_places_are_joined(context, numbers, desk):
     change(ada, "by ada", 0)
     saved(desk, "merge", lambda s: s[0].text == "by ada")
     ben.locator(".segment input[type=checkbox]").first.check()  # of the same, another field
+    playwright.expect(ben.locator(".segment .text").first).to_have_text("by ada")
     change(ben, "by ben", 1)
     both = saved(desk, "merge", lambda s: s[1].text == "by ben")
     assert (both[0].text, both[0].checked) == ("by ada", True)

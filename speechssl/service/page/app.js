@@ -26,7 +26,7 @@ const store = new Store();
 const saver = new Saver(store);
 const player = new Player(byId("audio"));
 const waveform = new Waveform(byId("waveform"), player);
-const editor = new Editor({ scroller: byId("scroller"), list: byId("segments"), store, player });
+const editor = new Editor({ scroller: byId("scroller"), list: byId("segments"), tools: byId("tools"), store, player });
 const overview = new Overview(byId("overview"), { waveform, player, store });
 const spectrogram = new Spectrogram(byId("spectrogram"), { waveform, player });
 const strip = new Strip(byId("strip"), { waveform, store, select: jump });
@@ -78,7 +78,7 @@ async function open(id, { segment = null, start_s = 0 } = {}) {
   byId("scroller").hidden = !hasText;
   byId("untold").hidden = hasText;
   editor.duration = recording.duration_s;
-  editor.selected = 0;
+  editor.empty();
   waveform.close();
   overview.clear();
   const wasLeft = saver.open(id, recording.segment_list ?? [], tag);

@@ -2,8 +2,9 @@
 
 import { VirtualList } from "./list.js";
 import { blank, edited, join, setTimes, split } from "./operations.js";
-import { fit, makeRow } from "./row.js";
+import { fit, makeRow, mark } from "./row.js";
 import { make, say } from "./say.js";
+import { Tools } from "./tools.js";
 import { doubt, segmentAt, timedWords, wordAt } from "./words.js";
 
 /** Events: "select" with detail {index}. */
@@ -14,9 +15,10 @@ export class Editor extends EventTarget {
   #spoken = [null, -1]; // the row and the word that are marked
   #split = null; // where the cursor was before a button was pressed
 
-  constructor({ scroller, list, store, player }) {
+  constructor({ scroller, list, tools, store, player }) {
     super();
     Object.assign(this, { store, player });
+    this.tools = new Tools(tools, this.#acts);
     this.list = new VirtualList(scroller, list, {
       makeRow: (index) => this.#makeRow(index),
       keep: (index) => Boolean(this.list.row(index)?.contains(document.activeElement)),
@@ -38,7 +40,15 @@ export class Editor extends EventTarget {
     this.list.reset(this.store.segments.length);
     this.#listSpeakers();
     if (writing && found >= 0) this.edit(found, cursor);
+    this.#showTools();
     this.follow();
+  }
+
+  /** Before another recording comes. */
+  empty() {
+    this.editing = -1;
+    this.selected = 0;
+    this.list.empty();
   }
 
   get segment() {
@@ -51,11 +61,12 @@ export class Editor extends EventTarget {
     const before = this.selected;
     if (this.editing >= 0 && this.editing !== index) this.finish();
     this.selected = index;
-    if (before !== index) {
-      this.list.refresh(before);
-      this.list.refresh(index);
+    for (const place of new Set([before, index])) {
+      const row = this.list.row(place);
+      if (row) mark(row, place === index);
     }
     this.list.show(index);
+    this.#showTools();
     if (focus) this.list.row(index)?.querySelector(".text")?.focus({ preventScroll: true });
     this.dispatchEvent(new CustomEvent("select", { detail: { index } }));
   }
@@ -243,8 +254,13 @@ export class Editor extends EventTarget {
       this.list.splice(at, removed.length, inserted.length);
     }
     if ([...removed, ...inserted].some((segment) => segment.speaker)) this.#listSpeakers();
+    this.#showTools();
     this.#spoken = [null, null];
     this.follow();
+  }
+
+  #showTools() {
+    this.tools.update(this.segment, this.selected, this.store.segments.length);
   }
 
   #listSpeakers() {
@@ -282,8 +298,8 @@ export class Editor extends EventTarget {
     leave: (index, event) => {
       if (this.editing !== index) return;
       this.#split = { index, at: event.target.selectionStart };
-      const isInRow = event.relatedTarget?.closest?.(`[data-index="${index}"]`);
-      if (document.hasFocus() && !isInRow) this.finish();
+      const isHere = event.relatedTarget?.closest?.(`[data-index="${index}"], .tools`);
+      if (document.hasFocus() && !isHere) this.finish();
     },
     check: (index, isChecked) => this.check(index, isChecked),
     speaker: (index, speaker) => this.#put(index, [edited(this.store.segments[index], { speaker })]),
@@ -298,7 +314,7 @@ export class Editor extends EventTarget {
         made.start_s <= (segments[index + 1]?.start_s ?? Infinity);
       if (isInOrder) this.#put(index, [made]);
       else {
-        this.list.refresh(index);
+        this.#showTools();
         say("These times do not fit: a segment begins after the one before, and ends after it begins.");
       }
     },

@@ -22,13 +22,20 @@ export class VirtualList {
     new ResizeObserver(() => this.#widthChanged()).observe(scroller);
   }
 
-  /** Rows from 0 to `count` - 1, all of them new. */
-  reset(count, estimate = this.#estimate) {
+  /** Rows from 0 to `count` - 1, all of them new, as high as those before were. */
+  reset(count) {
+    const heights = new Float64Array(count);
+    heights.set(this.#heights.subarray(0, count));
+    this.#heights = heights;
     this.#count = count;
-    this.#estimate = estimate;
-    this.#heights = new Float64Array(count);
     this.#clear();
     this.render();
+  }
+
+  /** No row, and at the top. */
+  empty() {
+    this.reset(0);
+    this.scroller.scrollTop = 0;
   }
 
   /** `removed` rows from `at` on became `inserted` ones. */

@@ -12,7 +12,7 @@ const DOUBTS = ["", "doubtful", "very doubtful"];
 export function makeRow(segment, state, act) {
   const { index } = state;
   const row = make("li", {
-    className: `segment${segment.checked ? " checked" : ""}${state.isSelected ? " selected" : ""}`,
+    className: segment.checked ? "segment checked" : "segment",
     data: { index, id: segment.id },
     aria: { setsize: state.count, posinset: index + 1 },
   });
@@ -42,11 +42,17 @@ export function makeRow(segment, state, act) {
     make("span", { aria: { hidden: true }, textContent: "checked" }),
   );
   row.append(side, state.isEditing ? writing(segment, index, act) : reading(segment, state, act), box);
-  if (state.isSelected) {
-    row.setAttribute("aria-current", "true");
-    row.append(tools(segment, index, state.count, act));
-  }
+  if (state.isSelected) mark(row, true);
   return row;
+}
+
+/** Show that a row is selected, or no longer: its words stay the elements that they are. */
+export function mark(row, isSelected) {
+  row.classList.toggle("selected", isSelected);
+  if (isSelected) row.setAttribute("aria-current", "true");
+  else row.removeAttribute("aria-current");
+  const text = row.querySelector("div.text");
+  if (text) text.tabIndex = isSelected ? 0 : -1;
 }
 
 /** The text with its words, which follow the sound. */
@@ -59,12 +65,10 @@ function reading(segment, { index, isSelected }, act) {
     aria: { label: `Segment ${index + 1}`, keyshortcuts: "Enter" },
     onclick: (event) => {
       const place = event.target.closest("[data-word]")?.dataset.word;
-      act.pick(index, place === undefined ? null : Number(place));
-    },
-    ondblclick: (event) => {
-      const place = event.target.closest("[data-word]")?.dataset.word;
-      const word = place === undefined ? null : timedWords(segment)[Number(place)];
-      act.edit(index, word ? word.at : null);
+      const word = place === undefined ? null : Number(place);
+      // no "dblclick": between two clicks the row may have become another element
+      if (event.detail === 2) act.edit(index, word === null ? null : timedWords(segment)[word].at);
+      else act.pick(index, word);
     },
   });
   const words = timedWords(segment);
@@ -109,47 +113,4 @@ function writing(segment, index, act) {
 export function fit(field) {
   field.style.height = "auto";
   field.style.height = `${field.scrollHeight}px`;
-}
-
-function tools(segment, index, count, act) {
-  const button = (text, label, run, isOff = false) =>
-    make("button", { type: "button", textContent: text, title: label, disabled: isOff, onclick: run });
-  const time = (name, label) =>
-    make(
-      "label",
-      {},
-      label,
-      make("input", {
-        type: "number",
-        step: 0.05,
-        min: 0,
-        value: segment[name].toFixed(2),
-        size: 8,
-        data: { field: name },
-        onchange: (event) => act.times(index, { [name]: Number(event.target.value) }),
-      }),
-    );
-  const speaker = make("input", {
-    value: segment.speaker,
-    size: 8,
-    dir: "auto",
-    data: { field: "speaker" },
-    onchange: (event) => act.speaker(index, event.target.value.trim()),
-  });
-  speaker.setAttribute("list", "speakers");
-  const isChanged = segment.hypothesis && segment.hypothesis !== segment.text;
-  return make(
-    "div",
-    { className: "tools", role: "toolbar", aria: { label: `Segment ${index + 1}` } },
-    button("Edit", "Edit the text (Enter)", () => act.edit(index, null)),
-    button("Split", "Split at the cursor, or where it plays (Shift+Enter)", () => act.split(index)),
-    button("Join", "Join with the next one (Ctrl+J)", () => act.join(index), index + 1 >= count),
-    make("label", {}, "Speaker ", speaker),
-    time("start_s", "From "),
-    time("end_s", "to "),
-    button("Delete", "Take this segment out", () => act.remove(index)),
-    isChanged
-      ? make("p", { className: "was" }, "Model: ", make("bdi", { textContent: segment.hypothesis }))
-      : null,
-  );
 }
