@@ -74,6 +74,7 @@ async function open(id, { segment = null, start_s = 0 } = {}) {
   byId("title").textContent = recording.name;
   byId("start").hidden = true;
   byId("sound").hidden = false;
+  byId("take-home").hidden = false;
   const hasText = recording.segment_list !== null;
   byId("scroller").hidden = !hasText;
   byId("untold").hidden = hasText;
