@@ -22,7 +22,7 @@ from speechssl.desk.corrections import ChangedMeanwhile, Corrections
 from speechssl.desk.queue import open_items
 from speechssl.service.config import ServiceConfig
 from speechssl.service.desk_index import DeskIndex, Entry
-from speechssl.service.desk_jobs import Transcriptions, receive
+from speechssl.service.desk_jobs import Transcribe, Transcriptions, receive
 from speechssl.service.desk_learning import Learning
 from speechssl.service.desk_texts import FORMATS
 from speechssl.service.engine import Engine
@@ -40,7 +40,7 @@ MAX_CORRECTIONS_BYTES = 64_000_000
 MAX_MINUTES = 24 * 60.0
 
 
-def routes(config: ServiceConfig, engine: Engine) -> APIRouter:
+def desk_router(config: ServiceConfig, engine: Engine, transcribe: Transcribe) -> APIRouter:
     """The page's routes; those below ``/desk`` answer 404 where the service has no desk."""
     router = APIRouter()
     _add_page(router)
@@ -67,7 +67,7 @@ def routes(config: ServiceConfig, engine: Engine) -> APIRouter:
     _add_recordings(router, index, config)
     _add_sound(router, index)
     _add_corrections(router, index)
-    _add_jobs(router, index, engine, learning)
+    _add_jobs(router, index, Transcriptions(index, engine, transcribe), learning)
     return router
 
 
@@ -331,8 +331,10 @@ def _attachment(text: str, name: str, kind: str) -> Response:
     )
 
 
-def _add_jobs(router: APIRouter, index: DeskIndex, engine: Engine, learning: Learning) -> None:
-    find, transcriptions = _finder(index), Transcriptions(index, engine)
+def _add_jobs(
+    router: APIRouter, index: DeskIndex, transcriptions: Transcriptions, learning: Learning
+) -> None:
+    find = _finder(index)
 
     @router.post("/desk/recordings/{number}/transcription", status_code=202)
     def transcribe(number: str) -> dict[str, Any]:

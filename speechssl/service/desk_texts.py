@@ -101,14 +101,18 @@ def _own(made: Corrections, _duration_s: float) -> str:
     return json.dumps(data, ensure_ascii=False, indent=1) + "\n"
 
 
-FORMATS: dict[str, tuple[str, str, Writer]] = {
-    "txt": (".txt", "text/plain", _written("txt")),
-    "srt": (".srt", "application/x-subrip", _written("srt")),
-    "vtt": (".vtt", "text/vtt", _written("vtt")),
-    "tsv": (".tsv", "text/tab-separated-values", _written("tsv")),
-    "json": (".json", "application/json", _written("json")),
-    "ctm": (".ctm", "text/plain", _written("ctm")),
-    "textgrid": (".TextGrid", "text/plain", _written("textgrid")),
-    "corrections": (corrections.SUFFIX, "application/json", _own),
+_KINDS = {
+    "json": (".json", "application/json"),
+    "srt": (".srt", "application/x-subrip"),
+    "vtt": (".vtt", "text/vtt"),
+    "tsv": (".tsv", "text/tab-separated-values"),
+    "textgrid": (".TextGrid", "text/plain"),
+    "eaf": (".eaf", "application/xml"),
+    "flextext": (".flextext", "application/xml"),
+    "audacity": (".labels.txt", "text/plain"),
 }
-"""Suffix, media type and writer of each format that the page offers."""
+FORMATS: dict[str, tuple[str, str, Writer]] = {
+    name: (*_KINDS.get(name, (f".{name}", "text/plain")), _written(name)) for name in WRITERS
+} | {"corrections": (corrections.SUFFIX, "application/json", _own)}
+"""Suffix, media type and writer of each format that the page offers: those of transcripts, and what
+is corrected itself."""

@@ -405,7 +405,8 @@ def test_a_recording_is_transcribed_and_never_twice(desk, client):
     url = f"/desk/recordings/{ids(client)['a.wav']}/transcription"
     assert client.get(url).json()["state"] == "none"
     assert client.post(url).status_code == 202
-    assert wait(client, url, {"done", "failed"}) == {"state": "done", "message": ""}
+    done = {"state": "done", "share": 1.0, "message": ""}
+    assert wait(client, url, {"done", "failed"}) == done
     made = corrections.read(path.with_suffix(corrections.SUFFIX))
     assert made.segments
     for segment in made.segments:
@@ -452,7 +453,7 @@ def test_a_transcript_is_taken_home_in_every_format(desk, client, name):
     disposition = answer.headers["content-disposition"]
     assert disposition.endswith(f"filename*=UTF-8''{quote('ñ a')}{suffix}")
     text = answer.content.decode("utf-8")
-    assert "mbóngo" in text
+    assert "mbóngo" in text or name == "rttm"  # which has speakers alone
     assert str(desk) not in text
 
 

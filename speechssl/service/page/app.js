@@ -136,9 +136,9 @@ function offerText(recording) {
   const number = opening;
   const watch = async () => {
     for (;;) {
-      const { state, message } = await api.transcription(recording.id);
+      const { state, share, message } = await api.transcription(recording.id);
       if (state === "done" || state === "failed" || number !== opening) return { state, message };
-      note.textContent = "The model transcribes…";
+      note.textContent = `The model transcribes… ${Math.round(100 * share)} %`;
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     }
   };
