@@ -39,10 +39,12 @@ LETTERS = "abdeghiklmnoprstuwyɔε"
 
 WATCH = """() => {
   const audio = document.getElementById("audio");
+  const isFirst = !window.frames;
   window.lags = [];
   window.frames = [];
   const frame = (now) => { window.frames.push(now); requestAnimationFrame(frame); };
-  requestAnimationFrame(frame);
+  if (isFirst) requestAnimationFrame(frame);
+  else return;
   new MutationObserver((changes) => {
     for (const { target } of changes) {
       if (!target.classList.contains("said")) continue;
@@ -172,6 +174,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
                     page.emulate_media(color_scheme=theme)
                     page.wait_for_timeout(1500)
                     page.screenshot(path=args.screenshots / f"three-hours-{theme}.png")
+            context.close()
         browser.close()
     return found
 

@@ -1,7 +1,8 @@
 """A fine-tuning on what was checked, as a command of its own beside the service.
 
-The labels of a desk are parted once and for all: each goes by its own id to those that are learned
-from or to those that are held out, so that later runs are compared on the same.
+Where the model's run has a validation set, that is the measure, and what it holds of the desk is
+not learned from. Else the labels are parted once and for all: each goes by its own id to those that
+are learned from or to those that are held out, so that later runs are compared on the same.
 """
 
 import contextlib
@@ -15,7 +16,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from speechssl.data.manifest import Utterance, write_manifest
+from speechssl.data.manifest import Utterance, read_manifest, write_manifest
+from speechssl.desk.held_out import HeldOut, known_sets
 from speechssl.desk.labels import to_manifest
 from speechssl.service.desk_index import MODELS
 from speechssl.system import ask_to_end, own_group
@@ -37,8 +39,11 @@ class Progress:
     number: int = 0
     minutes: float = 0.0
     labels: int = 0
+    """That are learned from."""
+    held_out: int = 0
+    """That it is measured by."""
     seconds: float = 0.0
-    """Of speech with labels."""
+    """Of speech that is learned from."""
     step: int = 0
     time_s: float = 0.0
     loss: float | None = None
@@ -55,20 +60,38 @@ class TooFewLabels(ValueError):
     """There is not enough to learn from yet; one sentence says what is missing."""
 
 
-def part_labels(labels: Sequence[Utterance]) -> tuple[list[Utterance], list[Utterance]]:
-    """(to learn from, held out), the same for the same ids; TooFewLabels where one is too small."""
-    held = [
-        label for label in labels if int(sha256(label.id.encode()).hexdigest(), 16) % HELD_OUT == 0
-    ]
-    train = [label for label in labels if label not in held]
+def part_labels(
+    labels: Sequence[Utterance], model: str = ""
+) -> tuple[list[Utterance], list[Utterance]]:
+    """(to learn from, held out), the same for the same ids; TooFewLabels where one is too small.
+
+    `model`: the one to learn on with, whose own validation set is taken where there is one.
+    """
+    known, _ = known_sets(model)
+    if known:
+        held_out = HeldOut(known)
+        held = read_manifest(known[0])
+        train = [label for label in labels if not _is_held(held_out, label)]
+    else:
+        held = [label for label in labels if _hash(label.id) % HELD_OUT == 0]
+        train = [label for label in labels if _hash(label.id) % HELD_OUT]
     seconds = sum(label.duration_s for label in train)
     if len(labels) < MIN_LABELS or seconds < MIN_SECONDS or not held:
         raise TooFewLabels(
             f"{len(labels)} segments of {sum(label.duration_s for label in labels):.0f} s are "
-            f"checked: to learn, check at least {max(MIN_LABELS, len(labels) + 1)} segments and "
-            f"{MIN_SECONDS:.0f} s."
+            f"checked, and {seconds:.0f} s of them can be learned from: check at least "
+            f"{max(MIN_LABELS, len(labels) + 1)} segments and {MIN_SECONDS:.0f} s."
         )
     return train, held
+
+
+def _is_held(held_out: HeldOut, label: Utterance) -> bool:
+    end_s = label.start_s + (label.duration_s or 0.0)
+    return bool(held_out.part(held_out.files_of(label.audio), label.start_s, end_s))
+
+
+def _hash(text: str) -> int:
+    return int(sha256(text.encode()).hexdigest(), 16)
 
 
 class Learning:
@@ -90,7 +113,7 @@ class Learning:
             if self._process is not None and self._process.poll() is None:
                 raise ValueError("A fine-tuning runs already: wait for it, or stop it.")
             labels = to_manifest(self.folder)
-            train, held = part_labels(labels)
+            train, held = part_labels(labels, self.model)
             number = 1
             while (run := self.folder / MODELS / str(number)).exists():
                 number += 1
@@ -107,8 +130,8 @@ class Learning:
                 errors="replace",
                 **own_group(),
             )
-            seconds = round(sum(label.duration_s for label in labels), 1)
-            self._progress = Progress("running", number, minutes, len(labels), seconds)
+            seconds = round(sum(label.duration_s for label in train), 1)
+            self._progress = Progress("running", number, minutes, len(train), len(held), seconds)
             threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
             return self._progress
 

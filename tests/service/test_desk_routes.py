@@ -515,7 +515,7 @@ def test_learning_is_a_command_whose_progress_is_told(desk, client, monkeypatch)
     assert (done["step"], done["loss"], done["wer"], done["cer"]) == (40, 1.5, 0.5, 0.2)
     assert done["said"] == ["well"]
     assert done["model"].endswith(os.path.join("models", "1", "run", "best"))
-    assert done["labels"] == 20
+    assert done["labels"] + done["held_out"] == 20
     train = read_manifest(desk / "models" / "1" / "train.jsonl")
     held = read_manifest(desk / "models" / "1" / "valid.jsonl")
     assert len(train) + len(held) == 20
@@ -561,6 +561,21 @@ def test_what_is_held_out_stays_held_out(desk, client):
     assert not {label.id for label in train} & {label.id for label in held}
     with pytest.raises(TooFewLabels, match="11 segments"):
         part_labels(labels[:11])
+
+
+def test_the_validation_set_of_the_models_run_is_the_measure(desk, client, tmp_path):
+    from speechssl.data.manifest import write_manifest
+    from speechssl.desk.labels import to_manifest
+
+    add_recording(desk, "a.wav", 80.0)
+    check_all(client, "a.wav")
+    labels = to_manifest(desk)
+    model = tmp_path / "run" / "best"
+    model.mkdir(parents=True)
+    write_manifest(model.parent / "valid.jsonl", labels[:3])
+    train, held = part_labels(labels, str(model))
+    assert [label.id for label in held] == [label.id for label in labels[:3]]
+    assert [label.id for label in train] == [label.id for label in labels[3:]]
 
 
 def test_a_file_in_the_place_of_the_desk_is_refused(tmp_path, checkpoint):

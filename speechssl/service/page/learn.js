@@ -30,7 +30,7 @@ export class Learn {
     this.lines = make("pre", { tabIndex: 0, aria: { label: "What the command says" } });
     const more = make("details", {}, make("summary", { textContent: "What the command says" }), this.lines);
     this.panel.append(
-      make("p", {}, "Starts a fine-tuning of the model on the segments that are checked. One in six is held out to measure by."),
+      make("p", {}, "Starts a fine-tuning of the model on the segments that are checked. It is measured by the model's own validation set, or by one segment in six, which is not learned from."),
       make("p", {}, make("label", {}, "Minutes ", this.minutes), " ", this.start, " ", this.stop),
       this.bar,
       this.state,
@@ -90,11 +90,12 @@ export class Learn {
     const percent = (value) => `${(100 * value).toFixed(1)} %`;
     const rows = [
       ["Labels", now.labels && `${now.labels}, ${clock(now.seconds, 0)}`],
+      ["Held out", now.held_out || null],
       ["Updates", now.step || null],
       ["Time", now.time_s ? `${clock(now.time_s, 0)} of ${clock(60 * now.minutes, 0)}` : null],
       ["Loss", now.loss?.toFixed(3)],
-      ["Held out: words wrong", now.wer === null ? null : percent(now.wer)],
-      ["Held out: letters wrong", now.cer === null ? null : percent(now.cer)],
+      ["Words wrong", now.wer === null ? null : percent(now.wer)],
+      ["Letters wrong", now.cer === null ? null : percent(now.cer)],
       ["Model", now.model || null],
     ];
     const known = rows.filter(([, value]) => value);
