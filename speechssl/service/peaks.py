@@ -11,6 +11,7 @@ import threading
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -146,8 +147,9 @@ def _make(path: Path, key: str) -> Prepared:
     peaks = finest.levels()
     if folder is not None:
         with replacing(folder / f"{key}.npz") as part, part.open("wb") as target:
-            arrays = {f"peaks_{level}": each for level, each in zip(LEVELS, peaks, strict=True)}
-            np.savez(target, has_copy=np.array(copy is not None), **arrays)
+            names = (f"peaks_{level}" for level in LEVELS)
+            arrays: dict[str, Any] = dict(zip(names, peaks, strict=True))
+            np.savez(target, **arrays | {"has_copy": np.array(copy is not None)})
     return Prepared(peaks, copy)
 
 
