@@ -37,6 +37,7 @@ pytestmark = [
 ]
 ARABIC = ["ذهب", "الولد", "إلى", "السوق", "واشترى", "خبزا", "طازجا"]
 LAG_S = 0.05
+playwright.expect.set_options(timeout=20_000)
 
 
 @pytest.fixture(scope="module")
