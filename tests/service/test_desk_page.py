@@ -106,7 +106,7 @@ def context(browser, address):
 def numbers(address):
     import httpx
 
-    rows = httpx.get(f"{address}/desk/recordings").json()["recordings"]
+    rows = httpx.get(f"{address}/desk/recordings", timeout=60).json()["recordings"]
     return {row["name"].rpartition(".")[0]: row["id"] for row in rows}
 
 
