@@ -5,8 +5,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -20,6 +18,7 @@ from speechssl.service import jobs as job_routes
 from speechssl.service import live_socket, state, transcriptions
 from speechssl.service.admission import Admission
 from speechssl.service.config import ServiceConfig
+from speechssl.service.desk_routes import desk_router
 from speechssl.service.engine import Engine
 from speechssl.service.errors import ApiError, add_error_handlers
 from speechssl.service.guard import Guard
@@ -27,7 +26,6 @@ from speechssl.service.jobs import Jobs
 from speechssl.service.metrics import Metrics
 from speechssl.service.work import JOBS_AT_ONCE, Service
 
-DESK_ROUTES = "speechssl.service.desk_routes"
 _RUN_FOLDERS = ("best", "model")
 
 
@@ -74,10 +72,7 @@ def create_app(config: ServiceConfig, checkpoint: Checkpoint | None = None) -> F
         state.routes(service, jobs),
     ):
         app.include_router(router)
-    if config.desk is not None and find_spec(DESK_ROUTES) is not None:
-        made = import_module(DESK_ROUTES)
-        app.include_router(made.desk_router(config.desk, config.model, desk_transcribe(engine)))
-
+    app.include_router(desk_router(config, engine, desk_transcribe(engine)))
     app.add_middleware(Guard, config=config, metrics=service.metrics)
     return app
 

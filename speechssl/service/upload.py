@@ -68,7 +68,7 @@ async def receive_upload(request: Request, spool: Spool, config: ServiceConfig) 
     try:
         with upload.file.open("xb") as file:
             form = _Form(upload, boundary)
-            async for data in _timed(request, config, most):
+            async for data in timed_body(request, config, most):
                 form.feed(data)
                 if form.held >= WRITE_BYTES:
                     await asyncio.to_thread(form.flush, file)
@@ -121,7 +121,7 @@ def _boundary(request: Request) -> bytes:
     return boundary
 
 
-async def _timed(request: Request, config: ServiceConfig, most: int) -> AsyncIterator[bytes]:
+async def timed_body(request: Request, config: ServiceConfig, most: int) -> AsyncIterator[bytes]:
     """The body in pieces; ApiError where it is too large or too slow."""
     stream = request.stream()
     begun_s, total = time.monotonic(), 0
