@@ -48,7 +48,7 @@ class Worker:
         this process decides which."""
         method = system.worker_start_method()
         context: Any = get_context(method)
-        if method == "forkserver":
+        if method != "spawn":
             context.set_forkserver_preload([*modules])
         self._connection, theirs = context.Pipe()
         watched, self._alive = context.Pipe(duplex=False)
