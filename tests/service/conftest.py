@@ -11,9 +11,11 @@ import httpx
 import numpy as np
 import pytest
 from fastapi import FastAPI
+from fastapi.testclient import TestClient
 
 from speechssl import audio
-from speechssl.checkpoint import Checkpoint
+from speechssl.caches import VARIABLE
+from speechssl.checkpoint import Checkpoint, load_model
 from speechssl.interop.sources import open_model
 from speechssl.rng import rng
 from speechssl.service.app import create_app
@@ -133,3 +135,21 @@ class Gate:
         self.samples += [len(wave) for wave in waves]
         assert self.open.wait(30)
         return self.forward(waves)
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch) -> Path:
+    """A folder for recordings and corrections, and a cache of its own."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    folder = tmp_path / "desk"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def client(desk, tiny_models):
+    config = ServiceConfig("tiny", desk=desk, max_upload_mb=0.5)
+    with TestClient(
+        create_app(config, load_model(tiny_models["ctc"])), base_url="http://localhost"
+    ) as made:
+        yield made

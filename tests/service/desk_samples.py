@@ -55,3 +55,21 @@ def add_recording(
         made = Corrections(path, "", segments(duration_s, words))
         corrections.write(path.with_suffix(corrections.SUFFIX), made, "")
     return path
+
+
+def ids(client) -> dict[str, str]:
+    answer = client.get("/desk/recordings").json()
+    return {row["name"]: row["id"] for row in answer["recordings"]}
+
+
+def opened(client, name: str):
+    answer = client.get(f"/desk/recordings/{ids(client)[name]}")
+    return answer.json(), answer.headers["etag"]
+
+
+def save(client, number: str, segments, tag: str):
+    return client.put(
+        f"/desk/recordings/{number}/corrections",
+        json={"segments": segments},
+        headers={"if-match": tag},
+    )

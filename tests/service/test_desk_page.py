@@ -28,7 +28,7 @@ from speechssl.service.config import ServiceConfig
 from speechssl.service.desk_learning import Learning
 from speechssl.service.desk_texts import timed_words
 from tests.service.desk_samples import add_recording, tone
-from tests.service.test_desk_routes import CHANGED, fake_command
+from tests.service.test_desk_work import CHANGED, fake_command
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
@@ -129,7 +129,6 @@ def saved(desk: Path, name: str, holds) -> tuple[CorrectedSegment, ...]:
 
 def test_words_follow_the_sound(context, numbers):
     page = visit(context, numbers, "follow")
-    assert "-1" not in page.locator(".segment").first.inner_text()
     page.evaluate(
         """() => {
           const audio = document.getElementById("audio");
@@ -211,7 +210,6 @@ def test_segments_are_corrected_split_joined_and_undone(context, numbers, desk):
 
 def test_keys_and_names_for_whoever_does_not_see_or_point(context, numbers, desk):
     page = visit(context, numbers, "keys")
-    live = page.get_by_role("status").first
     page.keyboard.press("d")
     playwright.expect(page.locator("#live")).to_contain_text("60 percent")
     assert page.locator(":focus").get_attribute("aria-label") == "Segment 1"
@@ -246,7 +244,6 @@ def test_keys_and_names_for_whoever_does_not_see_or_point(context, numbers, desk
     page.locator("#queue li button").click()
     playwright.expect(page.locator(".segment.selected")).to_have_attribute("data-id", "s00002")
     assert page.evaluate("() => document.getElementById('audio').currentTime") == 8.5
-    assert live.count()
 
 
 def test_a_killed_tab_loses_nothing(context, numbers, desk):
