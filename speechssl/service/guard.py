@@ -58,9 +58,15 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
+        async def receive_to_the_end() -> Message:
+            message = await receive()
+            if message["type"] == "http.request" and not message.get("more_body"):
+                scope.setdefault("state", {})["is_read"] = True  # a refusal waits for no more of it
+            return message
+
         refusal = self._refusal(Headers(scope=scope), scope["path"])
         if refusal is None:
-            await self.app(scope, receive, send_with_headers)
+            await self.app(scope, receive_to_the_end, send_with_headers)
         elif scope["type"] == "http":
             await refusal.response()(scope, receive, send_with_headers)
         else:  # a WebSocket is refused before it is one

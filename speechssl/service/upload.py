@@ -72,7 +72,6 @@ async def receive_upload(request: Request, spool: Spool, config: ServiceConfig) 
                 form.feed(data)
                 if form.held >= WRITE_BYTES:
                     await asyncio.to_thread(form.flush, file)
-            request.state.is_read = True
             form.end()
             form.flush(file)
     except OSError as error:

@@ -331,7 +331,7 @@ def test_the_queue_names_recordings_by_their_ids(desk, client):
         QueueItem("a.corrections.json", s.id, path, s.start_s, s.end_s, s.hypothesis, s.confidence)
         for s in (second, first)
     ]
-    elsewhere = replace(items[0], corrections="../b.corrections.json")
+    elsewhere = replace(items[0], corrections="b.corrections.json")  # not there
     write_queue(desk, [*items, elsewhere])
     rows = client.get("/desk/queue").json()["items"]
     assert [row["segment"] for row in rows] == [second.id, first.id]
@@ -342,6 +342,8 @@ def test_the_queue_names_recordings_by_their_ids(desk, client):
     save(client, row["id"], checked, tag)
     assert [row["segment"] for row in client.get("/desk/queue").json()["items"]] == [first.id]
     (desk / "queue.jsonl").write_text("{\n", encoding="utf-8")
+    assert client.get("/desk/queue").status_code == 422
+    write_queue(desk, [replace(items[0], corrections="../b.corrections.json")])
     assert client.get("/desk/queue").status_code == 422
 
 

@@ -1,6 +1,7 @@
 """Who may use the service."""
 
 import hmac
+import time
 
 import pytest
 from starlette.responses import PlainTextResponse
@@ -8,6 +9,7 @@ from starlette.testclient import TestClient
 
 from speechssl.service import guard
 from speechssl.service.config import ServiceConfig, is_loopback
+from speechssl.service.errors import DRAIN_S, ApiError
 from speechssl.service.guard import HEADERS, Guard
 from speechssl.service.metrics import Metrics
 
@@ -170,3 +172,17 @@ def test_a_token_that_no_header_can_carry(token):
 
 def test_the_token_is_not_shown():
     assert "s3cret" not in repr(ServiceConfig("model", token="s3cret"))
+
+
+@pytest.mark.parametrize("content", [b"x", b"x" * 100_000, b""])
+def test_a_refusal_of_what_was_read_ends_at_once(content):
+    async def refuse(scope, receive, send):
+        while (await receive()).get("more_body"):
+            pass
+        await ApiError(422, "Not so.").response()(scope, receive, send)
+
+    app = Guard(refuse, ServiceConfig("model"), Metrics())
+    began = time.monotonic()
+    response = TestClient(app, base_url="http://localhost").post("/", content=content)
+    assert response.json()["error"]["message"] == "Not so."
+    assert time.monotonic() - began < DRAIN_S / 2
