@@ -147,11 +147,15 @@ _MODEL_FILES = {
 def write_tensors(
     tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None
 ) -> None:
-    """Write a safetensors file; OSError where that fails (a full disk)."""
+    """Write a safetensors file, with the permissions of any new file; OSError where that fails (a
+    full disk)."""
+    path.touch()
+    mode = path.stat().st_mode & 0o777
     try:
         save_file({name: value.contiguous() for name, value in tensors.items()}, path, metadata)
     except SafetensorError as error:
         raise OSError(f"{path} could not be written ({error}).") from error
+    path.chmod(mode)  # safetensors makes its files private
 
 
 def replace_folder(fresh: Path, folder: Path) -> None:

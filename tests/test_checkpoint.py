@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from speechssl.checkpoint import (
     replace_folder,
     save_model,
     sweep,
+    write_tensors,
 )
 from speechssl.model.config import (
     ContextConfig,
@@ -106,6 +108,18 @@ def test_opening_a_model_copies_nothing(kind, tmp_path, monkeypatch):
     state = back.state_dict()
     assert all(state[name].data_ptr() == value.data_ptr() for name, value in tensors.items())
     assert all(parameter.requires_grad for parameter in back.parameters())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_every_file_has_the_permissions_of_a_new_one(umask, mode, tmp_path):
+    before = os.umask(umask)
+    try:
+        write_tensors({"a": torch.zeros(2)}, tmp_path / "a.safetensors")
+        write_tensors({"a": torch.ones(2)}, tmp_path / "a.safetensors")  # over the other
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == mode
 
 
 def test_the_files_say_what_they_are(folder):

@@ -116,7 +116,6 @@ def pack(
         save_model(fresh, small_one, small)
         _write(fresh / "README.md", model_card(card, _facts(checkpoint, best_layer)))
         _write(fresh / "NOTICE", notice(card))
-        (fresh / "model.safetensors").chmod(0o644)  # safetensors makes it private
         names = sorted(path.name for path in fresh.iterdir())
         _write(fresh / seed.SUMS, "".join(f"{sha256(fresh / n)}  {n}\n" for n in names))
         sync_folder(fresh)
