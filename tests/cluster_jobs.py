@@ -97,6 +97,9 @@ def open_to_others() -> list[str]:
 
 
 def everything() -> None:
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # ignored where a shell began the tests
     small_groups()
     found: dict[str, object] = {}
     names = json.loads(Path("names.json").read_text())

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.seed_probe import as_phones, judge_log, romanised, some
 from benchmarks.seed_probe import main as probe
-from data_prep.open_speech.sources import SOURCES
+from data_prep.open_speech.sources import ATTRIBUTION, SOURCES
 from recipes.seed.by_language import main as by_language
 from recipes.seed.card import main as make_card
 from speechssl.checkpoint import Checkpoint, save_model
@@ -172,6 +172,16 @@ def crops(folder, *sources):
         for name, text in sources
     ]
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    known = {
+        source.name: {
+            "parts": source.parts,
+            "licence": source.licence,
+            "terms": source.terms,
+            "attribution": ATTRIBUTION.get(source.name, ""),
+        }
+        for source in SOURCES
+    }
+    (folder / "summary.json").write_text(json.dumps({"sources": known}))
     return folder
 
 
@@ -202,4 +212,4 @@ def test_every_source_is_attributed_or_kept_out_of_a_card(tmp_path, source, caps
 def test_a_card_of_an_unknown_source(tmp_path, capsys):
     data = crops(tmp_path, ("nobody", "a"))
     assert make_card([str(data), "--out", str(tmp_path / "c.json"), "--license", "MIT"]) == 2
-    assert "nobody is no source" in capsys.readouterr().err
+    assert "says nothing of the source nobody" in capsys.readouterr().err

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_prep.open_speech.choose import Row
 from data_prep.open_speech.crops import Drop
+from data_prep.open_speech.sources import ATTRIBUTION
 
 if TYPE_CHECKING:
     from data_prep.open_speech.build import Found
@@ -35,6 +36,7 @@ def summarise(
             "licence": source.licence,
             "licence_file": source.licence_file,
             "terms": source.terms,
+            "attribution": ATTRIBUTION.get(source.name, ""),
             "languages": sorted({row["language"] for row in own}),
             "clips": clips[source.name],
             **counts(own),

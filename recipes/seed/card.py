@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from data_prep.open_speech.sources import ATTRIBUTION, SOURCES
 from speechssl.files import writing
 from speechssl.seed.card import Score, SeedCard, Source
 
@@ -26,8 +25,10 @@ LIMITS = (
 
 
 def make_card(data: Path, license: str, scores: Sequence[Score] = ()) -> SeedCard:
-    """Of the crops in DATA/train.jsonl. Raises ValueError naming a source that is
-    unknown, that asks for its own terms, or that must be attributed and is not."""
+    """Of the crops in DATA/train.jsonl, by what DATA/summary.json says of their sources.
+
+    Raises ValueError naming a source that is unknown, that asks for its own terms, or that must be
+    attributed and is not."""
     hours: dict[str, float] = defaultdict(float)
     languages: dict[str, set[str]] = defaultdict(set)
     has_text: dict[str, bool] = defaultdict(bool)
@@ -37,26 +38,29 @@ def make_card(data: Path, license: str, scores: Sequence[Score] = ()) -> SeedCar
             hours[name] += row["duration_s"] / 3600
             languages[name].add(row["language"])
             has_text[name] |= bool(row.get("text"))
-    known = {source.name: source for source in SOURCES}
-    if strange := sorted(set(hours) - set(known)):
-        raise ValueError(f"{data}/train.jsonl: {strange[0]} is no source of data_prep/open_speech.")
+    known = json.loads((data / "summary.json").read_text(encoding="utf-8"))["sources"]
     for name in sorted(hours):
-        if known[name].terms == "alike":
+        if name not in known:
+            raise ValueError(f"{data}/summary.json says nothing of the source {name}.")
+        if known[name]["terms"] == "alike":
             raise ValueError(
                 f"{name} asks for its own terms, which no single licence of the weights meets: "
                 "make the data with --terms free notice."
             )
-        if known[name].terms == "notice" and name not in ATTRIBUTION:
-            raise ValueError(f"ATTRIBUTION says nothing of {name}, whose licence asks for it.")
+        if known[name]["terms"] == "notice" and not known[name].get("attribution"):
+            raise ValueError(
+                f"{data}/summary.json does not say whom to name for {name}, whose licence asks "
+                "for it."
+            )
     sources = tuple(
         Source(
             name=name,
-            url=_url(known[name].parts[0]),
-            license=known[name].licence,
+            url=_url(known[name]["parts"][0]),
+            license=known[name]["licence"],
             hours=round(hours[name], 2),
             languages=tuple(sorted(languages[name])),
             transcripts=has_text[name],
-            attribution=ATTRIBUTION.get(name, ""),
+            attribution=known[name].get("attribution", ""),
         )
         for name in sorted(hours, key=lambda name: -hours[name])
     )

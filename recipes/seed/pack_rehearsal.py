@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from data_prep.open_speech.sources import ATTRIBUTION
 from speechssl import audio
 from speechssl.data import rehearsal
 from speechssl.data.manifest import Utterance, parse_line, write_manifest
@@ -56,6 +55,8 @@ class Clip:
     terms: str = ""
     """What the licence asks for, in the words of `data_prep/open_speech`: free, notice or alike;
     '': not said."""
+    attribution: str = ""
+    """Whom it asks to be named."""
 
     @property
     def speaker(self) -> str:
@@ -86,18 +87,18 @@ def read_clips(paths: Iterable[Path]) -> list[Clip]:
 
 
 def _sources(path: Path) -> dict[str, dict[str, Any]]:
-    """Licence and terms of each source, from the summary beside a manifest; none where it has
-    none."""
+    """Licence, terms and attribution of each source, from the summary beside a manifest; none where
+    it has none."""
     try:
         sources = json.loads(path.read_text(encoding="utf-8"))["sources"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-    names = ("licence", "terms")
+    names = ("licence", "terms", "attribution")
     return {k: {n: v[n] for n in names if n in v} for k, v in dict(sources).items()}
 
 
 def _facts(fields: dict[str, Any], where: str) -> list[str]:
-    """Language, source, licence and terms of a line."""
+    """Language, source, licence, terms and attribution of a line."""
     found = []
     for names in (("language",), ("source",), ("licence", "license")):
         value = next((fields[name] for name in names if fields.get(name)), None)
@@ -107,7 +108,7 @@ def _facts(fields: dict[str, Any], where: str) -> list[str]:
                 "the manifest); it is stated of every clip in the pack."
             )
         found.append(value)
-    return [*found, str(fields.get("terms") or "")]
+    return [*found, str(fields.get("terms") or ""), str(fields.get("attribution") or "")]
 
 
 def is_allowed(licence: str, allowed: Sequence[str]) -> bool:
@@ -284,9 +285,9 @@ def licences_page(clips: Sequence[Clip]) -> str:
         minutes = sum(clip.utterance.duration_s for clip in own) / 60
         speakers = len({clip.speaker for clip in own})
         lines.append(f"| {language} | {source} | {licence} | {speakers} | {minutes:.1f} |")
-    if named := sorted({clip.source for clip in clips} & set(ATTRIBUTION)):
+    if named := sorted({(clip.source, clip.attribution) for clip in clips if clip.attribution}):
         lines += ["", "As their licences ask:", ""]
-        lines += [f"- {source}: {ATTRIBUTION[source]}" for source in named]
+        lines += [f"- {source}: {attribution}" for source, attribution in named]
     return "\n".join(lines) + "\n"
 
 

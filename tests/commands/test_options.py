@@ -22,6 +22,7 @@ FOLDERS = {
     "transcribe": ("model", "a.wav"),
     "align": ("model", "a.wav", "a.txt"),
     "extract": ("model", "a.wav"),
+    "next": ("model", "pool"),
     "probe": ("model", "--task", "digit", "--train", "m.jsonl", "--test", "m.jsonl"),
     "compare": ("data", "--tasks", "masked_units"),
     "import": ("source",),
@@ -31,6 +32,7 @@ FOLDERS = {
 FILES = {
     "evaluate": ("model", "m.jsonl"),
     "check": ("model", "m.jsonl"),
+    "correct": ("desk",),
     "lm": ("text.txt",),
     "report": ("run",),
 }

@@ -112,13 +112,16 @@ def test_without_words_a_transcript_is_as_sure_as_it_was():
 
 @pytest.fixture
 def spoken(model, record, tmp_path):
-    """Utterances with what the model gives, each third word replaced; speakers in turns."""
+    """Utterances with what the model gives, its least sure words and a few others replaced;
+    speakers in turns."""
+    paths = [record(f"{i}.wav", 12.0) for i in range(12)]
+    found = [transcribe(load_model(model), path).words for path in paths]
+    limit = np.quantile([word.confidence for words in found for word in words], 0.4)
     made = []
-    for i in range(12):
-        path = record(f"{i}.wav", 12.0)
-        words = transcribe(load_model(model), path).text.split()
+    for i, (path, words) in enumerate(zip(paths, found, strict=True)):
         drawn = rng(0, "wrong", i).uniform(size=len(words))
-        text = " ".join(w if p < 0.6 else "déf" for w, p in zip(words, drawn, strict=True))
+        is_right = [w.confidence > limit and p < 0.9 for w, p in zip(words, drawn, strict=True)]
+        text = " ".join(w.text if r else "déf" for w, r in zip(words, is_right, strict=True))
         made.append(Utterance(f"u{i}", path, 0.0, 12.0, 16000, f"s{i % 2}", text))
     write_manifest(tmp_path / "dev.jsonl", made)
     return made
