@@ -20,6 +20,16 @@ def _forks_may_train():
     torch.ones(1, requires_grad=True).sum().backward()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _package_without_seed(tmp_path_factory):
+    """Tests begin from scratch, and give the package a seed of their own where they need one."""
+    from speechssl import seed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seed, "FOLDER", tmp_path_factory.mktemp("package") / "seed")
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory) -> dict[str, Path]:
     """Model folders: `ctc` and `conv` write (two kinds of encoder), `speech` is only pretrained."""

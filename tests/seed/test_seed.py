@@ -341,3 +341,25 @@ def test_an_export_of_what_began_with_it_names_its_licence():
     tuned = replace(trained(FORM), meta={"task": "finetune", "init": open_model("seed").meta})
     page = model_card(tuned, "onnx", None, CardFields())
     assert "These weights came with speechssl, under CC-BY-SA-4.0" in page
+
+
+# ---- the one of the package ----------------------------------------------------------------------
+
+
+def test_the_seed_of_this_package_is_whole_and_says_what_it_is(monkeypatch):
+    folder = Path(seed.__file__).parent
+    monkeypatch.setattr(seed, "FOLDER", folder)
+    assert seed.sizes() == ["tiny"]
+    found = open_model("seed")  # its digests are checked
+    assert sum(p.numel() for p in found.model.parameters()) < 5e6
+    assert sum(path.stat().st_size for path in (folder / "tiny").iterdir()) < 12e6
+    assert 1 <= found.meta["best_layer"] <= found.speech.config.context.num_layers
+    assert set(found.heads)  # of reconstruction and of phones, for those who go on
+    card = (folder / "tiny" / "README.md").read_text(encoding="utf-8")
+    assert "license: cc-by-4.0" in card
+    for language in found.meta["card"]["languages"]:
+        assert f"\n- {language}\n" in card
+    told = (folder / "tiny" / "NOTICE").read_text(encoding="utf-8")
+    for owner in ("Sewade Ogun", "Carlo Flora", "ALFFA", "Picovoice", "Michel Gutierrez"):
+        assert owner in told
+    assert not {"mbo", "nld"} & set(found.meta["card"]["languages"])  # what it is judged by
