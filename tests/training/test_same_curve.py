@@ -26,7 +26,7 @@ def config_of(size: str) -> PretrainConfig:
     error into another target."""
     config = replace(preset(size), tasks=preset("tiny").tasks)
     loop = replace(config.loop, max_steps=UPDATES, num_validations=1, log_every=1, num_workers=0)
-    return replace(config, batch_s=2.0, loop=loop, precision="fp32")
+    return replace(config, batch_s=1.0, loop=loop, precision="fp32")
 
 
 @pytest.mark.slow
