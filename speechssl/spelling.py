@@ -8,7 +8,7 @@ Names and transcripts are therefore compared by a key; what is opened or shown s
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 
 _NO_GLYPH = re.compile(
@@ -53,6 +53,24 @@ def name_key(name: str) -> str:
         return name
     seen = "".join(c for c in name if c.isspace() or not is_invisible(c))
     return " ".join(unicodedata.normalize("NFC", seen).split())
+
+
+def free_name(
+    name: str,
+    taken: set[str],
+    *,
+    ending: str = "",
+    mark: str = "-",
+    key: Callable[[str], str] = name_key,
+) -> str:
+    """The name and its ending, or ``name-2`` and its ending, and so on: the first whose key is not
+    in `taken`, to which it is added."""
+    number, found = 1, f"{name}{ending}"
+    while key(found) in taken:
+        number += 1
+        found = f"{name}{mark}{number}{ending}"
+    taken.add(key(found))
+    return found
 
 
 def text_key(text: str) -> str:

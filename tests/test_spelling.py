@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from speechssl.spelling import count_invisible, is_blank, name_key, text_key
+from speechssl.spelling import count_invisible, free_name, is_blank, name_key, text_key
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,14 @@ def test_invisible_characters_are_counted_by_name():
         "U+00AD SOFT HYPHEN": 1,
         "U+FEFF ZERO WIDTH NO-BREAK SPACE (byte order mark)": 1,
     }
+
+
+def test_a_free_name_is_the_first_that_nobody_has():
+    taken = {"a.json", "a-2.json"}
+    assert free_name("a", taken, ending=".json") == "a-3.json"
+    assert free_name("a", taken, ending=".json") == "a-4.json"  # the one before is taken now
+    assert free_name("b", taken, mark="_") == "b"
+    assert free_name("b", taken, mark="_") == "b_2"
+    assert free_name("B", taken) == "B"
+    assert free_name("B", {"b"}, key=str.casefold) == "B-2"
+    assert free_name("e\u0301", {"\u00e9"}) == "e\u0301-2"  # as people read it

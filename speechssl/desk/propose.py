@@ -26,7 +26,7 @@ from speechssl.inference.done import model_digest
 from speechssl.inference.recordings import Clip
 from speechssl.inference.transcribe import transcribe_files
 from speechssl.inference.transcript import Transcript
-from speechssl.spelling import name_key
+from speechssl.spelling import free_name, name_key
 from speechssl.workers import Processes
 
 LEFT_OUT = "left_out.jsonl"
@@ -257,12 +257,7 @@ def write_corrections(
 
 
 def _free_name(audio: Path, taken: set[str]) -> str:
-    number, name = 1, f"{audio.stem}{SUFFIX}"
-    while name_key(name).casefold() in taken:
-        number += 1
-        name = f"{audio.stem}-{number}{SUFFIX}"
-    taken.add(name_key(name).casefold())
-    return name
+    return free_name(audio.stem, taken, ending=SUFFIX, key=lambda name: name_key(name).casefold())
 
 
 def _merged(before: Corrections, new: Sequence[CorrectedSegment]) -> tuple[Corrections, list[str]]:
@@ -271,13 +266,8 @@ def _merged(before: Corrections, new: Sequence[CorrectedSegment]) -> tuple[Corre
     taken = {name_key(s.id) for s in kept}
     ids = []
     for segment in new:
-        name, number = segment.id, 1
-        while name_key(name) in taken:
-            number += 1
-            name = f"{segment.id}-{number}"
-        taken.add(name_key(name))
-        ids.append(name)
-        kept.append(replace(segment, id=name))
+        ids.append(free_name(segment.id, taken))
+        kept.append(replace(segment, id=ids[-1]))
     kept.sort(key=lambda s: (s.start_s, s.end_s, s.id))
     return replace(before, segments=tuple(kept)), ids
 

@@ -14,7 +14,7 @@ from speechssl.desk.propose import write_corrections
 from speechssl.desk.queue import QueueItem, write_queue
 from speechssl.files import replacing
 from speechssl.inference.check import Judged
-from speechssl.spelling import name_key
+from speechssl.spelling import free_name, name_key
 
 TIER = "suspicious"
 LARGEST = 1e6
@@ -100,11 +100,7 @@ def write_tiers(
     targets: dict[Path, Path] = {}
     taken: set[str] = set()
     for audio in found:
-        base, number = stem(audio.name), 1
-        while (name := f"{base}{'' if number == 1 else f'-{number}'}").casefold() in taken:
-            number += 1
-        taken.add(name.casefold())
-        targets[audio] = folder / f"{name}.eaf"
+        targets[audio] = folder / f"{free_name(stem(audio.name), taken, key=str.casefold)}.eaf"
     if there := [path for path in targets.values() if path.exists()]:
         raise FileExistsError(f"{there[0]} is there and is not overwritten: give another folder.")
     for audio, target in targets.items():

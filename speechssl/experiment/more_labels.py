@@ -21,7 +21,7 @@ from speechssl.desk.corrections import SUFFIX
 from speechssl.desk.held_out import TOUCHING_S, HeldOut
 from speechssl.desk.labels import to_manifest
 from speechssl.experiment.splits import Splits, say, transcribed, write_splits
-from speechssl.spelling import name_key
+from speechssl.spelling import free_name, name_key
 
 LABELS = "labels.jsonl"
 """In the folder of the data: what is fine-tuned on, where there are more labels."""
@@ -177,15 +177,7 @@ def _overlap(a: Utterance, b: Utterance) -> bool:
 def _with_own_ids(others: Iterable[Utterance], labels: Iterable[Utterance]) -> list[Utterance]:
     """The labels, each with an id that no other utterance has."""
     taken = {name_key(u.id) for u in others}
-    made = []
-    for label in labels:
-        name, number = label.id, 1
-        while name_key(name) in taken:
-            number += 1
-            name = f"{label.id}_{number}"
-        taken.add(name_key(name))
-        made.append(replace(label, id=name))
-    return made
+    return [replace(label, id=free_name(label.id, taken, mark="_")) for label in labels]
 
 
 def _note(data: Path, dropped: Iterable[Dropped]) -> None:
