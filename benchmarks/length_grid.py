@@ -117,10 +117,11 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=40)
     parser.add_argument("--turns", type=int, default=3, help="0: count shapes only")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     keep_freed_memory()
-    config = replace(preset(args.size), device=args.device)
+    config = replace(preset(args.size), device=args.device, precision=args.precision)
     config = replace(config, batch_s=args.batch_s or config.batch_s)
     result: dict[str, Any] = {
         "epochs": {path: epoch(own, config) for path, own in lengths_of(args.train).items()}

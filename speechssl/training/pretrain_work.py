@@ -4,14 +4,15 @@ Shapes: B batch, T frames, V codes.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from speechssl import distributed
 from speechssl.checkpoint import Checkpoint, save_model
@@ -256,7 +257,7 @@ class PretrainWork:
             return {}  # no process has all of a gradient before it is reduced
         batch = self.distorted_valid[index]
         counts = self._count([self.inputs(batch, valid=True)], reduce=False)
-        with torch.enable_grad():
+        with torch.enable_grad(), _recurrent_layers_go_back(self.modules):
             return describe_gradients(self._task_gradients(batch, counts, valid=True))
 
     def _task_gradients(
@@ -323,6 +324,21 @@ class PretrainWork:
         if reduce and distributed.world() > 1:
             counts = distributed.all_reduce_sum(counts.to(self.device))
         return dict(zip(totals, counts.tolist(), strict=True))
+
+
+@contextmanager
+def _recurrent_layers_go_back(modules: nn.Module) -> Iterator[None]:
+    """A block in which gradients go through recurrent layers although the model is in evaluation:
+    cuDNN refuses that otherwise. Those layers have no dropout, so that their numbers are the same.
+    """
+    layers = [m for m in modules.modules() if isinstance(m, nn.RNNBase) and not m.training]
+    for layer in layers:
+        layer.train()
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.eval()
 
 
 def comparable_loss(

@@ -1,5 +1,6 @@
 """benchmarks/diagnosis_cost.py, and that looking at a run does not change it."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from benchmarks.diagnosis_cost import Stopwatch, counting, share
 from speechssl.data.dataset import Waves
 from speechssl.model.speech_model import SpeechModel
+from speechssl.training import pretrain_work
 from speechssl.training.diagnosis import gradient_norms
 from speechssl.training.pretrain import PretrainWork
 
@@ -46,3 +48,30 @@ def test_an_update_that_is_looked_at_is_the_same(task, tones, pretrain_config, t
 
 
 PARTS = ("encoder", "project", "context", "reconstruction")
+
+
+def test_gradients_of_a_validation_are_taken_where_cudnn_allows_it(
+    tones, pretrain_config, tmp_path, monkeypatch
+):
+    """cuDNN goes back through recurrent layers in training mode alone; nothing else is in it, and
+    no number is another one for it."""
+    model = replace(
+        pretrain_config.model,
+        context=replace(pretrain_config.model.context, upper="gru", local_layers=1),
+    )
+    waves = Waves.open(tones[0], tmp_path / "cache", 16000, False)
+    torch.manual_seed(0)
+    config = replace(pretrain_config, model=model)
+    work = PretrainWork(config, SpeechModel(model), waves, waves, torch.device("cpu"))
+    work.modules.eval()
+    recurrent = [m for m in work.modules.modules() if isinstance(m, torch.nn.RNNBase)]
+    assert recurrent
+    modes = []
+    work.model.context.register_forward_hook(
+        lambda context, *_: modes.append((context.training, {m.training for m in recurrent}))
+    )
+    found = work.gradients(0)
+    assert set(map(str, modes)) == {"(False, {True})"}
+    assert not any(module.training for module in work.modules.modules())
+    monkeypatch.setattr(pretrain_work, "_recurrent_layers_go_back", lambda _: nullcontext())
+    assert work.gradients(0) == found

@@ -115,6 +115,18 @@ def test_the_numbers_are_those_of_the_cpu(kind, tones, pretrain_config, finetune
         assert gap < 1e-2, name
 
 
+def test_a_validation_goes_back_through_recurrent_layers(tones, pretrain_config, tmp_path):
+    """cuDNN's recurrent layers do that in training mode alone."""
+    found = []
+    for device in (CPU, pick_device("cuda")):
+        config = changed(pretrain_config, "recurrent")
+        work, _ = pretraining(config, tones, tmp_path, device)
+        work.modules.eval()
+        found.append(work.gradients(0))
+        assert not any(module.training for module in work.modules.modules())
+    assert found[1] == pytest.approx(found[0], rel=1e-2, abs=1e-4)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("kind", [*KINDS, "ctc"])
 def test_a_step_does_not_wait(
