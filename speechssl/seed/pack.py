@@ -193,9 +193,16 @@ def _facts(checkpoint: Checkpoint, best_layer: int) -> dict[str, str]:
     }
     if meta.get("objectives"):
         facts["Objectives"] = ", ".join(meta["objectives"])
-    if meta.get("steps"):
-        facts["Updates"] = f"{meta['steps']:,}"
+    if updates := _updates(meta):
+        facts["Updates"] = ", then ".join(f"{number:,}" for number in updates)
     return facts
+
+
+def _updates(meta: Mapping[str, Any]) -> list[int]:
+    """Of each stage, the first one first; what does not say is left out."""
+    before = meta.get("init")
+    earlier = _updates(before) if isinstance(before, dict) else []
+    return [*earlier, meta["steps"]] if meta.get("steps") else earlier
 
 
 def _write(path: Path, text: str) -> None:

@@ -252,6 +252,8 @@ def test_a_packed_seed_keeps_what_is_needed_and_states_the_rest(tmp_path):
     found = load_model(tmp_path / "tiny")
     assert found.meta["best_layer"] == 2
     assert found.meta["init"] == {"task": "pretrain", "steps": 3}  # no curves
+    card = (tmp_path / "tiny" / "README.md").read_text(encoding="utf-8")
+    assert f"- Updates: 3, then {run.meta['steps']}\n" in card
     assert "valid" not in found.meta
     assert found.heads["other.weight"].dtype == torch.float32
     assert found.meta["card"] == {
