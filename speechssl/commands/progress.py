@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import IO, Any, TypeVar
 
+from speechssl.durations import duration_text
+
 Item = TypeVar("Item")
 
 FIRST_S, EVERY_S = 30.0, 60.0
@@ -75,7 +77,7 @@ class Progress:
             self._told, self._has_told = now, True
             begun, before = self._first
             left = (now - begun) * (sum(self._sizes) - self._done) / (self._done - before)
-            self.tell(f"{self._count()}, about {_duration(left)} left.")
+            self.tell(f"{self._count()}, about {duration_text(left)} left.")
 
     def tell(self, sentence: str) -> None:
         """A sentence for the person, above the bar."""
@@ -85,13 +87,3 @@ class Progress:
 
     def _count(self) -> str:
         return f"{self._num:,} of {len(self._sizes):,} recordings"
-
-
-def _duration(seconds: float) -> str:
-    """As people say it: ``40 s``, ``12 min``, ``3 h 10 min``."""
-    if seconds < 90:
-        return f"{max(round(seconds), 1)} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"

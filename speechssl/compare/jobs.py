@@ -109,11 +109,6 @@ def others_there(out: Path, jobs: Sequence[Job]) -> list[str]:
     return [name for name in names if name not in known]
 
 
-def duration(minutes: float) -> str:
-    """For a person: ``35 min``, ``4.2 h``."""
-    return f"{max(minutes, 1):.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
-
-
 def minutes_of_jobs(jobs: Sequence[Job], num_processes: int) -> float:
     """About how long so many processes take for these jobs."""
     if not jobs:

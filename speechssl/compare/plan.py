@@ -12,8 +12,9 @@ import torch
 from speechssl.compare.config import ALL, CompareConfig, default_steps
 from speechssl.compare.corpus import Corpus, check_budgets
 from speechssl.compare.entries import Entry, check_settings_are_used, configs, find_entries
-from speechssl.compare.jobs import Job, duration, minutes_of_jobs
+from speechssl.compare.jobs import Job, minutes_of_jobs
 from speechssl.config.json import to_json
+from speechssl.durations import duration_text
 from speechssl.model.config import ModelConfig
 from speechssl.model.fast.accelerate import accelerate
 from speechssl.model.speech_model import SpeechModel
@@ -62,7 +63,7 @@ class Plan:
             f"Train {self.corpus.train_minutes:.1f} min, of which {self.corpus.label_minutes:.1f} "
             f"min are transcribed; test: {self.corpus.test_rule}.",
             f"{len(self.jobs)} jobs, {self.num_processes} at a time with one thread each: about "
-            f"{duration(self.minutes)}.",
+            f"{duration_text(60 * self.minutes)}.",
         ]
         lines += [f"{e.name}: {note}." for e in self.entries for note in e.notes]
         return "\n".join(lines)

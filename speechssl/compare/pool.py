@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from speechssl.compare.jobs import LOG, Job, duration, last_sentence, minutes_of_jobs
+from speechssl.compare.jobs import LOG, Job, last_sentence, minutes_of_jobs
+from speechssl.durations import duration_text
 from speechssl.system import ask_to_end, kill, own_group
 from speechssl.training.interrupts import (
     PREEMPTED,
@@ -81,7 +82,8 @@ class Pool:
         names = ", ".join(name.partition("/")[2] for name in self.running)
         wrong = f", {failed} failed" if failed else ""
         return (
-            f"{done} of {total} jobs done{wrong}, about {duration(self.minutes_left())} left; "
+            f"{done} of {total} jobs done{wrong}, about "
+            f"{duration_text(60 * self.minutes_left())} left; "
             f"at work: {names}"
         )[:160]
 

@@ -19,6 +19,7 @@ from speechssl import distributed, torchrun
 from speechssl.data.batching import BatchPlan
 from speechssl.data.dataset import Batch, PlannedBatches
 from speechssl.device import UNKNOWN, Memory, finished_s, memory
+from speechssl.durations import duration_text
 from speechssl.model.ema import EMA
 from speechssl.training.loop import LoopConfig, Work
 
@@ -148,7 +149,7 @@ def describe(plan: Plan, loop: LoopConfig, now: datetime) -> str:
             f"{_free(plan.free)}.",
             f"Speed: {plan.update_s:.2g} s an update of {times}{plan.batch_s:g} s of audio "
             f"(measured on {_MEASURED}).",
-            f"End: {day}{ends:%H:%M}, after {_duration(seconds)}{budget} and about {updates:,} "
+            f"End: {day}{ends:%H:%M}, after {duration_text(seconds)}{budget} and about {updates:,} "
             f"updates; about {epochs:.2g} epochs.",
         )
     )
@@ -264,11 +265,3 @@ def _free(memory: Memory) -> str:
 
 def _gb(num_bytes: float) -> str:
     return f"{num_bytes / 1e9:.3g} GB"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.3g} h"

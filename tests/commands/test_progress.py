@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from speechssl.commands.progress import Progress, _duration
+from speechssl.commands.progress import Progress
 
 
 class Terminal(io.StringIO):
@@ -75,21 +75,6 @@ def test_sentences_are_lines(out):
 def test_files_of_unknown_size_do_not_break_it():
     lines = run([0] * 100, [10.0] * 100, io.StringIO()).splitlines()
     assert lines[0].endswith("16 min left.")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.1, "1 s"),
-        (40, "40 s"),
-        (89, "89 s"),
-        (90, "2 min"),
-        (5000, "83 min"),
-        (11_400, "3 h 10 min"),
-    ],
-)
-def test_durations(seconds, text):
-    assert _duration(seconds) == text
 
 
 def test_an_error_on_the_way_closes_the_bar():

@@ -113,9 +113,11 @@ class _GRULoops(torch.autograd.Function):
 
 
 def _each_direction(directions: int, loop: Callable[..., None], *tensors: Tensor) -> None:
-    """Run a loop for each direction, side by side."""
+    """Run a loop for each direction, side by side, each with the products of one thread."""
     arrays = [loops.array(t) for t in tensors]
-    loops.side_by_side([functools.partial(loop, number, *arrays) for number in range(directions)])
+    calls = [functools.partial(loop, number, *arrays) for number in range(directions)]
+    with loops.products_of_one_thread():
+        loops.side_by_side(calls)
 
 
 def compiled_loops() -> ModuleType | None:

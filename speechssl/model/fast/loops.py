@@ -12,13 +12,17 @@ import functools
 import importlib
 import itertools
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 Call = Callable[[], None]
@@ -55,6 +59,48 @@ def side_by_side(calls: Sequence[Call]) -> None:
         calls[0]()
         for other in others:
             other.result()
+
+
+class _OneThread:
+    """See :func:`products_of_one_thread`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._limit: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._limit = _blas().limit(limits=1)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._limit.restore_original_limits()
+
+
+_one_thread = _OneThread()
+
+
+def products_of_one_thread() -> AbstractContextManager[None]:
+    """A block in which ``np.dot`` of compiled loops takes one thread.
+
+    It is that of scipy's BLAS, which otherwise starts a thread for each core inside of each of
+    ours, and writes a warning for each product. The limit is of the whole process: of several
+    threads that are in such a block the last one lifts it.
+    """
+    return _one_thread
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    import scipy.linalg.cython_blas  # noqa: F401 (loads it)
+
+    found: ThreadpoolController = ThreadpoolController().select(user_api="blas")
+    return found
 
 
 def _in_team(openmp: ctypes.CDLL, threads: int, calls: Sequence[Call]) -> None:
@@ -104,6 +150,7 @@ def _forked() -> None:
     """A forked process has none of the threads, and OpenMP waits for its own in vain."""
     _pool.cache_clear()
     globals()["_openmp"] = lambda: None
+    globals()["_one_thread"] = _OneThread()
 
 
 if hasattr(os, "register_at_fork"):

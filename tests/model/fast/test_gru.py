@@ -1,5 +1,8 @@
 """The compiled recurrent layer against the library's."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -132,3 +135,41 @@ def test_one_product_makes_the_gates_of_all_frames(layers, gradients):
         compiled_gru(x, LENGTHS, *layers)
     assert torch.ops.aten.addmm in called.names
     assert torch.ops.aten.bmm not in called.names
+
+
+TWO_THREADS = """
+import torch
+from torch import nn
+from threadpoolctl import ThreadpoolController
+from speechssl.model.fast import gru, loops
+
+torch.set_num_threads(2)
+torch.manual_seed(0)
+layers = nn.GRU(64, 288, batch_first=True), nn.GRU(64, 288, batch_first=True)
+x = torch.randn(32, 9, 64, requires_grad=True)
+out = gru.compiled_gru(x, torch.full((32,), 9), layers)
+out.square().sum().backward()
+
+def threads():
+    found = ThreadpoolController().select(user_api="blas").info()
+    return {one["filepath"]: one["num_threads"] for one in found}
+
+before = threads()
+with loops.products_of_one_thread():
+    assert set(threads().values()) == {1}
+    with loops.products_of_one_thread():
+        pass
+    assert set(threads().values()) == {1}  # the outer block goes on
+assert threads() == before and max(before.values()) > 1, before
+"""
+
+
+def test_products_inside_of_its_threads_start_no_others():
+    """OpenBLAS warned for each product, a thousand times in an evaluation."""
+    env = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    env["OPENBLAS_NUM_THREADS"] = "2"
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_THREADS], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "OpenBLAS" not in done.stdout + done.stderr
