@@ -41,6 +41,7 @@ from speechssl.experiment.results import (
 from speechssl.experiment.splits import minutes_of, read_splits, say, transcribed
 from speechssl.experiment.stale import make_room
 from speechssl.experiment.start import Start, choose_start
+from speechssl.experiment.with_lm import LM_FILE, score_with_lm
 from speechssl.inference.evaluate import evaluate
 from speechssl.interop.sources import open_model
 from speechssl.report.page import write_report
@@ -204,29 +205,57 @@ def compare_with_scratch(
         for row in rows
         if row.name in earlier
     ]
-    shown = samples(rows)
+    best = rows[0] if start is None else min(rows, key=_validation_cer)
+    with_lm = _with_lm(rows, best, labeled, valid, test, out)
+    of_best = [row for row in with_lm if row.run == best.run]
+    shown = samples([*rows, *of_best])
     page = write_report(
         [*(out / run.name for run in runs_of(start) if run.pretrains), *(row.run for row in rows)],
         out / "report.html",
         title=title,
-        scores=scores(rows),
+        scores=scores([*rows, *with_lm]),
         samples=shown,
     )
-    write_results(out / "results.json", rows, pairs, changes)
-    print(plain_table(rows))
+    write_results(out / "results.json", rows, pairs, changes, with_lm)
+    print(plain_table([*rows, *with_lm]))
     for pair in pairs:
         print(in_words(pair, alone=start is None))
     for each in changes:
         print(each.in_words())
-    width = 13 if start is None else max(len(row.name) for row in rows) + 2
+    if with_lm:
+        print(f"LM: a language model of the labelled transcripts alone, {out / LM_FILE}.")
+    width = max(len(row.name) for row in [*rows, *of_best]) + 2
     for sample in shown[:3]:
         print(f"\n  {'said:':{width}} {sample.reference}")
         for name, written in sample.hypotheses:
             print(f"  {name + ':':{width}} {written}")
-    best = rows[0].run if start is None else min(rows, key=_validation_cer).run
     why = "" if start is None else " (fewest errors on the validation set)"
-    print(f"\nReport: {page}\nTranscriber: {best / 'best'}{why}")
+    with_it = f", with --lm {out / LM_FILE}" if of_best else ""
+    print(f"\nReport: {page}\nTranscriber: {best.run / 'best'}{why}{with_it}")
     return 0
+
+
+def _with_lm(
+    rows: Sequence[Row],
+    best: Row,
+    labeled: Path,
+    valid: Path,
+    test: Sequence[Utterance],
+    out: Path,
+) -> list[Row]:
+    """Scores with a language model of the labels; none, and a sentence, where there can be none."""
+    try:
+        return score_with_lm(
+            rows,
+            best,
+            labeled=read_manifest(labeled),
+            valid=read_manifest(valid),
+            test=test,
+            out=out,
+        )
+    except ValueError as error:
+        say(f"Not scored with a language model of the transcripts: {error}")
+        return []
 
 
 def _validation_cer(row: Row) -> float:

@@ -108,14 +108,23 @@ def samples(rows: Sequence[Row], num: int = 8) -> list[Sample]:
 
 
 def write_results(
-    path: Path, rows: Sequence[Row], pairs: Sequence[Pair], changes: Sequence[Change] = ()
+    path: Path,
+    rows: Sequence[Row],
+    pairs: Sequence[Pair],
+    changes: Sequence[Change] = (),
+    with_lm: Sequence[Row] = (),
 ) -> None:
     """The scores, the first difference, and with a start all of them by ``MODEL against MODEL``;
-    how each model differs from that of before, where there is one."""
-    scores = {
-        row.name: {k: v for k, v in asdict(row.result).items() if k != "utterances"} for row in rows
-    }
-    data: dict[str, object] = {"models": scores, "difference": asdict(pairs[0].found)}
+    how each model differs from that of before, where there is one; the scores with a language
+    model."""
+
+    def told(rows: Sequence[Row]) -> dict[str, dict[str, object]]:
+        results = {row.name: asdict(row.result) for row in rows}
+        return {n: {k: v for k, v in r.items() if k != "utterances"} for n, r in results.items()}
+
+    data: dict[str, object] = {"models": told(rows), "difference": asdict(pairs[0].found)}
+    if with_lm:
+        data["models_with_lm"] = told(with_lm)
     if len(pairs) > 1:
         data["differences"] = {f"{p.better} against {p.than}": asdict(p.found) for p in pairs}
     if changes:
