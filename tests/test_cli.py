@@ -533,6 +533,10 @@ def test_training_settings_that_are_wrong(speech, tmp_path, fails):
     assert "--optim.…" in line
     assert "needs a value" in fails(2, "pretrain", *data, "--optim.lr")
     assert "Unexpected argument 'stray'" in fails(2, "pretrain", *data, "stray")
+    line = fails(2, "pretrain", *data, "--masked-units.layers", "3", "-1")
+    assert "'-1' after --masked-units.layers 3:" in line
+    assert line.endswith("joined by commas (3,-1).")
+    assert "'6' after --optim.lr 5: " in fails(2, "pretrain", *data, "--optim.lr=5", "6", "7")
     assert "There is no recipe nobody" in fails(2, "pretrain", *data, "--recipe", "nobody")
     assert "needs --valid" in fails(2, "finetune", *data, "--init", "scratch")
     valid = ("--valid", speech)

@@ -113,6 +113,17 @@ def loop_settings(args: argparse.Namespace) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in named.items() if value is not None]
 
 
+def _unexpected(word: str, before: tuple[str, str | None] | None) -> str:
+    """A word that belongs to no setting, after the setting `before`, in a sentence."""
+    if before is None or before[1] is None:
+        return f"Unexpected argument {word!r}; a setting is given as --optim.lr 1e-4."
+    name, value = f"--{before[0]}", before[1]
+    return (
+        f"Unexpected argument {word!r} after {name} {value}: a setting has one value, in which "
+        f"several are joined by commas ({value},{word})."
+    )
+
+
 def pairs(extra: Sequence[str]) -> list[tuple[str, str | None]]:
     """``--optim.lr 1e-4`` or ``--optim.lr=1e-4`` -> names and values; None where there is none."""
     pairs: list[tuple[str, str | None]] = []
@@ -120,9 +131,7 @@ def pairs(extra: Sequence[str]) -> list[tuple[str, str | None]]:
     while rest:
         name = rest.pop(0)
         if not name.startswith("--"):
-            raise ValueError(
-                f"Unexpected argument {name!r}; a setting is given as --optim.lr 1e-4."
-            )
+            raise ValueError(_unexpected(name, pairs[-1] if pairs else None))
         value: str | None = None
         if "=" in name:
             name, value = name.split("=", 1)
