@@ -13,11 +13,10 @@ from speechssl.experiment.results import Row
 from speechssl.inference.evaluate import evaluate
 from speechssl.inference.tune_lm import tune_lm
 from speechssl.inference.tuned import write_tuned
+from speechssl.report.results import WITH_LM
 
 LM_FILE = "labels.arpa"
 ORDER = 6
-SUFFIX = " + LM"
-"""Of a model's name in the tables."""
 
 
 def score_with_lm(
@@ -53,7 +52,7 @@ def score_with_lm(
         if can_tune:
             decoder = _tuned(checkpoint, decoder, valid, path if row is best else None)
         result = evaluate(checkpoint, test, decode=decoder)
-        found.append(replace(row, name=row.name + SUFFIX, result=result))
+        found.append(replace(row, name=row.name + WITH_LM, result=result))
     return found
 
 

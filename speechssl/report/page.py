@@ -17,7 +17,7 @@ from speechssl.report.recognition import (
     utterances_section,
     validation_table,
 )
-from speechssl.report.results import Score, score_table, table_section
+from speechssl.report.results import WITH_LM, Score, score_table, table_section
 from speechssl.report.runs import Run, read_runs
 from speechssl.report.settings import differences_section, runs_section
 from speechssl.report.style import STYLE, THEME_SWITCH
@@ -46,7 +46,7 @@ def write_report(
         out: the HTML file.
         title: of the page; None: the names of the runs.
         scores: models with their error rates, for the usual table; a row has the colour of the run
-            that it is named after.
+            that it is named after, also with :data:`WITH_LM` behind the name.
         samples: transcripts to show.
 
     Raises FileNotFoundError where a run's folder is missing, ValueError where it holds no run.
@@ -101,6 +101,7 @@ def _title(runs: Sequence[Run]) -> str:
 
 
 def _colours(runs: Sequence[Run]) -> Callable[[str], str]:
-    """The colour class of a run by its name; neutral for other names."""
+    """The colour class of a run by its name, also of it with a language model; neutral for other
+    names."""
     known = {run.name: colour_class(number) for number, run in enumerate(runs)}
-    return lambda name: known.get(name, _NEUTRAL)
+    return lambda name: known.get(name.removesuffix(WITH_LM), _NEUTRAL)

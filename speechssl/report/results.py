@@ -36,6 +36,10 @@ class Table:
                 )
 
 
+WITH_LM = " + LM"
+"""Behind a run's name: decoded with a language model of the transcripts that it learned from."""
+
+
 @dataclass(frozen=True)
 class Score:
     """One model's rates with 95 % intervals, as fractions."""
@@ -50,7 +54,10 @@ def score_table(scores: Sequence[Score]) -> Table:
     """The models of a comparison, one a row."""
     rows = tuple((score.name, Rate(*score.cer), Rate(*score.wer)) for score in scores)
     heads = ("model", "character error rate", "word error rate")
-    return Table("Results", heads, rows, "Lines over the bars are 95 % intervals.")
+    note = "Lines over the bars are 95 % intervals."
+    if any(score.name.endswith(WITH_LM) for score in scores):
+        note += " LM: a language model of nothing but the labelled transcripts."
+    return Table("Results", heads, rows, note)
 
 
 def table_section(table: Table, colour_of: Callable[[str], str]) -> str:

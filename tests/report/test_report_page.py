@@ -8,7 +8,7 @@ import pytest
 
 from speechssl.model import config as model_config
 from speechssl.report.page import Sample, Score, write_report
-from speechssl.report.results import Table
+from speechssl.report.results import WITH_LM, Table
 from speechssl.report.runs import read_run
 from speechssl.report.settings import differing, facts, flatten
 
@@ -290,6 +290,11 @@ def test_a_run_has_one_colour_all_over_the_page(tmp_path):
     html = write_report(runs, tmp_path / "r.html", scores=scores).read_text(encoding="utf-8")
     bars = html.count('class="bar c1"'), html.count('class="bar plain"')
     assert bars == (2, 2)
+    assert "labelled transcripts" not in html
+    scores.append(Score(f"from-scratch{WITH_LM}", rate, rate))
+    html = write_report(runs, tmp_path / "r.html", scores=scores).read_text(encoding="utf-8")
+    assert html.count('class="bar c1"') == 4
+    assert "LM: a language model of nothing but the labelled transcripts." in html
     assert '<i class="key c1"></i><span>from-scratch</span>' in html
 
 
