@@ -31,6 +31,8 @@ from speechssl.rng import rng
 RATE = 16_000
 GAP_S = 0.2
 """Silence between two clips of a file, so that the coding of one does not reach into the next."""
+MOST_PEAK = 0.5
+"""Of a clip, so that what the coding adds, up to 1.7 times the peak, stays within full scale."""
 LICENCES = (
     "CC0",
     "CC-BY",
@@ -252,7 +254,7 @@ def _write_language(
             wave = audio.read(
                 own.audio, start_s=own.start_s, duration_s=own.duration_s, sample_rate=RATE
             )
-            file.write(wave)
+            file.write(wave * np.float32(MOST_PEAK / max(float(np.abs(wave).max()), MOST_PEAK)))
             file.write(np.zeros(round(GAP_S * RATE), np.float32))
             packed = replace(
                 own,

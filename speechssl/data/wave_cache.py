@@ -271,7 +271,8 @@ def _fill(
     finally:
         part.unlink(missing_ok=True)
     if noted:
-        others = f" So it is with {len(noted) - 1} others." if len(noted) > 1 else ""
+        num = len(noted) - 1
+        others = f" So it is with {num} other{'s' if num > 1 else ''}." if num else ""
         warnings.warn(next(iter(noted)) + others, AudioWarning, stacklevel=3)
     return _Contents(np.array(lengths, dtype=np.int64), faults)
 

@@ -211,7 +211,7 @@ def test_a_cache_says_once_what_is_missing_of_its_recordings(
         data = (tmp_path / f"{name}.wav").read_bytes()
         (tmp_path / f"{name}.wav").write_bytes(data[: len(data) // 2])
     cut: list[CacheItem] = [(tmp_path / "c.wav", 0.0, None), (tmp_path / "d.wav", 0.0, None)]
-    words = r"c\.wav is cut off or damaged: 0\.249 s of the 0\.500 s .* So it is with 1 others\."
+    words = r"c\.wav is cut off or damaged: 0\.249 s of the 0\.500 s .* So it is with 1 other\."
     with pytest.warns(AudioWarning, match=words) as said:
         cache = WaveCache.build(tmp_path / "cache", [*items, *cut], num_threads=1)
     assert len(said) == 1
