@@ -5,7 +5,7 @@
     second    pretext, data, decoding, interop, scoring
     first     model, checkpoint, precision, seed
     ground    audio, text, rng, config, shapes, distributed, runlog, device, files, spelling,
-              workers, system, torchrun
+              durations, workers, system, torchrun
 
 A room may import itself and every lower floor, never its neighbours on the same floor.
 """
@@ -29,6 +29,7 @@ FLOORS = {
     "shards": 0,
     "files": 0,
     "spelling": 0,
+    "durations": 0,
     "system": 0,
     "torchrun": 0,
     "shapes": 0,
