@@ -16,7 +16,8 @@ from tests.experiment.job import LOOP, MICRO, Job
 
 @pytest.fixture(autouse=True)
 def _in_a_moment(monkeypatch):
-    """Runs of two updates, one after the other in this process."""
+    """Runs of two updates, one after the other in this process; with a language model they are
+    scored in `test_with_lm.py` alone, which takes as long as the rest."""
     tasks = pretraining.tiny().tasks
     tasks = tasks.having(replace(tasks["masked_units"], num_units=4, target_dim=8))
     first = replace(pretraining.tiny(), model=MICRO, tasks=tasks, loop=LOOP, precision="fp32")
@@ -30,6 +31,7 @@ def _in_a_moment(monkeypatch):
         yield
 
     monkeypatch.setattr(jobs, "_at_the_same_time", before)
+    monkeypatch.setattr(jobs, "score_with_lm", lambda *_args, **_options: [])
 
 
 @pytest.fixture
