@@ -116,16 +116,7 @@ def _tuned(checkpoint: "Checkpoint", decoder: "Decoder", args: argparse.Namespac
     decoder = decoder.rescaled(found.config)
     names = [name for pair in decoder.tunable for name in pair]
     weights = {name: getattr(found.config, name) for name in names}
-    report = {
-        **weights,
-        "beam": found.config.width,
-        "valid": str(args.tune_lm),
-        "num_utterances": found.num_utterances,
-        "wer": found.rates.wer,
-        "cer": found.rates.cer,
-        "wer_before": found.before.wer,
-        "cer_before": found.before.cer,
-    }
+    report = found.report(decoder, str(args.tune_lm))
     try:
         path = write_tuned(checkpoint, args.lm, args.word_lm, report)
         kept = f"Kept in {path}, and used with {args.lm} from now on where no weight is given."

@@ -62,16 +62,6 @@ def _tuned(
     """With the best weights on `valid`, which are kept beside the file `lm`."""
     found = tune_lm(checkpoint, valid, decoder, normalizer="none")
     if lm is not None:
-        report = {
-            "lm_weight": found.config.lm_weight,
-            "bonus": found.config.bonus,
-            "beam": found.config.width,
-            "valid": "the validation set of this comparison",
-            "num_utterances": found.num_utterances,
-            "wer": found.rates.wer,
-            "cer": found.rates.cer,
-            "wer_before": found.before.wer,
-            "cer_before": found.before.cer,
-        }
+        report = found.report(decoder, "the validation set of this comparison")
         write_tuned(checkpoint, lm, None, report)
     return decoder.rescaled(found.config)

@@ -63,6 +63,21 @@ class Tuned:
     tried: int
     """Points of the grids."""
 
+    def report(self, decoder: BeamDecoder, valid: str) -> dict[str, Any]:
+        """For :func:`speechssl.inference.tuned.write_tuned`: weights and bonuses of the language
+        models of `decoder`, and how they were found on `valid`."""
+        weights = {n: getattr(self.config, n) for pair in decoder.tunable for n in pair}
+        return {
+            **weights,
+            "beam": self.config.width,
+            "valid": valid,
+            "num_utterances": self.num_utterances,
+            "wer": self.rates.wer,
+            "cer": self.rates.cer,
+            "wer_before": self.before.wer,
+            "cer_before": self.before.cer,
+        }
+
 
 def tune_lm(
     checkpoint: Checkpoint,
