@@ -44,7 +44,7 @@ from speechssl.experiment.start import Start, choose_start
 from speechssl.experiment.with_lm import LM_FILE, score_with_lm
 from speechssl.inference.evaluate import evaluate
 from speechssl.interop.sources import open_model
-from speechssl.report.page import write_report
+from speechssl.report.page import Sample, write_report
 from speechssl.system import NEW_GROUP, ask_to_end
 from speechssl.training import finetune as finetuning
 from speechssl.training import pretrain as pretraining
@@ -224,15 +224,20 @@ def compare_with_scratch(
         print(each.in_words())
     if with_lm:
         print(f"LM: a language model of the labelled transcripts alone, {out / LM_FILE}.")
-    width = max(len(row.name) for row in [*rows, *of_best]) + 2
-    for sample in shown[:3]:
-        print(f"\n  {'said:':{width}} {sample.reference}")
-        for name, written in sample.hypotheses:
-            print(f"  {name + ':':{width}} {written}")
+    _print_samples(shown[:3])
     why = "" if start is None else " (fewest errors on the validation set)"
     with_it = f", with --lm {out / LM_FILE}" if of_best else ""
     print(f"\nReport: {page}\nTranscriber: {best.run / 'best'}{why}{with_it}")
     return 0
+
+
+def _print_samples(shown: Sequence[Sample]) -> None:
+    """What was said, and below it what each model writes."""
+    width = max(len(name) for sample in shown for name, _ in sample.hypotheses) + 2
+    for sample in shown:
+        print(f"\n  {'said:':{width}} {sample.reference}")
+        for name, written in sample.hypotheses:
+            print(f"  {name + ':':{width}} {written}")
 
 
 def _with_lm(
