@@ -39,10 +39,10 @@ LETTERS = "abdeghiklmnoprstuwyɔε"
 
 WATCH = """() => {
   const audio = document.getElementById("audio");
-  const isFirst = !window.frames;
+  const isFirst = !window.frameTimes;
   window.lags = [];
-  window.frames = [];
-  const frame = (now) => { window.frames.push(now); requestAnimationFrame(frame); };
+  window.frameTimes = [];
+  const frame = (now) => { window.frameTimes.push(now); requestAnimationFrame(frame); };
   if (isFirst) requestAnimationFrame(frame);
   else return;
   new MutationObserver((changes) => {
@@ -132,7 +132,7 @@ def delays(page: Any, begins: dict[str, list[float]], seconds: float, speed: flo
     page.wait_for_timeout(1000 * seconds)
     page.locator("#play").click()
     lags = np.array(page.evaluate("() => window.lags")) / speed
-    frames = np.diff(page.evaluate("() => window.frames"))
+    frames = np.diff(page.evaluate("() => window.frameTimes"))
     return {
         "speed": speed,
         "words": len(lags),

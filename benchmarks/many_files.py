@@ -92,6 +92,10 @@ def make_files(folder: Path, num: int, least_s: float, most_s: float) -> float:
     return sum(map(len, waves)) / RATE
 
 
+LOOK_S = 1.0
+"""Between two looks at the memory: each holds up a worker for the time of a walk over its pages."""
+
+
 @dataclass
 class Measured:
     """What a command took."""
@@ -123,10 +127,13 @@ def measure(arguments: list[str], processes: int) -> Measured:
         process = subprocess.Popen(
             [sys.executable, "-m", "speechssl.cli", *arguments], env=env, stdout=output
         )
+        next_look = began
         while process.poll() is None:
-            for child in workers_of(process.pid):
-                look(child, workers)
-            time.sleep(0.1)
+            if time.monotonic() >= next_look:
+                for child in workers_of(process.pid):
+                    look(child, workers)
+                next_look = time.monotonic() + LOOK_S
+            time.sleep(0.02)
         wall_s = time.monotonic() - began
         if process.returncode:
             raise SystemExit(f"The command failed ({process.returncode}).")

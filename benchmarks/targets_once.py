@@ -154,6 +154,7 @@ def main() -> None:
     parser.add_argument("--crop-s", type=float, default=15.6)
     parser.add_argument("--turns", type=int, default=20, help="updates of each kind; 0: none")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     keep_freed_memory()
@@ -165,6 +166,7 @@ def main() -> None:
         max_crop_s=args.crop_s,
         tasks=config.tasks.having(task),
         device=args.device,
+        precision=args.precision,
     )
     folder = Path(tempfile.mkdtemp(prefix="targets-once-"))
     try:

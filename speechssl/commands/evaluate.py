@@ -7,7 +7,12 @@ from pathlib import Path
 
 from speechssl.commands.decoding import add_decoding, add_tuning, decoder_of, describe_decoding
 from speechssl.commands.exits import EXIT_DONE
-from speechssl.commands.options import MODEL, add_file_processes, add_precision
+from speechssl.commands.options import (
+    MODEL,
+    add_file_processes,
+    add_precision,
+    expect_processes,
+)
 from speechssl.files import output_file
 
 SUMMARY = "WER and CER with 95 % intervals, raw and normalised, and the worst utterances."
@@ -48,6 +53,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    expect_processes(args)
     from speechssl.data.manifest import read_manifest
     from speechssl.inference.confidence import calibrate, check_can_keep
     from speechssl.inference.evaluate import describe, infer, write_result

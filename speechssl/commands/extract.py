@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from speechssl.commands.exits import exit_code_of, tell
-from speechssl.commands.options import MODEL, add_file_processes, add_precision, is_renamed
+from speechssl.commands.options import (
+    MODEL,
+    add_file_processes,
+    add_precision,
+    expect_processes,
+    is_renamed,
+)
 from speechssl.files import output_file, output_folder
 
 if TYPE_CHECKING:
@@ -59,6 +65,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    expect_processes(args)
     import tempfile
 
     from speechssl.inference.extract import choose_layers

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechssl.commands.exits import exit_code_of, tell
-from speechssl.commands.options import MODEL, add_file_processes
+from speechssl.commands.options import MODEL, add_file_processes, expect_processes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,6 +59,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    expect_processes(args)
     from speechssl.inference.search import SpeechText, find_recordings
     from speechssl.interop.sources import open_model
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from speechssl.commands.exits import EXIT_DONE, tell
-from speechssl.commands.options import MODEL, add_file_processes
+from speechssl.commands.options import MODEL, add_file_processes, expect_processes
 from speechssl.files import output_folder
 
 SUMMARY = "What to correct first: the stretches of recordings from which a model learns most."
@@ -49,6 +49,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    expect_processes(args)
     from speechssl.desk.exchange import write_formats
     from speechssl.desk.held_out import HeldOut, known_sets
     from speechssl.desk.pool import find_recordings

@@ -14,6 +14,8 @@ MODEL = (
     "seed: the one in this package, where it has one"
 )
 MOST_PROCESSES = 256
+PRELOADED = "speechssl.inference.preloaded"
+"""What the server imports from which the processes of a command fork."""
 FORMATS = (
     *("txt", "json", "srt", "vtt", "tsv", "ctm", "textgrid", "eaf", "rttm", "stm", "audacity"),
     "flextext",
@@ -54,6 +56,15 @@ def add_file_processes(parser: argparse.ArgumentParser) -> None:
         help="how many processes share the recordings: auto (default) is one for each core of the "
         "processor where that is faster, 1 never starts another; the results are the same",
     )
+
+
+def expect_processes(args: argparse.Namespace) -> None:
+    """To be called before a command imports torch, which takes seconds: where several processes are
+    asked for, what they have in common is imported at the same time."""
+    if args.processes != "auto" and args.processes > 1 and not getattr(args, "cluster", None):
+        from speechssl.workers import expect_workers
+
+        expect_workers([PRELOADED])
 
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:

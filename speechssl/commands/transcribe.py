@@ -18,6 +18,7 @@ from speechssl.commands.options import (
     add_file_processes,
     add_precision,
     cluster_of,
+    expect_processes,
     suffix_of,
 )
 from speechssl.commands.progress import Progress
@@ -92,10 +93,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from speechssl.inference.standard_input import standard_input
-
     if is_live(args):
         return run_live(args)
+    expect_processes(args)
+    from speechssl.inference.standard_input import standard_input
+
     if args.cluster and "-" in args.audio:
         raise ValueError("Standard input is on this machine only: give --cluster files or folders.")
     once = args.audio.count("-") == 1 and args.channels != "split" and not args.skip_existing

@@ -40,6 +40,20 @@ class Outcome:
 _PIPES = threading.Lock()
 
 
+def expect_workers(modules: Sequence[str]) -> None:
+    """Let the server from which workers fork import `modules` already, while this process imports
+    its own; does nothing where workers are spawned."""
+    method = system.worker_start_method()
+    if method == "spawn":
+        return
+    from multiprocessing import forkserver  # which Windows lacks
+
+    context: Any = get_context(method)
+    context.set_forkserver_preload([*modules])
+    with _PIPES, _deaf_to_ctrl_c():
+        forkserver.ensure_running()
+
+
 class Worker:
     """A process that answers, as this process sees it."""
 
