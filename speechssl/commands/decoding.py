@@ -126,9 +126,8 @@ def _tuned(checkpoint: "Checkpoint", decoder: "Decoder", args: argparse.Namespac
     shown = ", ".join(f"--{name.replace('_', '-')} {value:g}" for name, value in weights.items())
     left_out = f" ({found.num_left_out} more were left out)" if found.num_left_out else ""
     print(
-        f"{shown}: WER {100 * found.rates.wer:.1f} % on {found.num_utterances} utterances of "
-        f"{args.tune_lm}{left_out}, {100 * found.before.wer:.1f} % before; best of {found.tried} "
-        f"tries. {kept}",
+        f"{shown}: {found.rates} on {found.num_utterances} utterances of {args.tune_lm}{left_out}, "
+        f"{found.before} before; best of {found.tried} tries. {kept}",
         file=sys.stderr,
     )
     return decoder

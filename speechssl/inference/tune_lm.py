@@ -1,5 +1,8 @@
 """Weight and bonus of language models, by the errors on validation speech.
 
+What is made least is the product of word and character error rate, so that neither is bought with
+the other: of a weak model the fewest word errors are those of texts with many words left out.
+
 The model runs once; its log-probabilities are kept and decoded at each point of a grid, first of a
 coarse one on a part of the utterances, then of finer ones around the best point on all of them.
 """
@@ -46,7 +49,10 @@ class Rates:
     cer: float
 
     def __lt__(self, other: "Rates") -> bool:
-        return (self.wer, self.cer) < (other.wer, other.cer)
+        return (self.wer * self.cer, self.cer) < (other.wer * other.cer, other.cer)
+
+    def __str__(self) -> str:
+        return f"WER {100 * self.wer:.1f} % and CER {100 * self.cer:.1f} %"
 
 
 @dataclass(frozen=True)
@@ -89,8 +95,8 @@ def tune_lm(
     say: Callable[[str], None] = lambda _: None,
 ) -> Tuned:
     """The settings of `decoder`, with the weights and bonuses of its language models that give the
-    fewest word errors on the transcribed ones of `utterances`; of equal ones, the fewest errors in
-    characters. Never worse there than those that it has.
+    least product of word and character error rate on the transcribed ones of `utterances`. Never
+    worse there than those that it has.
 
     Raises ValueError where the decoder has no language model or no utterance has a transcript that
     `normalizer` leaves something of, and the error of a recording that cannot be read.

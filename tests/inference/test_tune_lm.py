@@ -15,7 +15,7 @@ from speechssl.decoding.lm import train_lm, write_arpa
 from speechssl.inference.decoders import choose_decoder
 from speechssl.inference.recordings import Clip
 from speechssl.inference.transcribe import transcribe_all
-from speechssl.inference.tune_lm import _within, log_prob_rows, tune_lm
+from speechssl.inference.tune_lm import Rates, _within, log_prob_rows, tune_lm
 from speechssl.inference.tuned import _digest, model_digest, read_tuned, tuned_file
 from speechssl.model.fast.accelerate import accelerate
 
@@ -76,6 +76,21 @@ def test_tuning_is_never_worse_than_before(model, manifest, lm):
     assert BeamDecoder(tokenizer, word_lm=words).tunable == [("word_weight", "word_bonus")]
     with pytest.raises(ValueError, match="no weight to tune: give a language model"):
         tune_lm(model, read_manifest(manifest), BeamDecoder(tokenizer))
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        (Rates(0.893, 0.437), Rates(0.838, 0.468)),  # fewer words are wrong, more are left out
+        (Rates(0.893, 0.434), Rates(0.893, 0.437)),
+        (Rates(0.838, 0.437), Rates(0.893, 0.437)),
+        (Rates(0.0, 0.0), Rates(0.01, 0.001)),
+        (Rates(0.1, 0.0), Rates(0.1, 0.2)),
+    ],
+)
+def test_neither_rate_is_bought_with_the_other(better, worse):
+    assert better < worse
+    assert not worse < better
 
 
 def test_nothing_to_tune_on(model, manifest, lm):
