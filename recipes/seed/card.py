@@ -20,7 +20,6 @@ from speechssl.seed.card import Score, SeedCard, Source
 EMITS = "letters of a romanisation (uroman), and phones (espeak-ng) from a second head"
 LIMITS = (
     "An accent, an age or a channel that no source has is unknown to it; most is read speech.",
-    "Its own CTC head emits a romanisation of the languages below, not an orthography.",
 )
 
 
