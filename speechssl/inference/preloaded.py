@@ -11,10 +11,11 @@ import importlib
 import speechssl.inference.transcribe
 import speechssl.interop.sources  # noqa: F401
 
-# What the compiled loops of :mod:`speechssl.compiled` import when the first one is called.
+# What the compiled loops of :mod:`speechssl.compiled` import when the first one is called, and what
+# numba itself prepares then: types and a code generator of 30 MB.
 with contextlib.suppress(ImportError):
-    for name in ("numba", "numba.core.registry", "scipy.linalg"):
-        importlib.import_module(name)
+    importlib.import_module("scipy.linalg")
+    importlib.import_module("numba").njit(lambda: None)()
 
 gc.collect()
 gc.freeze()  # else the first collection of each worker would write to all pages

@@ -68,7 +68,17 @@ class FilterbankEncoder(nn.Module):
         return energies.unflatten(1, (-1, self.config.stack)).flatten(2), frames
 
     def energies(self, wave: Tensor) -> Tensor:
-        """(B, S) -> log energies (B, max T * stack, F) every ``hop_samples``, float32."""
+        """(B, S) -> log energies (B, max T * stack, F) every ``hop_samples``, float32.
+
+        Windows overlap, and their products take many times the memory of the waves: on a CPU, where
+        nothing is kept for gradients, each wave is done by itself, with the same numbers.
+        """
+        is_traced = torch.compiler.is_compiling() or torch.compiler.is_exporting()
+        if wave.device.type != "cpu" or torch.is_grad_enabled() or is_traced:
+            return self._energies(wave)
+        return torch.cat([self._energies(each) for each in wave.split(1)])
+
+    def _energies(self, wave: Tensor) -> Tensor:
         config = self.config
         num = wave.shape[1] // self.hop_samples * config.stack
         half = config.hop_samples // 2

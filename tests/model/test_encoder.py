@@ -202,3 +202,17 @@ def test_normalize_over_time_is_zero_mean_and_unit_variance():
         torch.testing.assert_close(valid.mean(0), torch.zeros(3), rtol=0, atol=1e-4)
         torch.testing.assert_close(valid.std(0, correction=0), torch.ones(3), rtol=0, atol=1e-2)
         assert not out[row, num:].any()
+
+
+@pytest.mark.parametrize(
+    ("num", "samples"), [(1, 4000), (2, 1), (5, 6400), (3, 47_001), (7, 80_000)]
+)
+def test_waves_one_by_one_have_the_same_energies(num: int, samples: int) -> None:
+    """Without gradients each wave of a batch is done by itself."""
+    model = FilterbankEncoder(FilterbankEncoderConfig(), 16000)
+    waves = torch.randn(num, samples, generator=torch.Generator().manual_seed(0))
+    together = model.energies(waves)
+    assert together.requires_grad
+    with torch.no_grad():
+        alone = model.energies(waves)
+    assert torch.equal(alone, together.detach())
