@@ -1,8 +1,11 @@
 """Where several processes are asked for, they are prepared while the command imports its own."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -42,6 +45,37 @@ def test_a_server_begins_before_torch_is_imported(given: str) -> None:
 )
 def test_no_server_where_none_may_be_needed(given: str) -> None:
     assert looked(given) == [False, False]
+
+
+WAIT = """
+import time
+from argparse import Namespace
+from speechssl.commands.options import expect_processes
+expect_processes(Namespace(processes=2))
+print("begun", flush=True)
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="there are no groups of processes")
+@pytest.mark.parametrize("delay_s", [0.0, 0.5, 1.5])
+def test_ctrl_c_while_they_are_prepared(delay_s: float) -> None:
+    """A terminal sends it to all of them: the server says nothing, and ends with the command."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAIT],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    time.sleep(delay_s)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.communicate(timeout=60) == ("interrupted\n", "")
 
 
 def test_no_server_where_workers_are_spawned() -> None:
