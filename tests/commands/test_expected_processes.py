@@ -48,7 +48,8 @@ def test_no_server_where_none_may_be_needed(given: str) -> None:
 
 
 WAIT = """
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from argparse import Namespace
 from speechssl.commands.options import expect_processes
 expect_processes(Namespace(processes=2))
@@ -64,18 +65,18 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize("delay_s", [0.0, 0.5, 1.5])
 def test_ctrl_c_while_they_are_prepared(delay_s: float) -> None:
     """A terminal sends it to all of them: the server says nothing, and ends with the command."""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", WAIT],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "begun\n"
-    time.sleep(delay_s)
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.communicate(timeout=60) == ("interrupted\n", "")
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        time.sleep(delay_s)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.communicate(timeout=60) == ("interrupted\n", "")
 
 
 def test_no_server_where_workers_are_spawned() -> None:
