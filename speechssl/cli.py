@@ -92,16 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv
     argv = [a for a in argv if a != "--debug"]
-    command = next((a for a in argv if not a.startswith("-")), "")
-    parser = build_parser([command] if command in COMMANDS else [])
-    args, extra = parser.parse_known_args(argv)
-    if extra and args.parser.config is None:
-        name = extra[0].partition("=")[0]
-        known = args.parser.option_names()
-        hint = f". {nearest(name[2:], known, '--')}" if name.startswith("--") else ""
-        args.parser.error(f"unknown arguments: {' '.join(extra)}{hint}")
-    args.overrides = extra
     try:
+        args = _parse(argv)
         with _preemptible(args.command), _plain_warnings():
             code: int = args.run(args)
         sys.stdout.flush()
@@ -113,6 +105,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(EXIT_INTERRUPTED, "Interrupted.", debug)
     except Exception as error:
         return _fail(_exit_code(error), sentence_of(error), debug)
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The command and its options; what is no option of it is left as `overrides` of settings.
+
+    SystemExit after help that was asked for, and for what no command understands.
+    """
+    command = next((a for a in argv if not a.startswith("-")), "")
+    parser = build_parser([command] if command in COMMANDS else [])
+    try:
+        args, extra = parser.parse_known_args(argv)
+    except SystemExit:
+        sys.stdout.flush()  # so that a reader who has seen enough of the help is noticed here
+        raise
+    if extra and args.parser.config is None:
+        name = extra[0].partition("=")[0]
+        known = args.parser.option_names()
+        hint = f". {nearest(name[2:], known, '--')}" if name.startswith("--") else ""
+        args.parser.error(f"unknown arguments: {' '.join(extra)}{hint}")
+    args.overrides = extra
+    return args
 
 
 @contextmanager

@@ -294,15 +294,22 @@ def test_a_closed_pipe_is_no_error(tiny_models, record):
     """``| head`` closes the pipe; no traceback, no "Exception ignored"."""
     read, write = os.pipe()
     os.close(read)
-    arguments = ["transcribe", str(tiny_models["ctc"]), str(record("a.wav", 0.5))]
-    done = subprocess.run(
-        [sys.executable, "-m", "speechssl.cli", *arguments],
-        stdout=write,
-        stderr=subprocess.PIPE,
-        text=True,
+    commands = (
+        ["transcribe", str(tiny_models["ctc"]), str(record("a.wav", 0.5))],
+        ["pretrain", "--help-all", "teacher"],  # printed before the command begins
+        ["pretrain", "--help-all"],  # more than a buffer
+        ["transcribe", "--help"],
+        ["--help"],
     )
+    for arguments in commands:
+        done = subprocess.run(
+            [sys.executable, "-m", "speechssl.cli", *arguments],
+            stdout=write,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), arguments
     os.close(write)
-    assert (done.returncode, done.stderr) == (0, "")
 
 
 # ---- extract and evaluate -----------------------------------------------------------------------

@@ -9,19 +9,31 @@ the minutes. The factor pool(g) keeps an n-gram that the model made up once from
 as a common sound. Per second, not per symbol: a person's time goes with the sound, so that
 stretches with much speech in little time come first (measured in docs/log).
 
-A speaker gets a part of the minutes at most, so that one who talks much, or whom the model knows
-least, does not get them all.
+Speakers are covered in the same way, by their seconds: each counts as much as the root of what the
+pool has of him, all of them TIME_WEIGHT times as much as the n-grams. By n-grams a second alone who
+speaks slowly would get hardly any of the minutes, and be recognised the worse for it (measured in
+docs/log). Besides, a speaker, or a recording where nobody is named, gets a part of the minutes at
+most, so that one whom the model knows least does not get them all.
 """
 
 import heapq
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 SIZES = (1, 2, 3)
 """Symbols of an n-gram."""
 QUOTA = 2.0
 """Speakers get so many minutes at most that they could fill this many times the budget."""
+TIME_WEIGHT = 2.0
+"""What the seconds of all speakers are worth to the n-grams of the pool, where all of it is
+chosen."""
+FIRST_S = 60.0
+"""Seconds that count as chosen of each speaker before anything is: else of the first ones the
+shortest would be worth most."""
+
+Feature = tuple[str, str | None]
+"""``("n-gram", symbols)`` or ``("speaker", name)``; nobody named is one speaker more."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,14 @@ class Offer:
     """The speaker; where nobody names one, the recording."""
     mass: Mapping[str, float]
     """Of each n-gram, above 0."""
+    speaker: str | None = None
+    """If he is named."""
+
+    def features(self) -> Iterator[tuple[Feature, float]]:
+        """What it adds to the mass of each feature: doubted n-grams, seconds of a speaker."""
+        yield ("speaker", self.speaker), self.duration_s
+        for gram, mass in self.mass.items():
+            yield ("n-gram", gram), mass
 
 
 def ngrams(symbols: Sequence[tuple[str, float]]) -> dict[str, float]:
@@ -61,42 +81,61 @@ def choose(offers: Sequence[Offer], budget_s: float) -> list[tuple[int, float]]:
     """
     if not budget_s > 0:
         raise ValueError(f"The minutes to choose must be above 0, got {budget_s / 60:g}.")
-    pool: dict[str, float] = {}
-    for offer in offers:
-        for gram, mass in offer.mass.items():
-            pool[gram] = pool.get(gram, 0.0) + mass
+    weights = _weights(offers)
     most_s = quota_s(offers, budget_s)
-    covered: dict[str, float] = {}
+    covered = {feature: FIRST_S for feature in weights if feature[0] == "speaker"}
     spent: dict[str, float] = {}
     total_s = 0.0
-    heap = [(-_gain(offer, covered, pool), i) for i, offer in enumerate(offers)]
+    heap = [(-_gain(offer, covered, weights), i) for i, offer in enumerate(offers)]
     heapq.heapify(heap)
     chosen: list[tuple[int, float]] = []
     while heap:
-        stale, i = heapq.heappop(heap)
+        _, i = heapq.heappop(heap)
         offer = offers[i]
-        if stale >= 0 or total_s + offer.duration_s > budget_s + 1e-6:
+        if not offer.mass or total_s + offer.duration_s > budget_s + 1e-6:
             continue
         if spent.get(offer.group, 0.0) + offer.duration_s > most_s + 1e-6:
             continue
-        gain = _gain(offer, covered, pool)
+        gain = _gain(offer, covered, weights)
         if heap and (-gain, i) > heap[0]:
             heapq.heappush(heap, (-gain, i))
             continue
         chosen.append((i, gain))
         total_s += offer.duration_s
         spent[offer.group] = spent.get(offer.group, 0.0) + offer.duration_s
-        for gram, mass in offer.mass.items():
-            covered[gram] = covered.get(gram, 0.0) + mass
+        _add(offer, covered)
     return chosen
 
 
-def _gain(offer: Offer, covered: Mapping[str, float], pool: Mapping[str, float]) -> float:
+def _weights(offers: Iterable[Offer]) -> dict[Feature, float]:
+    """w of each feature: F(S) is the sum of ``w * sqrt(mass)`` over what is covered."""
+    pool: dict[Feature, float] = {}
+    for offer in offers:
+        _add(offer, pool)
+    weights = {f: math.sqrt(mass) for f, mass in pool.items()}
+    speakers = {f: pool[f] ** 0.25 for f in pool if f[0] == "speaker"}
+    grams = math.fsum(mass for f, mass in pool.items() if f not in speakers)
+    seconds = math.fsum(
+        weight * (math.sqrt(FIRST_S + pool[f]) - math.sqrt(FIRST_S))
+        for f, weight in speakers.items()
+    )
+    scale = TIME_WEIGHT * grams / max(seconds, 1e-9)
+    return weights | {f: scale * weight for f, weight in speakers.items()}
+
+
+def _add(offer: Offer, masses: dict[Feature, float]) -> None:
+    for feature, mass in offer.features():
+        masses[feature] = masses.get(feature, 0.0) + mass
+
+
+def _gain(
+    offer: Offer, covered: Mapping[Feature, float], weights: Mapping[Feature, float]
+) -> float:
     """What an offer adds to F, per second."""
     added = math.fsum(
-        math.sqrt(pool[gram])
-        * (math.sqrt(covered.get(gram, 0.0) + mass) - math.sqrt(covered.get(gram, 0.0)))
-        for gram, mass in offer.mass.items()
+        weights[feature]
+        * (math.sqrt(covered.get(feature, 0.0) + mass) - math.sqrt(covered.get(feature, 0.0)))
+        for feature, mass in offer.features()
     )
     return added / max(offer.duration_s, 1e-3)
 

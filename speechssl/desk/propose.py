@@ -177,7 +177,7 @@ def _with_speech(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list
 def _offer(candidate: Candidate) -> Offer:
     stretch = candidate.stretch
     group = stretch.speaker or os.path.realpath(stretch.audio)
-    return Offer(stretch.duration_s, group, ngrams(candidate.symbols))
+    return Offer(stretch.duration_s, group, ngrams(candidate.symbols), stretch.speaker)
 
 
 def _segment(candidate: Candidate, digest: str) -> CorrectedSegment:

@@ -11,7 +11,7 @@ import hashlib
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
@@ -23,6 +23,7 @@ from speechssl import audio, device, shards, workers
 from speechssl.checkpoint import Checkpoint
 from speechssl.inference.batching import BATCHES_AHEAD, InferencePrecision, runs_alone
 from speechssl.inference.recordings import Clip
+from speechssl.inference.shared_weights import shared_weights, with_weights
 from speechssl.interop.sources import Hub, SourceOptions, open_model
 
 Item = TypeVar("Item")
@@ -45,6 +46,8 @@ class ModelJob(Generic[Item, Result]):
     fingerprint: str
     threads: int
     make: Callable[[Checkpoint], GroupWork[Item, Result]]
+    weights: Path | None = None
+    """Of :func:`speechssl.inference.shared_weights.shared_weights`."""
 
     def start(self) -> GroupWork[Item, Result]:
         """Raises ValueError where the model has changed since."""
@@ -52,7 +55,13 @@ class ModelJob(Generic[Item, Result]):
         checkpoint = open_model(self.source, SourceOptions(hub=Hub(offline=True)))
         if fingerprint(checkpoint) != self.fingerprint:
             raise ValueError(f"the model {self.source} has changed since the command began")
-        return self.make(checkpoint)
+        return self.make(_with_weights(checkpoint, self.weights))
+
+
+def _with_weights(checkpoint: Checkpoint, weights: Path | None) -> Checkpoint:
+    if weights is None:
+        return checkpoint
+    return replace(checkpoint, model=with_weights(checkpoint.model, weights))
 
 
 def for_each_clip(
@@ -101,20 +110,23 @@ def for_each_clip(
     elif not all(map(_is_file, clips)):
         raise ValueError("Standard input is on this machine only: give --cluster files or folders.")
     checked = fingerprint(checkpoint) if most > 1 or cluster else ""
-    job = ModelJob(source, checked, threads, make)
+    everything = chain(first, groups)
     torch.set_num_threads(threads)
-    try:
-        everything, work = chain(first, groups), make(checkpoint)
+    with contextlib.ExitStack() as stack:
+        stack.callback(torch.set_num_threads, cores)
+        weights = None
+        if most > 1:
+            weights = stack.enter_context(shared_weights(checkpoint.model, precision))
+        work = make(_with_weights(checkpoint, weights))
+        job = ModelJob(source, checked, threads, make, weights)
         if cluster:
             gpus = 0 if on_cpu else 1
             results = cluster.share(everything, work, job, cpus=threads, gpus=gpus, say=say)
         else:
             at_once = processes != "auto"
             results = workers.share(everything, work, job, processes=most, at_once=at_once, say=say)
-        with contextlib.closing(results):
-            yield from _in_order(results, places)
-    finally:
-        torch.set_num_threads(cores)
+        stack.enter_context(contextlib.closing(results))
+        yield from _in_order(results, places)
 
 
 def _in_order(results: Iterator[list[Result]], places: deque[tuple[int, ...]]) -> Iterator[Result]:

@@ -6,12 +6,18 @@ from math import sqrt
 
 import pytest
 
-from speechssl.desk.choice import Offer, choose, ngrams, quota_s
+from speechssl.desk.choice import TIME_WEIGHT, Offer, choose, ngrams, quota_s
 from speechssl.rng import rng
 
 
-def offer(text: str, confidence: float, duration_s: float = 1.0, group: str = "a") -> Offer:
-    return Offer(duration_s, group, ngrams([(symbol, confidence) for symbol in text]))
+def offer(
+    text: str,
+    confidence: float,
+    duration_s: float = 1.0,
+    group: str = "a",
+    speaker: str | None = None,
+) -> Offer:
+    return Offer(duration_s, group, ngrams([(symbol, confidence) for symbol in text]), speaker)
 
 
 def numbers(offers, budget_s):
@@ -61,19 +67,29 @@ def test_the_budget_is_kept(budget_s):
 
 def value(offers, chosen) -> float:
     """F(S), as the formula has it."""
-    pool, mass = Counter(), Counter()
-    for each in offers:
-        pool.update(each.mass)
-    for i in chosen:
-        mass.update(offers[i].mass)
-    return sum(sqrt(pool[g] * m) for g, m in mass.items())
+    grams, seconds = [Counter(), Counter()], [Counter(), Counter()]
+    for i, each in enumerate(offers):
+        for place in (0, 1) if i in chosen else (0,):
+            grams[place].update(each.mass)
+            seconds[place][each.speaker] += each.duration_s
+    whole, by_time = (
+        sum(seconds[0][k] ** 0.25 * (sqrt(60 + t) - sqrt(60)) for k, t in part.items())
+        for part in seconds
+    )
+    by_grams = sum(sqrt(grams[0][g] * m) for g, m in grams[1].items())
+    return by_grams + TIME_WEIGHT * grams[0].total() * by_time / whole
 
 
-def test_lazy_greedy_is_greedy_and_near_the_best_choice():
+@pytest.mark.parametrize("speakers", [(None,), ("a", "b", None)])
+def test_lazy_greedy_is_greedy_and_near_the_best_choice(speakers):
     random = rng(1, "offers")
     offers = [
-        offer("".join(random.choice(list("abcde"), 5)), float(random.uniform(0.1, 0.9)))
-        for _ in range(9)
+        offer(
+            "".join(random.choice(list("abcde"), 5)),
+            float(random.uniform(0.1, 0.9)),
+            speaker=speakers[i % len(speakers)],
+        )
+        for i in range(9)
     ]
     plain: list[int] = []
     while len(plain) < 4:
@@ -89,6 +105,21 @@ def test_lazy_greedy_is_greedy_and_near_the_best_choice():
 def test_the_same_offers_give_the_same_choice():
     offers = [offer(text, 0.5) for text in ("abc", "bca", "cab", "abc", "xyz") * 4]
     assert choose(offers, 9.0) == choose(offers, 9.0)
+
+
+def test_a_slow_speaker_gets_minutes_too():
+    """By sounds a second alone the quick one, who says as much in half of the time, gets all."""
+    random = rng(2, "offers")
+    sounds = ["".join(random.choice(list("abcdefgh"), 12)) for _ in range(60)]
+    offers = [
+        offer(text, 0.5, seconds, group, group)
+        for group, seconds in (("quick", 5.0), ("slow", 10.0))
+        for text in sounds
+    ]
+    minutes = Counter()
+    for i in numbers(offers, 200.0):
+        minutes[offers[i].group] += offers[i].duration_s
+    assert 60 <= minutes["slow"] <= 110
 
 
 def test_nobody_gets_all_of_the_minutes():
