@@ -141,7 +141,8 @@ def check_settings(
         name, config = run.name, config_of(run, size, budget, start)
         before = newest_progress(out / name)
         settings = to_json(as_begun(config, out / name, resume=True))
-        for chosen in CHOSEN:  # by the data and the kind of start
+        # By the data, the kind of start and what was fastest when the run began.
+        for chosen in (*CHOSEN, "precision"):
             if before is not None and chosen in settings:
                 settings[chosen] = before.config.get(chosen)
         try:

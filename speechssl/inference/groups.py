@@ -127,6 +127,7 @@ def for_each_clip(
             results = workers.share(everything, work, job, processes=most, at_once=at_once, say=say)
         stack.enter_context(contextlib.closing(results))
         yield from _in_order(results, places)
+        del work  # Windows removes no file whose pages somebody has
 
 
 def _in_order(results: Iterator[list[Result]], places: deque[tuple[int, ...]]) -> Iterator[Result]:

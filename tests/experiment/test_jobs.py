@@ -3,6 +3,7 @@
 import shutil
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -10,7 +11,10 @@ import pytest
 from speechssl.data.manifest import read_manifest
 from speechssl.experiment import demo, folder, jobs, stale
 from speechssl.experiment.plan import Budget
-from speechssl.training import runfolder
+from speechssl.training import finetune as finetuning
+from speechssl.training import precision, runfolder
+from speechssl.training import pretrain as pretraining
+from speechssl.training.resume import newest_progress
 from tests.experiment.job import Job, bytes_in, is_taken, taken
 
 
@@ -159,6 +163,24 @@ def test_other_settings_of_any_run_are_refused_before_the_work(job, gone):
         job.run(minutes=6.0)
     assert "--resume" not in str(refused.value)
     assert bytes_in(job.out) == before
+
+
+@pytest.mark.parametrize("began", ["fp32", "bf16"])
+def test_the_precision_that_was_fastest_is_no_other_setting(job, monkeypatch, began):
+    """It is timed: of a CPU with or without units for bfloat16 either may be the fastest one."""
+    first = replace(pretraining.preset("tiny"), precision="auto")
+    second = replace(finetuning.preset("tiny"), precision="auto")
+    monkeypatch.setattr(pretraining, "preset", lambda _: first)
+    monkeypatch.setattr(finetuning, "preset", lambda _: second)
+    monkeypatch.setattr(
+        precision, "timed_choice", lambda *_: SimpleNamespace(precision=began, sentence=str)
+    )
+    shutil.rmtree(job.out)
+    job.run()
+    job.transcribe("r30")
+    job.run()
+    for run in ("pretrain", "from-scratch"):
+        assert newest_progress(job.out / run).config["precision"] == began
 
 
 def test_demo_refuses_other_minutes_in_its_own_words(job, monkeypatch):
