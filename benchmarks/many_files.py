@@ -130,8 +130,8 @@ def measure(arguments: list[str], processes: int) -> Measured:
         next_look = began
         while process.poll() is None:
             if time.monotonic() >= next_look:
-                for child in workers_of(process.pid):
-                    look(child, workers)
+                for worker, origin in workers_of(process.pid):
+                    look(worker, origin, workers)
                 next_look = time.monotonic() + LOOK_S
             time.sleep(0.02)
         wall_s = time.monotonic() - began
@@ -145,8 +145,9 @@ def measure(arguments: list[str], processes: int) -> Measured:
     return Measured(wall_s, cpu_s, digest, workers)
 
 
-def workers_of(parent: int) -> list[int]:
-    """Those that were spawned, and those that a server forked; of Linux, elsewhere none."""
+def workers_of(parent: int) -> list[tuple[int, int]]:
+    """Those that were spawned, and those that a server forked, each with the process that it came
+    from; of Linux, elsewhere none."""
     found = []
     for child in children(parent):
         try:
@@ -154,9 +155,9 @@ def workers_of(parent: int) -> list[int]:
         except OSError:
             continue
         if b"forkserver" in command:
-            found += children(child)
+            found += [(worker, child) for worker in children(child)]
         elif b"spawn_main" in command:
-            found.append(child)
+            found.append((child, parent))
     return found
 
 
@@ -168,10 +169,13 @@ def children(parent: int) -> list[int]:
         return []
 
 
-def look(process: int, found: dict[int, dict[str, int]]) -> None:
-    """Keep the largest memory that a process had."""
+def look(process: int, origin: int, found: dict[int, dict[str, int]]) -> None:
+    """Keep the largest memory that a process had, while that which it was forked from is there: of
+    pages that no other process has any more, all would be its own."""
     try:
         lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
+        if Path(f"/proc/{origin}/statm").read_text().split()[1] == "0":
+            return
     except OSError:
         return
     now = {"Private": 0, "Pss": 0, "Rss": 0}

@@ -1,6 +1,7 @@
 """The command: help, exit codes, what is printed and written."""
 
 import errno
+import gc
 import io
 import json
 import os
@@ -310,6 +311,39 @@ def test_a_closed_pipe_is_no_error(tiny_models, record):
         )
         assert (done.returncode, done.stderr) == (0, ""), arguments
     os.close(write)
+
+
+def test_garbage_is_collected_from_when_a_command_works():
+    """As a program; not where another program calls `main`."""
+    code = (
+        "import gc, sys, weakref\n"
+        "from speechssl import cli\n"
+        "usual, numbers = gc.get_threshold(), len(gc.callbacks)\n"
+        "class Node: pass\n"
+        "def cycle():\n"
+        "    node = Node()\n"
+        "    node.own = node\n"
+        "    return weakref.ref(node)\n"
+        "sys.argv = ['speechssl', '--help']\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        "assert gc.get_threshold()[0] > usual[0] and gc.get_freeze_count() == 0\n"
+        "held = [[] for _ in range(600_000)]\n"
+        "assert gc.get_threshold() == usual and len(gc.callbacks) == numbers\n"
+        "assert gc.get_freeze_count() > 0\n"
+        "gone = cycle()\n"
+        "held += [[] for _ in range(10_000)]\n"
+        "assert gone() is None\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_main_leaves_the_garbage_collector_of_others_alone():
+    before = gc.get_threshold(), len(gc.callbacks)
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    assert (gc.get_threshold(), len(gc.callbacks)) == before
 
 
 # ---- extract and evaluate -----------------------------------------------------------------------
