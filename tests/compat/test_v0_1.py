@@ -24,7 +24,7 @@ FROZEN = Path(__file__).parent / "v0_1"
 EXPECTED: dict[str, Any] = json.loads((FROZEN / "expected.json").read_text(encoding="utf-8"))
 RUNS = ("pretrain", "pretrain_gumbel", "finetune")
 RTOL = 2e-4
-"""Of losses and gradient norms, between two machines."""
+"""Of losses, gradient norms and log-probabilities down to -50, between two machines."""
 ATOL = 1e-3
 """Of outputs, which are about 1."""
 
@@ -63,11 +63,11 @@ def test_a_model_gives_the_same_outputs(place, old):
     checkpoint = speechssl.load(source)
     with torch.no_grad():
         context = checkpoint.speech(wave, lengths).context[0]
-        np.testing.assert_allclose(context[::5], expected["context"], atol=ATOL)
+        np.testing.assert_allclose(context[::5], expected["context"], rtol=RTOL, atol=ATOL)
         assert isinstance(checkpoint.model, CTCModel) == ("log_probs" in expected)
         if isinstance(checkpoint.model, CTCModel):
             rows, _ = checkpoint.model(wave, lengths)
-            np.testing.assert_allclose(rows[0, ::5], expected["log_probs"], atol=ATOL)
+            np.testing.assert_allclose(rows[0, ::5], expected["log_probs"], rtol=RTOL, atol=ATOL)
             text = speechssl.transcribe(checkpoint, old / "recordings/0.flac").text
             assert text == expected["text"]
 

@@ -25,10 +25,11 @@ def test_layers_are_those_of_the_model(checkpoint, record):
     for layer in range(3):
         found = extract(checkpoint, path, layer)
         assert found.frames.dtype == np.float32
-        assert np.array_equal(found.frames, out.hidden[layer][0].numpy())
+        # Not equal: on an AMD a product depends on where in memory its factors lie.
+        np.testing.assert_allclose(found.frames, out.hidden[layer][0].numpy(), rtol=0, atol=1e-5)
         assert found.layer == layer
     last = extract(checkpoint, path)
-    assert np.array_equal(last.frames, out.context[0].numpy())
+    np.testing.assert_allclose(last.frames, out.context[0].numpy(), rtol=0, atol=1e-5)
     assert last.layer == 2
 
 

@@ -144,7 +144,9 @@ def test_it_is_written_and_read_again(size, tmp_path):
     assert again.config == model.config
     assert again.config.is_causal
     wave, lengths = waves(5000)
-    assert torch.equal(again.eval()(wave, lengths).context, model(wave, lengths).context)
+    found, wanted = again.eval()(wave, lengths).context, model(wave, lengths).context
+    # Not equal: on an AMD a product depends on where in memory its factors lie.
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
 
 
 def test_off_is_the_default_and_a_config_without_the_fields_has_them_off():

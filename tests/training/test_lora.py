@@ -38,7 +38,8 @@ def test_it_adds_nothing_at_first_and_its_sum_is_a_plain_model(config):
     plain_names = model.state_dict().keys()
     add_lora(model, LoraConfig(rank=2))
     model.eval()
-    assert torch.equal(model(waves, lengths)[0], before)
+    # Not equal: on an AMD a product depends on where in memory its factors lie.
+    torch.testing.assert_close(model(waves, lengths)[0], before, rtol=0, atol=1e-5)
     assert all(".lora_" in n or n.startswith("head.") for n in learning(model))
     disturb(model)
     after, _ = model(waves, lengths)
@@ -46,7 +47,7 @@ def test_it_adds_nothing_at_first_and_its_sum_is_a_plain_model(config):
     plain = without_lora(model)
     assert plain.state_dict().keys() == plain_names
     assert torch.allclose(plain(waves, lengths)[0], after, atol=1e-4)
-    assert torch.equal(model(waves, lengths)[0], after)  # stays as it was
+    torch.testing.assert_close(model(waves, lengths)[0], after, rtol=0, atol=1e-5)  # as it was
 
 
 @pytest.mark.parametrize("config", [BASE, MICRO, WITH_GRU], ids=["base", "pre", "gru"])
