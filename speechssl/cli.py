@@ -54,10 +54,11 @@ millisecond. The library's own 14 ms are taken from whatever else runs on the co
 operation: beside a second run of two threads on two cores a step took 35 times its time
 (docs/log)."""
 
-PRIMITIVES = "20000"
+PRIMITIVES, TRAINING_PRIMITIVES = "64", "20000"
 """How many products, each compiled for its shape, oneDNN keeps. Its own 1024 are those of a dozen
-batches of different length: in bfloat16 most products of `tiny` were compiled anew at each step,
-which took a quarter to a third of it (docs/log)."""
+batches of different length in training: in bfloat16 most products of `tiny` were compiled anew at
+each step, which took a quarter to a third of it. Files are transcribed by length, where a shape
+that is over does not come back, and 1024 took 100 to 340 MB in each process (docs/log)."""
 
 EXTRAS = {
     "av": "media",
@@ -92,7 +93,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is 0 done, 1 failed, 2 bad input, 130 interrupted."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", PRIMITIVES)
     utf8_streams()
     if argv is None:  # a program of its own
         _collect_later()
@@ -101,6 +101,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = [a for a in argv if a != "--debug"]
     try:
         args = _parse(argv)
+        trains = args.command in (*TRAINING, "compare", "demo", "doctor", "run")
+        kept = TRAINING_PRIMITIVES if trains else PRIMITIVES
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", kept)
         with _preemptible(args.command), _plain_warnings():
             code: int = args.run(args)
         sys.stdout.flush()

@@ -752,11 +752,17 @@ def test_what_is_missing_of_a_recording_is_told_as_a_line(tiny_models, record, t
     assert np.load(tmp_path / "out/cut.npy").shape[0] == 25
 
 
-def test_products_compiled_by_onednn_are_kept_unless_a_person_says_otherwise(monkeypatch):
+def test_products_compiled_by_onednn_are_kept_in_training_unless_a_person_says_otherwise(
+    monkeypatch, tmp_path
+):
     name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    texts = tmp_path / "texts.txt"
+    texts.write_text("a line\nand one more\n")
+    lm = ("lm", str(texts), "--out", str(tmp_path / "lm.arpa"))
     monkeypatch.setenv(name, "7")
     assert run("doctor") == 0
     assert os.environ[name] == "7"
-    monkeypatch.delenv(name)
-    assert run("doctor") == 0
-    assert os.environ[name] == cli.PRIMITIVES
+    for command, kept in ((("doctor",), cli.TRAINING_PRIMITIVES), (lm, cli.PRIMITIVES)):
+        monkeypatch.delenv(name)
+        assert run(*command) == 0
+        assert os.environ[name] == kept

@@ -15,6 +15,7 @@ from speechssl.training.pretrain import PretrainConfig, preset
 
 _UNITS = MaskedUnitsConfig(features=("mfcc", "prosody"))
 _SOUND = ReconstructionConfig(features=("logmel", "prosody"))
+_TRANSCRIPTS = (CTCConfig(), PhonesConfig(weight=0.5, layers=(4,)))
 
 
 def tiny() -> PretrainConfig:
@@ -28,8 +29,7 @@ def tiny() -> PretrainConfig:
             (
                 replace(_UNITS, layers=(3, -1)),
                 _SOUND,
-                CTCConfig(),
-                PhonesConfig(weight=0.5, layers=(4,)),
+                *_TRANSCRIPTS,
             )
         ),
         mix_temperature=0.5,
@@ -37,6 +37,27 @@ def tiny() -> PretrainConfig:
         keep_heads=True,
         loop=replace(config.loop, budget_minutes=480.0, select_by="ctc/cer"),
     )
+
+
+def without_ctc() -> PretrainConfig:
+    """The seed with no transcript: units and sound alone."""
+    return _with_tasks(replace(_UNITS, layers=(3, -1)), _SOUND, select_by="loss")
+
+
+def without_reconstruction() -> PretrainConfig:
+    """The seed without the sound of what is masked."""
+    return _with_tasks(replace(_UNITS, layers=(3, -1)), *_TRANSCRIPTS)
+
+
+def ctc_alone() -> PretrainConfig:
+    """The seed of transcripts alone."""
+    return _with_tasks(*_TRANSCRIPTS)
+
+
+def _with_tasks(*tasks: TaskConfig, select_by: str = "ctc/cer") -> PretrainConfig:
+    config = tiny()
+    loop = replace(config.loop, select_by=select_by)
+    return replace(config, tasks=TaskConfigs(tasks), loop=loop)
 
 
 def own() -> PretrainConfig:

@@ -65,14 +65,18 @@ def spectral_conv(x: Tensor, weight: Tensor, bias: Tensor, before: int) -> Tenso
     width = weight.shape[1] * _GROUPS_AT_ONCE if x.is_cpu else len(weight)
     with torch.autocast(x.device.type, enabled=False):
         parts = zip(x.float().split(width, 2), weight.float().split(width), strict=True)
-        # The spectra of the filters are larger than all else here: made again, not kept.
-        done: list[Tensor] = [
-            checkpoint(
-                _convolve, part, filters, before, use_reentrant=False, preserve_rng_state=False
-            )
-            for part, filters in parts
-        ]
+        convolve = _remade if torch.is_grad_enabled() else _convolve
+        done: list[Tensor] = [convolve(part, filters, before) for part, filters in parts]
         return torch.cat(done, dim=2) + bias
+
+
+def _remade(x: Tensor, weight: Tensor, before: int) -> Tensor:
+    """:func:`_convolve`, for its gradient once more: the spectra of the filters are larger than all
+    else here. (The first call imports torch's compiler: a second, and 60 MB.)"""
+    out: Tensor = checkpoint(
+        _convolve, x, weight, before, use_reentrant=False, preserve_rng_state=False
+    )
+    return out
 
 
 def _convolve(x: Tensor, weight: Tensor, before: int) -> Tensor:

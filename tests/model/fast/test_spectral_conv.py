@@ -1,5 +1,8 @@
 """The long grouped convolution as products of spectra, against torch's."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -74,3 +77,19 @@ def test_positions_are_the_same_in_both_forms(monkeypatch):
     torch.testing.assert_close(
         grad, torch.autograd.grad(layer(x).sum(), layer.conv.bias), rtol=1e-4, atol=1e-3
     )
+
+
+def test_without_gradients_the_same_values_come_and_torchs_compiler_is_not_imported():
+    """Its import takes a second and 60 MB in each worker."""
+    code = """
+import sys, torch
+from speechssl.model.fast.spectral_conv import spectral_conv
+torch.manual_seed(0)
+given = torch.randn(2, 300, 8), torch.randn(8, 4, 64), torch.randn(8)
+with torch.inference_mode():
+    plain = spectral_conv(*given, 32)
+assert "torch._dynamo" not in sys.modules, "torch's compiler was imported"
+learning = [each.clone().requires_grad_() for each in given]
+assert torch.equal(plain, spectral_conv(*learning, 32))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
