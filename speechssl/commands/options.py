@@ -113,9 +113,9 @@ def add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--init",
         metavar="MODEL|scratch",
-        help="a model that is compared too, as it is and pretrained on the recordings (default: "
-        "seed where this package has one, else scratch); one of 40 M weights or more is only "
-        "fine-tuned, on a CPU by LoRA; scratch: only fresh weights",
+        help="a model that is compared too, as it is, pretrained on the recordings, and with a "
+        "student of it (default: seed where this package has one, else scratch); one of 40 M "
+        "weights or more is only fine-tuned, on a CPU by LoRA; scratch: only fresh weights",
     )
 
 

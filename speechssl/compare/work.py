@@ -26,7 +26,7 @@ from speechssl.data.index import Corpora
 from speechssl.data.manifest import Utterance
 from speechssl.decoding.beam import BeamDecoder
 from speechssl.decoding.greedy import greedy_decode
-from speechssl.decoding.lm import train_lm
+from speechssl.decoding.lm import CHARACTER_ORDER, train_lm
 from speechssl.inference.batching import Unreadable
 from speechssl.inference.decoders import Decoder
 from speechssl.inference.transcribe import transcribe_all
@@ -46,7 +46,6 @@ from speechssl.training.pretrain import PretrainConfig, pretrain
 
 DATA = "data"
 """The folder of the sets, in that of the comparison."""
-LM_ORDER = 6
 
 
 def run_job(out: Path, name: str) -> None:
@@ -87,7 +86,7 @@ def _finetune(out: Path, job: Job, corpus: Corpus) -> None:
     checkpoint = load_model(folder)
     decode: Decoder = greedy_decode
     if job.spec["lm"]:
-        lm = train_lm([u.text or "" for u in labeled], order=LM_ORDER, unit="char")
+        lm = train_lm([u.text or "" for u in labeled], order=CHARACTER_ORDER, unit="char")
         decode = BeamDecoder(checkpoint.require_ctc()[1], lm=lm)
     for condition in job.conditions:
         path = folder / SCORES / f"{condition}.json"

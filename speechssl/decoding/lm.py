@@ -17,6 +17,7 @@ from speechssl.decoding.ngram import (
 
 __all__ = [
     "BEGIN",
+    "CHARACTER_ORDER",
     "END",
     "MOST_ORDER",
     "UNKNOWN_WORD",
@@ -30,6 +31,9 @@ __all__ = [
     "train_lm",
     "write_arpa",
 ]
+
+CHARACTER_ORDER = 6
+"""Of a language model of the characters of labelled transcripts."""
 
 
 def train_lm(texts: Iterable[str], *, order: int, unit: Unit, prune: Sequence[int] = ()) -> NgramLM:

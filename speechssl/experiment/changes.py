@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from speechssl.checkpoint import load_model
+from speechssl.checkpoint import Checkpoint, load_model
 from speechssl.data.manifest import Utterance
 from speechssl.experiment.plan import Run
 from speechssl.experiment.splits import read_splits, transcribed
@@ -64,8 +64,12 @@ def change(
     """What became of the model in `run`, whose `result` on `test` is known, since `earlier`."""
     before = load_model(earlier)
     first = evaluate(before, test)
-    old_minutes, minutes = (
-        float(model.meta.get("train_minutes", 0.0)) for model in (before, load_model(run))
-    )
+    old_minutes, minutes = (_label_minutes(model) for model in (before, load_model(run)))
     found = compare(first, result)
     return Change(name, str(earlier), old_minutes, minutes, first.cer, result.cer, found)
+
+
+def _label_minutes(model: Checkpoint) -> float:
+    """Of the transcripts that people made, without those of a self-training."""
+    meta = model.meta
+    return float(meta.get("label_minutes", meta.get("train_minutes", 0.0)))

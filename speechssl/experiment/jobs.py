@@ -1,15 +1,9 @@
 """The whole job, on synthetic speech and on a person's own recordings."""
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 from speechssl.checkpoint import load_model
 from speechssl.data.layouts import read_transcribed
@@ -22,10 +16,8 @@ from speechssl.experiment.plan import (
     SCRATCH,
     TUNED,
     Budget,
-    Run,
     check_plan,
     check_settings,
-    config_of,
     runs_of,
     stages,
 )
@@ -38,16 +30,13 @@ from speechssl.experiment.results import (
     scores,
     write_results,
 )
-from speechssl.experiment.splits import minutes_of, read_splits, say, transcribed
+from speechssl.experiment.splits import read_splits, say, transcribed
+from speechssl.experiment.stages import Trainings, validation_cer
 from speechssl.experiment.stale import make_room
 from speechssl.experiment.start import Start, choose_start
 from speechssl.experiment.with_lm import LM_FILE, score_with_lm
 from speechssl.inference.evaluate import evaluate
-from speechssl.interop.sources import open_model
 from speechssl.report.page import Sample, write_report
-from speechssl.system import NEW_GROUP, ask_to_end
-from speechssl.training import finetune as finetuning
-from speechssl.training import pretrain as pretraining
 from speechssl.training.processes import Processes
 from speechssl.training.resume import has_state
 from speechssl.training.runfolder import run_lock
@@ -183,7 +172,7 @@ def compare_with_scratch(
     earlier: Mapping[str, Path] | None = None,
 ) -> int:
     """Pretrain on `unlabeled`, fine-tune on the manifest `labeled` with and without it, score both
-    on `test`; with a start that too, as it is and pretrained.
+    on `test`; with a start that too, as it is, pretrained, and with a student of the better one.
 
     A pretraining has all cores, in `processes`; of two fine-tunings at the same time each half.
 
@@ -191,11 +180,11 @@ def compare_with_scratch(
     before, by the names of their runs (:func:`earlier_models`), beside which the new ones are put.
     """
     earlier = earlier or {}
-    job = _Job(out, unlabeled, labeled, valid, size, budget, processes, start)
-    for stage in stages(start):
-        job.do(stage)
-    tuned = [run for run in runs_of(start) if not run.pretrains]
-    tuned.sort(key=lambda run: run.name in (TUNED, SCRATCH))  # what begins with the start first
+    trainings = Trainings(out, unlabeled, labeled, valid, size, budget, processes, start)
+    done = [run for stage in stages(start) if trainings.do(stage) for run in stage]
+    tuned = [run for run in done if not run.pretrains]
+    # What begins with the start first, and of that what learned last.
+    tuned.sort(key=lambda run: (run.name in (TUNED, SCRATCH), not run.self_trains))
     rows = [
         Row(run.name, out / run.name, evaluate(load_model(out / run.name), test)) for run in tuned
     ]
@@ -205,13 +194,15 @@ def compare_with_scratch(
         for row in rows
         if row.name in earlier
     ]
-    best = rows[0] if start is None else min(rows, key=_validation_cer)
+    best = rows[0] if start is None else min(rows, key=lambda row: validation_cer(row.run))
     with_lm = _with_lm(rows, best, labeled, valid, test, out)
     of_best = [row for row in with_lm if row.run == best.run]
     shown = samples([*rows, *of_best])
+    pretrained = [run for run in done if run.pretrains]
     page = write_report(
-        [*(out / run.name for run in runs_of(start) if run.pretrains), *(row.run for row in rows)],
+        [run.log_folder(out) for run in (*pretrained, *tuned)],
         out / "report.html",
+        names=[run.name for run in (*pretrained, *tuned)],
         title=title,
         scores=scores([*rows, *with_lm]),
         samples=shown,
@@ -261,126 +252,3 @@ def _with_lm(
     except ValueError as error:
         say(f"Not scored with a language model of the transcripts: {error}")
         return []
-
-
-def _validation_cer(row: Row) -> float:
-    """Of the model that is kept."""
-    return float(load_model(row.run).meta["valid"]["cer"])
-
-
-@dataclass(frozen=True)
-class _Job:
-    """The runs of an experiment."""
-
-    out: Path
-    unlabeled: Sequence[Utterance]
-    labeled: Path
-    valid: Path
-    size: str
-    budget: Budget
-    processes: Processes
-    start: Start | None
-
-    def do(self, stage: Sequence[Run]) -> None:
-        """The first run in here, the second, if there is one, in a process of its own."""
-        first, *others = stage
-        if first.pretrains:
-            self._pretrain(first)
-            return
-        processes = self.processes
-        if others and processes != "auto":
-            processes = max(processes // 2, 1)
-        with ExitStack() as beside:
-            for run in others:
-                command = self._command(run, processes)
-                beside.enter_context(_at_the_same_time(command, self.out / run.name))
-            self._finetune(first, processes)
-
-    def _pretrain(self, run: Run) -> None:
-        source = f", from {self._called(run)}" if self.start is not None else ""
-        minutes = minutes_of(self.unlabeled)
-        say(f"\nPretraining on {minutes:.0f} minutes without transcripts{source} ...")
-        config = config_of(run, self.size, self.budget, self.start)
-        assert isinstance(config, pretraining.PretrainConfig)
-        pretraining.pretrain(
-            config,
-            self.unlabeled,
-            self.out / run.name,
-            init=self.start.model if run.from_start and self.start is not None else None,
-            announce=True,
-            processes=self.processes,
-        )
-
-    def _finetune(self, run: Run, processes: Processes) -> None:
-        train_set, valid_set = (
-            transcribed(read_manifest(path)) for path in (self.labeled, self.valid)
-        )
-        source = f", from {self._called(run)}" if self.start is not None else ""
-        minutes = minutes_of(train_set)
-        say(f"\nFine-tuning on {minutes:.1f} minutes with transcripts{source} ...")
-        config = config_of(run, self.size, self.budget, self.start)
-        assert isinstance(config, finetuning.FinetuneConfig)
-        init = run.init(self.out, self.start)
-        try:
-            finetuning.finetune(
-                config,
-                train_set,
-                valid_set,
-                self.out / run.name,
-                init=open_model(init),
-                announce=True,
-                processes=processes,
-            )
-        except ValueError as error:
-            if "--batch_s" not in str(error):  # what would fit in memory
-                raise
-            raise ValueError(f"{error} `speechssl finetune --init {init}` takes these.") from error
-
-    def _called(self, run: Run) -> str:
-        """What a run begins with, in words."""
-        return run.after or (
-            self.start.source if run.from_start and self.start else "fresh weights"
-        )
-
-    def _command(self, run: Run, processes: Processes) -> list[str]:
-        """The command that fine-tunes with the minutes that the run beside it gets."""
-        init = run.init(self.out, self.start)
-        command = [sys.executable, "-m", "speechssl.cli", "finetune", "--init", init]
-        if init == "scratch":
-            command += ["--size", self.size]
-        command += ["--train", str(self.labeled), "--valid", str(self.valid)]
-        command += ["--out", str(self.out / run.name)]
-        minutes = str(self.budget.finetune)
-        return [*command, "--budget-minutes", minutes, "--processes", str(processes)]
-
-
-@contextmanager
-def _at_the_same_time(command: Sequence[str], run: Path) -> Iterator[None]:
-    """Run a command beside what is done in here, each on half of the cores; its lines go to
-    ``RUN.log``, and the last one into the RuntimeError if it fails."""
-    all_threads = torch.get_num_threads()
-    threads = max(all_threads // 2, 1)
-    torch.set_num_threads(threads)
-    log = run.with_name(f"{run.name}.log")
-    source = command[command.index("--init") + 1]
-    how = "from scratch" if source == "scratch" else f"from {source}"
-    say(f"\nMeanwhile a model learns {how} on the same transcripts: {log}")
-    with log.open("w", encoding="utf-8", newline="\n") as lines:
-        beside = subprocess.Popen(
-            command,
-            stdout=lines,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-            creationflags=NEW_GROUP,
-        )
-    try:
-        yield
-        code = beside.wait()
-    finally:
-        torch.set_num_threads(all_threads)
-        if beside.poll() is None:
-            ask_to_end(beside)  # it saves its state
-            beside.wait()
-    if code:
-        last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-        raise RuntimeError(f"Fine-tuning {how} failed: {''.join(last)} See {log}.")

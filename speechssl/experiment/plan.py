@@ -10,6 +10,7 @@ from speechssl.device import memory, pick_device
 from speechssl.experiment.splits import minutes_of
 from speechssl.experiment.start import Start
 from speechssl.model.config import ModelConfig, nearest_size
+from speechssl.selftraining import config as selftraining
 from speechssl.text import ctc_min_frames, train_tokenizer
 from speechssl.training import finetune as finetuning
 from speechssl.training import pretrain as pretraining
@@ -19,6 +20,9 @@ from speechssl.training.start_kinds import CHOSEN
 
 PRETRAINING, TUNED, SCRATCH = "pretrain", "pretrained", "from-scratch"
 """The folders of the three runs that there always are."""
+
+STUDENT = Path("round-1", "student")
+"""Of the folder of a self-training: the run of its only student."""
 
 BYTES_PER_WEIGHT = 16
 """A weight, its gradient and Adam's two moments, float32."""
@@ -34,14 +38,17 @@ class Budget:
     """Of each fine-tuning; two at the same time."""
     alone: float = 0.0
     """Of the fine-tuning of a large start, by itself."""
+    selftrain: float = 0.0
+    """Of the student of the best model that began with the start."""
 
     @classmethod
     def of(cls, minutes: float, start: Start | None = None) -> "Budget":
         """A tenth stays for making, loading and scoring.
 
         Without a start two thirds are for pretraining and a quarter for fine-tuning, with and
-        without it at the same time. With a start there are two of both, and all models get the
-        same minutes of what they do. A large start gets as many as the model that is pretrained.
+        without it at the same time. With a start there are two of both, all models get the same
+        minutes of what they do, and a quarter is for self-training. A large start gets as many as
+        the model that is pretrained, and is not trained by itself.
         """
         if minutes <= 0:
             raise ValueError(f"The budget must be above 0 minutes, got {minutes:g}.")
@@ -49,7 +56,7 @@ class Budget:
             return cls(pretrain=0.63 * minutes, finetune=0.25 * minutes)
         if start.is_large:
             return cls(pretrain=0.28 * minutes, finetune=0.16 * minutes, alone=0.44 * minutes)
-        return cls(pretrain=0.28 * minutes, finetune=0.16 * minutes)
+        return cls(pretrain=0.2 * minutes, finetune=0.12 * minutes, selftrain=0.24 * minutes)
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,19 @@ class Run:
     from_start: bool = False
     """Whether it begins with the start."""
     pretrains: bool = False
+    self_trains: bool = False
+    """Whether it learns from what the best model before it that began with the start transcribes,
+    and begins with what that one began with."""
+
+    @property
+    def is_teacher(self) -> bool:
+        """Whether it is one of those of which the best is taken."""
+        is_tuned = not self.pretrains and not self.self_trains
+        return is_tuned and (self.from_start or self.after not in ("", PRETRAINING))
+
+    def log_folder(self, out: Path) -> Path:
+        """Where its training is logged."""
+        return out / self.name / STUDENT if self.self_trains else out / self.name
 
     def init(self, out: Path, start: Start | None) -> str:
         """As ``--init`` of `finetune` names what it begins with."""
@@ -84,7 +104,8 @@ def stages(start: Start | None) -> list[tuple[Run, ...]]:
         return [(as_it_is,), own, pair]
     further = f"{PRETRAINING}-{name}"
     continued = Run(further, from_start=True, pretrains=True)
-    return [own, (continued,), pair, (Run(f"{name}-pretrained", after=further), as_it_is)]
+    tuned = (Run(f"{name}-pretrained", after=further), as_it_is)
+    return [own, (continued,), pair, tuned, (Run(f"{name}-self-trained", self_trains=True),)]
 
 
 def runs_of(start: Start | None) -> list[Run]:
@@ -122,6 +143,17 @@ def tuning_config(
     return replace(config, loop=replace(config.loop, budget_minutes=minutes))
 
 
+def student_config(
+    size: str, budget: Budget, start: Start | None = None
+) -> selftraining.SelfTrainConfig:
+    """One round: a second one takes as long and gained little where it was measured."""
+    tuning = tuning_config(size, budget, start)
+    config = selftraining.preset(nearest_size(tuning.model))
+    loop = replace(config.student.loop, budget_minutes=budget.selftrain)
+    student = replace(config.student, upsample=tuning.upsample, loop=loop)
+    return replace(config, rounds=1, student=student)
+
+
 def config_of(
     run: Run, size: str, budget: Budget, start: Start | None
 ) -> pretraining.PretrainConfig | finetuning.FinetuneConfig:
@@ -138,6 +170,8 @@ def check_settings(
     """ValueError, before anything is changed, where a run in `out` has settings that are not those
     of `size`, `budget` and `start`; `options` are those of the command that give them."""
     for run in runs_of(start):
+        if run.self_trains:  # whose settings follow from those of the others
+            continue
         name, config = run.name, config_of(run, size, budget, start)
         before = newest_progress(out / name)
         settings = to_json(as_begun(config, out / name, resume=True))

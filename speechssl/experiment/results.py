@@ -1,5 +1,6 @@
 """The comparison of the models: as a table, in words, and for the report."""
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -47,18 +48,15 @@ class Pair:
 
 
 def differences(rows: Sequence[Row], scratch: str, own: str) -> list[Pair]:
-    """Each model beside that from `scratch`; and what was pretrained from a start beside what was
-    pretrained from fresh weights (`own`) and beside the start as it is.
+    """Each model beside that from `scratch`; and the first of those that began with a start beside
+    what was pretrained from fresh weights (`own`), and each of them beside those behind it.
 
     The first one is that of all that is offered beside `scratch`.
     """
     by_name = {row.name: row.result for row in rows}
     wanted = [(name, scratch) for name in by_name if name != scratch]
-    if len(by_name) > 3:
-        best, as_it_is = list(by_name)[:2]
-        wanted += [(best, own), (best, as_it_is)]
-    elif len(by_name) == 3:  # a large start, not pretrained on these recordings
-        wanted += [(name, own) for name in by_name if name not in (own, scratch)]
+    if begun := [name for name in by_name if name not in (own, scratch)]:
+        wanted += [(begun[0], own), *itertools.combinations(begun, 2)]
     return [Pair(a, b, compare(by_name[b], by_name[a])) for a, b in wanted]
 
 

@@ -58,6 +58,8 @@ def _inputs(
     own = "" if start is None else digest_of_model(start.model)
     found = {}
     for run in runs_of(start):
+        if run.self_trains:
+            continue
         found[run.name] = dict(first if run.pretrains else tuning)
         if run.from_start:
             found[run.name][_INITIAL] = own
@@ -76,8 +78,8 @@ def _stale(
     size: str,
     start: Start | None,
 ) -> list[str]:
-    """The runs in `out` that learned from other data, or began with a model that is not there any
-    more. One of a version that kept no digests is taken to have learned from `before`."""
+    """The runs in `out` that learned from other data, or from or after a model that is not there
+    any more. One of a version that kept no digests is taken to have learned from `before`."""
     train, dev = (before.get(name, ()) for name in SPLITS[:2])
     texts = transcribed(train)
     old = _inputs(train, texts, transcribed(dev), size, start) if texts else {}
@@ -87,13 +89,16 @@ def _stale(
         for name, state in states.items()
         if state and changed(state.inputs or old.get(name, {}), inputs[name])
     ]
-    for run in runs_of(start):
+    for run in (each for each in runs_of(start) if each.name in states):
         tuned = None if run.name in stale else states[run.name]
         if not run.after or not tuned:
             continue
         gone = run.after in stale or not states[run.after]
         if gone or not _began_with(tuned, out / run.after):
             stale.append(run.name)
+    for run in runs_of(start):
+        if run.self_trains and (out / run.name).exists() and (stale or not all(states.values())):
+            stale.append(run.name)  # its teacher may be one of those
     return stale
 
 

@@ -49,7 +49,7 @@ class Start:
         """What is done with it, for a person, before anything begins."""
         form = f"{self.source} ({self.num_weights / 1e6:.3g} M weights)"
         if not self.is_large:
-            return f"Start: {form}, as it is and pretrained on these recordings."
+            return f"Start: {form}, as it is, pretrained on these recordings, and self-trained."
         how = ", a few added weights of it (LoRA)" if self.by_lora else ""
         return (
             f"Start: {form}, fine-tuned first{how}; its time and memory are measured before it "

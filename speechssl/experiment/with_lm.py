@@ -8,7 +8,7 @@ from pathlib import Path
 from speechssl.checkpoint import Checkpoint, load_model
 from speechssl.data.manifest import Utterance
 from speechssl.decoding.beam import BeamConfig, BeamDecoder
-from speechssl.decoding.lm import estimate, write_arpa
+from speechssl.decoding.lm import CHARACTER_ORDER, NgramLM, estimate, write_arpa
 from speechssl.experiment.results import Row
 from speechssl.inference.evaluate import evaluate
 from speechssl.inference.tune_lm import tune_lm
@@ -16,7 +16,6 @@ from speechssl.inference.tuned import write_tuned
 from speechssl.report.results import WITH_LM
 
 LM_FILE = "labels.arpa"
-ORDER = 6
 
 
 def score_with_lm(
@@ -40,9 +39,7 @@ def score_with_lm(
     transcripts are too few for one.
     """
     path = out / LM_FILE
-    table = estimate([u.text or "" for u in labeled if u.is_labeled], order=ORDER, unit="char")
-    write_arpa(table, path)
-    lm = table.to_lm()
+    lm = labels_lm(labeled, path)
     can_tune = not {u.id for u in valid} & {u.id for u in test}
     found = []
     for row in rows:
@@ -54,6 +51,16 @@ def score_with_lm(
         result = evaluate(checkpoint, test, decode=decoder)
         found.append(replace(row, name=row.name + WITH_LM, result=result))
     return found
+
+
+def labels_lm(labeled: Sequence[Utterance], path: Path) -> NgramLM:
+    """A language model of the characters of `labeled`, which is written to `path`; errors as in
+    :func:`score_with_lm`."""
+    table = estimate(
+        [u.text or "" for u in labeled if u.is_labeled], order=CHARACTER_ORDER, unit="char"
+    )
+    write_arpa(table, path)
+    return table.to_lm()
 
 
 def _tuned(

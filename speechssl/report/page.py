@@ -38,6 +38,7 @@ def write_report(
     title: str | None = None,
     scores: Sequence[Score] = (),
     samples: Sequence[Sample] = (),
+    names: Sequence[str] | None = None,
 ) -> Path:
     """Write the page to `out` and return it.
 
@@ -48,10 +49,11 @@ def write_report(
         scores: models with their error rates, for the usual table; a row has the colour of the run
             that it is named after, also with :data:`WITH_LM` behind the name.
         samples: transcripts to show.
+        names: of the runs; None: those of their folders.
 
     Raises FileNotFoundError where a run's folder is missing, ValueError where it holds no run.
     """
-    read = read_runs(runs)
+    read = read_runs(runs, names)
     page = build_page(read, title or _title(read), scores, samples)
     with writing(out) as file:
         file.write(page)

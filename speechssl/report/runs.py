@@ -85,8 +85,11 @@ class Run:
         return ""
 
 
-def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """The runs of several folders; raises as :func:`read_run`."""
+def read_runs(folders: Sequence[Path], names: Sequence[str] | None = None) -> list[Run]:
+    """The runs of several folders, called `names` where they are given; raises as
+    :func:`read_run`."""
+    if names is not None:
+        return [read_run(*each) for each in zip(folders, names, strict=True)]
     names = [folder.resolve().name for folder in folders]
     runs = []
     for folder, name in zip(folders, names, strict=True):

@@ -235,7 +235,8 @@ class _Job:
         best, ended = decide(rounds, min_gain=self.config.min_gain, patience=self.config.patience)
         state = replace(state, rounds=rounds, best=best, ended=ended, is_final=bool(ended))
         if best == made.number:  # before the state: a round whose state is missing is done again
-            meta = {**model.meta, "selftraining_round": best}
+            minutes = round(sum(u.duration_s for u in self.sets.labeled) / 60, 2)
+            meta = {**model.meta, "selftraining_round": best, "label_minutes": minutes}
             save_model(self.run / "best", replace(model, meta=meta, pretraining={}))
         write_state(self.run, state)
         return state

@@ -16,7 +16,7 @@ from speechssl.data.batching import BatchPlan
 from speechssl.data.dataset import PlannedBatches, Waves
 from speechssl.decoding.beam import BeamConfig, BeamDecoder
 from speechssl.decoding.greedy import Hypothesis, greedy_decode
-from speechssl.decoding.lm import train_lm
+from speechssl.decoding.lm import CHARACTER_ORDER, train_lm
 from speechssl.model.fast.accelerate import accelerate
 from speechssl.model.speech_model import CTCModel
 from speechssl.scoring.calibration import (
@@ -31,7 +31,6 @@ from speechssl.scoring.confidence import JudgedWords, judge
 from speechssl.text import WORD_MARK, Tokenizer
 
 _BATCH_S = 60.0
-_LM_ORDER = 6
 _MOST_LM_CHARACTERS = 1_000_000
 """Training transcripts for the language model, so that it takes seconds."""
 _MOST_LM_WORDS = 1500
@@ -74,12 +73,12 @@ def _calibrations(
     found = {GREEDY: greedy.to_json()}
     config = BeamConfig()
     decoding = (
-        f"beam {config.width}, {_LM_ORDER}-gram of the training transcripts' characters, "
+        f"beam {config.width}, {CHARACTER_ORDER}-gram of the training transcripts' characters, "
         f"weight {config.lm_weight}, bonus {config.bonus}"
     )
     # ValueError: a language model of characters does not fit the symbols, or too few words are left
     with contextlib.suppress(ValueError):
-        lm = train_lm(_some(train_texts), order=_LM_ORDER, unit="char")
+        lm = train_lm(_some(train_texts), order=CHARACTER_ORDER, unit="char")
         decode = BeamDecoder(tokenizer, config, lm)
         words = _judged(model, tokenizer, waves, decode, most_words=_MOST_LM_WORDS)
         found[WITH_LM] = fit_calibration(words, decoding).to_json()

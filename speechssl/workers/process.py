@@ -43,15 +43,20 @@ _PIPES = threading.Lock()
 def expect_workers(modules: Sequence[str]) -> None:
     """Let the server from which workers fork import `modules` already, while this process imports
     its own; does nothing where workers are spawned."""
-    method = system.worker_start_method()
-    if method == "spawn":
+    if _context(modules).get_start_method() == "spawn":
         return
     from multiprocessing import forkserver  # which Windows lacks
 
-    context: Any = get_context(method)
-    context.set_forkserver_preload([*modules])
     with _PIPES, _deaf_to_ctrl_c():
         forkserver.ensure_running()
+
+
+def _context(modules: Sequence[str]) -> Any:
+    """How workers begin here, with `modules` imported in the server if they fork from one."""
+    context: Any = get_context(system.worker_start_method())
+    if context.get_start_method() != "spawn":
+        context.set_forkserver_preload([*modules])
+    return context
 
 
 class Worker:
@@ -60,10 +65,7 @@ class Worker:
     def __init__(self, modules: Sequence[str] = ()) -> None:
         """`modules` are imported once for all workers, where the system can; the first worker of
         this process decides which."""
-        method = system.worker_start_method()
-        context: Any = get_context(method)
-        if method != "spawn":
-            context.set_forkserver_preload([*modules])
+        context = _context(modules)
         self._connection, theirs = context.Pipe()
         watched, self._alive = context.Pipe(duplex=False)
         self.process = context.Process(target=_serve, args=(theirs, watched), daemon=True)

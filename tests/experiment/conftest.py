@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from speechssl import cli
-from speechssl.experiment import jobs
+from speechssl.experiment import jobs, stages
 from speechssl.training import finetune as finetuning
 from speechssl.training import pretrain as pretraining
 from tests.experiment.job import LOOP, MICRO, Job
@@ -30,7 +30,7 @@ def _in_a_moment(monkeypatch):
         assert cli.main(command[3:]) == 0  # without python -m speechssl.cli
         yield
 
-    monkeypatch.setattr(jobs, "_at_the_same_time", before)
+    monkeypatch.setattr(stages, "_at_the_same_time", before)
     monkeypatch.setattr(jobs, "score_with_lm", lambda *_args, **_options: [])
 
 

@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from speechssl.data.manifest import read_manifest
-from speechssl.experiment import demo, folder, jobs, stale
+from speechssl.experiment import demo, folder, jobs, stages, stale
 from speechssl.experiment.plan import Budget
 from speechssl.training import finetune as finetuning
 from speechssl.training import precision, runfolder
@@ -209,9 +209,9 @@ def test_pretraining_has_all_processes_and_each_fine_tuning_half(asked, half, jo
         seen.append(("from scratch", command[command.index("--processes") + 1]))
         yield
 
-    monkeypatch.setattr(jobs.pretraining, "pretrain", noted("pretrain"))
-    monkeypatch.setattr(jobs.finetuning, "finetune", noted("finetune"))
-    monkeypatch.setattr(jobs, "_at_the_same_time", beside)
+    monkeypatch.setattr(pretraining, "pretrain", noted("pretrain"))
+    monkeypatch.setattr(finetuning, "finetune", noted("finetune"))
+    monkeypatch.setattr(stages, "_at_the_same_time", beside)
     data = job.out / "data"
     jobs.compare_with_scratch(
         unlabeled=read_manifest(data / "train.jsonl"),

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from speechssl.data.manifest import Utterance, read_manifest
-from speechssl.experiment import Budget, check_plan, jobs, plan, run_folder
+from speechssl.experiment import Budget, check_plan, jobs, plan, run_folder, stages
 from speechssl.training import pretrain as pretraining
 
 
@@ -73,7 +73,7 @@ def test_codes_that_cannot_be_found_stop_a_run_before_its_first_job(record, tmp_
         config, tasks=config.tasks.having(replace(config.tasks["masked_units"], num_units=5000))
     )
     monkeypatch.setattr(pretraining, "preset", lambda _: config)
-    monkeypatch.setattr(jobs, "_at_the_same_time", lambda *_: pytest.fail("it has begun"))
+    monkeypatch.setattr(stages, "_at_the_same_time", lambda *_: pytest.fail("it has begun"))
     rows = []
     for i in range(25):
         record(f"in/r{i:02}.wav", 0.5)

@@ -9,17 +9,21 @@ import torch
 
 from speechssl import seed
 from speechssl.checkpoint import load_model
-from speechssl.experiment import jobs, plan
+from speechssl.experiment import jobs, plan, stages
 from speechssl.experiment import start as starts
-from speechssl.experiment.plan import Budget, runs_of, stages
+from speechssl.experiment.plan import Budget, runs_of
 from speechssl.experiment.results import Pair, in_words
 from speechssl.experiment.start import Start, choose_start
 from speechssl.interop.sources import open_model
 from speechssl.scoring.wer import Comparison, Difference
+from speechssl.training import finetune as finetuning
+from speechssl.training import pretrain as pretraining
 from tests.experiment.job import MICRO, Job, bytes_in
 from tests.seed.seeds import put_seed
 
 ALL = ["from-seed-pretrained", "from-seed", "pretrained", "from-scratch"]
+STUDENT = "from-seed-self-trained"
+"""Which is compared where it is better than its teacher: not after two updates."""
 
 
 @pytest.fixture
@@ -105,16 +109,17 @@ def large(monkeypatch, place) -> Start:
 
 def test_the_stages_and_the_minutes_of_a_start(place, monkeypatch):
     small = Start("seed", load_model(place))
-    names = [[run.name for run in stage] for stage in stages(small)]
+    names = [[run.name for run in stage] for stage in plan.stages(small)]
     assert names == [
         ["pretrain"],
         ["pretrain-from-seed"],
         ["pretrained", "from-scratch"],
         ["from-seed-pretrained", "from-seed"],
+        ["from-seed-self-trained"],
     ]
-    assert [[run.name for run in stage] for stage in stages(None)] == names[::2]
+    assert [[run.name for run in stage] for stage in plan.stages(None)] == names[:3:2]
     start = large(monkeypatch, place)
-    assert [[run.name for run in stage] for stage in stages(start)] == [
+    assert [[run.name for run in stage] for stage in plan.stages(start)] == [
         ["from-x"],
         ["pretrain"],
         ["pretrained", "from-scratch"],
@@ -125,8 +130,11 @@ def test_every_choice_takes_the_same_minutes(place, monkeypatch):
     def spent(start) -> float:
         budget = Budget.of(100, start)
         minutes = 0.0
-        for first, *_ in stages(start):
-            config = plan.config_of(first, "tiny", budget, start)
+        for first, *_ in plan.stages(start):
+            if first.self_trains:
+                config = plan.student_config("tiny", budget, start).student
+            else:
+                config = plan.config_of(first, "tiny", budget, start)
             minutes += config.loop.budget_minutes
         return minutes
 
@@ -213,13 +221,13 @@ def test_memory_that_is_too_small_is_said_before_anything_else(
     def refuse(*_, **__):
         raise ValueError("A micro-batch of 10 s needs 9 GB. Give --batch_s 5.")
 
-    monkeypatch.setattr(jobs.finetuning, "finetune", refuse)
-    monkeypatch.setattr(jobs.pretraining, "pretrain", lambda *_, **__: pytest.fail("has begun"))
+    monkeypatch.setattr(finetuning, "finetune", refuse)
+    monkeypatch.setattr(pretraining, "pretrain", lambda *_, **__: pytest.fail("has begun"))
     with pytest.raises(ValueError, match=r"--batch_s 5\. `speechssl finetune --init "):
         new_job(record, tmp_path).run(init=str(place))
 
 
-REAL = jobs._at_the_same_time
+REAL = stages._at_the_same_time
 
 
 def test_threads_come_back_after_two_at_the_same_time(tmp_path):
@@ -292,13 +300,10 @@ def test_the_job_with_the_seed_compares_all_four(place, record, tmp_path, capsys
     job.run()
     said = capsys.readouterr().err
     begun = said.partition("earlier-1, and ")[2].partition(" begun anew")[0]
-    assert set(begun.split(", ")) == {"pretrain-from-seed", "from-seed-pretrained", "from-seed"}
+    after_the_seed = {"pretrain-from-seed", "from-seed-pretrained", "from-seed", STUDENT}
+    assert set(begun.split(", ")) == after_the_seed
     now = {name: job.model(name) for name in before}
-    assert {n for n in before if now[n] != before[n]} == {
-        "pretrain-from-seed",
-        "from-seed-pretrained",
-        "from-seed",
-    }
+    assert {n for n in before if now[n] != before[n]} == after_the_seed
 
 
 def put_another(place) -> None:
