@@ -7,10 +7,12 @@ frames, comes early rather than late: the tail of a long vowel counts as blank.
 Shapes: T frames, V vocabulary, N tokens, Z = 2N + 1 states: blank, token, blank, token, ..., blank.
 """
 
-from collections.abc import Callable, Sequence
+import sys
+from array import array
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -58,12 +60,41 @@ class Word:
     joined: bool = False
     """No space stands between it and the word before: the vocabulary has none, or it is the rest of
     a word that was cut."""
-    parts: tuple["Word", ...] = field(default=(), compare=False, repr=False)
+    parts: Sequence["Word"] = field(default=(), compare=False, repr=False)
     """Its tokens, whose texts joined are its text: where a word that is too long can be cut."""
     posterior: float | None = None
     """Of a beam search: see :class:`speechssl.decoding.greedy.Hypothesis`."""
     raw_confidence: float | None = None
     """Where `confidence` is calibrated: CTC's own, the geometric mean of the tokens'."""
+
+
+class WordParts(Sequence[Word]):
+    """The tokens of a word, in a third of the memory that as many :class:`Word` take: ten hours of
+    speech have half a million."""
+
+    __slots__ = ("_numbers", "_texts")
+
+    def __init__(self, texts: Iterable[str], numbers: Iterable[float]) -> None:
+        """`numbers` are start_s, end_s and confidence of each, one after the other."""
+        self._texts = tuple(map(sys.intern, texts))
+        self._numbers = array("d", numbers)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    @overload
+    def __getitem__(self, index: int) -> Word: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Word, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Word | tuple[Word, ...]:
+        places = range(len(self._texts))[index]
+        return self._word(places) if isinstance(places, int) else tuple(map(self._word, places))
+
+    def _word(self, place: int) -> Word:
+        start_s, end_s, confidence = self._numbers[3 * place : 3 * place + 3]
+        return Word(self._texts[place], start_s, end_s, confidence)
 
 
 def align(log_probs: np.ndarray, ids: Sequence[int]) -> Alignment:
@@ -117,24 +148,24 @@ def word_times(
     words = []
     for word in tokenizer.words([token.id for token in tokens]):
         spans = tokens[word.start : word.end]
-        parts = tuple(
-            Word(
-                text=spellings[span.id].replace(WORD_MARK, ""),
-                start_s=_time_s(span.start_frame, hop_s, offset_s, duration_s),
-                end_s=_time_s(span.end_frame, hop_s, offset_s, duration_s),
-                confidence=span.confidence,
+        texts = [spellings[span.id].replace(WORD_MARK, "") for span in spans]
+        numbers: list[float] = []
+        for span in spans:
+            bounds_s = (
+                _time_s(frame, hop_s, offset_s, duration_s)
+                for frame in (span.start_frame, span.end_frame)
             )
-            for span in spans
-        )
-        whole = "".join(part.text for part in parts) == word.text
+            numbers += (*bounds_s, span.confidence)
+        whole = "".join(texts) == word.text
         words.append(
             Word(
                 text=word.text,
-                start_s=parts[0].start_s,
-                end_s=parts[-1].end_s,
+                start_s=numbers[0],
+                end_s=numbers[-2],
                 confidence=mean_confidence(spans),
                 joined=joined,
-                parts=parts if whole else (),  # the letters of some change with their place in it
+                # The letters of some change with their place in it.
+                parts=WordParts(texts, numbers) if whole else (),
             )
         )
     return words

@@ -1,15 +1,24 @@
 """Forced alignment against every path there is, and against torchaudio's."""
 
 import itertools
+import pickle
 import subprocess
 import sys
+import tracemalloc
 import warnings
 
 import numpy as np
 import pytest
 
 from speechssl.decoding import align as align_module
-from speechssl.decoding.align import TokenSpan, align, mean_confidence, word_times
+from speechssl.decoding.align import (
+    TokenSpan,
+    Word,
+    WordParts,
+    align,
+    mean_confidence,
+    word_times,
+)
 from speechssl.text import (
     UNKNOWN_ID,
     CharTokenizer,
@@ -264,6 +273,36 @@ def test_confidence_is_a_geometric_mean_and_survives_zero() -> None:
         0.5
     )
     assert 0 <= mean_confidence([TokenSpan(2, 0, 1, 0.0)]) < 1e-9
+
+
+def test_the_parts_of_a_word_are_its_tokens_in_a_third_of_the_memory() -> None:
+    parts = WordParts("abc", (0.0, 0.1, 0.5, 0.1, 0.25, 1.0, 0.25, 1.5, 0.125))
+    same = [Word("a", 0.0, 0.1, 0.5), Word("b", 0.1, 0.25, 1.0), Word("c", 0.25, 1.5, 0.125)]
+    assert list(parts) == same
+    assert (len(parts), parts[1], parts[-1]) == (3, same[1], same[2])
+    assert parts[1:] == tuple(same[1:])
+    assert list(pickle.loads(pickle.dumps(parts))) == same
+    assert not WordParts((), ())
+    with pytest.raises(IndexError):
+        parts[3]
+
+    def taken(make) -> int:
+        tracemalloc.start()
+        kept = [make(0.01 * i) for i in range(1000)]
+        memory = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        del kept
+        return memory
+
+    numbers = np.linspace(0.0, 1.0, 18).tolist()
+    compact = taken(lambda s: WordParts("kyéma ", (s + n for n in numbers)))
+    plain = taken(
+        lambda s: tuple(
+            Word(c, s + a, s + b, s + p)
+            for c, a, b, p in zip("kyéma ", numbers[::3], numbers[1::3], numbers[2::3], strict=True)
+        )
+    )
+    assert compact < plain / 2.5
 
 
 def test_numba_is_imported_only_when_used() -> None:
