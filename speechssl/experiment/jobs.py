@@ -188,21 +188,21 @@ def compare_with_scratch(
     rows = [
         Row(run.name, out / run.name, evaluate(load_model(out / run.name), test)) for run in tuned
     ]
-    pairs = differences(rows, SCRATCH, TUNED)
-    changes = [
-        change(row.name, row.run, row.result, earlier[row.name], test)
-        for row in rows
-        if row.name in earlier
-    ]
     best = rows[0] if start is None else min(rows, key=lambda row: validation_cer(row.run))
     with_lm = _with_lm(rows, best, labeled, valid, test, out)
-    of_best = [row for row in with_lm if row.run == best.run]
-    shown = samples([*rows, *of_best])
-    pretrained = [run for run in done if run.pretrains]
+    pairs = differences(rows, SCRATCH, TUNED)
+    before = earlier or {}
+    changes = [
+        change(row.name, row.run, row.result, before[row.name], test)
+        for row in rows
+        if row.name in before
+    ]
+    shown = samples([*rows, *(row for row in with_lm if row.run == best.run)])
+    runs = [*(run for run in done if run.pretrains), *tuned]
     page = write_report(
-        [run.log_folder(out) for run in (*pretrained, *tuned)],
+        [run.log_folder(out) for run in runs],
         out / "report.html",
-        names=[run.name for run in (*pretrained, *tuned)],
+        names=[run.name for run in runs],
         title=title,
         scores=scores([*rows, *with_lm]),
         samples=shown,
@@ -213,11 +213,12 @@ def compare_with_scratch(
         print(in_words(pair, alone=start is None))
     for each in changes:
         print(each.in_words())
-    if with_lm:
-        print(f"LM: a language model of the labelled transcripts alone, {out / LM_FILE}.")
+    lm = out / LM_FILE if with_lm else None
+    if lm:
+        print(f"LM: a language model of the labelled transcripts alone, {lm}.")
     _print_samples(shown[:3])
     why = "" if start is None else " (fewest errors on the validation set)"
-    with_it = f", with --lm {out / LM_FILE}" if of_best else ""
+    with_it = f", with --lm {lm}" if lm else ""
     print(f"\nReport: {page}\nTranscriber: {best.run / 'best'}{why}{with_it}")
     return 0
 
