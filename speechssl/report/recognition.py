@@ -42,7 +42,8 @@ def validation_table(runs: Sequence[Run]) -> Table | None:
     for run in runs:
         result = read_result(run)
         if result is not None:
-            edits = f"{result.substitutions:,} / {result.deletions:,} / {result.insertions:,}"
+            counts = (result.substitutions, result.deletions, result.insertions)
+            edits = "\u00a0/\u00a0".join(f"{count:,}" for count in counts)  # in one line
             rates = (
                 Rate(result.cer, result.cer_low, result.cer_high),
                 Rate(result.wer, result.wer_low, result.wer_high),
