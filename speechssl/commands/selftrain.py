@@ -13,7 +13,10 @@ from speechssl.commands.training import default_config, pairs
 from speechssl.files import output_folder, sha256
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from speechssl.checkpoint import Checkpoint
+    from speechssl.data.manifest import Utterance
 
 SUMMARY = "Self-training: a model learns from its own surest transcripts of unlabeled recordings."
 EXAMPLE = (
@@ -31,8 +34,8 @@ def arguments(parser: Parser) -> None:
     parser.add_argument(
         "--init",
         metavar="MODEL|scratch",
-        help="what each student starts from (default: what MODEL was fine-tuned from, where its "
-        "folder says so and it is still there, else MODEL)",
+        help="what each student starts from (default: with less than 30 minutes of labels what "
+        "MODEL was fine-tuned from, where its folder says so and it is still there, else MODEL)",
     )
     parser.add_argument(
         "--max-steps", type=int, metavar="N", help="updates of a student in a round, at most"
@@ -132,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
         labeled,
         read_manifest(args.valid),
         args.out,
-        init=_init(args.init, model),
+        init=_init(args.init, model, labeled),
         decoding=Decoding(lambda teacher: decoder_of(teacher, args), _decoding_key(args)),
         score_pool=args.score_pool,
         resume=args.resume == "auto",
@@ -147,14 +150,24 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def _init(name: str | None, model: "Checkpoint") -> "Checkpoint | None":
+def _init(
+    name: str | None, model: "Checkpoint", labeled: "Sequence[Utterance]"
+) -> "Checkpoint | None":
     """What the students start from; says which one is chosen where none is named."""
     from speechssl.interop.sources import open_model
+    from speechssl.selftraining.sets import MANY_LABELS_MIN
 
     if name == "scratch":
         return None
     if name is not None:
         return open_model(name)
+    minutes = sum(u.duration_s for u in labeled if u.is_labeled) / 60
+    if minutes >= MANY_LABELS_MIN:
+        print(
+            f"Students start from MODEL: there are {minutes:.0f} minutes of labels.",
+            file=sys.stderr,
+        )
+        return model
     folder = model.meta.get("init_folder")
     if isinstance(folder, str):
         try:

@@ -17,6 +17,7 @@ from speechssl.experiment.self_training import self_train
 from speechssl.experiment.splits import minutes_of, say, transcribed
 from speechssl.experiment.start import Start
 from speechssl.interop.sources import open_model
+from speechssl.selftraining.sets import MANY_LABELS_MIN
 from speechssl.system import NEW_GROUP, ask_to_end
 from speechssl.training import finetune as finetuning
 from speechssl.training import pretrain as pretraining
@@ -64,12 +65,15 @@ class Trainings:
         assert self.start is not None
         teachers = [each for each in runs_of(self.start) if each.is_teacher]
         teacher = min(teachers, key=lambda each: validation_cer(self.out / each.name))
+        labeled = transcribed(read_manifest(self.labeled))
+        many = minutes_of(labeled) >= MANY_LABELS_MIN
+        init = str(self.out / teacher.name) if many else teacher.init(self.out, self.start)
         return self_train(
             self.out / run.name,
             self.out / teacher.name,
-            init=open_model(teacher.init(self.out, self.start)),
+            init=open_model(init),
             unlabeled=self.unlabeled,
-            labeled=transcribed(read_manifest(self.labeled)),
+            labeled=labeled,
             valid=transcribed(read_manifest(self.valid)),
             config=student_config(self.size, self.budget, self.start),
             processes=self.processes,

@@ -18,6 +18,11 @@ from speechssl.spelling import name_key
 from speechssl.text import Tokenizer
 from speechssl.training.labels import transcribed
 
+MANY_LABELS_MIN = 30.0
+"""Minutes of labels from which on a student is best begun with the teacher itself: with fewer it
+does better from what the teacher began with, with an hour of them it fell behind a teacher that had
+seen them more often (docs/log)."""
+
 _SHOWN = 3
 """Utterances that are named in a sentence."""
 _TOUCHING_S = 0.01

@@ -145,17 +145,22 @@ def test_minutes_of_labels_and_a_runs_config(data, tiny_models, called):
 
 def test_students_start_from_what_the_model_was_fine_tuned_from(tiny_models, tmp_path, capsys):
     model = load_model(tiny_models["ctc"])
-    assert _init(None, model) is model
+    assert _init(None, model, []) is model
     assert "names no model" in capsys.readouterr().err
     save_model(tmp_path / "first", load_model(tiny_models["speech"]))
     tuned = replace(model, meta={"init_folder": str(tmp_path / "first")})
-    assert _init(None, tuned).folder == tmp_path / "first"
+    assert _init(None, tuned, []).folder == tmp_path / "first"
     assert f"Students start from {tmp_path / 'first'}." in capsys.readouterr().err
+    labels = [Utterance("a", tmp_path / "a.wav", 0.0, 1801.0, 16000, None, "text")]
+    assert _init(None, tuned, labels) is tuned
+    assert "Students start from MODEL: there are 30 minutes of labels." in capsys.readouterr().err
+    untold = replace(labels[0], text=None)
+    assert _init(None, tuned, [untold]).folder == tmp_path / "first"
     gone = replace(model, meta={"init_folder": str(tmp_path / "gone")})
-    assert _init(None, gone) is gone
+    assert _init(None, gone, []) is gone
     assert "Students start from MODEL: There is no model folder" in capsys.readouterr().err
-    assert _init("scratch", model) is None
-    assert _init(str(tiny_models["speech"]), model).folder == tiny_models["speech"]
+    assert _init("scratch", model, []) is None
+    assert _init(str(tiny_models["speech"]), model, []).folder == tiny_models["speech"]
 
 
 @pytest.mark.parametrize(("beam", "key"), [((), "greedy"), (("--beam", 4), "beam 4")])

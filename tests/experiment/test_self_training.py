@@ -8,11 +8,13 @@ import pytest
 from speechssl import seed
 from speechssl.checkpoint import load_model
 from speechssl.decoding.beam import BeamDecoder
-from speechssl.experiment import plan, self_training
+from speechssl.experiment import plan, self_training, stages
 from speechssl.experiment.plan import Budget
 from speechssl.experiment.start import Start
+from speechssl.interop.sources import open_model
 from speechssl.selftraining import rounds
 from speechssl.selftraining.gate import Label
+from speechssl.training.inputs import digest_of_model
 from tests.experiment.job import MICRO, Job
 from tests.seed.seeds import put_seed
 
@@ -131,18 +133,23 @@ def small() -> Start:
 
 
 @pytest.mark.usefixtures("written")
-def test_of_models_that_began_with_the_start_the_best_teaches(job, monkeypatch):
-    """And its student begins with what it began with, not with the seed."""
+@pytest.mark.parametrize("many", [False, True])
+def test_of_models_that_began_with_the_start_the_best_teaches(many, job, monkeypatch):
+    """Its student begins with what it began with itself, or with many labels with the teacher."""
     taught = []
     real = self_training.selftrain
 
     def noted(config, model, *args, init, **options):
-        taught.append((model.meta["valid"]["cer"], init.meta.get("task")))
+        taught.append((digest_of_model(model), digest_of_model(init)))
         return real(config, model, *args, init=init, **options)
 
     monkeypatch.setattr(self_training, "selftrain", noted)
+    if many:
+        monkeypatch.setattr(stages, "MANY_LABELS_MIN", 0.0)
     job.run()
-    teachers = [run.name for run in plan.runs_of(small()) if run.is_teacher]
-    assert teachers == ["from-seed-pretrained", "from-seed"]
-    cers = [load_model(job.out / name).meta["valid"]["cer"] for name in teachers]
-    assert taught[0][0] == min(cers)
+    begun = {"from-seed-pretrained": job.out / "pretrain-from-seed", "from-seed": seed.NAME}
+    assert [run.name for run in plan.runs_of(small()) if run.is_teacher] == [*begun]
+    best = min(begun, key=lambda name: load_model(job.out / name).meta["valid"]["cer"])
+    teacher = digest_of_model(load_model(job.out / best))
+    init = teacher if many else digest_of_model(open_model(str(begun[best])))
+    assert taught == [(teacher, init)]
