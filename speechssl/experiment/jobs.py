@@ -28,10 +28,11 @@ from speechssl.experiment.results import (
     plain_table,
     samples,
     scores,
+    validation_cer,
     write_results,
 )
 from speechssl.experiment.splits import read_splits, say, transcribed
-from speechssl.experiment.stages import Trainings, validation_cer
+from speechssl.experiment.stages import Trainings
 from speechssl.experiment.stale import make_room
 from speechssl.experiment.start import Start, choose_start
 from speechssl.experiment.with_lm import LM_FILE, score_with_lm
@@ -188,8 +189,8 @@ def compare_with_scratch(
     rows = [
         Row(run.name, out / run.name, evaluate(load_model(out / run.name), test)) for run in tuned
     ]
-    best = rows[0] if start is None else min(rows, key=lambda row: validation_cer(row.run))
-    with_lm = _with_lm(rows, best, labeled, valid, test, out)
+    chosen = rows[0] if start is None else None
+    with_lm, best = _with_lm(rows, chosen, labeled, valid, test, out)
     pairs = differences(rows, SCRATCH, TUNED)
     before = earlier or {}
     changes = [
@@ -217,7 +218,8 @@ def compare_with_scratch(
     if lm:
         print(f"LM: a language model of the labelled transcripts alone, {lm}.")
     _print_samples(shown[:3])
-    why = "" if start is None else " (fewest errors on the validation set)"
+    how = ", with this language model" if lm else ""
+    why = "" if start is None else f" (fewest errors on the validation set{how})"
     with_it = f", with --lm {lm}" if lm else ""
     print(f"\nReport: {page}\nTranscriber: {best.run / 'best'}{why}{with_it}")
     return 0
@@ -234,13 +236,14 @@ def _print_samples(shown: Sequence[Sample]) -> None:
 
 def _with_lm(
     rows: Sequence[Row],
-    best: Row,
+    best: Row | None,
     labeled: Path,
     valid: Path,
     test: Sequence[Utterance],
     out: Path,
-) -> list[Row]:
-    """Scores with a language model of the labels; none, and a sentence, where there can be none."""
+) -> tuple[list[Row], Row]:
+    """Scores with a language model of the labels, none, and a sentence, where there can be none;
+    and `best`, or where that is None the model with the fewest errors on the validation set."""
     try:
         return score_with_lm(
             rows,
@@ -252,4 +255,4 @@ def _with_lm(
         )
     except ValueError as error:
         say(f"Not scored with a language model of the transcripts: {error}")
-        return []
+        return [], best or min(rows, key=lambda row: validation_cer(row.run))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from speechssl.checkpoint import load_model
 from speechssl.experiment.changes import Change
 from speechssl.files import writing
 from speechssl.report.page import Sample, Score
@@ -19,6 +20,11 @@ class Row:
     name: str
     run: Path
     result: EvalResult
+
+
+def validation_cer(run: Path) -> float:
+    """Of the model that is kept in the folder of a training, greedily, a fraction."""
+    return float(load_model(run).meta["valid"]["cer"])
 
 
 def _rate(value: float, low: float, high: float) -> str:

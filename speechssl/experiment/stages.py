@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from speechssl.checkpoint import load_model
 from speechssl.data.manifest import Utterance, read_manifest
 from speechssl.experiment.plan import Budget, Run, config_of, runs_of, student_config
+from speechssl.experiment.results import validation_cer
 from speechssl.experiment.self_training import self_train
 from speechssl.experiment.splits import minutes_of, say, transcribed
 from speechssl.experiment.start import Start
@@ -22,11 +22,6 @@ from speechssl.system import NEW_GROUP, ask_to_end
 from speechssl.training import finetune as finetuning
 from speechssl.training import pretrain as pretraining
 from speechssl.training.processes import Processes
-
-
-def validation_cer(run: Path) -> float:
-    """Of the model that is kept in the folder of a fine-tuning, a fraction."""
-    return float(load_model(run).meta["valid"]["cer"])
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from speechssl.checkpoint import Checkpoint, load_model
+from speechssl.checkpoint import load_model
 from speechssl.data.manifest import Utterance
 from speechssl.decoding.beam import BeamConfig, BeamDecoder
 from speechssl.decoding.lm import CHARACTER_ORDER, NgramLM, estimate, write_arpa
-from speechssl.experiment.results import Row
+from speechssl.experiment.results import Row, validation_cer
 from speechssl.inference.evaluate import evaluate
 from speechssl.inference.tune_lm import tune_lm
 from speechssl.inference.tuned import write_tuned
@@ -20,14 +20,15 @@ LM_FILE = "labels.arpa"
 
 def score_with_lm(
     rows: Sequence[Row],
-    best: Row,
+    best: Row | None,
     *,
     labeled: Sequence[Utterance],
     valid: Sequence[Utterance],
     test: Sequence[Utterance],
     out: Path,
-) -> list[Row]:
-    """Score each model on `test` with a language model of the characters of `labeled`.
+) -> tuple[list[Row], Row]:
+    """Score each model on `test` with a language model of the characters of `labeled` -> (the
+    scores, `best`; where that is None the one of `rows` with the fewest errors on `valid`).
 
     Its weight and bonus are those with the fewest errors on `valid`; where that is what is scored
     they stay as they are.
@@ -41,16 +42,25 @@ def score_with_lm(
     path = out / LM_FILE
     lm = labels_lm(labeled, path)
     can_tune = not {u.id for u in valid} & {u.id for u in test}
-    found = []
+    scored, found = [], {}
     for row in rows:
         checkpoint = load_model(row.run)
         _, tokenizer = checkpoint.require_ctc()
         decoder = BeamDecoder(tokenizer, BeamConfig(), lm)
         if can_tune:
-            decoder = _tuned(checkpoint, decoder, valid, path if row is best else None)
+            tuned = found[row.name] = tune_lm(checkpoint, valid, decoder, normalizer="none")
+            decoder = decoder.rescaled(tuned.config)
         result = evaluate(checkpoint, test, decode=decoder)
-        found.append(replace(row, name=row.name + WITH_LM, result=result))
-    return found
+        scored.append(replace(row, name=row.name + WITH_LM, result=result))
+
+    def errors(row: Row) -> float:
+        return found[row.name].rates.cer if can_tune else validation_cer(row.run)
+
+    best = best or min(rows, key=errors)
+    if can_tune:
+        report = found[best.name].report(decoder, "the validation set of this comparison")
+        write_tuned(load_model(best.run), path, None, report)
+    return scored, best
 
 
 def labels_lm(labeled: Sequence[Utterance], path: Path) -> NgramLM:
@@ -61,14 +71,3 @@ def labels_lm(labeled: Sequence[Utterance], path: Path) -> NgramLM:
     )
     write_arpa(table, path)
     return table.to_lm()
-
-
-def _tuned(
-    checkpoint: Checkpoint, decoder: BeamDecoder, valid: Sequence[Utterance], lm: Path | None
-) -> BeamDecoder:
-    """With the best weights on `valid`, which are kept beside the file `lm`."""
-    found = tune_lm(checkpoint, valid, decoder, normalizer="none")
-    if lm is not None:
-        report = found.report(decoder, "the validation set of this comparison")
-        write_tuned(checkpoint, lm, None, report)
-    return decoder.rescaled(found.config)

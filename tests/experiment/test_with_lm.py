@@ -1,17 +1,19 @@
 """Scores with a language model of the labels."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from speechssl.checkpoint import load_model
 from speechssl.data.manifest import read_manifest
 from speechssl.decoding.beam import BeamConfig
-from speechssl.experiment import jobs
+from speechssl.experiment import jobs, with_lm
 from speechssl.experiment.results import Row
 from speechssl.experiment.with_lm import LM_FILE, score_with_lm
 from speechssl.inference.decoders import choose_decoder
 from speechssl.inference.evaluate import evaluate
+from speechssl.inference.tune_lm import tune_lm
 from speechssl.inference.tuned import tuned_file
 
 
@@ -43,12 +45,34 @@ def test_nothing_is_tuned_on_what_is_scored(job):
     row = Row(
         "pretrained", job.out / "pretrained", evaluate(load_model(job.out / "pretrained"), dev)
     )
-    found = score_with_lm([row], row, labeled=train, valid=dev, test=dev, out=job.out)
+    found, _ = score_with_lm([row], row, labeled=train, valid=dev, test=dev, out=job.out)
     assert lm.exists()
     assert not tuned_file(lm).exists()
     model = load_model(row.run)
     decode = choose_decoder(model, lm=lm, lm_weight=BeamConfig.lm_weight, bonus=BeamConfig.bonus)
     assert found[0].result.cer == evaluate(model, dev, decode=decode).cer
+
+
+@pytest.mark.parametrize("rates", [(0.9, 0.1), (0.1, 0.9)])
+def test_offered_is_the_model_with_the_fewest_errors_with_it(rates, job, monkeypatch):
+    """On the validation set; the weights that are kept are its own."""
+    left = iter(rates)
+
+    def tuned(*args, **options):
+        found = tune_lm(*args, **options)
+        return replace(found, rates=replace(found.rates, cer=next(left)))
+
+    monkeypatch.setattr(with_lm, "tune_lm", tuned)
+    train, dev, test = sets(job)
+    rows = [
+        Row(name, job.out / name, evaluate(load_model(job.out / name), test))
+        for name in ("pretrained", "from-scratch")
+    ]
+    given = {"labeled": train, "valid": dev, "test": test, "out": job.out}
+    scored, best = score_with_lm(rows, None, **given)
+    assert best is rows[rates.index(0.1)]
+    assert [row.name for row in scored] == ["pretrained + LM", "from-scratch + LM"]
+    assert '"cer": 0.1' in tuned_file(job.out / LM_FILE).read_text()
 
 
 def test_symbols_without_such_a_language_model_are_said(job, monkeypatch, capsys):
