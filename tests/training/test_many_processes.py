@@ -172,6 +172,12 @@ def states(run: Path) -> list[Path]:
     return sorted((run / "checkpoints").iterdir())
 
 
+def newest_step(run: Path) -> int:
+    """Of its states, 0 for none; no file is opened."""
+    names = [path.name for path in run.glob("checkpoints/step-*")]
+    return max((int(n[5:]) for n in names if n[5:].isdecimal()), default=0)
+
+
 @pytest.mark.parametrize("damage", ["bit", "gone"])
 def test_every_process_writes_its_part_and_a_damaged_one_falls_back(
     damage, tones, config, tmp_path, capsys
@@ -234,7 +240,11 @@ def test_kill_9_of_all_processes_changes_no_bit(parallel, tones, config, tmp_pat
     kills = 0
     for number in range(3):
         children = begin(lambda: pretrain(config, tones[0], killed, valid_set=tones[1]))
-        time.sleep(float(rng(0, "kill-all", number).uniform(0.5, 3.0)))
+        before, until = newest_step(killed), time.monotonic() + 60
+        while newest_step(killed) == before:
+            assert time.monotonic() < until, "no state was written"
+            time.sleep(0.002)
+        time.sleep(float(rng(0, "kill-all", number).uniform(0.0, 0.05)))
         for child in children:
             os.kill(child, signal.SIGKILL)
         kills += [os.waitpid(child, 0)[1] for child in children] == [signal.SIGKILL] * 2
