@@ -58,7 +58,7 @@ PRIMITIVES, TRAINING_PRIMITIVES = "64", "20000"
 """How many products, each compiled for its shape, oneDNN keeps. Its own 1024 are those of a dozen
 batches of different length in training: in bfloat16 most products of `tiny` were compiled anew at
 each step, which took a quarter to a third of it. Files are transcribed by length, where a shape
-that is over does not come back, and 1024 took 100 to 340 MB in each process (docs/log)."""
+that is over does not come back, and 1024 took 100 MB in each process (docs/log)."""
 
 EXTRAS = {
     "av": "media",
