@@ -155,14 +155,14 @@ def _init(
 ) -> "Checkpoint | None":
     """What the students start from; says which one is chosen where none is named."""
     from speechssl.interop.sources import open_model
-    from speechssl.selftraining.sets import MANY_LABELS_MIN
+    from speechssl.selftraining.sets import has_many_labels
 
     if name == "scratch":
         return None
     if name is not None:
         return open_model(name)
-    minutes = sum(u.duration_s for u in labeled if u.is_labeled) / 60
-    if minutes >= MANY_LABELS_MIN:
+    if has_many_labels(labeled):
+        minutes = sum(u.duration_s for u in labeled if u.is_labeled) / 60
         print(
             f"Students start from MODEL: there are {minutes:.0f} minutes of labels.",
             file=sys.stderr,

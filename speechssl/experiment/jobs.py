@@ -209,20 +209,23 @@ def compare_with_scratch(
         samples=shown,
     )
     write_results(out / "results.json", rows, pairs, changes, with_lm)
-    print(plain_table([*rows, *with_lm]))
-    for pair in pairs:
-        print(in_words(pair, alone=start is None))
-    for each in changes:
-        print(each.in_words())
+    said = [in_words(pair, alone=start is None) for pair in pairs]
+    said += [each.in_words() for each in changes]
+    print(plain_table([*rows, *with_lm]), *said, sep="\n")
     lm = out / LM_FILE if with_lm else None
     if lm:
         print(f"LM: a language model of the labelled transcripts alone, {lm}.")
     _print_samples(shown[:3])
-    how = ", with this language model" if lm else ""
-    why = "" if start is None else f" (fewest errors on the validation set{how})"
-    with_it = f", with --lm {lm}" if lm else ""
-    print(f"\nReport: {page}\nTranscriber: {best.run / 'best'}{why}{with_it}")
+    print(f"\nReport: {page}\n{_offer(best, lm, is_chosen=start is not None)}")
     return 0
+
+
+def _offer(best: Row, lm: Path | None, *, is_chosen: bool) -> str:
+    """The recogniser that a person is to take, and why."""
+    how = ", with this language model" if lm else ""
+    why = f" (fewest errors on the validation set{how})" if is_chosen else ""
+    with_it = f", with --lm {lm}" if lm else ""
+    return f"Transcriber: {best.run / 'best'}{why}{with_it}"
 
 
 def _print_samples(shown: Sequence[Sample]) -> None:

@@ -17,7 +17,7 @@ from speechssl.experiment.self_training import self_train
 from speechssl.experiment.splits import minutes_of, say, transcribed
 from speechssl.experiment.start import Start
 from speechssl.interop.sources import open_model
-from speechssl.selftraining.sets import MANY_LABELS_MIN
+from speechssl.selftraining.sets import has_many_labels
 from speechssl.system import NEW_GROUP, ask_to_end
 from speechssl.training import finetune as finetuning
 from speechssl.training import pretrain as pretraining
@@ -61,8 +61,9 @@ class Trainings:
         teachers = [each for each in runs_of(self.start) if each.is_teacher]
         teacher = min(teachers, key=lambda each: validation_cer(self.out / each.name))
         labeled = transcribed(read_manifest(self.labeled))
-        many = minutes_of(labeled) >= MANY_LABELS_MIN
-        init = str(self.out / teacher.name) if many else teacher.init(self.out, self.start)
+        init = teacher.init(self.out, self.start)
+        if has_many_labels(labeled):
+            init = str(self.out / teacher.name)
         return self_train(
             self.out / run.name,
             self.out / teacher.name,

@@ -19,9 +19,7 @@ from speechssl.text import Tokenizer
 from speechssl.training.labels import transcribed
 
 MANY_LABELS_MIN = 30.0
-"""Minutes of labels from which on a student is best begun with the teacher itself: with fewer it
-does better from what the teacher began with, with an hour of them it fell behind a teacher that had
-seen them more often (docs/log)."""
+"""See :func:`has_many_labels`."""
 
 _SHOWN = 3
 """Utterances that are named in a sentence."""
@@ -87,6 +85,13 @@ def choose_sets(
             "not used: --score-pool measures the labels by them, and as --labeled they would teach."
         )
     return Sets(tuple(pool), tuple(labels), tuple(scored))
+
+
+def has_many_labels(labeled: Sequence[Utterance]) -> bool:
+    """Whether a student is best begun with the teacher itself: with few labels it does better from
+    what the teacher began with, with an hour of them it fell behind a teacher that had seen them
+    more often (docs/log)."""
+    return sum(u.duration_s for u in labeled if u.is_labeled) >= 60 * MANY_LABELS_MIN
 
 
 def in_both(some: Iterable[Utterance], others: Iterable[Utterance]) -> list[Utterance]:

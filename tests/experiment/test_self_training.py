@@ -8,11 +8,11 @@ import pytest
 from speechssl import seed
 from speechssl.checkpoint import load_model
 from speechssl.decoding.beam import BeamDecoder
-from speechssl.experiment import plan, self_training, stages
+from speechssl.experiment import plan, self_training
 from speechssl.experiment.plan import Budget
 from speechssl.experiment.start import Start
 from speechssl.interop.sources import open_model
-from speechssl.selftraining import rounds
+from speechssl.selftraining import rounds, sets
 from speechssl.selftraining.gate import Label
 from speechssl.training.inputs import digest_of_model
 from tests.experiment.job import MICRO, Job
@@ -145,7 +145,7 @@ def test_of_models_that_began_with_the_start_the_best_teaches(many, job, monkeyp
 
     monkeypatch.setattr(self_training, "selftrain", noted)
     if many:
-        monkeypatch.setattr(stages, "MANY_LABELS_MIN", 0.0)
+        monkeypatch.setattr(sets, "MANY_LABELS_MIN", 0.0)
     job.run()
     begun = {"from-seed-pretrained": job.out / "pretrain-from-seed", "from-seed": seed.NAME}
     assert [run.name for run in plan.runs_of(small()) if run.is_teacher] == [*begun]
